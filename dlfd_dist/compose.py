@@ -1,0 +1,200 @@
+"""Command line and YAML -> JobConfig; the only library module that knows Hydra and OmegaConf."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from .config import METHOD_CONFIGS, JobConfig, MethodConfig, to_dict
+from .errors import ConfigError
+from .registry import near_match
+from .resources import resource_dir
+
+GROUPS = ("data", "model", "method", "experiment")
+
+
+def _first_line(err: Exception) -> str:
+    return str(err).strip().splitlines()[0].rstrip(".")
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    for text in overrides:
+        if "=" not in text:
+            raise ConfigError(f"'{text}' is not understood: settings are written key=value.")
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as err:
+        raise ConfigError(
+            f"{_first_line(err)}. Settings are written key=value; quote values with special "
+            "characters, as in 'data.root=\"/a folder\"'."
+        ) from err
+
+
+def expand_grid(overrides: Sequence[str]) -> list[list[str]]:
+    """Return the overrides of every point of the grid that comma lists span, in order.
+
+    >>> expand_grid(["method=dlfd,finetune", "seed=0"])
+    [['method=dlfd', 'seed=0'], ['method=finetune', 'seed=0']]
+    """
+    axes = []
+    for parsed in _parse(overrides):
+        key = parsed.get_key_element()
+        if parsed.is_sweep_override() and key != "data.label":
+            axes.append([f"{key}={value}" for value in parsed.sweep_string_iterator()])
+        else:
+            axes.append([parsed.input_line or ""])
+    return [list(point) for point in itertools.product(*axes)]
+
+
+def known_settings(method: type[MethodConfig]) -> list[str]:
+    """Return every setting as the user writes it, e.g. train.epochs."""
+
+    def walk(values: dict[str, Any], prefix: str) -> list[str]:
+        names = []
+        for key, value in values.items():
+            if isinstance(value, dict):
+                names += walk(value, f"{prefix}{key}.")
+            else:
+                names.append(prefix + key)
+        return names
+
+    return walk(to_dict(JobConfig(method=method())), "")
+
+
+def _group_override(parsed: Override, config_dir: Path) -> str:
+    group, value = parsed.key_or_group, str(parsed.value())
+    options = sorted(p.stem for p in (config_dir / group).glob("*.yaml"))
+    if value not in options and parsed.value() is not None:
+        raise ConfigError(
+            f"{group}={value} is not known. Available: {', '.join(options) or 'none yet'}."
+            + near_match(value, options)
+        )
+    return parsed.input_line or ""
+
+
+def _setting_override(parsed: Override, known: list[str]) -> str:
+    key = parsed.key_or_group
+    if key not in known:
+        raise ConfigError(
+            f"The setting '{key}' is not known."
+            + (near_match(key, [*known, *GROUPS]) or " 'dlfd train --dry-run' prints every setting.")
+        )
+    text = (parsed.input_line or "").split("=", 1)[1]
+    if key == "data.label" and parsed.is_sweep_override():
+        text = f"[{text}]"
+    return f"++{key}={text}"
+
+
+def compose_job(verb: str, overrides: Sequence[str]) -> JobConfig:
+    """Return the configuration of one run from `key=value` overrides.
+
+    Raises
+    ------
+    ConfigError naming the setting as the user wrote it, with a near match where there is one.
+    """
+    config_dir = resource_dir("configs")
+    parsed = _parse(overrides)
+    method = METHOD_CONFIGS["dlfd"]
+    for one in parsed:
+        if one.key_or_group == "method" and not one.is_sweep_override():
+            method = METHOD_CONFIGS.get(str(one.value()), method)
+    known = known_settings(method)
+    arguments = []
+    for one in parsed:
+        if one.is_sweep_override() and one.key_or_group != "data.label":
+            raise ConfigError(
+                f"{one.input_line} lists several values, but 'dlfd {verb}' is one run. "
+                "Take one value, or 'dlfd compare'."
+            )
+        if one.key_or_group in GROUPS:
+            arguments.append(_group_override(one, config_dir))
+        else:
+            arguments.append(_setting_override(one, known))
+    try:
+        with initialize_config_dir(str(config_dir), version_base="1.3"):
+            composed = compose("config", overrides=arguments)
+        values = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException) as err:
+        raise ConfigError(f"The configuration could not be composed: {_first_line(err)}.") from err
+    assert isinstance(values, dict)
+    return job_from_dict({**values, "verb": verb})
+
+
+def job_from_dict(values: dict[str, Any]) -> JobConfig:
+    """Return a JobConfig from plain nested dictionaries, checking names and types."""
+    values = dict(values)
+    values.pop("experiment", None)
+    name = (values.get("method") or {}).get("name", "finetune")
+    if name not in METHOD_CONFIGS:
+        raise ConfigError(
+            f"method={name} is not known. Available: {', '.join(sorted(METHOD_CONFIGS))}."
+            + near_match(name, METHOD_CONFIGS)
+        )
+    label = (values.get("data") or {}).get("label")
+    if isinstance(label, str):
+        values["data"] = {**values["data"], "label": [label]}
+    return _build(JobConfig, values, "", {"method": METHOD_CONFIGS[name]})
+
+
+def _build(cls: type, values: dict[str, Any], prefix: str, variants: dict[str, type]) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    for key in values:
+        if key not in fields:
+            raise ConfigError(f"The setting '{prefix}{key}' is not known." + near_match(key, fields))
+    nested = {
+        name: variants.get(name, type(field.default_factory()))
+        for name, field in fields.items()
+        if field.default_factory is not dataclasses.MISSING
+        and dataclasses.is_dataclass(field.default_factory())
+    }
+    built = {}
+    for name, section in nested.items():
+        if name in values:
+            built[name] = _build(section, values[name] or {}, f"{prefix}{name}.", {})
+        else:
+            built[name] = section()
+    plain = {k: v for k, v in values.items() if k not in nested}
+    return cls(**_typed(cls, plain, prefix), **built)
+
+
+def _typed(cls: type, plain: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Convert leaf values to the annotated types; OmegaConf knows the rules (3 -> 3.0, "x" -> error)."""
+    types = typing.get_type_hints(cls)
+    converted = {}
+    for name, value in plain.items():
+        leaf = dataclasses.make_dataclass("Leaf", [(name, types[name])])
+        try:
+            node = OmegaConf.merge(OmegaConf.structured(leaf), {name: value})
+            converted[name] = OmegaConf.to_object(node).__dict__[name]
+        except OmegaConfBaseException as err:
+            raise ConfigError(f"{prefix}{name}: {_first_line(err)}.") from err
+    return converted
+
+
+def config_text(config: JobConfig) -> str:
+    """Return the resolved configuration as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))
+
+
+def load_config(path: Path) -> JobConfig:
+    """Read a configuration that save_config wrote."""
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except FileNotFoundError as err:
+        raise ConfigError(f"There is no configuration at {path}.") from err
+    except Exception as err:  # YAML and OmegaConf raise many kinds; all mean the file is unusable
+        raise ConfigError(f"{path} is not a configuration: {_first_line(err)}.") from err
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} is not a configuration: it holds no settings.")
+    return job_from_dict({str(k): v for k, v in values.items()})

@@ -1,0 +1,148 @@
+"""A forget request: identities or image paths, every line accounted for."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import logging
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..config import ForgetConfig
+from ..errors import DataError
+from .manifest import Manifest
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RequestLine:
+    """One line of the request and what became of it."""
+
+    line: int
+    entry: str
+    kind: str
+    """identity or image"""
+    status: str
+    """matched, or outside_train (known, but the model was never trained on it)"""
+    num_images: int
+    """training images it stands for"""
+
+
+@dataclass(frozen=True)
+class ResolvedRequest:
+    """The lines of a request and the training rows they stand for."""
+
+    lines: list[RequestLine]
+    rows: np.ndarray
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the sorted training rows, so that the order of lines does not matter."""
+        return hashlib.sha256(np.sort(self.rows).astype("<i8").tobytes()).hexdigest()
+
+    def to_csv(self) -> str:
+        rows = [f"{r.line},{_quoted(r.entry)},{r.kind},{r.status},{r.num_images}" for r in self.lines]
+        return "\n".join(["line,entry,kind,status,num_images", *rows]) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\n') else text
+
+
+def read_request(path: Path) -> list[tuple[int, str]]:
+    """Return the (line number, entry) pairs of a text or CSV file.
+
+    A CSV has a header with the column `identity` or `image_path`; in a text file every line is an
+    entry, and empty lines and lines that start with # do not count.
+    """
+    if not path.is_file():
+        raise DataError(f"forget.request={path} is not a file.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as err:
+        raise DataError(f"forget.request={path} is not a text file: {err}.") from err
+    lines = text.splitlines()
+    header = [c.strip() for c in next(csv.reader(lines[:1]), [])]
+    column = next((c for c in ("identity", "image_path") if c in header), None)
+    if column is not None:
+        reader = csv.DictReader(lines, fieldnames=header)
+        next(reader)
+        entries = [(reader.line_num, (row.get(column) or "").strip()) for row in reader]
+    else:
+        entries = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
+    entries = [(n, entry) for n, entry in entries if entry and not entry.startswith("#")]
+    if not entries:
+        raise DataError(
+            f"forget.request={path} names nobody: write one identity or image path a line."
+        )
+    return entries
+
+
+def resolve_request(path: Path, manifest: Manifest, splits: np.ndarray) -> ResolvedRequest:
+    """Match every line of a request against the manifest.
+
+    An unknown line is an error that lists all unknown ones; a line that is known outside the
+    training split is a warning.
+    """
+    by_identity: dict[str, list[int]] = defaultdict(list)
+    for row, identity in enumerate(manifest.identities):
+        by_identity[str(identity)].append(row)
+    by_path = {image_path: row for row, image_path in enumerate(manifest.image_paths)}
+    lines, unknown, rows = [], [], []
+    for number, entry in read_request(path):
+        if entry in by_identity:
+            kind, found = "identity", by_identity[entry]
+        elif entry in by_path:
+            kind, found = "image", [by_path[entry]]
+        else:
+            unknown.append(f"'{entry}' (line {number})")
+            continue
+        in_train = [row for row in found if splits[row] == "train"]
+        status = "matched" if in_train else "outside_train"
+        lines.append(RequestLine(number, entry, kind, status, len(in_train)))
+        rows += in_train
+    if unknown:
+        more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+        raise DataError(
+            f"forget.request={path} names people or images that the data does not have: "
+            f"{', '.join(unknown[:10])}{more}. Correct or remove these lines."
+        )
+    outside = [r.entry for r in lines if r.status == "outside_train"]
+    if not rows:
+        raise DataError(
+            f"forget.request={path} matches no training image: all {len(outside)} of its lines are "
+            "in val or test, which the model was not trained on, so there is nothing to forget."
+        )
+    if outside:
+        logger.warning(
+            "%d of %d lines of the forget request are in val or test, not in training: %s",
+            len(outside), len(lines), ", ".join(outside[:10]),
+        )  # fmt: skip
+    return ResolvedRequest(lines, np.unique(rows))
+
+
+def draw_request(fraction: float, seed: int, manifest: Manifest, splits: np.ndarray) -> ResolvedRequest:
+    """Draw a share of the training people at random, at least one."""
+    train = splits == "train"
+    people = np.unique(manifest.identities[train])
+    num = max(1, round(fraction * len(people)))
+    chosen = np.sort(np.random.default_rng(seed).permutation(people)[:num])
+    rows = np.flatnonzero(train & np.isin(manifest.identities, chosen))
+    counts = {p: int((manifest.identities[rows] == p).sum()) for p in chosen}
+    lines = [
+        RequestLine(i, str(p), "identity", "matched", counts[p]) for i, p in enumerate(chosen, start=1)
+    ]
+    return ResolvedRequest(lines, rows)
+
+
+def forget_rows(cfg: ForgetConfig, manifest: Manifest, splits: np.ndarray) -> ResolvedRequest:
+    """Return the resolved request of a configuration; an empty one where none is given."""
+    if cfg.request is not None:
+        return resolve_request(Path(cfg.request), manifest, splits)
+    if cfg.fraction is not None:
+        return draw_request(cfg.fraction, cfg.seed, manifest, splits)
+    return ResolvedRequest([], np.array([], dtype=np.int64))

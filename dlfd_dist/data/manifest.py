@@ -1,0 +1,184 @@
+"""A data set as rows: image path, identity, label and split; checked when it is read."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..config import DataConfig
+from ..errors import DataError
+from ..registry import Registry
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The rows of a data set.
+
+    Attributes
+    ----------
+    root : folder that the image paths are relative to
+    image_paths : N paths
+    identities : array of N strings; where a set names no people, each image is its own person
+    labels : int64 array, (N,) classes or (N, L) zeros and ones of a multi-label task
+    splits : array of N strings out of train, val, test; empty strings where the set names none
+    label_names : names of the C classes, or of the L labels
+    title : what the set is called in reports
+    synthetic : drawn faces, said wherever they are shown
+    may_show : whether its images may appear in a report
+    """
+
+    root: Path
+    image_paths: list[str]
+    identities: np.ndarray
+    labels: np.ndarray
+    splits: np.ndarray
+    label_names: list[str]
+    title: str
+    synthetic: bool = False
+    may_show: bool = False
+    credit: str = ""
+
+    def __len__(self) -> int:
+        return len(self.image_paths)
+
+    @property
+    def multi_label(self) -> bool:
+        return self.labels.ndim == 2
+
+    @property
+    def num_outputs(self) -> int:
+        return len(self.label_names)
+
+    def row(self, index: int) -> str:
+        """Return how messages name a row: as a line of the CSV, whose header is line 1."""
+        return f"row {index + 2} ({self.image_paths[index]})"
+
+
+datasets: Registry = Registry("data")
+"""Data set name -> function of a DataConfig that returns its Manifest."""
+
+
+def require_root(cfg: DataConfig) -> Path:
+    """Return the folder of the data set."""
+    if cfg.root is None:
+        raise DataError(f"data.root is missing: data={cfg.name} needs data.root=DIR, its folder.")
+    root = Path(cfg.root).expanduser()
+    if not root.is_dir():
+        raise DataError(f"data.root={cfg.root} is not a folder.")
+    return root.resolve()
+
+
+def read_rows(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
+    """Return the rows of a CSV with a header that has the required columns."""
+    if not path.is_file():
+        raise DataError(f"There is no manifest at {path}: give data.root and data.manifest.")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or []
+            missing = [name for name in required if name not in columns]
+            if missing:
+                raise DataError(
+                    f"{path} lacks the column {missing[0]}; it has {', '.join(columns) or 'none'}."
+                )
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as err:
+        raise DataError(f"{path} is not a CSV text file: {err}.") from err
+    if not rows:
+        raise DataError(f"{path} has no rows.")
+    for number, row in enumerate(rows, start=2):
+        for name in required:
+            if not (row.get(name) or "").strip():
+                raise DataError(f"{path}, row {number}: the column {name} is empty.")
+    return rows
+
+
+def check_inside(root: Path, image_path: str, where: str) -> None:
+    """Refuse a path that leaves the data folder."""
+    path = Path(image_path)
+    if path.is_absolute() or ".." in path.parts:
+        raise DataError(f"{where}: {image_path} leads out of data.root={root}; paths must stay inside.")
+
+
+def encode_classes(
+    values: Sequence[str], names: Sequence[str] | None, splits: np.ndarray, where: str
+) -> tuple[np.ndarray, list[str]]:
+    """Return class numbers and class names; the classes are those of the training rows.
+
+    Integers are kept as they are (0..C-1); other labels are numbered in sorted order.
+    """
+    train = {value for value, split in zip(values, splits, strict=True) if split in ("train", "")}
+    if all(value.lstrip("-").isdigit() for value in train):
+        classes = [str(i) for i in range(max((int(v) for v in train), default=-1) + 1)]
+        values = [str(int(v)) if v.lstrip("-").isdigit() else v for v in values]
+    else:
+        classes = sorted(train)
+    number = {value: i for i, value in enumerate(classes)}
+    for index, value in enumerate(values):
+        if value not in number:
+            raise DataError(
+                f"{where}, row {index + 2}: the label '{value}' is unknown; "
+                f"the training rows have {', '.join(classes[:12])}."
+            )
+    labels = np.array([number[v] for v in values], dtype=np.int64)
+    if len(classes) < 2:
+        raise DataError(f"{where}: the training rows have one label only ({', '.join(classes)}).")
+    shown = list(classes)
+    if names is not None:
+        for label, name in zip(labels, names, strict=True):
+            shown[label] = name
+    return labels, shown
+
+
+def encode_multi_label(rows: list[dict[str, str]], columns: Sequence[str], where: str) -> np.ndarray:
+    """Return a (N, L) array of zeros and ones; -1 counts as 0, as in CelebA."""
+    meaning = {"0": 0, "1": 1, "-1": 0}
+    labels = np.zeros((len(rows), len(columns)), dtype=np.int64)
+    for index, row in enumerate(rows):
+        for k, name in enumerate(columns):
+            value = row[name].strip()
+            if value not in meaning:
+                raise DataError(
+                    f"{where}, row {index + 2}: the label {name}='{value}' is unknown; "
+                    "a multi-label column holds 0, 1 or -1."
+                )
+            labels[index, k] = meaning[value]
+    return labels
+
+
+@datasets.register("manifest")
+def load_manifest(cfg: DataConfig) -> Manifest:
+    """Read `data.manifest` under `data.root`: image_path, identity, the label, optionally split."""
+    root = require_root(cfg)
+    path = root / cfg.manifest
+    rows = read_rows(path, ["image_path", "identity", *cfg.label])
+    for number, row in enumerate(rows, start=2):
+        check_inside(root, row["image_path"], f"{path}, row {number}")
+    splits = np.array([(row.get("split") or "").strip() for row in rows])
+    for number, split in enumerate(splits, start=2):
+        if split not in (*SPLITS, ""):
+            raise DataError(
+                f"{path}, row {number}: split '{split}' is unknown; it must be train, val or test."
+            )
+    if len(cfg.label) > 1:
+        labels, label_names = encode_multi_label(rows, cfg.label, str(path)), list(cfg.label)
+    else:
+        shown = f"{cfg.label[0]}_name"
+        names = [row[shown] for row in rows] if shown in rows[0] else None
+        values = [row[cfg.label[0]].strip() for row in rows]
+        labels, label_names = encode_classes(values, names, splits, str(path))
+    return Manifest(
+        root=root,
+        image_paths=[row["image_path"].strip() for row in rows],
+        identities=np.array([row["identity"].strip() for row in rows]),
+        labels=labels,
+        splits=splits,
+        label_names=label_names,
+        title=root.name,
+    )

@@ -1,0 +1,33 @@
+"""Errors a user can cause or meet; each is printed as one sentence, without a traceback."""
+
+
+class DlfdError(Exception):
+    """A problem that is explained by its message alone; `exit_status` is what `dlfd` ends with."""
+
+    exit_status = 2
+
+
+class ConfigError(DlfdError):
+    """A setting is unknown, missing or contradicts another one."""
+
+
+class DataError(DlfdError):
+    """A manifest, an image or a forget request is not usable."""
+
+
+class CheckpointError(DlfdError):
+    """A checkpoint cannot be read or belongs to another architecture."""
+
+
+class NonFiniteLossError(DlfdError):
+    """The loss became NaN or infinite; the optimizer has not moved."""
+
+
+class RunDirError(DlfdError):
+    """A run directory cannot be written or holds something else."""
+
+
+class CollectiveError(DlfdError):
+    """Ranks lost each other."""
+
+    exit_status = 1

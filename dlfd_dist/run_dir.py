@@ -1,0 +1,143 @@
+"""Every path inside a run directory, and writing that never leaves half a file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import RunDirError
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; rename it to `path` when the block succeeds."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The directory of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def identity(self) -> Path:
+        """run.json: the signature of the run and the digests of its inputs."""
+        return self.path / "run.json"
+
+    @property
+    def request(self) -> Path:
+        return self.path / "request.csv"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """Per-sample losses, confidences and features of the evaluation."""
+        return self.path / "samples.safetensors"
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The delivered weights."""
+        return self.checkpoints / "final" / "model.safetensors"
+
+    @property
+    def synthesis(self) -> Path:
+        """Kept synthesised images and their contact sheet (synthesis.save=N)."""
+        return self.path / "synthesis"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def rank_log(self, rank: int) -> Path:
+        return self.logs / f"rank_{rank:04d}.jsonl"
+
+    def finished(self) -> bool:
+        return self.result.is_file()
+
+    def read_result(self) -> dict[str, Any]:
+        return json.loads(self.result.read_text(encoding="utf-8"))
+
+    def claim(self, signature: str, inputs: dict[str, str], config_text: str) -> None:
+        """Create the directory for this run, or join it when the same run is there already.
+
+        Raises RunDirError when it holds another run or other files, or cannot be written.
+        """
+        if self.identity.is_file():
+            held = json.loads(self.identity.read_text(encoding="utf-8")).get("signature")
+            if held != signature:
+                raise RunDirError(
+                    f"run.dir={self.path} holds another run (signature {held}, this one is "
+                    f"{signature}): choose another directory."
+                )
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise RunDirError(
+                f"run.dir={self.path} exists and is not a run directory: choose another one."
+            )
+        for folder in (self.path, self.logs, self.checkpoints):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.config, config_text)
+        write_json(self.identity, {"signature": signature, "inputs": inputs})
+
+
+def append_event(path: Path, event: dict[str, Any]) -> None:
+    """Append one line to a JSONL file."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(event, sort_keys=True) + "\n")
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """Return the events of a JSONL file; a last line cut off by a crash does not count."""
+    if not path.is_file():
+        return []
+    events = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return events
+
+
+def truncate_events(path: Path, last_step: int) -> None:
+    """Drop the events after a step, so that a resumed run does not record them twice."""
+    kept = [e for e in read_events(path) if e.get("step", 0) <= last_step]
+    write_text(path, "".join(json.dumps(e, sort_keys=True) + "\n" for e in kept))
