@@ -42,6 +42,7 @@ class SyntheticFacesConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _require(self.seed >= 0, "data.synthetic.seed", self.seed, ">= 0")
         _require(self.num_identities >= 5, "data.synthetic.num_identities", self.num_identities, ">= 5")
         _require(
             self.images_per_identity >= 1,
@@ -92,6 +93,7 @@ class DataConfig:
         for name in ("val_fraction", "test_fraction"):
             value = getattr(self, name)
             _require(0 < value < 0.5, f"data.{name}", value, "above 0 and below 0.5")
+        _require(self.split_seed >= 0, "data.split_seed", self.split_seed, ">= 0")
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ class ForgetConfig:
                 "forget.request and forget.fraction are both set: give the request file or the "
                 "fraction of people, not both."
             )
+        _require(self.seed >= 0, "forget.seed", self.seed, ">= 0")
         if self.fraction is not None:
             _require(0 < self.fraction < 1, "forget.fraction", self.fraction, "above 0 and below 1")
 
@@ -188,6 +191,8 @@ class MethodConfig:
     """Largest gradient norm; null: no clipping."""
     lr_scheduler: str = "constant"
     max_steps: int | None = None
+    augment: bool = False
+    """Augment the retain images as data.augment says (synthesis starts from the images as they are)."""
     probe_every: int | None = None
     """Steps between forgetting-score probes; null: only before the first and after the last step."""
     probe_attack: str = "mia"
@@ -302,6 +307,7 @@ class MetricsConfig:
 
     def __post_init__(self) -> None:
         _require(self.eval_batch_size >= 1, "metrics.eval_batch_size", self.eval_batch_size, ">= 1")
+        _require(self.seed >= 0, "metrics.seed", self.seed, ">= 0")
         _require(self.num_bootstrap >= 1, "metrics.num_bootstrap", self.num_bootstrap, ">= 1")
 
 
@@ -384,6 +390,7 @@ class JobConfig:
 
     def __post_init__(self) -> None:
         _one_of("verb", self.verb, VERBS)
+        _require(self.seed >= 0, "seed", self.seed, ">= 0")
         _one_of("train_mode", self.train_mode, ("frozen", "sync_bn"))
         if self.verb in ("unlearn", "evaluate") and self.checkpoint is None:
             raise ConfigError(

@@ -5,10 +5,14 @@ class DlfdError(Exception):
     """A problem that is explained by its message alone; `exit_status` is what `dlfd` ends with."""
 
     exit_status = 2
+    on_all_ranks = False
+    """Every rank meets it alike, so one message is enough."""
 
 
 class ConfigError(DlfdError):
     """A setting is unknown, missing or contradicts another one."""
+
+    on_all_ranks = True
 
 
 class DataError(DlfdError):
@@ -21,6 +25,8 @@ class CheckpointError(DlfdError):
 
 class NonFiniteLossError(DlfdError):
     """The loss became NaN or infinite; the optimizer has not moved."""
+
+    on_all_ranks = True
 
 
 class RunDirError(DlfdError):

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
+import struct
+import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from ..config import DataConfig
 from ..errors import DataError
 from .manifest import Manifest
+
+# What Pillow's readers raise on broken files, beside OSError (which UnidentifiedImageError is).
+UNDECODABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 
 
 def cache_dir(cfg: DataConfig) -> Path:
@@ -22,30 +36,45 @@ def cache_dir(cfg: DataConfig) -> Path:
     if cfg.cache_dir is not None:
         return Path(cfg.cache_dir).expanduser()
     default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "dlfd-dist"
-    return Path(os.environ.get("DLFD_CACHE", default))
+    return Path(os.environ.get("DLFD_CACHE", default)).expanduser()
+
+
+def make_cache_dir(cfg: DataConfig) -> Path:
+    """Return the cache folder, made if need be."""
+    folder = cache_dir(cfg)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise DataError(
+            f"The cache folder {folder} cannot be made ({err.strerror}): "
+            "give data.cache_dir or $DLFD_CACHE a folder that can be written."
+        ) from err
+    return folder
 
 
 def decode(manifest: Manifest, index: int, image_size: int) -> np.ndarray:
-    """Return one image as (3, image_size, image_size) uint8: shorter edge resized, centre cropped."""
+    """Return one image as (3, S, S) uint8: shorter edge resized to S, centre cropped."""
     path = manifest.root / manifest.image_paths[index]
     try:
         with Image.open(path) as image:
             image = ImageOps.exif_transpose(image).convert("RGB")
             fitted = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR)
     except FileNotFoundError as err:
-        raise DataError(f"{manifest.row(index)}: the image is missing under {manifest.root}.") from err
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as err:
+        raise DataError(
+            f"{manifest.row(index)}: the image is missing under {manifest.root}."
+        ) from err
+    except UNDECODABLE as err:
         raise DataError(f"{manifest.row(index)}: the image cannot be decoded ({err}).") from err
     return np.asarray(fitted, dtype=np.uint8).transpose(2, 0, 1)
 
 
 def digest_images(manifest: Manifest, image_size: int) -> str:
-    """Return a digest of what the cache holds: paths, sizes and times of the files, and the edge."""
+    """Return a digest of what the cache holds: paths, sizes and times of files, and the edge."""
     digest = hashlib.sha256(f"v1 {image_size} {manifest.root}".encode())
     for index, image_path in enumerate(manifest.image_paths):
         try:
             status = (manifest.root / image_path).stat()
-        except OSError as err:
+        except (OSError, ValueError) as err:
             raise DataError(
                 f"{manifest.row(index)}: the image is missing under {manifest.root}."
             ) from err
@@ -60,29 +89,60 @@ def open_cache(manifest: Manifest, cfg: DataConfig) -> np.ndarray:
     A missing or corrupt image is a DataError that names its row, and leaves nothing behind.
     """
     size = cfg.image_size
-    folder = cache_dir(cfg)
-    path = folder / f"images-{digest_images(manifest, size)}.npy"
+    path = cache_dir(cfg) / f"images-{digest_images(manifest, size)}.npy"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(path.with_suffix(".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists():
-                _fill(manifest, size, path)
-        path.with_suffix(".lock").unlink(missing_ok=True)
+        make_cache_dir(cfg)
+        try:
+            with _lock(path.with_suffix(".lock")):
+                if not path.exists():
+                    _fill(manifest, size, path)
+        except OSError as err:
+            raise DataError(
+                f"The decoded images cannot be written to {path.parent} ({err.strerror}): "
+                "give data.cache_dir or $DLFD_CACHE a folder that can be written and has room."
+            ) from err
     return np.load(path, mmap_mode="r")
 
 
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold a file lock and remove its file at the end.
+
+    It only saves work: where the file system has no locks (Lustre without flock), or where a
+    latecomer makes a new lock file, two processes decode the same images and the last rename wins.
+    """
+    with open(path, "w") as file:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
 def _fill(manifest: Manifest, size: int, path: Path) -> None:
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    # Unique on a folder that several hosts share, where process numbers are not.
+    partial = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
     try:
         images = np.lib.format.open_memmap(
             partial, mode="w+", dtype=np.uint8, shape=(len(manifest), 3, size, size)
         )
+        _reserve(partial)
+
+        def store(index: int) -> None:
+            images[index] = decode(manifest, index, size)
+
         with ThreadPoolExecutor() as pool:
-            decoded = pool.map(lambda i: decode(manifest, i, size), range(len(manifest)))
-            for i, image in enumerate(tqdm(decoded, "decode", len(manifest), leave=False, disable=None)):
-                images[i] = image
+            done = pool.map(store, range(len(manifest)))
+            for _ in tqdm(done, "decode", len(manifest), leave=False, disable=None):
+                pass
         images.flush()
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _reserve(path: Path) -> None:
+    """Take the disk space now: a full disk is then an OSError, and not a SIGBUS in the mapping."""
+    with open(path, "r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

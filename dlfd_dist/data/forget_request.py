@@ -45,7 +45,9 @@ class ResolvedRequest:
         return hashlib.sha256(np.sort(self.rows).astype("<i8").tobytes()).hexdigest()
 
     def to_csv(self) -> str:
-        rows = [f"{r.line},{_quoted(r.entry)},{r.kind},{r.status},{r.num_images}" for r in self.lines]
+        rows = [
+            f"{r.line},{_quoted(r.entry)},{r.kind},{r.status},{r.num_images}" for r in self.lines
+        ]
         return "\n".join(["line,entry,kind,status,num_images", *rows]) + "\n"
 
 
@@ -56,8 +58,9 @@ def _quoted(text: str) -> str:
 def read_request(path: Path) -> list[tuple[int, str]]:
     """Return the (line number, entry) pairs of a text or CSV file.
 
-    A CSV has a header with the column `identity` or `image_path`; in a text file every line is an
-    entry, and empty lines and lines that start with # do not count.
+    A CSV has a header with the column `identity` or `image_path`, and a row of a CSV with both is
+    its identity, or its image path where the identity is empty. In a text file every line is an
+    entry. Empty lines and lines that start with # do not count.
     """
     if not path.is_file():
         raise DataError(f"forget.request={path} is not a file.")
@@ -67,11 +70,9 @@ def read_request(path: Path) -> list[tuple[int, str]]:
         raise DataError(f"forget.request={path} is not a text file: {err}.") from err
     lines = text.splitlines()
     header = [c.strip() for c in next(csv.reader(lines[:1]), [])]
-    column = next((c for c in ("identity", "image_path") if c in header), None)
-    if column is not None:
-        reader = csv.DictReader(lines, fieldnames=header)
-        next(reader)
-        entries = [(reader.line_num, (row.get(column) or "").strip()) for row in reader]
+    columns = [c for c in ("identity", "image_path") if c in header]
+    if columns:
+        entries = _read_csv(path, lines, header, columns)
     else:
         entries = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
     entries = [(n, entry) for n, entry in entries if entry and not entry.startswith("#")]
@@ -79,6 +80,27 @@ def read_request(path: Path) -> list[tuple[int, str]]:
         raise DataError(
             f"forget.request={path} names nobody: write one identity or image path a line."
         )
+    return entries
+
+
+def _read_csv(
+    path: Path, lines: list[str], header: list[str], columns: list[str]
+) -> list[tuple[int, str]]:
+    """Return the first filled column of every row; a row that fills none would go unaccounted."""
+    reader = csv.DictReader(lines, fieldnames=header)
+    next(reader)
+    entries = []
+    try:
+        for row in reader:
+            entry = next((v for c in columns if (v := (row.get(c) or "").strip())), "")
+            if not entry and any(row.values()):
+                raise DataError(
+                    f"forget.request={path}, line {reader.line_num}: the column "
+                    f"{' and '.join(columns)} is empty; fill it or remove the line."
+                )
+            entries.append((reader.line_num, entry))
+    except csv.Error as err:
+        raise DataError(f"forget.request={path} is not a CSV text file: {err}.") from err
     return entries
 
 
@@ -91,13 +113,15 @@ def resolve_request(path: Path, manifest: Manifest, splits: np.ndarray) -> Resol
     by_identity: dict[str, list[int]] = defaultdict(list)
     for row, identity in enumerate(manifest.identities):
         by_identity[str(identity)].append(row)
-    by_path = {image_path: row for row, image_path in enumerate(manifest.image_paths)}
+    by_path: dict[str, list[int]] = defaultdict(list)
+    for row, image_path in enumerate(manifest.image_paths):
+        by_path[image_path].append(row)
     lines, unknown, rows = [], [], []
     for number, entry in read_request(path):
         if entry in by_identity:
             kind, found = "identity", by_identity[entry]
         elif entry in by_path:
-            kind, found = "image", [by_path[entry]]
+            kind, found = "image", by_path[entry]
         else:
             unknown.append(f"'{entry}' (line {number})")
             continue
@@ -122,10 +146,12 @@ def resolve_request(path: Path, manifest: Manifest, splits: np.ndarray) -> Resol
             "%d of %d lines of the forget request are in val or test, not in training: %s",
             len(outside), len(lines), ", ".join(outside[:10]),
         )  # fmt: skip
-    return ResolvedRequest(lines, np.unique(rows))
+    return ResolvedRequest(lines, np.unique(rows).astype(np.int64))
 
 
-def draw_request(fraction: float, seed: int, manifest: Manifest, splits: np.ndarray) -> ResolvedRequest:
+def draw_request(
+    fraction: float, seed: int, manifest: Manifest, splits: np.ndarray
+) -> ResolvedRequest:
     """Draw a share of the training people at random, at least one."""
     train = splits == "train"
     people = np.unique(manifest.identities[train])
@@ -134,7 +160,8 @@ def draw_request(fraction: float, seed: int, manifest: Manifest, splits: np.ndar
     rows = np.flatnonzero(train & np.isin(manifest.identities, chosen))
     counts = {p: int((manifest.identities[rows] == p).sum()) for p in chosen}
     lines = [
-        RequestLine(i, str(p), "identity", "matched", counts[p]) for i, p in enumerate(chosen, start=1)
+        RequestLine(i, str(p), "identity", "matched", counts[p])
+        for i, p in enumerate(chosen, start=1)
     ]
     return ResolvedRequest(lines, rows)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,12 @@ import numpy as np
 
 from ..config import DataConfig
 from ..errors import DataError
-from ..registry import Registry
+from ..registry import Registry, near_match
 
 SPLITS = ("train", "val", "test")
+
+MAX_CLASSES = 10_000
+"""Larger integer labels are refused: they are codes (a date, a person), not class numbers."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,16 @@ def require_root(cfg: DataConfig) -> Path:
     return root.resolve()
 
 
+def require_label(cfg: DataConfig, *names: str) -> None:
+    """Refuse a `data.label` that a data set with one fixed label would have to ignore."""
+    allowed = ("label", *names)
+    if len(cfg.label) > 1 or cfg.label[0] not in allowed:
+        raise DataError(
+            f"data.label={','.join(cfg.label)} is not known: data={cfg.name} has only the label "
+            f"{' or '.join(allowed)}; leave data.label out." + near_match(cfg.label[0], allowed)
+        )
+
+
 def read_rows(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
     """Return the rows of a CSV with a header that has the required columns."""
     if not path.is_file():
@@ -103,7 +117,9 @@ def check_inside(root: Path, image_path: str, where: str) -> None:
     """Refuse a path that leaves the data folder."""
     path = Path(image_path)
     if path.is_absolute() or ".." in path.parts:
-        raise DataError(f"{where}: {image_path} leads out of data.root={root}; paths must stay inside.")
+        raise DataError(
+            f"{where}: {image_path} leads out of data.root={root}; paths must stay inside."
+        )
 
 
 def encode_classes(
@@ -114,9 +130,15 @@ def encode_classes(
     Integers are kept as they are (0..C-1); other labels are numbered in sorted order.
     """
     train = {value for value, split in zip(values, splits, strict=True) if split in ("train", "")}
-    if all(value.lstrip("-").isdigit() for value in train):
-        classes = [str(i) for i in range(max((int(v) for v in train), default=-1) + 1)]
-        values = [str(int(v)) if v.lstrip("-").isdigit() else v for v in values]
+    if all(_is_integer(value) for value in train):
+        largest = max((int(v) for v in train), default=-1)
+        if largest >= MAX_CLASSES:
+            raise DataError(
+                f"{where}: the label {largest} is too large for a class number; "
+                f"integer labels are 0..C-1 with C at most {MAX_CLASSES}. Number the classes anew."
+            )
+        classes = [str(i) for i in range(largest + 1)]
+        values = [str(int(v)) if _is_integer(v) else v for v in values]
     else:
         classes = sorted(train)
     number = {value: i for i, value in enumerate(classes)}
@@ -124,19 +146,36 @@ def encode_classes(
         if value not in number:
             raise DataError(
                 f"{where}, row {index + 2}: the label '{value}' is unknown; "
-                f"the training rows have {', '.join(classes[:12])}."
+                f"the training rows have {', '.join(classes[:12]) or 'no class'}."
             )
     labels = np.array([number[v] for v in values], dtype=np.int64)
     if len(classes) < 2:
         raise DataError(f"{where}: the training rows have one label only ({', '.join(classes)}).")
-    shown = list(classes)
-    if names is not None:
-        for label, name in zip(labels, names, strict=True):
-            shown[label] = name
-    return labels, shown
+    return labels, classes if names is None else _name_classes(labels, names, classes, where)
 
 
-def encode_multi_label(rows: list[dict[str, str]], columns: Sequence[str], where: str) -> np.ndarray:
+def _is_integer(value: str) -> bool:
+    """Tell ASCII integers; str.isdigit would also accept digits that int() refuses."""
+    return re.fullmatch(r"-?[0-9]+", value) is not None
+
+
+def _name_classes(
+    labels: np.ndarray, names: Sequence[str], classes: Sequence[str], where: str
+) -> list[str]:
+    """Return the class names that the rows give; a class without rows keeps its number."""
+    shown: dict[int, str] = {}
+    for index, (label, name) in enumerate(zip(labels.tolist(), names, strict=True)):
+        if name and shown.setdefault(label, name) != name:
+            raise DataError(
+                f"{where}, row {index + 2}: the label {classes[label]} is named '{name}', but "
+                f"'{shown[label]}' in an earlier row; give every label one name."
+            )
+    return [shown.get(i, value) for i, value in enumerate(classes)]
+
+
+def encode_multi_label(
+    rows: list[dict[str, str]], columns: Sequence[str], where: str
+) -> np.ndarray:
     """Return a (N, L) array of zeros and ones; -1 counts as 0, as in CelebA."""
     meaning = {"0": 0, "1": 1, "-1": 0}
     labels = np.zeros((len(rows), len(columns)), dtype=np.int64)
@@ -159,7 +198,7 @@ def load_manifest(cfg: DataConfig) -> Manifest:
     path = root / cfg.manifest
     rows = read_rows(path, ["image_path", "identity", *cfg.label])
     for number, row in enumerate(rows, start=2):
-        check_inside(root, row["image_path"], f"{path}, row {number}")
+        check_inside(root, row["image_path"].strip(), f"{path}, row {number}")
     splits = np.array([(row.get("split") or "").strip() for row in rows])
     for number, split in enumerate(splits, start=2):
         if split not in (*SPLITS, ""):
@@ -170,7 +209,7 @@ def load_manifest(cfg: DataConfig) -> Manifest:
         labels, label_names = encode_multi_label(rows, cfg.label, str(path)), list(cfg.label)
     else:
         shown = f"{cfg.label[0]}_name"
-        names = [row[shown] for row in rows] if shown in rows[0] else None
+        names = [(row[shown] or "").strip() for row in rows] if shown in rows[0] else None
         values = [row[cfg.label[0]].strip() for row in rows]
         labels, label_names = encode_classes(values, names, splits, str(path))
     return Manifest(

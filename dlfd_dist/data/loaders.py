@@ -1,0 +1,129 @@
+"""A data set ready to train on: rows resolved, images cached, batches on the device."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import DataConfig, ForgetConfig
+from ..runtime.collectives import Collectives
+from .cache import open_cache
+from .forget_request import ResolvedRequest, forget_rows
+from .manifest import Manifest, datasets
+from .splits import Splits, assign_splits, make_splits
+from .transforms import augment_batch, augmentation
+
+
+@dataclass(frozen=True)
+class ResolvedRows:
+    """Rows, split and request of a configuration; no image has been read."""
+
+    manifest: Manifest
+    splits: Splits
+    request: ResolvedRequest
+
+    def digests(self) -> dict[str, str]:
+        """Return SHA-256 of the rows with their split, and of the resolved request."""
+        m, digest = self.manifest, hashlib.sha256()
+        for values in (m.image_paths, m.identities.tolist(), m.labels.tolist(), m.label_names):
+            digest.update(repr(values).encode())
+        for part in (self.splits.train, self.splits.val, self.splits.test):
+            digest.update(part.astype("<i8").tobytes() + b"|")
+        return {"data": digest.hexdigest(), "request": self.request.digest}
+
+
+@dataclass(frozen=True)
+class ResolvedData(ResolvedRows):
+    """The rows with their decoded images; nothing is on a device yet."""
+
+    images: np.ndarray
+    """(N, 3, S, S) uint8, memory-mapped"""
+
+
+def resolve_rows(cfg: DataConfig, forget: ForgetConfig) -> ResolvedRows:
+    """Load the manifest, divide it and resolve the request.
+
+    Raises DataError for anything in them that is not usable.
+    """
+    manifest = datasets.get(cfg.name)(cfg)
+    split_of_row = assign_splits(manifest, cfg)
+    request = forget_rows(forget, manifest, split_of_row)
+    return ResolvedRows(manifest, make_splits(split_of_row, request.rows), request)
+
+
+def resolve_data(cfg: DataConfig, forget: ForgetConfig) -> ResolvedData:
+    """Resolve the rows and decode their images; a bad image is a DataError that names its row."""
+    rows = resolve_rows(cfg, forget)
+    images = open_cache(rows.manifest, cfg)
+    return ResolvedData(rows.manifest, rows.splits, rows.request, images)
+
+
+class Batches:
+    """Images and labels by sample id, normalised, on this rank's device.
+
+    Parameters
+    ----------
+    data : the resolved data
+    cfg : its configuration (normalisation, augmentation)
+    dtype : of the images
+    """
+
+    def __init__(
+        self,
+        data: ResolvedData,
+        cfg: DataConfig,
+        *,
+        collectives: Collectives,
+        dtype: torch.dtype = torch.float32,
+        channels_last: bool = False,
+    ):
+        self.data = data
+        self.collectives = collectives
+        self.device = collectives.device
+        self.dtype = dtype
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.labels = torch.from_numpy(data.manifest.labels)
+        self.mean = torch.tensor(cfg.mean, dtype=dtype, device=self.device).view(1, 3, 1, 1)
+        self.std = torch.tensor(cfg.std, dtype=dtype, device=self.device).view(1, 3, 1, 1)
+        self.transform = augmentation(cfg.augment, cfg.image_size)
+        self.groups = cfg.augment_groups
+
+    @property
+    def pixel_range(self) -> tuple[Tensor, Tensor]:
+        """(1, 3, 1, 1) lowest and highest value of a real pixel after normalisation."""
+        return (0 - self.mean) / self.std, (1 - self.mean) / self.std
+
+    def shard(
+        self, ids: np.ndarray, *, augment_key: tuple[int, ...] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return this rank's images (n_local, 3, S, S) and labels of a global batch of ids.
+
+        augment_key : integers naming the draw of augmentation parameters; None for no augmentation
+        """
+        rows = self.collectives.shard(len(ids))
+        positions = np.arange(len(ids))[rows]
+        images = self._pixels(ids[rows])
+        if augment_key is not None and self.transform is not None:
+            images = augment_batch(
+                images, torch.from_numpy(positions),
+                transform=self.transform, groups=self.groups, key=augment_key,
+            )  # fmt: skip
+        normalised = ((images.to(self.dtype) - self.mean) / self.std).contiguous(
+            memory_format=self.memory_format
+        )
+        return normalised, self.labels[ids[rows]].to(self.device, non_blocking=True)
+
+    def _pixels(self, ids: np.ndarray) -> Tensor:
+        raw = torch.from_numpy(self.data.images[ids])
+        if self.device.type == "cuda":
+            raw = raw.pin_memory()
+        return raw.to(self.device, non_blocking=True).to(torch.float32) / 255
+
+    def to_uint8(self, normalised: Tensor) -> Tensor:
+        """Return normalised images as uint8 pixels on the CPU."""
+        pixels = (normalised * self.std + self.mean) * 255
+        return pixels.round().clamp(0, 255).to("cpu", torch.uint8).contiguous()

@@ -1,0 +1,171 @@
+"""A run made ready: data resolved, model built and loaded, directory claimed."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .. import __version__
+from ..compose import config_text
+from ..config import JobConfig, signature
+from ..data.loaders import Batches, ResolvedData, ResolvedRows, resolve_data
+from ..errors import DataError, RunDirError
+from ..logs import close_rank_log, open_rank_log
+from ..models import Classifier, build_model, load_weights, weights_path
+from ..run_dir import RunDir, write_text
+from ..runtime.collectives import Collectives
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run whose inputs are known to be usable; nothing has been written."""
+
+    config: JobConfig
+    data: ResolvedData
+    inputs: dict[str, str]
+    """SHA-256 of the data, the request, and the checkpoints that go in"""
+    signature: str
+    run_dir: RunDir
+
+    def claim(self) -> None:
+        """Create or join the run directory."""
+        self.run_dir.claim(self.signature, self.inputs, config_text(self.config))
+        _check_space(self)
+        write_text(self.run_dir.request, self.data.request.to_csv())
+
+
+@dataclass(frozen=True)
+class Job:
+    """A prepared run on this rank."""
+
+    prepared: Prepared
+    collectives: Collectives
+    batches: Batches
+
+    @property
+    def config(self) -> JobConfig:
+        return self.prepared.config
+
+    @property
+    def data(self) -> ResolvedData:
+        return self.prepared.data
+
+    @property
+    def run_dir(self) -> RunDir:
+        return self.prepared.run_dir
+
+    def model(self, checkpoint: str | None) -> Classifier:
+        """Return a model on this rank's device, with the weights of a checkpoint if one is given."""
+        model = make_model(self.config, self.data, checkpoint)
+        memory_format = (
+            torch.channels_last if self.config.runtime.channels_last else torch.contiguous_format
+        )
+        dtype = DTYPES[self.config.runtime.dtype]
+        model = model.to(self.collectives.device, dtype)
+        return model.to(memory_format=memory_format)  # type: ignore[call-overload]
+
+
+def file_digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def make_model(config: JobConfig, data: ResolvedData, checkpoint: str | None) -> Classifier:
+    model = build_model(
+        config.model,
+        image_size=config.data.image_size,
+        num_outputs=data.manifest.num_outputs,
+        seed=config.seed,
+        bfloat16=config.runtime.autocast == "bfloat16",
+    )
+    if checkpoint is not None:
+        load_weights(model, checkpoint)
+    return model
+
+
+def prepare(config: JobConfig, world_size: int) -> Prepared:
+    """Check everything a run needs before it starts; write nothing.
+
+    Raises DlfdError of the kind that fits: configuration, data, request or checkpoint.
+    """
+    config.validate(world_size)
+    data = resolve_data(config.data, config.forget)
+    _check_enough(config, data, world_size)
+    for path in (config.checkpoint, config.reference):
+        if path is not None:
+            make_model(config, data, path)
+    sign, run_dir = run_identity(config, data)
+    return Prepared(config, data, input_digests(config, data), sign, run_dir)
+
+
+def input_digests(config: JobConfig, rows: ResolvedRows) -> dict[str, str]:
+    """Return SHA-256 of everything that goes into a run: data, request, checkpoints."""
+    paths = {"checkpoint": config.checkpoint, "reference": config.reference}
+    given = {name: file_digest(weights_path(path)) for name, path in paths.items() if path}
+    return rows.digests() | given
+
+
+def run_identity(config: JobConfig, rows: ResolvedRows) -> tuple[str, RunDir]:
+    """Return the signature of a run and its directory: run.dir, or one named by the signature."""
+    sign = signature(config, input_digests(config, rows))
+    path = config.run.dir or str(Path(config.run.root) / f"{config.run.name}-{sign}")
+    return sign, RunDir(Path(path))
+
+
+def _check_enough(config: JobConfig, data: ResolvedData, world_size: int) -> None:
+    smallest = {"train": data.splits.train, "unlearn": data.splits.retain}.get(config.verb)
+    if smallest is not None and world_size > len(smallest):
+        raise DataError(
+            f"runtime.world_size={world_size} is larger than the data: there are {len(smallest)} "
+            "images to share among the ranks. Use fewer ranks."
+        )
+
+
+def _check_space(prepared: Prepared) -> None:
+    """Refuse to start when the disk cannot hold the run's models: two checkpoints of four parts."""
+    model = make_model(prepared.config, prepared.data, None)
+    one = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    needed = one * (1 + 3 * (prepared.config.run.keep_checkpoints + 1))
+    free = shutil.disk_usage(prepared.run_dir.path).free
+    if free < needed:
+        raise RunDirError(
+            f"run.dir={prepared.run_dir.path} has {free / 1e6:.0f} MB free, and the run needs about "
+            f"{needed / 1e6:.0f} MB: free some space or choose another disk."
+        )
+
+
+@contextmanager
+def open_job(prepared: Prepared, collectives: Collectives) -> Iterator[Job]:
+    """Yield the job of this rank with its log file open."""
+    config = prepared.config
+    if collectives.is_main:
+        prepared.claim()
+    collectives.barrier()
+    handler = open_rank_log(prepared.run_dir.rank_log(collectives.rank), collectives.rank)
+    try:
+        logger.info(
+            "dlfd-dist %s, %s, signature %s, %d ranks on %s, %s",
+            __version__, config.verb, prepared.signature, collectives.world_size,
+            collectives.device, prepared.run_dir.path,
+        )  # fmt: skip
+        batches = Batches(
+            prepared.data, config.data, collectives=collectives,
+            dtype=DTYPES[config.runtime.dtype], channels_last=config.runtime.channels_last,
+        )  # fmt: skip
+        yield Job(prepared, collectives, batches)
+    finally:
+        close_rank_log(handler)

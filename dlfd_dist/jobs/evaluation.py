@@ -1,0 +1,178 @@
+"""Forward passes over whole sets, sharded over the ranks, and what is measured on them."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+
+from ..config import JobConfig
+from ..data.loaders import Batches
+from ..errors import DataError
+from ..metrics import (
+    accuracy,
+    accuracy_per_label,
+    attack_accuracy,
+    auc,
+    balanced_mia,
+    forgetting_score,
+    gap_to_retrained,
+    logit_scaled_confidence,
+    mia_paper,
+    nomus,
+    sample_losses,
+)
+from ..methods import Probe
+from ..models import Classifier
+from ..run_dir import RunDir, replacing
+from ..runtime.collectives import Collectives
+from ..synthesis import frozen
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model says of a set of samples, in the order of their ids; the same on every rank."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+    features: np.ndarray
+
+    @property
+    def losses(self) -> np.ndarray:
+        return sample_losses(self.logits, self.labels)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        return logit_scaled_confidence(self.logits, self.labels)
+
+    @property
+    def accuracy(self) -> float | None:
+        return accuracy(self.logits, self.labels)
+
+
+@torch.no_grad()
+def run_model(model: Classifier, batches: Batches, ids: np.ndarray, batch_size: int) -> Outputs:
+    """Return the model's outputs on samples; every rank computes its share once.
+
+    Parameters
+    ----------
+    batch_size : images per forward pass and rank
+    """
+    collectives = batches.collectives
+    logits, features = [], []
+    per_pass = batch_size * collectives.world_size
+    with frozen(model):
+        for start in range(0, len(ids), per_pass):
+            chunk = ids[start : start + per_pass]
+            output = model(batches.shard(chunk)[0])
+            logits.append(collectives.gather_rows(output.logits, len(chunk)).cpu())
+            features.append(collectives.gather_rows(output.features, len(chunk)).cpu())
+    labels = batches.labels[ids].numpy()
+    if not logits:
+        empty = np.empty((0, batches.data.manifest.num_outputs))
+        return Outputs(ids, labels, empty, np.empty((0, 1)))
+    return Outputs(
+        ids, labels, torch.cat(logits).double().numpy(), torch.cat(features).double().numpy()
+    )
+
+
+def probe(model: Classifier, batches: Batches, config: JobConfig, step: int) -> Probe:
+    """Return accuracy on val and the attack of the forget set against val."""
+    splits, size = batches.data.splits, config.metrics.eval_batch_size
+    forget = run_model(model, batches, splits.forget, size)
+    val = run_model(model, batches, splits.val, size)
+    if config.method.probe_attack == "mia_paper":
+        attacked = mia_paper(forget.losses, val.losses)
+        if attacked is None:
+            raise DataError(
+                f"method.probe_attack=mia_paper needs at least 2 forget and 2 val images and 11 "
+                f"together, not {len(forget.ids)} and {len(val.ids)}: use method.probe_attack=mia."
+            )
+    else:
+        attacked = attack_accuracy(forget.confidence, val.confidence, seed=config.metrics.seed)
+    val_accuracy, score = val.accuracy or 0.0, forgetting_score(attacked)
+    area = auc(forget.confidence, val.confidence)
+    return Probe(step, val_accuracy, score, area, nomus(val_accuracy, score))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The outputs on every part, and the figures they give."""
+
+    parts: dict[str, Outputs]
+    figures: dict[str, Any]
+
+
+def evaluate(model: Classifier, batches: Batches, config: JobConfig) -> Evaluation:
+    """Measure a model: accuracies, attacks, forgetting score, NoMUS."""
+    size = config.metrics.eval_batch_size
+    parts = {
+        name: run_model(model, batches, ids, size) for name, ids in batches.data.splits.parts().items()
+    }
+    figures: dict[str, Any] = {f"{name}_accuracy": part.accuracy for name, part in parts.items()}
+    per_label = {
+        name: accuracy_per_label(part.logits, part.labels) for name, part in parts.items()
+    }
+    if any(per_label.values()):
+        figures["accuracy_per_label"] = per_label
+    return Evaluation(parts, figures | _attacks(parts, config, figures["test_accuracy"]))
+
+
+def _attacks(
+    parts: Mapping[str, Outputs], config: JobConfig, test_accuracy: float
+) -> dict[str, Any]:
+    forget, test = parts["forget"], parts["test"]
+    nothing = dict.fromkeys(("mia", "mia_paper", "forgetting_score", "nomus"))
+    if not len(forget.ids):
+        return nothing
+    mia = balanced_mia(
+        forget.confidence, test.confidence,
+        seed=config.metrics.seed, num_bootstrap=config.metrics.num_bootstrap,
+    )  # fmt: skip
+    return {
+        "mia": mia.to_dict(),
+        "mia_paper": mia_paper(forget.losses, test.losses),
+        "forgetting_score": mia.forgetting_score,
+        "nomus": nomus(test_accuracy, mia.forgetting_score),
+    }
+
+
+def gap(figures: Mapping[str, Any], retrained: Mapping[str, Any]) -> float | None:
+    """Return the gap to the reference, None where nobody was forgotten."""
+    if figures["mia"] is None:
+        return None
+    flat = [{**f, "mia_accuracy": f["mia"]["accuracy"]} for f in (figures, retrained)]
+    return gap_to_retrained(flat[0], flat[1])
+
+
+def peak_memory_mb(collectives: Collectives) -> float:
+    """Return the largest peak memory of a rank: device memory on CUDA, else resident memory."""
+    if collectives.device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(collectives.device) / 1e6
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    own = torch.tensor([peak], dtype=torch.float64, device=collectives.device)
+    return float(collectives.all_reduce_max(own))
+
+
+def save_samples(run_dir: RunDir, parts: Mapping[str, Outputs]) -> None:
+    """Write losses, confidences and features per sample, for the report and later audits."""
+    tensors = {}
+    for name, part in parts.items():
+        if not len(part.ids):
+            continue
+        tensors |= {
+            f"{name}.ids": part.ids.astype(np.int64),
+            f"{name}.labels": part.labels.astype(np.int64),
+            f"{name}.loss": part.losses.astype(np.float32),
+            f"{name}.confidence": part.confidence.astype(np.float32),
+            f"{name}.features": part.features.astype(np.float32),
+        }
+    with replacing(run_dir.samples) as partial:
+        save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, partial)

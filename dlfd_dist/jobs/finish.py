@@ -1,0 +1,84 @@
+"""The end of every run: deliver the model, measure it, write the result last."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from ..models import Classifier, save_weights
+from ..run_dir import write_json
+from ..runtime.checkpoint import drop_checkpoints
+from .context import Job, file_digest
+from .evaluation import Evaluation, evaluate, gap, peak_memory_mb, save_samples
+from .session import Session
+
+logger = logging.getLogger(__name__)
+
+
+def finish(session: Session, *, selected_step: int | None, selection: str) -> dict[str, Any]:
+    """Write the model of a training or unlearning run, evaluate it and write its result."""
+    job, seconds = session.job, session.seconds
+    if job.collectives.is_main:
+        save_weights(session.model, job.run_dir.model)
+    chosen = {"selected_step": selected_step, "selection": selection, "num_steps": session.num_steps}
+    result = measure(job, session.model, seconds, chosen)
+    if job.collectives.is_main:
+        drop_checkpoints(job.run_dir.checkpoints)
+    return result
+
+
+def measure(
+    job: Job, model: Classifier, seconds: float, extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Evaluate a model and write result.json, with which the run counts as finished."""
+    evaluation = evaluate(model, job.batches, job.config)
+    result = {
+        **evaluation.figures,
+        **_facts(job),
+        **extra,
+        "gap_to_retrained": _gap(job, evaluation),
+        "wall_seconds": seconds,
+        "device_seconds": seconds * job.collectives.world_size,
+        "peak_memory_mb": peak_memory_mb(job.collectives),
+    }
+    if job.collectives.is_main:
+        save_samples(job.run_dir, evaluation.parts)
+        if job.run_dir.model.is_file():
+            result["model_sha256"] = file_digest(job.run_dir.model)
+        write_json(job.run_dir.result, result)
+        logger.info("%s", _last_line(result))
+        logger.info("result: %s", job.run_dir.result)
+    job.collectives.barrier()
+    return result
+
+
+def _gap(job: Job, evaluation: Evaluation) -> float | None:
+    if job.config.reference is None:
+        return None
+    reference = evaluate(job.model(job.config.reference), job.batches, job.config)
+    return gap(evaluation.figures, reference.figures)
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    manifest, splits = job.data.manifest, job.data.splits
+    return {
+        "verb": job.config.verb,
+        "seed": job.config.seed,
+        "world_size": job.collectives.world_size,
+        "device": str(job.collectives.device),
+        "signature": job.prepared.signature,
+        "title": manifest.title,
+        "synthetic": manifest.synthetic,
+        "may_show": manifest.may_show,
+        "credit": manifest.credit,
+        "label_names": manifest.label_names,
+        "image_size": job.config.data.image_size,
+        "num_images": {name: len(ids) for name, ids in splits.parts().items()},
+    }
+
+
+def _last_line(result: Mapping[str, Any]) -> str:
+    names = ("test_accuracy", "forgetting_score", "nomus", "gap_to_retrained")
+    shown = (f"{n}={result[n]:.3f}" for n in names if result.get(n) is not None)
+    return f"done in {result['wall_seconds']:.1f}s: " + " ".join(shown)

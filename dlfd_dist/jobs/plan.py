@@ -1,0 +1,72 @@
+"""What a run would do, said without reading an image or writing a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..config import JobConfig
+from ..data.loaders import ResolvedRows, resolve_rows
+from ..models import weights_path
+from ..run_dir import RunDir
+from .context import run_identity
+
+
+def plan(config: JobConfig) -> dict[str, Any]:
+    """Return the lines of a plan, the files that would be written, and the signature."""
+    config.validate(config.runtime.world_size)
+    rows = resolve_rows(config.data, config.forget)
+    for path in (config.checkpoint, config.reference):
+        if path is not None:
+            weights_path(path)
+    signature, run_dir = run_identity(config, rows)
+    return {
+        "plan": _lines(config, rows, run_dir),
+        "files": [str(path) for path in _files(config, run_dir)],
+        "signature": signature,
+        "num_images": {name: len(ids) for name, ids in rows.splits.parts().items()},
+    }
+
+
+def num_steps(config: JobConfig, rows: ResolvedRows) -> int:
+    """Return the optimizer steps of a training or unlearning run; 0 for an evaluation."""
+    if config.verb == "evaluate":
+        return 0
+    cfg = config.method if config.verb == "unlearn" else config.train
+    on_all = config.verb == "train" and config.train.on == "all"
+    ids = rows.splits.train if on_all else rows.splits.retain
+    per_epoch = -(-len(ids) // cfg.global_batch_size)
+    return min(cfg.epochs * per_epoch, cfg.max_steps or 10**12)
+
+
+def _lines(config: JobConfig, rows: ResolvedRows, run_dir: RunDir) -> list[str]:
+    splits, request = rows.splits, rows.request
+    matched = sum(line.status == "matched" for line in request.lines)
+    lines = [
+        f"data: {rows.manifest.title}, {len(rows.manifest)} images, retain {len(splits.retain)}, "
+        f"forget {len(splits.forget)}, val {len(splits.val)}, test {len(splits.test)}",
+        f"request: {len(request.lines)} entries, {matched} in training, {len(request.rows)} images",
+    ]
+    steps = num_steps(config, rows)
+    if config.verb == "unlearn":
+        lines.append(f"unlearn: method {config.method.name}, {steps} steps from {config.checkpoint}")
+    elif config.verb == "train":
+        lines.append(f"train: on {config.train.on}, {steps} steps")
+    else:
+        lines.append(f"evaluate: {config.checkpoint}")
+    if config.reference:
+        lines.append(f"gap to: {config.reference}")
+    lines.append(f"ranks: {config.runtime.world_size}")
+    state = "finished, its result is returned" if run_dir.finished() else "would run"
+    lines.append(f"run directory: {run_dir.path} ({state})")
+    return lines
+
+
+def _files(config: JobConfig, run_dir: RunDir) -> list[Path]:
+    files = [run_dir.config, run_dir.identity, run_dir.request, run_dir.metrics]
+    files += [run_dir.rank_log(rank) for rank in range(config.runtime.world_size)]
+    if config.verb != "evaluate":
+        files.append(run_dir.model)
+    if config.verb == "unlearn" and config.synthesis.save:
+        files += [run_dir.synthesis / "images.safetensors", run_dir.synthesis / "contact_sheet.png"]
+    return [*files, run_dir.samples, run_dir.result]

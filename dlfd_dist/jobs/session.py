@@ -1,0 +1,120 @@
+"""What the loops of training and unlearning share: resume, checkpoints, events, stopping, time."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from ..logs import Progress
+from ..methods import Updater
+from ..models import Classifier
+from ..run_dir import append_event, truncate_events
+from ..runtime.checkpoint import (
+    Checkpoint,
+    State,
+    copy_state,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+from ..runtime.preemption import StoppedEarly
+from .context import Job
+
+logger = logging.getLogger(__name__)
+
+
+class Session:
+    """One start of a run, going on from the last checkpoint if there is one.
+
+    Attributes
+    ----------
+    first : steps that were done before this start
+    values : plain values of the loop, as the last checkpoint held them; empty at first
+    best, best_values : weights of the best model so far and what was measured of it
+    """
+
+    def __init__(self, job: Job, model: Classifier, updater: Updater, num_steps: int, title: str):
+        self.job = job
+        self.model = model
+        self.updater = updater
+        self.num_steps = num_steps
+        self.best: State = {}
+        self.best_values: dict[str, Any] = {}
+        self.values: dict[str, Any] = {}
+        self.first = 0
+        self._seconds_before = 0.0
+        self._resume()
+        self.start = time.monotonic()
+        self.progress = Progress(
+            title, num_steps, first=self.first,
+            every_s=job.config.run.log_every_s, enabled=job.collectives.is_main,
+        )  # fmt: skip
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the loop over all starts of this run."""
+        return self._seconds_before + time.monotonic() - self.start
+
+    def _resume(self) -> None:
+        held = load_checkpoint(self.job.run_dir.checkpoints)
+        if held is not None:
+            self.model.load_state_dict(held.model)
+            restore_optimizer(self.updater.optimizer, held.optimizer)
+            self.first, self.best = held.step, held.best
+            self.values = held.values["loop"]
+            self.best_values = held.values["best"]
+            self._seconds_before = held.values["seconds"]
+            logger.info("going on from step %d of %d", self.first, self.num_steps)
+        if self.job.collectives.is_main:
+            truncate_events(self.job.run_dir.metrics, self.first)
+
+    def record(self, event: str, step: int, **values: Any) -> None:
+        """Append an event to metrics.jsonl."""
+        if self.job.collectives.is_main:
+            append_event(self.job.run_dir.metrics, {"event": event, "step": step, **values})
+
+    def keep_best(self, **values: Any) -> None:
+        """Take the model as it is now for the best one."""
+        self.best = copy_state(self.model.state_dict())
+        self.best_values = values
+
+    def end_step(self, step: int, *, stop: bool, loop: dict[str, Any]) -> None:
+        """Save when it is time to; end the run on all ranks when one was asked to stop.
+
+        Parameters
+        ----------
+        step : steps done
+        loop : plain values the loop wants back when it resumes
+        """
+        due = step % self.job.config.run.checkpoint_every == 0 and step < self.num_steps
+        if due or stop:
+            self.save(step, loop)
+        if stop:
+            self.progress.close()
+            # No rank may leave, and be reported lost, before the checkpoint is whole.
+            self.job.collectives.barrier()
+            raise StoppedEarly(
+                f"Stopped as asked after step {step} of {self.num_steps}; the same command goes on "
+                f"from there ({self.job.run_dir.path})."
+            )
+
+    def save(self, step: int, loop: dict[str, Any]) -> None:
+        if not self.job.collectives.is_main:
+            return
+        values = {"loop": loop, "best": self.best_values, "seconds": self.seconds}
+        checkpoint = Checkpoint(
+            step,
+            copy_state(self.model.state_dict()),
+            optimizer_tensors(self.updater.optimizer),
+            self.best,
+            values,
+        )
+        keep = self.job.config.run.keep_checkpoints
+        save_checkpoint(self.job.run_dir.checkpoints, checkpoint, keep=keep)
+
+    def deliver_best(self) -> None:
+        """Put the best weights into the model, where any were kept."""
+        if self.best:
+            self.model.load_state_dict(self.best)

@@ -1,0 +1,89 @@
+"""Training from scratch: Original on all of train, Retrained on the retain set alone."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from ..methods import Updater
+from ..models import Classifier, set_dropout_rows
+from ..runtime.preemption import StopFlag
+from ..runtime.sampler import EpochSampler
+from ..runtime.seeding import purpose_key
+from .context import Job
+from .evaluation import run_model
+from .finish import finish
+from .session import Session
+
+logger = logging.getLogger(__name__)
+
+
+def train(job: Job, stop: StopFlag) -> dict[str, Any]:
+    """Train, keep the epoch that is best on val, evaluate; return the result."""
+    cfg = job.config.train
+    splits = job.data.splits
+    sampler = EpochSampler(
+        splits.train if cfg.on == "all" else splits.retain,
+        batch_size=cfg.global_batch_size, seed=job.config.seed, purpose="train order",
+    )  # fmt: skip
+    num_steps = min(cfg.epochs * sampler.steps_per_epoch, cfg.max_steps or 10**12)
+    model = job.model(job.config.checkpoint)
+    updater = Updater(model, cfg, collectives=job.collectives)
+    session = Session(job, model, updater, num_steps, "train")
+    loop = session.values or {"losses": [], "epochs_since_best": 0}
+    for step in sampler.steps(session.first, num_steps):
+        lr = updater.set_epoch(step.epoch)
+        numbers = _step(job, model, updater, step.ids, step.index, stop.requested)
+        done = step.index + 1
+        loop["losses"].append(numbers["loss"])
+        session.record(
+            "step", done, loss=numbers["loss"], grad_norm=numbers["grad_norm"], lr=lr,
+            seconds=session.seconds,
+        )  # fmt: skip
+        session.progress.update(done, len(step.ids), epoch=step.epoch, loss=numbers["loss"], lr=lr)
+        if done % sampler.steps_per_epoch == 0 or done == num_steps:
+            _end_epoch(session, loop, step.epoch, done, lr)
+            if cfg.patience is not None and loop["epochs_since_best"] >= cfg.patience:
+                logger.info("no better validation accuracy for %d epochs: stopping", cfg.patience)
+                break
+        session.end_step(done, stop=numbers["stop"] > 0, loop=loop)
+    session.progress.close()
+    session.deliver_best()
+    chosen = session.best_values
+    return finish(
+        session,
+        selected_step=chosen.get("step"),
+        selection=f"the epoch with the best validation accuracy ({chosen['val_accuracy']:.3f})",
+    )
+
+
+def _step(
+    job: Job, model: Classifier, updater: Updater, ids: np.ndarray, index: int, stop: bool
+) -> dict[str, float]:
+    seed = job.config.seed
+    images, labels = job.batches.shard(ids, augment_key=(seed, purpose_key("augment"), index))
+    model.train()
+    set_dropout_rows(model, len(ids), job.collectives, seed, purpose_key("dropout"), index)
+    return updater.step(images, labels, total=len(ids), stop=stop)
+
+
+def _end_epoch(session: Session, loop: dict[str, Any], epoch: int, done: int, lr: float) -> None:
+    """Measure val; keep the model when it is better, or as accurate with a lower loss."""
+    job = session.job
+    val = run_model(
+        session.model, job.batches, job.data.splits.val, job.config.metrics.eval_batch_size
+    )
+    val_accuracy, val_loss = float(val.accuracy or 0.0), float(val.losses.mean())
+    session.record(
+        "epoch", done, epoch=epoch, train_loss=float(np.mean(loop["losses"])),
+        val_accuracy=val_accuracy, val_loss=val_loss, lr=lr,
+    )  # fmt: skip
+    loop["losses"] = []
+    best = session.best_values
+    if not best or (val_accuracy, -val_loss) > (best["val_accuracy"], -best["val_loss"]):
+        session.keep_best(step=done, val_accuracy=val_accuracy, val_loss=val_loss)
+        loop["epochs_since_best"] = 0
+    else:
+        loop["epochs_since_best"] += 1

@@ -1,0 +1,110 @@
+"""DLFD: distribution-level feature distancing (Choi and Na, AAAI 2025), as published.
+
+Three components, each switchable: distancing (optimal transport moves retain features away from
+the forget set's), classification (a growing loss keeps the task in the synthesised images) and the
+dynamic strategy (synthesis rests while the forgetting score is low enough).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..config import DLFDConfig
+from ..errors import ConfigError
+from ..synthesis import Album, Objective, Synthesised, layer_output, linear_weight, perturb
+from .base import MethodContext, Probe, StepBatch, methods, set_training_mode
+
+
+@methods.register("dlfd")
+class DLFD:
+    """Synthesise retain images far from the forget set, then fine-tune on them."""
+
+    shuffle = True
+    initial_probe = True
+
+    def __init__(self, context: MethodContext):
+        assert isinstance(context.config.method, DLFDConfig)
+        self.context = context
+        self.cfg: DLFDConfig = context.config.method
+        if not (self.cfg.distancing or self.cfg.classification):
+            raise ConfigError(
+                "method.distancing=false and method.classification=false leave nothing to "
+                "synthesise: that is method=finetune."
+            )
+        self.synthesising = True
+        self.album = Album(context.synthesis_dir, context.config.synthesis.save)
+
+    def step(self, batch: StepBatch, *, stop: bool) -> dict[str, float]:
+        images, report = batch.images, {}
+        if self.synthesising:
+            made = self._synthesise(batch)
+            images = made.images
+            report = {
+                "ot_cost": made.last.ot_cost,
+                "ot_cost_first": made.first.ot_cost,
+                "classification_loss": made.last.classification,
+            }
+            self._keep(batch, images)
+        set_training_mode(self.context, batch)
+        numbers = self.context.updater.step(
+            images, batch.labels, total=batch.total, stop=stop, report=report
+        )
+        extra = {"retain_weight": self._retain_weight(batch.index)} if self.synthesising else {}
+        return numbers | extra | {"synthesised": self.synthesising}
+
+    def observe(self, probe: Probe) -> dict[str, Any]:
+        if self.cfg.dynamic:
+            self.synthesising = probe.forgetting_score > self.cfg.forget_threshold
+        return {"synthesis": self.synthesising}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"synthesising": self.synthesising, "num_kept": len(self.album.ids)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.synthesising = state["synthesising"]
+        self.album.restore(state["num_kept"])
+
+    def _retain_weight(self, index: int) -> float:
+        if not self.cfg.classification:
+            return 0.0
+        return linear_weight(
+            index, self.context.num_steps, self.cfg.initial_retain_weight, self.cfg.final_retain_weight
+        )
+
+    def _synthesise(self, batch: StepBatch) -> Synthesised:
+        context, cfg = self.context, self.context.config
+        objective = Objective(
+            self._forget_features(batch),
+            batch.labels,
+            total=batch.total,
+            forget_weight=self.cfg.forget_weight if self.cfg.distancing else 0.0,
+            retain_weight=self._retain_weight(batch.index),
+            layer=cfg.synthesis.layer,
+            ot=cfg.ot,
+            collectives=context.collectives,
+        )
+        return perturb(
+            context.model, batch.images, objective,
+            cfg=cfg.synthesis, pixel_range=context.pixel_range,
+        )  # fmt: skip
+
+    def _forget_features(self, batch: StepBatch) -> Tensor:
+        """Return the features of the global forget batch, computed once per step."""
+        own = layer_output(self.context.model, batch.forget_images, self.context.config.synthesis.layer)
+        return self.context.collectives.gather_rows(own, batch.forget_total)
+
+    def _keep(self, batch: StepBatch, synthesised: Tensor) -> None:
+        if self.album.full:
+            return
+        to_uint8, gather = self.context.to_uint8, self.context.collectives.gather_rows
+        device = self.context.collectives.device
+        original, made = (
+            gather(to_uint8(images).to(device), batch.total).cpu()
+            for images in (batch.images, synthesised)
+        )
+        self.album.add(torch.as_tensor(batch.ids), original, made)
+        if self.context.collectives.is_main:
+            self.album.write()

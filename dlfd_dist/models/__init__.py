@@ -1,0 +1,18 @@
+"""Classifiers: torchvision backbones with heads that give features and logits at once."""
+
+from .backbones import backbones
+from .classifier import Classifier, ModelOutput, build_model
+from .heads import set_dropout_rows, task_loss
+from .weights import load_weights, save_weights, weights_path
+
+__all__ = [
+    "Classifier",
+    "ModelOutput",
+    "backbones",
+    "build_model",
+    "load_weights",
+    "save_weights",
+    "set_dropout_rows",
+    "task_loss",
+    "weights_path",
+]

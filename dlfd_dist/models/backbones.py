@@ -1,0 +1,66 @@
+"""torchvision backbones without their classifier, each with a stem for small images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torchvision.models as tv
+from torch import nn
+
+from ..config import ModelConfig
+from ..errors import ConfigError
+from ..registry import Registry
+
+backbones: Registry[Callable[[ModelConfig, int], tuple[nn.Module, int]]] = Registry("model")
+"""Name -> function of (config, image_size) that returns the backbone and the width it ends with."""
+
+
+def _thin_stem(conv: nn.Conv2d) -> nn.Conv2d:
+    """Return a 3x3 convolution of stride 1 in place of a stem that shrinks the image."""
+    return nn.Conv2d(conv.in_channels, conv.out_channels, 3, stride=1, padding=1, bias=False)
+
+
+@backbones.register("resnet18")
+def resnet18(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
+    model = tv.resnet18(weights=None)
+    width, model.fc = model.fc.in_features, nn.Identity()  # type: ignore[assignment]
+    if cfg.small_stem:
+        model.conv1, model.maxpool = _thin_stem(model.conv1), nn.Identity()  # type: ignore[assignment]
+    return model, width
+
+
+@backbones.register("densenet121")
+def densenet121(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
+    model = tv.densenet121(weights=None)
+    width, model.classifier = model.classifier.in_features, nn.Identity()  # type: ignore[assignment]
+    if cfg.small_stem:
+        model.features.conv0 = _thin_stem(model.features.conv0)  # type: ignore[arg-type]
+        model.features.pool0 = nn.Identity()
+    return model, width
+
+
+@backbones.register("efficientnet_b0")
+def efficientnet_b0(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
+    # Stochastic depth draws per call, so a sample's fate would depend on its rank: it is off.
+    model = tv.efficientnet_b0(weights=None, stochastic_depth_prob=0.0)
+    width = model.classifier[1].in_features
+    model.classifier = nn.Identity()  # type: ignore[assignment]
+    if cfg.small_stem:
+        model.features[0][0] = _thin_stem(model.features[0][0])  # type: ignore[index,arg-type]
+    return model, width  # type: ignore[return-value]
+
+
+@backbones.register("vit_b_16")
+def vit_b_16(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
+    """ViT-B with patches of 16 pixels, or of 8 with the small stem."""
+    patch = 8 if cfg.small_stem else 16
+    if image_size % patch:
+        raise ConfigError(
+            f"data.image_size={image_size} does not divide into the {patch}-pixel patches of "
+            f"model=vit_b_16: take a multiple of {patch}."
+        )
+    model = tv.VisionTransformer(
+        image_size=image_size, patch_size=patch, num_layers=12, num_heads=12, hidden_dim=768, mlp_dim=3072
+    )
+    model.heads = nn.Identity()  # type: ignore[assignment]
+    return model, 768

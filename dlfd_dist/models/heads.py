@@ -1,0 +1,95 @@
+"""Heads on a backbone: linear, or the 512-256-128-C head of the DLFD paper."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..runtime.collectives import Collectives
+from ..runtime.seeding import derive_seed, torch_seed
+
+
+class RowDropout(nn.Module):
+    """Dropout whose mask belongs to a row's place in the global batch.
+
+    Without a row context it is ordinary dropout. With one, the mask of the whole global batch is
+    drawn from a seed and each rank takes its own rows, so that a rank's share does not matter.
+    """
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+        self._seed: int | None = None
+        self._total = 0
+        self._rows = slice(0, 0)
+
+    def set_rows(self, seed: int, total: int, rows: slice) -> None:
+        self._seed, self._total, self._rows = seed, total, rows
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return input
+        if self._seed is None:
+            return F.dropout(input, self.p, True)
+        with torch_seed(self._seed):
+            keep = torch.rand(self._total, *input.shape[1:]) >= self.p
+        mask = keep[self._rows].to(input.device, input.dtype)
+        return input * mask / (1 - self.p)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+def set_dropout_rows(model: nn.Module, total: int, collectives: Collectives, *key: int) -> None:
+    """Tell every RowDropout which rows of the global batch this rank is about to see."""
+    layers = [m for m in model.modules() if isinstance(m, RowDropout)]
+    for number, layer in enumerate(layers):
+        layer.set_rows(derive_seed(*key, number), total, collectives.shard(total))
+
+
+class Head(nn.Sequential):
+    """A head that returns what its last linear layer reads (the features) and what it says."""
+
+    def split_forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        layers = list(self)
+        for layer in layers[:-1]:
+            x = layer(x)
+        return x, layers[-1](x)
+
+
+def linear_head(width: int, num_outputs: int, dropout: float) -> Head:
+    return Head(nn.Linear(width, num_outputs))
+
+
+def mlp_head(width: int, num_outputs: int, dropout: float) -> Head:
+    """Return the paper's head; its state names are those of the authors' `features` module."""
+    return Head(
+        nn.Linear(width, 256), nn.ReLU(), RowDropout(dropout),
+        nn.Linear(256, 128), nn.ReLU(), RowDropout(dropout),
+        nn.Linear(128, num_outputs),
+    )  # fmt: skip
+
+
+HEADS = {"linear": linear_head, "mlp": mlp_head}
+
+
+def task_loss(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
+    """Return the loss of the task in nats: cross-entropy, or the mean BCE over labels.
+
+    Parameters
+    ----------
+    logits : (n, C) classes, or (n, L) labels
+    labels : (n,) class numbers, or (n, L) zeros and ones
+    reduction : mean, sum, or none for one value per sample, shape (n,)
+    """
+    if labels.ndim == 1:
+        return F.cross_entropy(logits, labels, reduction=reduction)
+    per_sample = F.binary_cross_entropy_with_logits(
+        logits, labels.to(logits.dtype), reduction="none"
+    ).mean(1)
+    return {"none": per_sample, "sum": per_sample.sum(), "mean": per_sample.mean()}[reduction]
+
+
+def as_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
+    return torch.softmax(logits, 1) if labels.ndim == 1 else torch.sigmoid(logits)

@@ -1,0 +1,249 @@
+"""The report page: one HTML file that needs nothing else, and its figures as PNG beside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+from matplotlib.figure import Figure
+
+from .. import __version__
+from ..errors import RunDirError
+from ..run_dir import replacing, write_text
+from . import pictures
+from .plan import FigurePlan, plan_figures
+from .records import ORIGINAL, RETRAINED, RunRecord, of_label
+from .style import role_styles
+from .tables import DASH, footnotes, format_value, labels_in_order, marks, summarise
+from .verdict import Row, judge, row_of, unlearned_row
+
+_DPI = 160
+
+# Settings that hold paths or the request: they may name a person or a place on somebody's disk.
+_PRIVATE = ("run", "checkpoint", "reference", "forget.request", "data.root", "data.cache_dir")
+_SECTIONS_BY_VERB = {
+    "train": ("data", "model", "forget", "train", "metrics", "runtime"),
+    "unlearn": (
+        "data", "model", "forget", "method", "synthesis", "ot", "train_mode", "metrics", "runtime",
+    ),
+    "evaluate": ("data", "model", "forget", "metrics", "runtime"),
+}  # fmt: skip
+
+MAIN_COLUMNS = (
+    ("NoMUS ↑", "nomus", 3),
+    ("Test accuracy ↑", "test_accuracy", 3),
+    ("Forgetting score ↓", "forgetting_score", 3),
+    ("Gap to Retrained ↓", "gap_to_retrained", 3),
+)
+DETAIL_COLUMNS = (
+    ("Retain acc.", "retain_accuracy", 3),
+    ("Forget acc.", "forget_accuracy", 3),
+    ("Val acc.", "val_accuracy", 3),
+    ("Attack acc.", "mia_accuracy", 3),
+    ("Attack AUC", "mia_auc", 3),
+    ("TPR at 1 % FPR", "mia_tpr_at_1pct", 3),
+    ("Paper's attack", "mia_paper", 3),
+    ("Wall time (s)", "wall_seconds", 1),
+    ("Device time (s)", "device_seconds", 1),
+    ("Peak memory (MB)", "peak_memory_mb", 0),
+)
+
+
+def _png(fig: Figure) -> bytes:
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=_DPI)
+    return buffer.getvalue()
+
+
+def _draw(plan: FigurePlan) -> tuple[bytes, dict[str, Any]]:
+    """Return the wide PNG of a figure, and what the page shows of it."""
+    fig = plan.draw(False)
+    png, narrow = _png(fig), _png(plan.draw(True))
+    width = round(fig.get_figwidth() * 96)
+    uris = {"wide": _data_uri(png), "narrow": _data_uri(narrow), "width": width}
+    return png, {"title": plan.title, "caption": plan.caption, **uris}
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _write_figures(folder: Path, images: dict[str, bytes]) -> list[Path]:
+    """Write the PNG files and drop those of an earlier report, which may not be shown any more."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.png" for name in images]
+    for path, png in zip(paths, images.values(), strict=True):
+        with replacing(path) as partial:
+            partial.write_bytes(png)
+    for stale in set(folder.glob("*.png")) - set(paths):
+        stale.unlink()
+    return paths
+
+
+def _heads(rows: Sequence[Row], main: Row | None) -> list[dict[str, Any]]:
+    styles = role_styles([row["method"] for row in rows])
+    return [
+        {
+            "method": row["method"],
+            "color": styles[row["method"]][0],
+            "main": row is main,
+            "marks": marks(row),
+            "num_seeds": row["num_seeds"],
+        }
+        for row in rows
+    ]
+
+
+def _measurements(
+    rows: Sequence[Row], columns: Sequence[tuple[str, str, int]]
+) -> list[dict[str, Any]]:
+    """Return title, metric and one cell per row of the metrics that at least one row has."""
+    return [
+        {
+            "title": title,
+            "metric": metric,
+            "cells": [format_value(row, metric, digits=digits) for row in rows],
+        }
+        for title, metric, digits in columns
+        if any(row[metric] is not None for row in rows)
+    ]
+
+
+def _tiles(row: Row | None, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the three headline numbers, each with a bar for Original, Retrained and the method."""
+    if row is None or row["forgetting_score"] is None:
+        return []
+    trio = [r for r in (row_of(rows, ORIGINAL), row_of(rows, RETRAINED), row) if r is not None]
+    styles = role_styles([r["method"] for r in trio])
+    wanted = (
+        ("Forgetting score", "forgetting_score", "lower is better; 0 is a coin flip", 0.5),
+        ("Test accuracy", "test_accuracy", "higher is better", 1.0),
+        ("NoMUS", "nomus", "higher is better; weighs both", 1.0),
+    )
+    return [
+        {
+            "title": title,
+            "hint": hint,
+            "value": f"{row[metric]:.3f}",
+            "bars": [
+                {
+                    "method": r["method"],
+                    "text": f"{r[metric]:.3f}",
+                    "color": styles[r["method"]][0],
+                    "percent": f"{100 * min(1.0, r[metric] / full):.1f}",
+                }
+                for r in trio
+                if r[metric] is not None
+            ],
+        }
+        for title, metric, hint, full in wanted
+    ]
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs = []
+    for key, value in values.items():
+        name = prefix + key
+        if name not in _PRIVATE:
+            pairs += _flatten(value, f"{name}.") if isinstance(value, dict) else [(name, value)]
+    return pairs
+
+
+def _settings(record: RunRecord) -> list[tuple[str, str]]:
+    sections = _SECTIONS_BY_VERB[record.config["verb"]]
+    chosen = {name: record.config[name] for name in sections if name in record.config}
+    return [(name, "null" if v is None else str(v)) for name, v in _flatten(chosen)]
+
+
+def _shared_inputs(records: Sequence[RunRecord]) -> dict[str, str]:
+    """Return the digests that are the same in every run."""
+    first, *others = (record.inputs for record in records)
+    return {k: v for k, v in first.items() if all(inputs.get(k) == v for inputs in others)}
+
+
+def _digests(inputs: dict[str, str]) -> list[tuple[str, str]]:
+    return [(name, str(digest)[:16]) for name, digest in sorted(inputs.items())]
+
+
+def _runs(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    labels = labels_in_order(records)
+    styles, shared = role_styles(labels), _shared_inputs(records)
+    return [
+        {
+            "label": label,
+            "color": styles[label][0],
+            "seed": r.seed,
+            "signature": r.signature,
+            "world_size": r.result.get("world_size"),
+            "selection": r.result.get("selection") or DASH,
+            "inputs": _digests({k: v for k, v in r.inputs.items() if k not in shared}),
+        }
+        for label in labels
+        for r in of_label(records, label)
+    ]
+
+
+def _left_out(records: Sequence[RunRecord]) -> list[str]:
+    kept = [record for record in records if record.synthesised() is not None]
+    if kept and not any(pictures.may_show_faces(record) for record in kept):
+        return ["Images are not shown: the data set does not allow it."]
+    return []
+
+
+def _context(records: Sequence[RunRecord], rows: Sequence[Row]) -> dict[str, Any]:
+    row = unlearned_row(rows, records)
+    last = records[-1] if row is None else of_label(records, row["method"])[0]
+    return {
+        "verdict": judge(rows, records),
+        "tiles": _tiles(row, rows),
+        "heads": _heads(rows, row),
+        "main_metrics": _measurements(rows, MAIN_COLUMNS),
+        "detail_metrics": _measurements(rows, DETAIL_COLUMNS),
+        "footnotes": footnotes(rows),
+        "runs": _runs(records),
+        "shared_inputs": _digests(_shared_inputs(records)),
+        "settings": _settings(last),
+        "settings_of": f"{last.label}, seed {last.seed}",
+        "data_title": last.result.get("title"),
+        "num_images": last.result.get("num_images", {}),
+        "request": last.request,
+        "credits": sorted({r.result["credit"] for r in records if r.result.get("credit")}),
+        "synthetic": any(record.result.get("synthetic") for record in records),
+        "left_out": _left_out(records),
+        "version": __version__,
+    }
+
+
+def render(context: dict[str, Any]) -> str:
+    """Return the page; every value is escaped."""
+    source = resources.files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(source).render(context)
+
+
+def write_report(
+    records: Sequence[RunRecord], out: Path, *, title: str, missing: Sequence[str] = ()
+) -> list[Path]:
+    """Write the page to `out` and its figures to `<out stem>_figures/`.
+
+    Returns all paths, the page first. `missing` names runs that the page should have covered.
+    """
+    if not records:
+        raise RunDirError(f"There is no finished run to write {out} about.")
+    rows = summarise(records)
+    images: dict[str, bytes] = {}
+    shown = []
+    for plan in plan_figures(records, rows):
+        images[plan.name], entry = _draw(plan)
+        shown.append(entry)
+    context = _context(records, rows)
+    page = render({**context, "title": title, "missing": list(missing), "figures": shown})
+    out.parent.mkdir(parents=True, exist_ok=True)
+    paths = _write_figures(out.parent / f"{out.stem}_figures", images)
+    write_text(out, page)
+    return [out, *paths]

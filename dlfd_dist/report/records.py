@@ -1,0 +1,220 @@
+"""What a finished run left behind, read back from its directory.
+
+Entries of the forget request are counted and never kept: a report must not name the people in it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from safetensors import SafetensorError, safe_open
+
+from ..errors import RunDirError
+from ..run_dir import RunDir, read_events
+
+ORIGINAL = "Original"
+RETRAINED = "Retrained"
+FINE_TUNE = "Fine-tune"
+DLFD = "DLFD"
+DLFD_OFFICIAL = "DLFD (authors' code)"
+METHOD_LABELS = {"dlfd": DLFD, "dlfd_official": DLFD_OFFICIAL, "finetune": FINE_TUNE}
+ROLE_LABELS = {"original": ORIGINAL, "retrained": RETRAINED}
+
+
+@dataclass(frozen=True)
+class RequestCounts:
+    """How many people and images a forget request stands for."""
+
+    lines: int
+    people: int
+    """people with images that were trained on"""
+    single_images: int
+    """lines that name one image that was trained on"""
+    images: int
+    """training images of all lines"""
+    outside: int
+    """lines that are known but were never trained on"""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One finished run; per-sample tensors are read from disk when asked for."""
+
+    path: Path
+    label: str
+    seed: int
+    config: dict[str, Any]
+    signature: str
+    inputs: dict[str, str]
+    result: dict[str, Any]
+    probes: list[dict[str, Any]]
+    steps: list[dict[str, Any]]
+    epochs: list[dict[str, Any]]
+    request: RequestCounts | None
+
+    @property
+    def unlearned(self) -> bool:
+        return self.config["verb"] == "unlearn"
+
+    @property
+    def mia(self) -> dict[str, Any]:
+        """The attack's figures; empty where nobody was forgotten."""
+        return self.result.get("mia") or {}
+
+    def tensor(self, name: str) -> np.ndarray | None:
+        """Return one tensor of samples.safetensors, such as `forget.loss`; None if it has none."""
+        return _tensor(RunDir(self.path).samples, name)
+
+    def synthesised(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return kept (original, synthesised) uint8 images, each (n, 3, S, S); None if none."""
+        file = RunDir(self.path).synthesis / "images.safetensors"
+        pair = _tensor(file, "original"), _tensor(file, "synthesised")
+        if pair[0] is None or pair[1] is None or not len(pair[0]):
+            return None
+        return pair[0], pair[1]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The finished runs of a comparison, and a sentence for each that is not there."""
+
+    title: str
+    records: list[RunRecord]
+    missing: list[str]
+
+
+def _tensor(file: Path, name: str) -> np.ndarray | None:
+    if not file.is_file():
+        return None
+    try:
+        with safe_open(file, framework="np") as tensors:
+            return tensors.get_tensor(name) if name in tensors.keys() else None  # noqa: SIM118
+    except SafetensorError as err:
+        raise RunDirError(f"{file} cannot be read: {err}.") from err
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        raise RunDirError(f"{file} cannot be read: {err}.") from err
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as err:
+        raise RunDirError(f"{file} cannot be read: {err}.") from err
+    if not isinstance(config, dict) or "verb" not in config:
+        raise RunDirError(f"{file} is not the configuration of a run: it names no verb.")
+    return config
+
+
+def _read_request(file: Path) -> RequestCounts | None:
+    if not file.is_file():
+        return None
+    with file.open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    kinds = [row["kind"] for row in rows if int(row["num_images"]) > 0]
+    return RequestCounts(
+        lines=len(rows),
+        people=kinds.count("identity"),
+        single_images=kinds.count("image"),
+        images=sum(int(row["num_images"]) for row in rows),
+        outside=sum(row["status"] != "matched" for row in rows),
+    )
+
+
+def _label(config: dict[str, Any]) -> str:
+    if config["verb"] == "train":
+        return ORIGINAL if config["train"]["on"] == "all" else RETRAINED
+    if config["verb"] == "unlearn":
+        name = config["method"]["name"]
+        return METHOD_LABELS.get(name, name)
+    return "Evaluated"
+
+
+def load_run(path: Path | str) -> RunRecord:
+    """Read one finished run directory; RunDirError says in one sentence why it cannot be."""
+    run = RunDir(Path(path))
+    if not run.path.is_dir():
+        raise RunDirError(f"{run.path} is not a run directory: there is no such directory.")
+    if not run.config.is_file():
+        raise RunDirError(f"{run.path} is not a run directory: it has no {run.config.name}.")
+    if not run.finished():
+        raise RunDirError(
+            f"{run.path} is not a finished run, it has no {run.result.name}: "
+            "give the command that started it once more to resume it."
+        )
+    config = _read_config(run.config)
+    identity = _read_json(run.identity) if run.identity.is_file() else {}
+    events = read_events(run.metrics)
+    return RunRecord(
+        path=run.path,
+        label=_label(config),
+        seed=int(config.get("seed", 0)),
+        config=config,
+        signature=identity.get("signature", ""),
+        inputs=identity.get("inputs", {}),
+        result=_read_json(run.result),
+        probes=[e for e in events if e.get("event") == "probe"],
+        steps=[e for e in events if e.get("event") == "step"],
+        epochs=[e for e in events if e.get("event") == "epoch"],
+        request=_read_request(run.request),
+    )
+
+
+def read_comparison(path: Path | str) -> Comparison:
+    """Read a comparison directory; runs that are missing or unfinished are named, not fatal."""
+    file = Path(path) / "comparison.json"
+    if not file.is_file():
+        raise RunDirError(f"{path} is not a comparison directory: it has no {file.name}.")
+    content = _read_json(file)
+    records, missing = [], []
+    for run in content.get("runs", []):
+        try:
+            records.append(load_run(file.parent / run["run_dir"]))
+        except RunDirError:
+            missing.append(_missing_name(run))
+    return Comparison(content.get("title") or "Comparison", records, missing)
+
+
+def _missing_name(run: dict[str, Any]) -> str:
+    label = ROLE_LABELS.get(run["role"]) or METHOD_LABELS.get(run["method"]) or run["method"]
+    return f"{label}, seed {run['seed']} ({Path(run['run_dir']).name})"
+
+
+def load_comparison(path: Path | str) -> list[RunRecord]:
+    """Return the finished runs of a comparison directory."""
+    return read_comparison(path).records
+
+
+def load_with_references(path: Path | str) -> list[RunRecord]:
+    """Return a run, preceded by the runs that its checkpoint and reference came from, if kept."""
+    run = load_run(path)
+    found = (_run_of(run.config.get(setting)) for setting in ("checkpoint", "reference"))
+    return [*(record for record in found if record is not None), run]
+
+
+def _run_of(checkpoint: str | None) -> RunRecord | None:
+    """Return the finished run that a checkpoint setting points to or into."""
+    if checkpoint is None:
+        return None
+    path = Path(checkpoint)
+    return next((load_run(p) for p in (path, *path.parents[:3]) if _is_finished_run(p)), None)
+
+
+def _is_finished_run(path: Path) -> bool:
+    run = RunDir(path)
+    return run.finished() and run.config.is_file()
+
+
+def of_label(records: Sequence[RunRecord], label: str) -> list[RunRecord]:
+    return [record for record in records if record.label == label]

@@ -1,0 +1,99 @@
+"""How figures look: one colour and one marker per role, and the frame all of them share.
+
+The colours keep their distance under the common forms of colour blindness (after Okabe and Ito),
+and no figure tells two things apart by colour alone.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .records import DLFD, DLFD_OFFICIAL, FINE_TUNE, ORIGINAL, RETRAINED
+
+INK, MUTED, GRID = "#1f2937", "#6b7280", "#e5e7eb"
+FORGET, UNSEEN = "#c8403a", "#2a9d8f"
+ROLE_COLORS = {
+    ORIGINAL: "#6b7280",
+    RETRAINED: "#00966c",
+    FINE_TUNE: "#e08a00",
+    DLFD_OFFICIAL: "#56b4e9",
+    DLFD: "#0067ad",
+}
+ROLE_MARKERS = {ORIGINAL: "s", RETRAINED: "D", FINE_TUNE: "^", DLFD_OFFICIAL: "P", DLFD: "o"}
+_OTHER_COLORS = ("#b0568f", "#7a5cb8", "#8a6d1b", "#9c3d2e", "#4b7f52", "#3d5a80")
+_OTHER_MARKERS = "vX<>hd"
+CLASS_COLORS = (
+    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#8c564b", "#d55e00", "#b8ae1a",
+)  # fmt: skip
+
+_RC: dict[str, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#9ca3af",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "figure.facecolor": "white",
+    # Labels come from data sets and configurations: a dollar sign in one is not mathematics.
+    "text.parse_math": False,
+}
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Run a drawing function under the report's settings, leaving matplotlib's own untouched."""
+
+    @functools.wraps(draw)
+    def wrapper(*args: Any, **kwargs: Any) -> Figure:
+        with matplotlib.rc_context(_RC):
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+def role_styles(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return (colour, marker) per label; labels without a role of their own take the spare ones."""
+    others = [label for label in labels if label not in ROLE_COLORS]
+    styles = {label: (ROLE_COLORS[label], ROLE_MARKERS[label]) for label in ROLE_COLORS}
+    for i, label in enumerate(others):
+        styles[label] = (
+            _OTHER_COLORS[i % len(_OTHER_COLORS)],
+            _OTHER_MARKERS[i % len(_OTHER_MARKERS)],
+        )
+    return styles
+
+
+def panels(
+    num: int, *, narrow: bool, height: float, share_x: bool = False, share_y: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with panels side by side, or below each other on a narrow page."""
+    rows, columns = (num, 1) if narrow else (1, num)
+    size = (3.7, 0.5 + height * rows) if narrow else (9.5, 0.5 + height)
+    fig = Figure(figsize=size, layout="constrained")
+    axes = fig.subplots(rows, columns, sharex=share_x, sharey=share_y, squeeze=False)
+    for ax in axes.ravel():
+        ax.tick_params(length=0, labelbottom=True)
+    return fig, list(axes.ravel())
+
+
+def legend_above(fig: Figure, handles: Sequence[Any], *, columns: int) -> None:
+    fig.legend(handles=handles, loc="outside upper left", ncols=columns, borderaxespad=0.2)

@@ -1,0 +1,184 @@
+"""What the numbers say in plain words, and what a careful reader must hold against them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .records import ORIGINAL, RETRAINED, RunRecord, of_label
+
+Row = dict[str, Any]
+
+_NBSP = "\u00a0"  # keeps a number on the line of its name or unit
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The head of a report."""
+
+    judgement: str
+    """a few words: how the forgetting score moved, beyond or within its uncertainty"""
+    tone: str
+    """good, unclear or bad"""
+    sentence: str
+    caveats: list[str]
+
+
+def row_of(rows: Sequence[Row], label: str) -> Row | None:
+    return next((row for row in rows if row["method"] == label), None)
+
+
+def unlearned_row(rows: Sequence[Row], records: Sequence[RunRecord]) -> Row | None:
+    """Return the row that the report is about: the last one made by an unlearning method."""
+    labels = {record.label for record in records if record.unlearned}
+    return next((row for row in reversed(rows) if row["method"] in labels), None)
+
+
+def _number(counts: Sequence[int], noun: str, plural: str) -> str:
+    low, high = min(counts), max(counts)
+    if low != high:
+        return f"{low} to {high} {plural}"
+    return f"{low} {noun if low == 1 else plural}"
+
+
+def forgotten(records: Sequence[RunRecord]) -> str:
+    """Return who was forgotten, in numbers only, such as `12 people (96 images)`."""
+    images = [r.result["num_images"]["forget"] for r in records]
+    people = [r.request.people for r in records if r.request]
+    singles = [r.request.single_images for r in records if r.request]
+    total = _number(images, "image", "images")
+    if not any(people):
+        return total
+    others = f" and {_number(singles, 'single image', 'single images')}" if any(singles) else ""
+    return f"{_number(people, 'person', 'people')}{others} ({total})"
+
+
+def forgetting_interval(row: Row) -> list[float] | None:
+    """Return the interval over seeds, or, of a single run, the attack's own bootstrap interval."""
+    if row["forgetting_score_interval"] is not None:
+        return row["forgetting_score_interval"]
+    if row["attack_interval"] is None:
+        return None
+    low, high = (bound - 0.5 for bound in row["attack_interval"])
+    nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
+    return [nearest, max(abs(low), abs(high))]
+
+
+def _overlap(first: list[float] | None, second: list[float] | None) -> bool:
+    """Whether two intervals share a point; without both, nothing separates them."""
+    return not (first and second) or (first[0] <= second[1] and second[0] <= first[1])
+
+
+def _compare(rows: dict[str, Row | None], metric: str, fmt: str, scale: float, unit: str) -> str:
+    """Return `now unit (Original x, Retrained y)` of one metric."""
+    shown = {n: row[metric] for n, row in rows.items() if row and row[metric] is not None}
+    now, *others = [f"{value * scale:{fmt}}" for value in shown.values()]
+    names = list(shown)[1:]
+    around = ", ".join(f"{name}{_NBSP}{value}" for name, value in zip(names, others, strict=True))
+    return now + unit + (f" ({around})" if around else "")
+
+
+def _sentence(row: Row, rows: Sequence[Row], records: Sequence[RunRecord]) -> str:
+    trio = {name: row_of(rows, name) for name in (row["method"], ORIGINAL, RETRAINED)}
+    who = forgotten(of_label(records, row["method"]))
+    points = " percentage points away from a coin flip"
+    accuracy = _compare(trio, "test_accuracy", ".1f", 100, _NBSP + "%")
+    return (
+        f"{row['method']} was asked to forget {who}: an attack that tries to tell them from images "
+        f"the model never saw is now {_compare(trio, 'forgetting_score', '.1f', 100, points)}, "
+        f"while test accuracy is {accuracy} and NoMUS, which weighs both, is "
+        f"{_compare(trio, 'nomus', '.3f', 1, '')}."
+    )
+
+
+def _judge(row: Row, original: Row | None) -> tuple[str, str]:
+    if original is None:
+        return "No Original to compare with", "unclear"
+    if original["floor"]:
+        return "It cannot be told whether anything was forgotten", "unclear"
+    before, after = original["forgetting_score"], row["forgetting_score"]
+    if after >= before:
+        return "The forgotten images stand out as much as before", "bad"
+    if _overlap(forgetting_interval(row), forgetting_interval(original)):
+        return "The forgotten images stand out less, but within the uncertainty", "unclear"
+    return "The forgotten images stand out clearly less than before", "good"
+
+
+def _floor_caveats(row: Row, original: Row | None) -> list[str]:
+    caveats = []
+    if original is not None and original["floor"]:
+        caveats.append(
+            "The attack does not succeed on Original either, so this comparison cannot show that "
+            f"anything was forgotten. {original['floor_reason']}"
+        )
+    if row["floor"]:
+        caveats.append(
+            f"The attack is at its floor on {row['method']}: that is what forgetting should look "
+            f"like, but a stronger attack may still find traces. {row['floor_reason']}"
+        )
+    return [caveat.strip() for caveat in caveats]
+
+
+def _overlap_caveats(row: Row, original: Row | None, retrained: Row | None) -> list[str]:
+    mine = forgetting_interval(row)
+    kind = "over seeds" if row["forgetting_score_interval"] else "of the attack"
+    caveats = []
+    if original is not None and not original["floor"] and _overlap(mine, forgetting_interval(original)):
+        caveats.append(
+            f"The 95 % intervals {kind} of {row['method']} and Original overlap in the forgetting "
+            "score: an improvement is not established."
+        )
+    if retrained is not None and _overlap(mine, forgetting_interval(retrained)):
+        caveats.append(
+            f"The 95 % intervals {kind} of {row['method']} and Retrained overlap in the forgetting "
+            "score: no difference from retraining was found, which does not prove that there is "
+            "none."
+        )
+    return caveats
+
+
+def _cost_caveats(row: Row, retrained: Row | None) -> list[str]:
+    caveats = []
+    if retrained is not None:
+        mine, theirs = row["test_accuracy_interval"], retrained["test_accuracy_interval"]
+        if mine and theirs and mine[1] < theirs[0]:
+            points = 100 * (retrained["test_accuracy"] - row["test_accuracy"])
+            caveats.append(
+                f"The model pays for it: test accuracy is {points:.1f} percentage points below "
+                "Retrained, more than the intervals explain."
+            )
+    auc = row["mia_auc_interval"] or row["attack_auc_interval"]
+    if auc and auc[1] < 0.5:
+        caveats.append(
+            "The forgotten images are now recognised worse than images never seen (attack AUC "
+            f"{row['mia_auc']:.2f}, below 0.5): such over-forgetting can itself betray them."
+        )
+    return caveats
+
+
+def _seed_caveats(rows: Sequence[Row]) -> list[str]:
+    single = [row["method"] for row in rows if row["one_seed"]]
+    if not single:
+        return []
+    return [
+        f"Only one seed was run of {', '.join(single)}: another seed may turn out differently, "
+        "and the table can give no interval."
+    ]
+
+
+def judge(rows: Sequence[Row], records: Sequence[RunRecord]) -> Verdict:
+    """Return the verdict on the unlearned model of a report, computed from its table rows."""
+    row = unlearned_row(rows, records)
+    if row is None or row["forgetting_score"] is None:
+        names = ", ".join(r["method"] for r in rows)
+        text = f"This report holds no unlearned model; it describes {names}."
+        return Verdict("Nothing was unlearned", "unclear", text, _seed_caveats(rows))
+    original, retrained = row_of(rows, ORIGINAL), row_of(rows, RETRAINED)
+    caveats = [
+        *_floor_caveats(row, original),
+        *_overlap_caveats(row, original, retrained),
+        *_cost_caveats(row, retrained),
+        *_seed_caveats([r for r in (row, original, retrained) if r is not None]),
+    ]
+    return Verdict(*_judge(row, original), _sentence(row, rows, records), caveats)

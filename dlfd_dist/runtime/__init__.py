@@ -1,0 +1,1 @@
+"""The distributed runtime: ranks, collectives, order, seeds, checkpoints, stopping."""

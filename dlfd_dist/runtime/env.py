@@ -1,0 +1,83 @@
+"""Who this process is among the ranks; the only place that reads torchrun's or Slurm's variables."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True)
+class RankInfo:
+    """This rank's place; `source` says who started it: torchrun, slurm or single."""
+
+    rank: int = 0
+    local_rank: int = 0
+    world_size: int = 1
+    local_world_size: int = 1
+    node_rank: int = 0
+    source: str = "single"
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+
+def _integers(env: Mapping[str, str], *names: str) -> list[int]:
+    try:
+        return [int(env[name]) for name in names]
+    except (KeyError, ValueError) as err:
+        raise ConfigError(
+            f"The launcher's environment is incomplete: {', '.join(names)} must all be numbers "
+            f"({err}). Start ranks with torchrun or srun, or set runtime.world_size."
+        ) from err
+
+
+def rank_info(env: Mapping[str, str] = os.environ) -> RankInfo:
+    """Return this process's place, from torchrun's variables, else those of a Slurm job step.
+
+    A batch script's own shell has SLURM_PROCID too, but no step: only `srun` counts as a start.
+    """
+    if "RANK" in env and "WORLD_SIZE" in env:
+        rank, local_rank, world, local_world = _integers(
+            env, "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"
+        )
+        return RankInfo(rank, local_rank, world, local_world, rank // local_world, "torchrun")
+    if "SLURM_STEP_ID" in env and int(env.get("SLURM_NTASKS", "1")) > 1:
+        rank, local_rank, world, node = _integers(
+            env, "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "SLURM_NODEID"
+        )
+        return RankInfo(rank, local_rank, world, _tasks_on(env, node), node, "slurm")
+    return RankInfo()
+
+
+def _tasks_on(env: Mapping[str, str], node: int) -> int:
+    """Return the tasks of one node from SLURM_STEP_TASKS_PER_NODE, e.g. "2(x3),1"."""
+    counts: list[int] = []
+    for part in env.get("SLURM_STEP_TASKS_PER_NODE", "1").split(","):
+        match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
+        if match:
+            counts += [int(match[1])] * int(match[2] or 1)
+    return counts[node] if node < len(counts) else 1
+
+
+def rendezvous(info: RankInfo, env: Mapping[str, str] = os.environ) -> tuple[str, int]:
+    """Return the address and port where the ranks meet.
+
+    torchrun sets both. Under srun slurm/lib/rendezvous.sh exports them; without it a run on one
+    node still finds itself, with a port drawn from job, step and restart count.
+    """
+    if "MASTER_ADDR" in env and "MASTER_PORT" in env:
+        return env["MASTER_ADDR"], int(env["MASTER_PORT"])
+    if info.source == "slurm" and env.get("SLURM_STEP_NUM_NODES", "1") == "1":
+        job, step, restart = (
+            int(env.get(name, "0")) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
+        )
+        return "127.0.0.1", 20000 + (job * 31 + step * 7 + restart) % 20000
+    raise ConfigError(
+        "MASTER_ADDR and MASTER_PORT are not set: source slurm/lib/rendezvous.sh in the batch "
+        "script before srun, or start the ranks with torchrun."
+    )

@@ -1,0 +1,82 @@
+"""Start and end of a rank: device, threads, process group."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from ..config import RuntimeConfig
+from ..errors import CollectiveError, ConfigError
+from .collectives import Collectives
+from .env import RankInfo, rendezvous
+
+
+def pick_device(cfg: RuntimeConfig, info: RankInfo) -> torch.device:
+    """Return cuda:<local rank> where CUDA is there and allowed, else the CPU.
+
+    With --gpus-per-task every task sees one device, numbered 0.
+    """
+    if cfg.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("runtime.device=cuda, but torch finds no CUDA device on this machine.")
+    if cfg.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", info.local_rank % torch.cuda.device_count())
+
+
+def set_threads(cfg: RuntimeConfig, info: RankInfo) -> None:
+    """Give each rank its share of the cores: too many threads run many times slower."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(cfg.threads_per_rank or max(1, cores // info.local_world_size))
+
+
+@contextlib.contextmanager
+def process_group(cfg: RuntimeConfig, info: RankInfo) -> Iterator[Collectives]:
+    """Yield the collectives of this job; the group ends with the block."""
+    device = pick_device(cfg, info)
+    set_threads(cfg, info)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if info.world_size == 1:
+        yield Collectives(device=device)
+        return
+    owner = not dist.is_initialized()
+    if owner:
+        _start(cfg, info, device)
+    try:
+        yield Collectives(info.rank, info.world_size, device)
+    finally:
+        if owner:
+            dist.destroy_process_group()
+
+
+def _start(cfg: RuntimeConfig, info: RankInfo, device: torch.device) -> None:
+    address, port = rendezvous(info)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    try:
+        store = dist.TCPStore(
+            address,
+            port,
+            info.world_size,
+            # torchrun's agent hosts the store itself and says so.
+            is_master=info.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
+            timeout=timedelta(seconds=cfg.init_timeout_s),
+            use_libuv=True,
+        )
+        dist.init_process_group(
+            backend,
+            store=dist.PrefixStore("dlfd", store),
+            rank=info.rank,
+            world_size=info.world_size,
+            timeout=timedelta(seconds=cfg.collective_timeout_s),
+        )
+    except (RuntimeError, ValueError) as err:
+        raise CollectiveError(
+            f"Rank {info.rank} could not join the {info.world_size} ranks at {address}:{port} within "
+            f"{cfg.init_timeout_s} s. Common causes: MASTER_ADDR differs between ranks, a rank never "
+            f"started, or a firewall between nodes. ({str(err).splitlines()[0]})"
+        ) from err

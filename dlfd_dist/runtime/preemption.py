@@ -1,0 +1,45 @@
+"""A stop flag that signals set and all ranks agree on."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+from ..errors import DlfdError
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
+"""TERM from schedulers at preemption, USR2 from --signal; USR1 may be caught by NCCL."""
+
+
+class StoppedEarly(DlfdError):
+    """The run was asked to stop, saved its state and can be started again."""
+
+    exit_status = 75
+    on_all_ranks = True
+
+
+class StopFlag:
+    """Set by the handler; read by the loop between steps."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def _handle(self, _signum: int, _frame: object) -> None:
+        self.requested = True
+
+
+@contextlib.contextmanager
+def stop_flag() -> Iterator[StopFlag]:
+    """Yield a flag that TERM and USR2 set instead of ending the process."""
+    flag = StopFlag()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+    before = {number: signal.signal(number, flag._handle) for number in STOP_SIGNALS}
+    try:
+        yield flag
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,104 @@
+"""One `solve` in front of POT's exact and entropic solvers."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import ot
+import torch
+from torch import Tensor
+
+AUTO_EXACT_LIMIT = 1024
+"""Rows of the larger side up to which solver=auto takes the exact solver (DESIGN.md 4)."""
+MARGINAL_TOLERANCE = 1e-6
+
+
+class OTResult(NamedTuple):
+    """A solved transport problem.
+
+    value : <P, C>, scalar; its gradient is the envelope gradient P (the plan is constant)
+    plan : P (n, m), without gradient
+    marginal_error : largest deviation of a row or column sum from its weight, times its side
+    num_iters : iterations of the entropic solver; 0 for the exact one
+    converged : the solver met its tolerance
+    solver : exact or entropic
+    """
+
+    value: Tensor
+    plan: Tensor
+    marginal_error: float
+    num_iters: int
+    converged: bool
+    solver: str
+
+
+def solve(
+    cost_matrix: Tensor, *, solver: str = "auto", reg: float = 0.01, max_iter: int = 1000
+) -> OTResult:
+    """Solve min <P, C> over plans with uniform marginals; entropic adds reg * sum P log P.
+
+    Parameters
+    ----------
+    cost_matrix : C (n, m), any float dtype and device, with or without gradient
+    solver : exact (network simplex), entropic (Sinkhorn in the log domain), or auto by size
+    reg : > 0, in units of the cost; entropic only
+    max_iter : Sinkhorn iterations; the exact solver has its own bound
+
+    Returns
+    -------
+    OTResult whose value excludes the entropy and carries the envelope gradient dL/dC = P.
+
+    Warns when not converged, naming the settings to change.
+    References: Cuturi 2013; Bonneel et al. 2011; Flamary et al. 2021 (POT).
+    """
+    if cost_matrix.ndim != 2 or 0 in cost_matrix.shape:
+        raise ValueError(f"cost_matrix must be (n, m) with n, m >= 1, not {tuple(cost_matrix.shape)}")
+    if reg <= 0:
+        raise ValueError(f"reg must be > 0, not {reg}")
+    if solver == "auto":
+        solver = "exact" if max(cost_matrix.shape) <= AUTO_EXACT_LIMIT else "entropic"
+    plan, num_iters, converged = SOLVERS[solver](cost_matrix.detach(), reg, max_iter)
+    plan = plan.to(cost_matrix)
+    if not converged:
+        warnings.warn(
+            f"The {solver} transport solver did not converge in {num_iters or 'its'} iterations: "
+            "raise ot.max_iter or ot.reg.",
+            stacklevel=2,
+        )
+    return OTResult(
+        (plan * cost_matrix).sum(), plan, marginal_error(plan), num_iters, converged, solver
+    )
+
+
+def marginal_error(plan: Tensor) -> float:
+    """Return the largest relative deviation of a row or column sum from its uniform weight."""
+    n, m = plan.shape
+    rows, columns = plan.sum(1) * n - 1, plan.sum(0) * m - 1
+    return float(torch.maximum(rows.abs().max(), columns.abs().max()))
+
+
+def _uniform(size: int) -> np.ndarray:
+    return np.full(size, 1 / size)
+
+
+def _exact(cost: Tensor, reg: float, max_iter: int) -> tuple[Tensor, int, bool]:
+    n, m = cost.shape
+    # The simplex runs on the host in float64; at these sizes the copy costs less than Sinkhorn.
+    matrix = np.ascontiguousarray(cost.to("cpu", torch.float64).numpy())
+    plan, log = ot.emd(_uniform(n), _uniform(m), matrix, numItermax=10_000_000, log=True)
+    return torch.from_numpy(plan), 0, log["warning"] is None
+
+
+def _entropic(cost: Tensor, reg: float, max_iter: int) -> tuple[Tensor, int, bool]:
+    n, m = cost.shape
+    matrix = cost.to(torch.float64)
+    a, b = (torch.full((k,), 1 / k, dtype=matrix.dtype, device=matrix.device) for k in (n, m))
+    plan, log = ot.bregman.sinkhorn_log(
+        a, b, matrix, reg, numItermax=max_iter, stopThr=MARGINAL_TOLERANCE, warn=False, log=True
+    )
+    return plan, int(log["niter"]) + 1, marginal_error(plan) <= 1e3 * MARGINAL_TOLERANCE
+
+
+SOLVERS = {"exact": _exact, "entropic": _entropic}

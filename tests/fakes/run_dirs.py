@@ -1,0 +1,232 @@
+"""Complete run directories from seeded random numbers, as the jobs would leave them behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from safetensors.numpy import save_file
+
+from dlfd_dist.config import (
+    DataConfig,
+    DLFDConfig,
+    ForgetConfig,
+    JobConfig,
+    MethodConfig,
+    TrainConfig,
+    to_dict,
+)
+
+SIZES = {"retain": 240, "forget": 60, "val": 90, "test": 90}
+IDENTITIES = ("Wilhelmina-Featherstone", "Bartholomew-Quigley", "archive/Zenobia Ash, 1987.png")
+
+# Per role: retain, forget, val and test accuracy; attack accuracy; mean log loss on forget, unseen.
+_ROLES: dict[str, tuple[float, float, float, float, float, float, float]] = {
+    "original": (0.985, 0.975, 0.72, 0.715, 0.682, -4.2, -1.1),
+    "retrained": (0.980, 0.705, 0.70, 0.705, 0.545, -1.2, -1.1),
+    "finetune": (0.985, 0.935, 0.71, 0.712, 0.640, -3.2, -1.1),
+    "dlfd": (0.930, 0.715, 0.69, 0.690, 0.528, -0.9, -0.8),
+}
+_ROLES["dlfd_official"] = _ROLES["dlfd"]
+
+
+def _config(role: str, seed: int, path: Path) -> JobConfig:
+    common: dict[str, Any] = {
+        "seed": seed,
+        "data": DataConfig(name="synthetic", root="/home/someone/private"),
+        "forget": ForgetConfig(request="/home/someone/people-who-left.txt"),
+    }
+    if role in ("original", "retrained"):
+        train = TrainConfig(on="all" if role == "original" else "retain", epochs=12)
+        return JobConfig(verb="train", train=train, **common)
+    kind = DLFDConfig if role.startswith("dlfd") else MethodConfig
+    checkpoint = str(path.parent / f"original-{seed}")
+    method = kind(name=role, lr=1e-3, probe_every=5, select="nomus")
+    return JobConfig(verb="unlearn", checkpoint=checkpoint, method=method, **common)
+
+
+def _features(rng: np.random.Generator, labels: np.ndarray, tight: bool) -> np.ndarray:
+    centres = np.random.default_rng(7).normal(0, 2.0, (3, 16))
+    return centres[labels] + rng.normal(0, 0.6 if tight else 1.3, (len(labels), 16))
+
+
+def _samples(rng: np.random.Generator, role: str) -> dict[str, np.ndarray]:
+    *_, forget_loss, unseen_loss = _ROLES[role]
+    centres = {"retain": -4.0, "forget": forget_loss, "val": unseen_loss, "test": unseen_loss}
+    tensors, first = {}, 0
+    for part, num in SIZES.items():
+        labels = np.random.default_rng(first).integers(0, 3, num)
+        loss = np.exp(rng.normal(centres[part], 1.5, num)).clip(1e-6, 12)
+        tight = centres[part] < -2
+        tensors[f"{part}.ids"] = np.arange(first, first + num)
+        tensors[f"{part}.loss"] = loss.astype(np.float32)
+        tensors[f"{part}.confidence"] = -np.log(np.expm1(loss)).astype(np.float32)
+        tensors[f"{part}.labels"] = labels
+        tensors[f"{part}.features"] = _features(rng, labels, tight).astype(np.float32)
+        first += num
+    return tensors
+
+
+def _result(rng: np.random.Generator, role: str, seed: int, **changes: Any) -> dict[str, Any]:
+    noisy = [float(v + rng.normal(0, 0.006)) for v in _ROLES[role][:5]]
+    retain, forget, val, test, attack = noisy
+    score = abs(attack - 0.5)
+    auc = 0.5 + 1.25 * (attack - 0.5)
+    floor = role.startswith("dlfd")
+    result = {
+        "retain_accuracy": min(1.0, retain),
+        "forget_accuracy": min(1.0, forget),
+        "val_accuracy": val,
+        "test_accuracy": test,
+        "mia": {
+            "accuracy": attack,
+            "auc": auc,
+            "tpr_at_1pct": max(0.0, 0.4 * (attack - 0.5)),
+            "tpr_at_01pct": 0.0,
+            "interval": [attack - 0.045, attack + 0.045],
+            "auc_interval": [auc - 0.05, auc + 0.05],
+            "floor": floor,
+            "floor_reason": "The interval of its accuracy holds 0.5." if floor else "",
+            "num_members": SIZES["forget"],
+            "num_nonmembers": SIZES["forget"],
+        },
+        "mia_paper": attack + 0.02,
+        "forgetting_score": score,
+        "nomus": (test + 1 - 2 * score) / 2,
+        "gap_to_retrained": None if role == "retrained" else abs(attack - 0.545) / 2 + 0.02,
+        "wall_seconds": 14.0 + seed if role in ("original", "retrained") else 3.5 + 0.2 * seed,
+        "device_seconds": 28.0 + 2 * seed,
+        "peak_memory_mb": 812.0,
+        "seed": seed,
+        "world_size": 2,
+        "title": "Synthetic faces, 3 expressions",
+        "may_show": True,
+        "synthetic": True,
+        "credit": "Faces drawn by dlfd-dist; no real persons.",
+        "label_names": ["neutral", "smile", "surprise"],
+        "image_size": 48,
+        "num_images": dict(SIZES),
+        "selected_step": 30 if role.startswith("dlfd") else None,
+        "selection": "Step 30: best NoMUS on validation." if floor else "Last step.",
+    }
+    return {**result, **changes}
+
+
+def _probes(rng: np.random.Generator, role: str) -> list[dict[str, Any]]:
+    start, end = _ROLES["original"][4] - 0.5, _ROLES[role][4] - 0.5
+    events = []
+    for step in range(0, 45, 5):
+        decay = np.exp(-step / 9)
+        score = float(abs(end + (start - end) * decay + rng.normal(0, 0.013)))
+        accuracy = float(0.72 - 0.03 * (1 - decay) + rng.normal(0, 0.004))
+        event = {
+            "event": "probe",
+            "step": step,
+            "val_accuracy": accuracy,
+            "forgetting_score": score,
+            "mia_auc": 0.5 + 1.25 * score,
+            "nomus": (accuracy + 1 - 2 * score) / 2,
+        }
+        events.append(event | ({"synthesis": score > 0.05} if role.startswith("dlfd") else {}))
+    return events
+
+
+def _epochs(rng: np.random.Generator) -> list[dict[str, Any]]:
+    return [
+        {
+            "event": "epoch",
+            "epoch": epoch,
+            "step": epoch * 10,
+            "train_loss": float(1.2 * np.exp(-epoch / 4) + abs(rng.normal(0, 0.02))),
+            "val_accuracy": float(0.71 - 0.35 * np.exp(-epoch / 3) + rng.normal(0, 0.01)),
+            "lr": 0.02,
+        }
+        for epoch in range(1, 13)
+    ]
+
+
+def _face(rng: np.random.Generator, size: int = 48) -> np.ndarray:
+    """Return a drawn face, uint8 (3, size, size)."""
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    image = np.ones((3, size, size)) * rng.uniform(0.55, 0.9, (3, 1, 1))
+    skin = np.array([0.9, 0.72, 0.6])[:, None] * rng.uniform(0.6, 1.05)
+    image[:, (x / 0.62) ** 2 + (y / 0.8) ** 2 < 1] = skin
+    for side in (-0.25, 0.25):
+        image[:, ((x - side) / 0.09) ** 2 + ((y + 0.2) / 0.07) ** 2 < 1] = 0.12
+    mouth = np.abs(y - 0.38 + rng.uniform(-0.5, 0.5) * x**2) < 0.045
+    image[:, mouth & (np.abs(x) < 0.28)] = np.array([0.7, 0.2, 0.25])[:, None]
+    return (255 * image.clip(0, 1)).astype(np.uint8)
+
+
+def _synthesis(rng: np.random.Generator, num: int = 8) -> dict[str, np.ndarray]:
+    original = np.stack([_face(rng) for _ in range(num)])
+    noise = np.repeat(np.repeat(rng.normal(0, 14, (num, 3, 12, 12)), 4, 2), 4, 3)
+    changed = (original + noise).clip(0, 255).astype(np.uint8)
+    return {"original": original, "synthesised": changed, "ids": np.arange(num)}
+
+
+def _request() -> str:
+    lines = ["line,entry,kind,status,num_images"]
+    lines += [f"{i},{name},identity,matched,29" for i, name in enumerate(IDENTITIES[:2], start=1)]
+    return "\n".join([*lines, f'3,"{IDENTITIES[2]}",image,matched,2']) + "\n"
+
+
+def write_run(
+    path: Path, role: str, *, seed: int = 0, nobody: bool = False, **changes: Any
+) -> Path:
+    """Write a finished run directory of a role: original, retrained, finetune, dlfd, ...
+
+    `changes` replace entries of result.json; `nobody` leaves out everything about a forget set.
+    """
+    rng = np.random.default_rng([seed, list(_ROLES).index(role)])
+    path.mkdir(parents=True)
+    config = to_dict(_config(role, seed, path))
+    (path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    inputs = {"data": "ab12" * 16, "request": "cd34" * 16}
+    identity = {"signature": f"{rng.integers(2**32):08x}", "inputs": inputs}
+    (path / "run.json").write_text(json.dumps(identity), encoding="utf-8")
+    if nobody:
+        unknown = ("mia", "mia_paper", "forgetting_score", "nomus", "forget_accuracy")
+        changes = dict.fromkeys(unknown) | {"num_images": {**SIZES, "forget": 0}} | changes
+    else:
+        (path / "request.csv").write_text(_request(), encoding="utf-8")
+    samples = _samples(rng, role)
+    kept = {n: v for n, v in samples.items() if not (nobody and n.startswith("forget."))}
+    save_file(kept, path / "samples.safetensors")
+    events = _epochs(rng) if role in ("original", "retrained") else _probes(rng, role)
+    lines = "".join(json.dumps(event) + "\n" for event in events)
+    (path / "metrics.jsonl").write_text(lines, encoding="utf-8")
+    if role.startswith("dlfd"):
+        (path / "synthesis").mkdir()
+        save_file(_synthesis(rng), path / "synthesis" / "images.safetensors")
+    result = _result(rng, role, seed, **changes)
+    (path / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    return path
+
+
+def write_comparison(
+    path: Path,
+    *,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    methods: tuple[str, ...] = ("finetune", "dlfd"),
+    unfinished: tuple[str, ...] = (),
+    title: str = "Two people asked to be forgotten",
+    **changes: Any,
+) -> Path:
+    """Write a comparison directory with its runs; those named `unfinished` have no result."""
+    runs = []
+    for seed in seeds:
+        for role in ("original", "retrained", *methods):
+            name = f"{role}-{seed}"
+            write_run(path / "runs" / name, role, seed=seed, **changes)
+            if name in unfinished:
+                (path / "runs" / name / "result.json").unlink()
+            method = role if role in methods else None
+            kind = "method" if method else role
+            runs.append({"role": kind, "method": method, "seed": seed, "run_dir": f"runs/{name}"})
+    content = json.dumps({"title": title, "runs": runs})
+    (path / "comparison.json").write_text(content, encoding="utf-8")
+    return path
