@@ -1,7 +1,7 @@
 """Entry of a rank, started by python, torchrun or srun.
 
-    python -m dlfd_dist VERB key=value ...
-    python -m dlfd_dist RUN_DIR/config.yaml ...     (several are run one after another)
+python -m dlfd_dist VERB key=value ...
+python -m dlfd_dist RUN_DIR/config.yaml ...     (several are run one after another)
 """
 
 from __future__ import annotations

@@ -88,7 +88,10 @@ def _setting_override(parsed: Override, known: list[str]) -> str:
     if key not in known:
         raise ConfigError(
             f"The setting '{key}' is not known."
-            + (near_match(key, [*known, *GROUPS]) or " 'dlfd train --dry-run' prints every setting.")
+            + (
+                near_match(key, [*known, *GROUPS])
+                or " 'dlfd train --dry-run' prints every setting."
+            )
         )
     text = (parsed.input_line or "").split("=", 1)[1]
     if key == "data.label" and parsed.is_sweep_override():
@@ -151,7 +154,9 @@ def _build(cls: type, values: dict[str, Any], prefix: str, variants: dict[str, t
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:
-            raise ConfigError(f"The setting '{prefix}{key}' is not known." + near_match(key, fields))
+            raise ConfigError(
+                f"The setting '{prefix}{key}' is not known." + near_match(key, fields)
+            )
     nested = {
         name: variants.get(name, type(field.default_factory()))
         for name, field in fields.items()

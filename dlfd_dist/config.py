@@ -43,7 +43,9 @@ class SyntheticFacesConfig:
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "data.synthetic.seed", self.seed, ">= 0")
-        _require(self.num_identities >= 5, "data.synthetic.num_identities", self.num_identities, ">= 5")
+        _require(
+            self.num_identities >= 5, "data.synthetic.num_identities", self.num_identities, ">= 5"
+        )
         _require(
             self.images_per_identity >= 1,
             "data.synthetic.images_per_identity", self.images_per_identity, ">= 1",
@@ -85,8 +87,15 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _require(len(self.label) >= 1, "data.label", self.label, "the name of at least one column")
-        _require(8 <= self.image_size <= 1024, "data.image_size", self.image_size, "between 8 and 1024")
-        _require(len(self.mean) == 3 == len(self.std), "data.mean", self.mean, "three numbers, as data.std")
+        _require(
+            8 <= self.image_size <= 1024, "data.image_size", self.image_size, "between 8 and 1024"
+        )
+        _require(
+            len(self.mean) == 3 == len(self.std),
+            "data.mean",
+            self.mean,
+            "three numbers, as data.std",
+        )
         _require(all(s > 0 for s in self.std), "data.std", self.std, "positive")
         _one_of("data.augment", self.augment, ("none", "flip", "face", "mufac", "raf_db"))
         _require(self.augment_groups >= 1, "data.augment_groups", self.augment_groups, ">= 1")
@@ -145,9 +154,13 @@ def _check_sgd(section: str, cfg: Any) -> None:
     _require(0 <= cfg.momentum < 1, f"{section}.momentum", cfg.momentum, "at least 0 and below 1")
     _require(cfg.weight_decay >= 0, f"{section}.weight_decay", cfg.weight_decay, ">= 0")
     _require(cfg.epochs >= 1, f"{section}.epochs", cfg.epochs, ">= 1")
-    _require(cfg.global_batch_size >= 1, f"{section}.global_batch_size", cfg.global_batch_size, ">= 1")
+    _require(
+        cfg.global_batch_size >= 1, f"{section}.global_batch_size", cfg.global_batch_size, ">= 1"
+    )
     if cfg.clip_norm is not None:
-        _require(cfg.clip_norm > 0, f"{section}.clip_norm", cfg.clip_norm, "above 0, or null for none")
+        _require(
+            cfg.clip_norm > 0, f"{section}.clip_norm", cfg.clip_norm, "above 0, or null for none"
+        )
     if cfg.max_steps is not None:
         _require(cfg.max_steps >= 1, f"{section}.max_steps", cfg.max_steps, ">= 1, or null for all")
     _one_of(f"{section}.lr_scheduler", cfg.lr_scheduler, ("constant", "cosine"))
@@ -268,7 +281,9 @@ class SynthesisConfig:
         _require(self.steps >= 1, "synthesis.steps", self.steps, ">= 1")
         _require(self.step_size > 0, "synthesis.step_size", self.step_size, "above 0")
         if self.pgd_radius is not None:
-            _require(self.pgd_radius > 0, "synthesis.pgd_radius", self.pgd_radius, "above 0, or null")
+            _require(
+                self.pgd_radius > 0, "synthesis.pgd_radius", self.pgd_radius, "above 0, or null"
+            )
         _one_of("synthesis.layer", self.layer, ("features", "logits"))
         _require(self.save >= 0, "synthesis.save", self.save, ">= 0")
 
@@ -359,7 +374,13 @@ class RunConfig:
 # Settings that may differ between two starts of the same run.
 NOT_IN_SIGNATURE = {
     "run": None,
-    "runtime": {"world_size", "device", "threads_per_rank", "init_timeout_s", "collective_timeout_s"},
+    "runtime": {
+        "world_size",
+        "device",
+        "threads_per_rank",
+        "init_timeout_s",
+        "collective_timeout_s",
+    },
     "metrics": {"eval_batch_size"},
     "data": {"root", "cache_dir"},
 }
@@ -397,7 +418,9 @@ class JobConfig:
                 f"checkpoint is missing: 'dlfd {self.verb}' needs checkpoint=PATH "
                 "(a .safetensors or .pth file, or the directory of a training run)."
             )
-        needs_forget = self.verb == "unlearn" or (self.verb == "train" and self.train.on == "retain")
+        needs_forget = self.verb == "unlearn" or (
+            self.verb == "train" and self.train.on == "retain"
+        )
         if needs_forget and not self.forget.given:
             raise ConfigError(
                 "Nobody to forget: give forget.request=FILE (identities or image paths, one a line) "
@@ -441,7 +464,11 @@ def signature(config: JobConfig, inputs: dict[str, str]) -> str:
     for path in ("checkpoint", "reference"):
         values[path] = values[path] is not None
     values["forget"]["request"] = values["forget"]["request"] is not None
-    relevant = {"train": ("train",), "unlearn": ("method", "synthesis", "ot", "train_mode"), "evaluate": ()}
+    relevant = {
+        "train": ("train",),
+        "unlearn": ("method", "synthesis", "ot", "train_mode"),
+        "evaluate": (),
+    }
     for verb, sections in relevant.items():
         if verb != config.verb:
             for section in sections:

@@ -98,7 +98,9 @@ class Progress:
         self.start = self.last = time.monotonic()
         self.num_images = 0
         on_terminal = enabled and sys.stderr.isatty()
-        self.bar = tqdm(total=total, initial=first, desc=title, unit="step") if on_terminal else None
+        self.bar = (
+            tqdm(total=total, initial=first, desc=title, unit="step") if on_terminal else None
+        )
 
     def update(self, step: int, num_images: int, **values: Any) -> None:
         """Tell that `step` steps are done."""

@@ -147,7 +147,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"dlfd: {err}", file=sys.stderr)
         return err.exit_status
     except KeyboardInterrupt:
-        print("dlfd: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        print(
+            "dlfd: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr
+        )
         return 130
     except OSError as err:
         from dlfd_dist.__main__ import DISK_ERRORS, disk_message

@@ -87,7 +87,9 @@ def unlearning_runs(
     """Return the method runs whose Original and Retrained are there."""
     planned = []
     for config in configs:
-        original, retrained = (models.get((role, config.seed)) for role in ("original", "retrained"))
+        original, retrained = (
+            models.get((role, config.seed)) for role in ("original", "retrained")
+        )
         if original is None or retrained is None:
             continue
         run = replace(
@@ -109,7 +111,9 @@ def run_stage(planned: Sequence[Planned]) -> dict[tuple[str, int], Path]:
     if pending:
         reused = len(prepared) - len(pending)
         logger.info("%d runs to do, %d finished before", len(pending), reused)
-        status = run_local([one.config for one, _ in pending], [p.run_dir.config for _, p in pending])
+        status = run_local(
+            [one.config for one, _ in pending], [p.run_dir.config for _, p in pending]
+        )
         if status == 75:
             raise Stopped()
     return {
@@ -123,7 +127,9 @@ class Stopped(DlfdError):
     exit_status = 75
 
     def __init__(self) -> None:
-        super().__init__("The comparison was stopped as asked; the same command goes on from there.")
+        super().__init__(
+            "The comparison was stopped as asked; the same command goes on from there."
+        )
 
 
 def run_compare(
@@ -158,7 +164,9 @@ def _check(configs: Sequence[JobConfig]) -> None:
 
 def _claim(out: Path, configs: Sequence[JobConfig]) -> None:
     if out.exists() and any(out.iterdir()) and not (out / "runs").is_dir():
-        raise RunDirError(f"run.dir={out} exists and is not a comparison: choose another directory.")
+        raise RunDirError(
+            f"run.dir={out} exists and is not a comparison: choose another directory."
+        )
     (out / "runs").mkdir(parents=True, exist_ok=True)
     write_text(out / "config.yaml", config_text(configs[0]))
 
@@ -182,7 +190,12 @@ def _write_results(
             missing.append(f"{method or role} seed {seed}")
         else:
             entries.append(
-                {"role": role, "method": method, "seed": seed, "run_dir": os.path.relpath(path, out)}
+                {
+                    "role": role,
+                    "method": method,
+                    "seed": seed,
+                    "run_dir": os.path.relpath(path, out),
+                }
             )
     full_title = f"{title}: {data.manifest.title}"
     write_json(
@@ -202,7 +215,9 @@ def _show(out: Path, missing: Sequence[str], *, as_json: bool) -> None:
     rows = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     report = out / "report.html"
     if as_json:
-        print(json.dumps({"summary": rows, "missing": list(missing), "report": str(report)}, indent=2))
+        print(
+            json.dumps({"summary": rows, "missing": list(missing), "report": str(report)}, indent=2)
+        )
         return
     for name in missing:
         print(f"not finished: {name} (its log lies under {out / 'runs'})")

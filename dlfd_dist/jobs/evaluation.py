@@ -113,12 +113,11 @@ def evaluate(model: Classifier, batches: Batches, config: JobConfig) -> Evaluati
     """Measure a model: accuracies, attacks, forgetting score, NoMUS."""
     size = config.metrics.eval_batch_size
     parts = {
-        name: run_model(model, batches, ids, size) for name, ids in batches.data.splits.parts().items()
+        name: run_model(model, batches, ids, size)
+        for name, ids in batches.data.splits.parts().items()
     }
     figures: dict[str, Any] = {f"{name}_accuracy": part.accuracy for name, part in parts.items()}
-    per_label = {
-        name: accuracy_per_label(part.logits, part.labels) for name, part in parts.items()
-    }
+    per_label = {name: accuracy_per_label(part.logits, part.labels) for name, part in parts.items()}
     if any(per_label.values()):
         figures["accuracy_per_label"] = per_label
     return Evaluation(parts, figures | _attacks(parts, config, figures["test_accuracy"]))

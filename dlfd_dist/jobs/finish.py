@@ -21,7 +21,11 @@ def finish(session: Session, *, selected_step: int | None, selection: str) -> di
     job, seconds = session.job, session.seconds
     if job.collectives.is_main:
         save_weights(session.model, job.run_dir.model)
-    chosen = {"selected_step": selected_step, "selection": selection, "num_steps": session.num_steps}
+    chosen = {
+        "selected_step": selected_step,
+        "selection": selection,
+        "num_steps": session.num_steps,
+    }
     result = measure(job, session.model, seconds, chosen)
     if job.collectives.is_main:
         drop_checkpoints(job.run_dir.checkpoints)

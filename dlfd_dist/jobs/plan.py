@@ -49,7 +49,9 @@ def _lines(config: JobConfig, rows: ResolvedRows, run_dir: RunDir) -> list[str]:
     ]
     steps = num_steps(config, rows)
     if config.verb == "unlearn":
-        lines.append(f"unlearn: method {config.method.name}, {steps} steps from {config.checkpoint}")
+        lines.append(
+            f"unlearn: method {config.method.name}, {steps} steps from {config.checkpoint}"
+        )
     elif config.verb == "train":
         lines.append(f"train: on {config.train.on}, {steps} steps")
     else:

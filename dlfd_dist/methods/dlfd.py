@@ -71,7 +71,10 @@ class DLFD:
         if not self.cfg.classification:
             return 0.0
         return linear_weight(
-            index, self.context.num_steps, self.cfg.initial_retain_weight, self.cfg.final_retain_weight
+            index,
+            self.context.num_steps,
+            self.cfg.initial_retain_weight,
+            self.cfg.final_retain_weight,
         )
 
     def _synthesise(self, batch: StepBatch) -> Synthesised:
@@ -93,7 +96,9 @@ class DLFD:
 
     def _forget_features(self, batch: StepBatch) -> Tensor:
         """Return the features of the global forget batch, computed once per step."""
-        own = layer_output(self.context.model, batch.forget_images, self.context.config.synthesis.layer)
+        own = layer_output(
+            self.context.model, batch.forget_images, self.context.config.synthesis.layer
+        )
         return self.context.collectives.gather_rows(own, batch.forget_total)
 
     def _keep(self, batch: StepBatch, synthesised: Tensor) -> None:

@@ -78,7 +78,9 @@ def mia_paper(member_losses: np.ndarray, nonmember_losses: np.ndarray) -> float 
     splits = StratifiedShuffleSplit(n_splits=10, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        scores = cross_val_score(LogisticRegression(), losses, members, cv=splits, scoring="accuracy")
+        scores = cross_val_score(
+            LogisticRegression(), losses, members, cv=splits, scoring="accuracy"
+        )
     return float(scores.mean())
 
 

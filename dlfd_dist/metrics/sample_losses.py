@@ -26,5 +26,3 @@ def logit_scaled_confidence(logits: np.ndarray, labels: np.ndarray) -> np.ndarra
     others = logits.copy()
     others[rows, labels] = -np.inf
     return logits[rows, labels] - logsumexp(others, axis=1)
-
-

@@ -60,7 +60,12 @@ def vit_b_16(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
             f"model=vit_b_16: take a multiple of {patch}."
         )
     model = tv.VisionTransformer(
-        image_size=image_size, patch_size=patch, num_layers=12, num_heads=12, hidden_dim=768, mlp_dim=3072
+        image_size=image_size,
+        patch_size=patch,
+        num_layers=12,
+        num_heads=12,
+        hidden_dim=768,
+        mlp_dim=3072,
     )
     model.heads = nn.Identity()  # type: ignore[assignment]
     return model, 768

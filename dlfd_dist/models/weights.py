@@ -114,6 +114,8 @@ def load_weights(model: Classifier, path: str | Path) -> None:
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write the weights as safetensors, under a temporary name first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    state = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
     with replacing(path) as partial:
         save_file(state, partial)

@@ -54,7 +54,7 @@ def _attack_line(record: RunRecord) -> str:
 @styled
 def loss_distributions(records: Sequence[RunRecord], *, narrow: bool = False) -> Figure:
     """Draw the losses on forgotten and on unseen images, a panel per record (paper's figure 5)."""
-    losses = [(r.tensor("forget.loss"), r.tensor("test.loss")) for r in records]
+    losses = [(r.require("forget.loss"), r.require("test.loss")) for r in records]
     parts = [part for pair in losses for part in pair]
     num_bins = int(np.clip(2 * np.sqrt(min(map(len, parts))), 8, 32))
     edges, is_log = loss_edges(np.concatenate(parts), num_bins)
@@ -134,10 +134,10 @@ def _delivered(run: RunRecord) -> list[dict[str, Any]]:
     return [probe for probe in run.probes if step is not None and probe["step"] == step][:1]
 
 
-def _mark_delivered(ax: Axes, runs: Sequence[RunRecord], metric: str, color: str) -> None:
+def _mark_delivered(ax: Axes, runs: Sequence[RunRecord], color: str) -> None:
     for probe in (probe for run in runs for probe in _delivered(run)):
         ax.plot(
-            probe["step"], probe[metric], "*", markersize=11, color=color,
+            probe["step"], probe["val_accuracy"], "*", markersize=11, color=color,
             markeredgecolor="white", zorder=6,
         )  # fmt: skip
 
@@ -182,7 +182,7 @@ def trajectories(records: Sequence[RunRecord], *, narrow: bool = False) -> Figur
         runs, color = of_label(probed, label), styles[label][0]
         for ax, metric in zip(axes, ("forgetting_score", "val_accuracy"), strict=True):
             _curve(ax, [run.probes for run in runs], "step", metric, color)
-            _mark_delivered(ax, runs, metric, color)
+        _mark_delivered(axes[1], runs, color)
         if any(synthesis_spans(run) for run in runs):
             _mark_synthesis(axes, runs, color)
             shaded = shaded or color

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -157,7 +158,7 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 def _settings(record: RunRecord) -> list[tuple[str, str]]:
     sections = _SECTIONS_BY_VERB[record.config["verb"]]
     chosen = {name: record.config[name] for name in sections if name in record.config}
-    return [(name, "null" if v is None else str(v)) for name, v in _flatten(chosen)]
+    return [(k, v if isinstance(v, str) else json.dumps(v)) for k, v in _flatten(chosen)]
 
 
 def _shared_inputs(records: Sequence[RunRecord]) -> dict[str, str]:
@@ -221,7 +222,9 @@ def _context(records: Sequence[RunRecord], rows: Sequence[Row]) -> dict[str, Any
 
 def render(context: dict[str, Any]) -> str:
     """Return the page; every value is escaped."""
-    source = resources.files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
+    source = (
+        resources.files("dlfd_dist.report").joinpath("report.html.j2").read_text(encoding="utf-8")
+    )
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(source).render(context)
 

@@ -85,7 +85,7 @@ def embed_features(before: RunRecord, after: RunRecord, method: str = "pca") -> 
         flat = np.split(_project(np.concatenate(stacks), "pca"), 2)
     else:
         flat = [_project(stack, method) for stack in stacks]
-    raw = {part: before.tensor(f"{part}.labels") for part in sizes}
+    raw = {part: before.require(f"{part}.labels") for part in sizes}
     return Embedding(
         method=method,
         names=(before.label, after.label),
@@ -117,8 +117,12 @@ def _embedding_legend(embedding: Embedding) -> list[Line2D]:
                label=names[c] if c < len(names) else f"class {c}")
         for c in map(int, classes[: len(CLASS_COLORS)])
     ]  # fmt: skip
-    grey = {"linestyle": "", "color": MUTED}
-    ring = {"markeredgecolor": FORGET, "markeredgewidth": 1.2, "markerfacecolor": MUTED}
+    grey: dict[str, Any] = {"linestyle": "", "color": MUTED}
+    ring: dict[str, Any] = {
+        "markeredgecolor": FORGET,
+        "markeredgewidth": 1.2,
+        "markerfacecolor": MUTED,
+    }
     return [
         *handles,
         Line2D([], [], marker="o", ms=4, label="retained", **grey),

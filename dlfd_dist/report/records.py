@@ -72,13 +72,20 @@ class RunRecord:
         """Return one tensor of samples.safetensors, such as `forget.loss`; None if it has none."""
         return _tensor(RunDir(self.path).samples, name)
 
+    def require(self, name: str) -> np.ndarray:
+        """Return one tensor of samples.safetensors; RunDirError says that it is not there."""
+        tensor = self.tensor(name)
+        if tensor is None:
+            raise RunDirError(f"{RunDir(self.path).samples} has no '{name}'.")
+        return tensor
+
     def synthesised(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Return kept (original, synthesised) uint8 images, each (n, 3, S, S); None if none."""
         file = RunDir(self.path).synthesis / "images.safetensors"
-        pair = _tensor(file, "original"), _tensor(file, "synthesised")
-        if pair[0] is None or pair[1] is None or not len(pair[0]):
+        original, changed = _tensor(file, "original"), _tensor(file, "synthesised")
+        if original is None or changed is None or not len(original):
             return None
-        return pair[0], pair[1]
+        return original, changed
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,7 @@ def _label(config: dict[str, Any]) -> str:
         return ORIGINAL if config["train"]["on"] == "all" else RETRAINED
     if config["verb"] == "unlearn":
         name = config["method"]["name"]
-        return METHOD_LABELS.get(name, name)
+        return METHOD_LABELS.get(name, str(name))
     return "Evaluated"
 
 

@@ -32,7 +32,7 @@ CLASS_COLORS = (
     "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#8c564b", "#d55e00", "#b8ae1a",
 )  # fmt: skip
 
-_RC: dict[str, Any] = {
+_RC: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",

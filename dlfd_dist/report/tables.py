@@ -6,11 +6,13 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
 
+from ..metrics.gap import gap_to_retrained
 from .records import DLFD, DLFD_OFFICIAL, FINE_TUNE, ORIGINAL, RETRAINED, RunRecord, of_label
 
 METRICS = (
@@ -104,6 +106,27 @@ def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
     return row
 
 
+def with_gaps(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Fill in the gap to Retrained of runs that were made without a reference, such as Original.
+
+    The reference is the Retrained run of the same seed; where there is none the gap stays open.
+    """
+    retrained = {r.seed: _flat(r) for r in of_label(records, RETRAINED) if r.mia}
+
+    def filled(record: RunRecord) -> RunRecord:
+        known = record.result.get("gap_to_retrained") is not None
+        if known or record.label == RETRAINED or record.seed not in retrained or not record.mia:
+            return record
+        gap = gap_to_retrained(_flat(record), retrained[record.seed])
+        return replace(record, result={**record.result, "gap_to_retrained": gap})
+
+    return [filled(record) for record in records]
+
+
+def _flat(record: RunRecord) -> dict[str, float]:
+    return {**record.result, "mia_accuracy": record.mia.get("accuracy")}
+
+
 def summarise(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """Return one row per method label: mean and 95 % interval of every metric over its seeds.
 
@@ -111,6 +134,7 @@ def summarise(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     says that the attack's floor flag fired in most of the seeds. Rows of a single run also carry
     its bootstrap intervals, `attack_interval` and `attack_auc_interval`.
     """
+    records = with_gaps(records)
     return [_row(label, of_label(records, label)) for label in labels_in_order(records)]
 
 

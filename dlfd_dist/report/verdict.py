@@ -10,7 +10,7 @@ from .records import ORIGINAL, RETRAINED, RunRecord, of_label
 
 Row = dict[str, Any]
 
-_NBSP = "\u00a0"  # keeps a number on the line of its name or unit
+_NBSP = "\u00a0"  # keeps a number on the line of its unit
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _compare(rows: dict[str, Row | None], metric: str, fmt: str, scale: float, u
     shown = {n: row[metric] for n, row in rows.items() if row and row[metric] is not None}
     now, *others = [f"{value * scale:{fmt}}" for value in shown.values()]
     names = list(shown)[1:]
-    around = ", ".join(f"{name}{_NBSP}{value}" for name, value in zip(names, others, strict=True))
+    around = ", ".join(f"{name} {value}" for name, value in zip(names, others, strict=True))
     return now + unit + (f" ({around})" if around else "")
 
 
@@ -124,7 +124,11 @@ def _overlap_caveats(row: Row, original: Row | None, retrained: Row | None) -> l
     mine = forgetting_interval(row)
     kind = "over seeds" if row["forgetting_score_interval"] else "of the attack"
     caveats = []
-    if original is not None and not original["floor"] and _overlap(mine, forgetting_interval(original)):
+    if (
+        original is not None
+        and not original["floor"]
+        and _overlap(mine, forgetting_interval(original))
+    ):
         caveats.append(
             f"The 95 % intervals {kind} of {row['method']} and Original overlap in the forgetting "
             "score: an improvement is not established."

@@ -74,7 +74,8 @@ def rendezvous(info: RankInfo, env: Mapping[str, str] = os.environ) -> tuple[str
         return env["MASTER_ADDR"], int(env["MASTER_PORT"])
     if info.source == "slurm" and env.get("SLURM_STEP_NUM_NODES", "1") == "1":
         job, step, restart = (
-            int(env.get(name, "0")) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
+            int(env.get(name, "0"))
+            for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
         )
         return "127.0.0.1", 20000 + (job * 31 + step * 7 + restart) % 20000
     raise ConfigError(

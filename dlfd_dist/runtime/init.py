@@ -30,7 +30,9 @@ def pick_device(cfg: RuntimeConfig, info: RankInfo) -> torch.device:
 
 def set_threads(cfg: RuntimeConfig, info: RankInfo) -> None:
     """Give each rank its share of the cores: too many threads run many times slower."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     torch.set_num_threads(cfg.threads_per_rank or max(1, cores // info.local_world_size))
 
 

@@ -54,7 +54,9 @@ def solve(
     References: Cuturi 2013; Bonneel et al. 2011; Flamary et al. 2021 (POT).
     """
     if cost_matrix.ndim != 2 or 0 in cost_matrix.shape:
-        raise ValueError(f"cost_matrix must be (n, m) with n, m >= 1, not {tuple(cost_matrix.shape)}")
+        raise ValueError(
+            f"cost_matrix must be (n, m) with n, m >= 1, not {tuple(cost_matrix.shape)}"
+        )
     if reg <= 0:
         raise ValueError(f"reg must be > 0, not {reg}")
     if solver == "auto":

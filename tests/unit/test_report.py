@@ -164,6 +164,12 @@ def test_damaged_samples_are_named(tmp_path):
         load_run(path).tensor("forget.loss")
 
 
+def test_absent_tensor_is_named(tmp_path):
+    run = load_run(write_run(tmp_path / "run", "original", nobody=True))
+    with pytest.raises(RunDirError, match=r"has no 'forget.loss'"):
+        loss_distributions([run])
+
+
 def test_missing_directory_is_refused(tmp_path):
     with pytest.raises(RunDirError, match="there is no such directory"):
         load_run(tmp_path / "nowhere")
@@ -319,7 +325,7 @@ def test_loss_axis_is_linear_when_losses_are_alike():
 def test_trajectories_mark_where_synthesis_acts(records):
     fig = trajectories(records)
     labels = legend_labels(fig)
-    assert {"Fine-tune", "DLFD", "synthesis acts", "threshold 0.05"} <= set(labels)
+    assert {"Fine-tune", "DLFD", "synthesis acts", "threshold 0.05", "delivered"} <= set(labels)
     assert "Original" not in labels
     assert [ax.get_xlabel() for ax in fig.axes] == ["unlearning step"] * 2
     assert fig.axes[0].patches
@@ -440,7 +446,7 @@ def test_verdict_names_counts_and_all_three_models(rows, records):
     assert "DLFD was asked to forget 2 people and 1 single image (60 images)" in verdict.sentence
     score = 100 * rows[-1]["forgetting_score"]
     assert f"{score:.1f} percentage points away from a coin flip" in verdict.sentence
-    assert f"Retrained\u00a0{rows[1]['nomus']:.3f}" in verdict.sentence
+    assert f"Retrained {rows[1]['nomus']:.3f}" in verdict.sentence
     assert any("at its floor on DLFD" in caveat for caveat in verdict.caveats)
 
 
