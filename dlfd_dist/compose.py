@@ -131,7 +131,7 @@ def compose_job(verb: str, overrides: Sequence[str]) -> JobConfig:
     except (HydraException, OmegaConfBaseException) as err:
         raise ConfigError(f"The configuration could not be composed: {_first_line(err)}.") from err
     assert isinstance(values, dict)
-    return job_from_dict({**values, "verb": verb})
+    return job_from_dict({str(k): v for k, v in values.items()} | {"verb": verb})
 
 
 def job_from_dict(values: dict[str, Any]) -> JobConfig:
@@ -174,7 +174,7 @@ def _build(cls: type, values: dict[str, Any], prefix: str, variants: dict[str, t
 
 
 def _typed(cls: type, plain: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """Convert leaf values to the annotated types; OmegaConf knows the rules (3 -> 3.0, "x" -> error)."""
+    """Convert leaf values to the annotated types by OmegaConf's rules (3 -> 3.0, "x" -> error)."""
     types = typing.get_type_hints(cls)
     converted = {}
     for name, value in plain.items():

@@ -61,7 +61,7 @@ class DataConfig:
     """Which images, which label, and how they become tensors."""
 
     name: str = "manifest"
-    """Registry key of the data set: manifest, orl, synthetic, mufac, mucac, raf_db, image_folder."""
+    """Registry key: manifest, orl, synthetic, mufac, mucac, raf_db, image_folder."""
     root: str | None = None
     """Folder of the data set; image paths are relative to it and may not leave it."""
     manifest: str = "metadata.csv"
@@ -73,7 +73,7 @@ class DataConfig:
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
     std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
     augment: str = "none"
-    """Training augmentation: none, flip, face (flip, shift, scale, light) or the papers' mufac, raf_db."""
+    """Training augmentation: none, flip, face (flip, shift, scale, light), mufac or raf_db ."""
     augment_groups: int = 16
     """Draws of augmentation parameters per global batch; each group of samples shares one."""
     val_fraction: float = 0.15
@@ -192,7 +192,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """What every unlearning method has: an SGD pass over the retain set, probed and selected on val."""
+    """What every method has: SGD passes over the retain set, probed and selected on val."""
 
     name: str = "finetune"
     epochs: int = 1
@@ -205,9 +205,9 @@ class MethodConfig:
     lr_scheduler: str = "constant"
     max_steps: int | None = None
     augment: bool = False
-    """Augment the retain images as data.augment says (synthesis starts from the images as they are)."""
+    """Augment the retain images as data.augment says, before anything else is done with them."""
     probe_every: int | None = None
-    """Steps between forgetting-score probes; null: only before the first and after the last step."""
+    """Steps between forgetting-score probes; null: before the first and after the last step."""
     probe_attack: str = "mia"
     """Attack of the probe: mia (balanced, on confidence) or mia_paper (raw loss)."""
     select: str = "last"
@@ -271,7 +271,7 @@ class SynthesisConfig:
     step_size: float = 0.05
     """Step of one iteration in units of the normalised image."""
     pgd_radius: float | None = None
-    """Radius of the infinity ball around the image, same unit; null: only the range of real pixels."""
+    """Radius of the infinity ball around the image, same unit; null: the range of real pixels."""
     layer: str = "features"
     """Where distributions are compared: features (input of the last linear layer) or logits."""
     save: int = 0
@@ -397,7 +397,7 @@ class JobConfig:
     reference: str | None = None
     """The Retrained model to measure the gap to; same forms as checkpoint."""
     train_mode: str = "frozen"
-    """BatchNorm while unlearning: frozen statistics, or sync_bn (statistics of the global batch)."""
+    """BatchNorm while unlearning: frozen, or sync_bn (statistics of the global batch)."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     forget: ForgetConfig = field(default_factory=ForgetConfig)
@@ -423,8 +423,8 @@ class JobConfig:
         )
         if needs_forget and not self.forget.given:
             raise ConfigError(
-                "Nobody to forget: give forget.request=FILE (identities or image paths, one a line) "
-                "or forget.fraction=0.2 to draw people."
+                "Nobody to forget: give forget.request=FILE (identities or image paths, one a "
+                "line) or forget.fraction=0.2 to draw people."
             )
 
     def validate(self, world_size: int) -> None:

@@ -1,4 +1,4 @@
-"""Name -> builder tables for data sets, models and methods; an unknown name lists the known ones."""
+"""Name -> builder tables for data, models and methods; an unknown name lists the known ones."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Everything around a run: the command line, local ranks, comparisons. Imports the library lazily."""
+"""Everything around a run: command line, local ranks, comparisons; the library comes lazily."""

@@ -1,4 +1,4 @@
-"""dlfd compare: methods x seeds against Original and Retrained, as runs that are never done twice."""
+"""dlfd compare: methods x seeds against Original and Retrained; no run is done twice."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def plan_points(overrides: Sequence[str]) -> list[JobConfig]:
     for point in points:
         mine = known[_method_of(point)]
         kept = [o for o in point if _key(o) in mine or _key(o) not in everything]
-        # The checkpoint of a comparison is its own Original; the path is filled in when it is known.
+        # The checkpoint is the comparison's own Original; its path is filled in when it is known.
         configs.append(compose_job("unlearn", [*kept, "checkpoint=original"]))
     return configs
 

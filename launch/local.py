@@ -72,7 +72,7 @@ def run_module(module: str, world_size: int, arguments: Sequence[str] = ()) -> i
 
 
 def exit_status(codes: Sequence[int]) -> int:
-    """Return the job's exit status: that of the rank that knows the cause, not of those it took along."""
+    """Return the job's exit status: that of the rank that knows the cause."""
     for telling in (75, 2):
         if telling in codes:
             return telling

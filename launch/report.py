@@ -32,7 +32,7 @@ def run_report(words: Sequence[str], *, out: str | None, dry_run: bool, as_json:
 
 
 def _read(paths: Sequence[Path]) -> tuple[list[RunRecord], list[str], list[str]]:
-    """Return records, names of missing runs, and titles; each run once, however often it is named."""
+    """Return records, names of missing runs and titles; each run once, however often named."""
     records: dict[str, RunRecord] = {}
     missing, titles = [], []
     for path in paths:

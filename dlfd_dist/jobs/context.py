@@ -66,7 +66,7 @@ class Job:
         return self.prepared.run_dir
 
     def model(self, checkpoint: str | None) -> Classifier:
-        """Return a model on this rank's device, with the weights of a checkpoint if one is given."""
+        """Return a model on this rank's device, with the weights of a checkpoint if given."""
         model = make_model(self.config, self.data, checkpoint)
         memory_format = (
             torch.channels_last if self.config.runtime.channels_last else torch.contiguous_format
@@ -143,8 +143,8 @@ def _check_space(prepared: Prepared) -> None:
     free = shutil.disk_usage(prepared.run_dir.path).free
     if free < needed:
         raise RunDirError(
-            f"run.dir={prepared.run_dir.path} has {free / 1e6:.0f} MB free, and the run needs about "
-            f"{needed / 1e6:.0f} MB: free some space or choose another disk."
+            f"run.dir={prepared.run_dir.path} has {free / 1e6:.0f} MB free, and the run needs "
+            f"about {needed / 1e6:.0f} MB: free some space or choose another disk."
         )
 
 

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from ..config import JobConfig
 from ..data.loaders import Batches
 from ..errors import DataError
+from ..methods import Probe
 from ..metrics import (
     accuracy,
     accuracy_per_label,
@@ -27,7 +28,6 @@ from ..metrics import (
     nomus,
     sample_losses,
 )
-from ..methods import Probe
 from ..models import Classifier
 from ..run_dir import RunDir, replacing
 from ..runtime.collectives import Collectives
@@ -127,9 +127,8 @@ def _attacks(
     parts: Mapping[str, Outputs], config: JobConfig, test_accuracy: float
 ) -> dict[str, Any]:
     forget, test = parts["forget"], parts["test"]
-    nothing = dict.fromkeys(("mia", "mia_paper", "forgetting_score", "nomus"))
     if not len(forget.ids):
-        return nothing
+        return {"mia": None, "mia_paper": None, "forgetting_score": None, "nomus": None}
     mia = balanced_mia(
         forget.confidence, test.confidence,
         seed=config.metrics.seed, num_bootstrap=config.metrics.num_bootstrap,

@@ -97,7 +97,7 @@ def _probe_due(cfg: MethodConfig, done: int, num_steps: int) -> bool:
 
 
 def _probe(session: Session, method: UnlearningMethod, done: int) -> None:
-    """Measure forget against val, tell the method, and keep the model when it is the best so far."""
+    """Measure forget against val, tell the method, keep the model when it is the best so far."""
     found = probe(session.model, session.job.batches, session.job.config, done)
     session.record(
         "probe", done, val_accuracy=found.val_accuracy, forgetting_score=found.forgetting_score,
@@ -123,8 +123,8 @@ def _selection(session: Session, cfg: MethodConfig) -> str:
         return "the weights after the last step"
     if not session.best_values:
         logger.warning(
-            "no probe had a forgetting score of at most method.max_forgetting_score=%g: the weights "
-            "after the last step are delivered",
+            "no probe had a forgetting score of at most method.max_forgetting_score=%g: the "
+            "weights after the last step are delivered",
             cfg.max_forgetting_score,
         )
         return (

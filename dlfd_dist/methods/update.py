@@ -16,7 +16,7 @@ from ..runtime.collectives import Collectives
 
 
 def scheduled_lr(cfg: TrainConfig | MethodConfig, epoch: int) -> float:
-    """Return the learning rate of an epoch (from 0): constant, or cosine to zero over the epochs."""
+    """Return the learning rate of an epoch (from 0): constant, or cosine to zero."""
     if cfg.lr_scheduler == "constant":
         return cfg.lr
     return cfg.lr * 0.5 * (1 + math.cos(math.pi * epoch / cfg.epochs))
@@ -106,6 +106,6 @@ class Updater:
         bad = [name for name in ("loss", "grad_norm") if not math.isfinite(numbers[name])]
         if bad:
             raise NonFiniteLossError(
-                f"The {' and the '.join(bad)} became {numbers[bad[0]]}; the weights were not changed. "
-                "Lower the learning rate, set clip_norm, or check the checkpoint for NaN."
+                f"The {' and the '.join(bad)} became {numbers[bad[0]]}; the weights were not "
+                "changed. Lower the learning rate, set clip_norm, or check the checkpoint for NaN."
             )

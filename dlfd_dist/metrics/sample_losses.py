@@ -7,7 +7,7 @@ from scipy.special import log_softmax, logsumexp
 
 
 def sample_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the task loss per sample in nats, shape (n,): cross-entropy, or mean BCE over labels."""
+    """Return the task loss per sample in nats, shape (n,): CE, or the mean BCE over labels."""
     logits = np.asarray(logits, dtype=np.float64)
     if labels.ndim == 1:
         return -np.take_along_axis(log_softmax(logits, axis=1), labels[:, None], 1)[:, 0]

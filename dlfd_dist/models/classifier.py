@@ -28,11 +28,11 @@ class Classifier(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self.bfloat16 = bfloat16
+        self.in_bfloat16 = bfloat16
 
     def forward(self, images: Tensor) -> ModelOutput:
         """Return features and logits of normalised images (n, 3, S, S)."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.in_bfloat16):
             features, logits = self.head.split_forward(torch.flatten(self.backbone(images), 1))
         return ModelOutput(features.to(images.dtype), logits.to(images.dtype))
 

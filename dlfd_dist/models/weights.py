@@ -20,7 +20,7 @@ CLASSIFIERS = ("fc.", "classifier.1.", "classifier.", "heads.head.", "heads.")
 
 
 def weights_path(path: str | Path) -> Path:
-    """Return the weights file that a checkpoint setting names: a file, or a run directory's model."""
+    """Return the file that a checkpoint setting names: itself, or a run directory's model."""
     path = Path(path)
     if path.is_dir():
         model = RunDir(path).model
@@ -69,7 +69,7 @@ def _our_name(name: str) -> str:
         return name
     if name.startswith("base_model."):
         return "backbone." + name.removeprefix("base_model.")
-    # `features.0.weight` is the authors' head; densenet's and efficientnet's own features go deeper.
+    # `features.0.weight` is the authors' head; densenet's own `features` go deeper.
     parts = name.split(".")
     if parts[0] == "features" and len(parts) == 3 and parts[1].isdigit():
         return "head." + ".".join(parts[1:])
@@ -93,8 +93,8 @@ def load_weights(model: Classifier, path: str | Path) -> None:
         parts = [f"lacks {len(missing)} tensors ({missing[0]}, ...)"] if missing else []
         parts += [f"has {len(extra)} others ({extra[0]}, ...)"] if extra else []
         raise CheckpointError(
-            f"{file} is of another architecture: it {' and '.join(parts)}. Set model, model.head and "
-            "model.small_stem as they were in training."
+            f"{file} is of another architecture: it {' and '.join(parts)}. Set model, model.head "
+            "and model.small_stem as they were in training."
         )
     for name, tensor in own.items():
         if state[name].shape != tensor.shape:
@@ -106,7 +106,8 @@ def load_weights(model: Classifier, path: str | Path) -> None:
                 else f"{name} is {found}, the model's is {wanted}"
             )
             raise CheckpointError(
-                f"{file} does not fit: {cause}. Check data.label, model, model.head and data.image_size."
+                f"{file} does not fit: {cause}. Check data.label, model, model.head and "
+                "data.image_size."
             )
     model.load_state_dict(state)
 

@@ -123,7 +123,7 @@ def with_gaps(records: Sequence[RunRecord]) -> list[RunRecord]:
     return [filled(record) for record in records]
 
 
-def _flat(record: RunRecord) -> dict[str, float]:
+def _flat(record: RunRecord) -> dict[str, Any]:
     return {**record.result, "mia_accuracy": record.mia.get("accuracy")}
 
 

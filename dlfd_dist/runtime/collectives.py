@@ -90,7 +90,7 @@ class Collectives:
             operation(*args)
         except RuntimeError as err:
             raise CollectiveError(
-                f"Rank {self.rank} lost the other ranks ({str(err).splitlines()[0]}). Common causes: "
-                "another rank failed (see its log above), a node went away, or the network "
+                f"Rank {self.rank} lost the other ranks ({str(err).splitlines()[0]}). Common "
+                "causes: another rank failed (see its log above), a node went away, or the network "
                 "interface differs between nodes (GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME)."
             ) from err

@@ -1,4 +1,4 @@
-"""Who this process is among the ranks; the only place that reads torchrun's or Slurm's variables."""
+"""Who this process is among the ranks; only here are torchrun's or Slurm's variables read."""
 
 from __future__ import annotations
 

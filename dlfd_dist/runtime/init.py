@@ -60,7 +60,7 @@ def _start(cfg: RuntimeConfig, info: RankInfo, device: torch.device) -> None:
     address, port = rendezvous(info)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        store = dist.TCPStore(
+        store = dist.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
             address,
             port,
             info.world_size,
@@ -71,14 +71,14 @@ def _start(cfg: RuntimeConfig, info: RankInfo, device: torch.device) -> None:
         )
         dist.init_process_group(
             backend,
-            store=dist.PrefixStore("dlfd", store),
+            store=dist.PrefixStore("dlfd", store),  # pyright: ignore[reportPrivateImportUsage]
             rank=info.rank,
             world_size=info.world_size,
             timeout=timedelta(seconds=cfg.collective_timeout_s),
         )
     except (RuntimeError, ValueError) as err:
         raise CollectiveError(
-            f"Rank {info.rank} could not join the {info.world_size} ranks at {address}:{port} within "
-            f"{cfg.init_timeout_s} s. Common causes: MASTER_ADDR differs between ranks, a rank never "
-            f"started, or a firewall between nodes. ({str(err).splitlines()[0]})"
+            f"Rank {info.rank} could not join the {info.world_size} ranks at {address}:{port} "
+            f"within {cfg.init_timeout_s} s. Common causes: MASTER_ADDR differs between ranks, a "
+            f"rank never started, or a firewall between nodes. ({str(err).splitlines()[0]})"
         ) from err

@@ -100,7 +100,7 @@ def _entropic(cost: Tensor, reg: float, max_iter: int) -> tuple[Tensor, int, boo
     plan, log = ot.bregman.sinkhorn_log(
         a, b, matrix, reg, numItermax=max_iter, stopThr=MARGINAL_TOLERANCE, warn=False, log=True
     )
-    return plan, int(log["niter"]) + 1, marginal_error(plan) <= 1e3 * MARGINAL_TOLERANCE
+    return plan, int(np.asarray(log["niter"])) + 1, marginal_error(plan) <= 1e3 * MARGINAL_TOLERANCE
 
 
 SOLVERS = {"exact": _exact, "entropic": _entropic}
