@@ -51,7 +51,13 @@ def expand_grid(overrides: Sequence[str]) -> list[list[str]]:
     for parsed in _parse(overrides):
         key = parsed.get_key_element()
         if parsed.is_sweep_override() and key != "data.label":
-            axes.append([f"{key}={value}" for value in parsed.sweep_string_iterator()])
+            try:
+                axes.append([f"{key}={value}" for value in parsed.sweep_string_iterator()])
+            except HydraException as err:
+                raise ConfigError(
+                    f"{parsed.input_line} cannot be listed: write the values with commas, as in "
+                    f"{key}=1,2,3."
+                ) from err
         else:
             axes.append([parsed.input_line or ""])
     return [list(point) for point in itertools.product(*axes)]
@@ -75,7 +81,7 @@ def known_settings(method: type[MethodConfig]) -> list[str]:
 def _group_override(parsed: Override, config_dir: Path) -> str:
     group, value = parsed.key_or_group, str(parsed.value())
     options = sorted(p.stem for p in (config_dir / group).glob("*.yaml"))
-    if value not in options and parsed.value() is not None:
+    if value not in options:
         raise ConfigError(
             f"{group}={value} is not known. Available: {', '.join(options) or 'none yet'}."
             + near_match(value, options)
@@ -138,16 +144,25 @@ def job_from_dict(values: dict[str, Any]) -> JobConfig:
     """Return a JobConfig from plain nested dictionaries, checking names and types."""
     values = dict(values)
     values.pop("experiment", None)
+    for section in ("method", "data"):
+        _section(values.get(section), section)
     name = (values.get("method") or {}).get("name", "finetune")
-    if name not in METHOD_CONFIGS:
+    if not isinstance(name, str) or name not in METHOD_CONFIGS:
         raise ConfigError(
             f"method={name} is not known. Available: {', '.join(sorted(METHOD_CONFIGS))}."
-            + near_match(name, METHOD_CONFIGS)
+            + near_match(str(name), METHOD_CONFIGS)
         )
     label = (values.get("data") or {}).get("label")
     if isinstance(label, str):
         values["data"] = {**values["data"], "label": [label]}
     return _build(JobConfig, values, "", {"method": METHOD_CONFIGS[name]})
+
+
+def _section(values: Any, name: str) -> dict[str, Any]:
+    """Return the settings of a section, none where it is empty."""
+    if not isinstance(values, dict | None):
+        raise ConfigError(f"{name}={values} is not allowed: '{name}' is a section of settings.")
+    return values or {}
 
 
 def _build(cls: type, values: dict[str, Any], prefix: str, variants: dict[str, type]) -> Any:
@@ -166,7 +181,9 @@ def _build(cls: type, values: dict[str, Any], prefix: str, variants: dict[str, t
     built = {}
     for name, section in nested.items():
         if name in values:
-            built[name] = _build(section, values[name] or {}, f"{prefix}{name}.", {})
+            built[name] = _build(
+                section, _section(values[name], prefix + name), f"{prefix}{name}.", {}
+            )
         else:
             built[name] = section()
     plain = {k: v for k, v in values.items() if k not in nested}

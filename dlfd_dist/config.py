@@ -73,7 +73,7 @@ class DataConfig:
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
     std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
     augment: str = "none"
-    """Training augmentation: none, flip, face (flip, shift, scale, light), mufac or raf_db ."""
+    """Training augmentation: none, flip, face (flip, shift, scale, light), mufac, raf_db."""
     augment_groups: int = 16
     """Draws of augmentation parameters per global batch; each group of samples shares one."""
     val_fraction: float = 0.15
@@ -344,6 +344,13 @@ class RuntimeConfig:
 
     def __post_init__(self) -> None:
         _require(self.world_size >= 1, "runtime.world_size", self.world_size, ">= 1")
+        if self.threads_per_rank is not None:
+            _require(
+                self.threads_per_rank >= 1,
+                "runtime.threads_per_rank", self.threads_per_rank, ">= 1, or null",
+            )  # fmt: skip
+        for name in ("init_timeout_s", "collective_timeout_s"):
+            _require(getattr(self, name) >= 1, f"runtime.{name}", getattr(self, name), ">= 1")
         _one_of("runtime.device", self.device, ("auto", "cpu", "cuda"))
         _one_of("runtime.dtype", self.dtype, ("float32", "float64"))
         _one_of("runtime.autocast", self.autocast, ("none", "bfloat16"))

@@ -96,13 +96,22 @@ class RunDir:
     def read_result(self) -> dict[str, Any]:
         return json.loads(self.result.read_text(encoding="utf-8"))
 
+    def _held_signature(self) -> str | None:
+        try:
+            return json.loads(self.identity.read_text(encoding="utf-8"))["signature"]
+        except (ValueError, KeyError, TypeError) as err:
+            raise RunDirError(
+                f"{self.identity} is damaged, so nobody can tell which run this is: choose another "
+                "run.dir, or remove that one."
+            ) from err
+
     def claim(self, signature: str, inputs: dict[str, str], config_text: str) -> None:
         """Create the directory for this run, or join it when the same run is there already.
 
         Raises RunDirError when it holds another run or other files, or cannot be written.
         """
         if self.identity.is_file():
-            held = json.loads(self.identity.read_text(encoding="utf-8")).get("signature")
+            held = self._held_signature()
             if held != signature:
                 raise RunDirError(
                     f"run.dir={self.path} holds another run (signature {held}, this one is "
@@ -112,10 +121,16 @@ class RunDir:
             raise RunDirError(
                 f"run.dir={self.path} exists and is not a run directory: choose another one."
             )
-        for folder in (self.path, self.logs, self.checkpoints):
-            folder.mkdir(parents=True, exist_ok=True)
-        write_text(self.config, config_text)
-        write_json(self.identity, {"signature": signature, "inputs": inputs})
+        try:
+            for folder in (self.path, self.logs, self.checkpoints):
+                folder.mkdir(parents=True, exist_ok=True)
+            write_text(self.config, config_text)
+            write_json(self.identity, {"signature": signature, "inputs": inputs})
+        except OSError as err:
+            raise RunDirError(
+                f"run.dir={self.path} cannot be written ({err.strerror}): free some space or "
+                "choose another directory."
+            ) from err
 
 
 def append_event(path: Path, event: dict[str, Any]) -> None:

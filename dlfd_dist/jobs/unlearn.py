@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from ..config import MethodConfig
+from ..errors import ConfigError
 from ..methods import MethodContext, Probe, StepBatch, UnlearningMethod, Updater, methods
 from ..models import Classifier
 from ..runtime.preemption import StopFlag
@@ -44,10 +46,7 @@ def unlearn(job: Job, stop: StopFlag) -> dict[str, Any]:
         method.load_state_dict(session.values["method"])
     elif method.initial_probe:
         _probe(session, method, 0)
-    pairs = zip(
-        retain.steps(session.first, num_steps), forget.steps(session.first, num_steps), strict=True
-    )
-    for step, forget_step in pairs:
+    for step, forget_step in _pairs(retain, forget, session.first, num_steps, method):
         lr = updater.set_epoch(step.epoch)
         numbers = method.step(_batch(job, step, forget_step), stop=stop.requested)
         done = step.index + 1
@@ -69,6 +68,22 @@ def _context(job: Job, model: Classifier, updater: Updater, num_steps: int) -> M
         job.config, model, updater, job.collectives, num_steps,
         job.batches.pixel_range, job.batches.to_uint8, job.run_dir.synthesis,
     )  # fmt: skip
+
+
+def _pairs(
+    retain: EpochSampler, forget: EpochSampler, first: int, stop: int, method: UnlearningMethod
+) -> Iterator[tuple[Step, Step]]:
+    """Yield the steps first..stop-1; the forget set starts again as often as needed."""
+    pairs = zip(retain.steps(first, stop), forget.steps(first, stop), strict=True)
+    if not method.equal_batches:
+        return pairs
+    if len(forget.ids) < forget.batch_size:
+        raise ConfigError(
+            f"method.global_batch_size={forget.batch_size} is larger than the forget set of "
+            f"{len(forget.ids)} images, and this method passes over batches of unequal size: "
+            f"nothing would be done. Set method.global_batch_size={len(forget.ids)} or less."
+        )
+    return (pair for pair in pairs if len(pair[0].ids) == len(pair[1].ids))
 
 
 def _batch(job: Job, step: Step, forget_step: Step) -> StepBatch:

@@ -1,6 +1,6 @@
 """Unlearning methods by name."""
 
-from . import dlfd, finetune  # noqa: F401  (fill the registry)
+from . import dlfd, dlfd_official, finetune  # noqa: F401  (fill the registry)
 from .base import MethodContext, Probe, StepBatch, UnlearningMethod, methods
 from .update import Updater, scheduled_lr
 

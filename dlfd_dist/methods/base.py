@@ -66,6 +66,8 @@ class UnlearningMethod(Protocol):
     """Whether the retain and forget order is shuffled."""
     initial_probe: bool
     """Whether a probe is wanted before the first step."""
+    equal_batches: bool
+    """Whether a step whose retain and forget batches differ in size is passed over."""
 
     def step(self, batch: StepBatch, *, stop: bool) -> dict[str, float]:
         """Take one step; return what is logged: at least loss, grad_norm and stop."""

@@ -24,6 +24,7 @@ class DLFD:
 
     shuffle = True
     initial_probe = True
+    equal_batches = False
 
     def __init__(self, context: MethodContext):
         assert isinstance(context.config.method, DLFDConfig)

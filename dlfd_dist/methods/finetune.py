@@ -13,6 +13,7 @@ class FineTune:
 
     shuffle = True
     initial_probe = True
+    equal_batches = False
 
     def __init__(self, context: MethodContext):
         self.context = context

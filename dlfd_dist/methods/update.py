@@ -28,7 +28,12 @@ def _replica(model: nn.Module, device: torch.device) -> nn.Module:
         # torch 2.14 renames broadcast_buffers; older versions know no other name.
         warnings.simplefilter("ignore", FutureWarning)
         return DistributedDataParallel(
-            model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+            model,
+            device_ids=[device] if device.type == "cuda" else None,
+            broadcast_buffers=False,
+            # Saves a copy; and biases of one sum would otherwise share one gradient on a rank with
+            # a single sample, which clipping in place would then scale twice.
+            gradient_as_bucket_view=True,
         )
 
 

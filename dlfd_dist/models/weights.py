@@ -6,7 +6,6 @@ import pickle
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -49,12 +48,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"{path} holds more than tensors, and foreign code is never run: save its state_dict() "
             "alone, or as safetensors."
         ) from err
-    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as err:
+    except Exception as err:  # the unpickler meets any bytes: IndexError, struct.error, and more
         raise CheckpointError(f"{path} is not a readable checkpoint ({_one_line(err)}).") from err
     for key in WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
         raise CheckpointError(f"{path} does not hold a dictionary of tensors (a state_dict).")
     return {_our_name(name): tensor for name, tensor in state.items()}
 

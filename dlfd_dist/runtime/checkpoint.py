@@ -59,7 +59,10 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: State) -> None:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> None:
-    """Write `folder/step_N`, then move `folder/latest` to it and drop all but the `keep` newest."""
+    """Write `folder/step_N`, then move `folder/latest` to it and drop all but the `keep` newest.
+
+    Steps above N are left over from a start that was cut off before it moved `latest`; they go too.
+    """
     name = f"step_{checkpoint.step}"
     if (folder / name).exists():
         shutil.rmtree(folder / name)
@@ -69,8 +72,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> None:
             save_file(getattr(checkpoint, part), partial / f"{part}.safetensors")
         write_json(partial / "values.json", {"step": checkpoint.step, **checkpoint.values})
     write_text(folder / "latest", name + "\n")
-    for old in _steps(folder)[:-keep]:
-        shutil.rmtree(folder / f"step_{old}")
+    reached = [step for step in _steps(folder) if step <= checkpoint.step]
+    for step in set(_steps(folder)) - set(reached[-keep:]):
+        shutil.rmtree(folder / f"step_{step}")
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:

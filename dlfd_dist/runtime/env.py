@@ -46,7 +46,7 @@ def rank_info(env: Mapping[str, str] = os.environ) -> RankInfo:
             env, "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"
         )
         return RankInfo(rank, local_rank, world, local_world, rank // local_world, "torchrun")
-    if "SLURM_STEP_ID" in env and int(env.get("SLURM_NTASKS", "1")) > 1:
+    if "SLURM_STEP_ID" in env and env.get("SLURM_NTASKS", "1") != "1":
         rank, local_rank, world, node = _integers(
             env, "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "SLURM_NODEID"
         )

@@ -1,0 +1,98 @@
+"""Imports point one way (docs/architecture.md); the line that breaks the order is named."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE = {"errors", "registry", "resources", "config", "logs", "run_dir", "compose", "__init__"}
+LAYERS: list[set[str]] = [
+    BASE,
+    {"runtime"},
+    {"data", "models", "metrics", "transport"},
+    {"synthesis"},
+    {"methods"},
+    {"jobs"},
+    {"__main__"},
+]
+REPORT_MAY = {"errors", "config", "run_dir", "metrics", "report", "__init__"}
+HEAVY_IN_LAUNCH = {"torch", "ray", "submitit", "matplotlib", "numpy", "sklearn"}
+
+
+def room_of(path: Path) -> str:
+    """Return the layer name of a library file: its folder, or its own name at the top."""
+    parts = path.relative_to(ROOT / "dlfd_dist").parts
+    return parts[0] if len(parts) > 1 else path.stem
+
+
+def imported_rooms(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line, room) of every import of our library in a file, at any depth."""
+    package = ["dlfd_dist", *path.relative_to(ROOT / "dlfd_dist").parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            names = base + (node.module or "").split(".") if node.module else base
+            if names[:1] == ["dlfd_dist"]:
+                rooms = [names[1]] if len(names) > 1 else [alias.name for alias in node.names]
+                for room in rooms:
+                    yield node.lineno, "__init__" if room == "__version__" else room
+            elif names[:1] == ["launch"]:
+                yield node.lineno, "launch"
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                parts = alias.name.split(".")
+                if parts[0] in ("dlfd_dist", "launch"):
+                    yield node.lineno, parts[1] if len(parts) > 1 else parts[0]
+
+
+def allowed(room: str) -> set[str]:
+    if room == "report":
+        return REPORT_MAY
+    index = next(i for i, layer in enumerate(LAYERS) if room in layer)
+    return set().union(*LAYERS[: index + 1])
+
+
+LIBRARY = sorted((ROOT / "dlfd_dist").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: str(p.relative_to(ROOT)))
+def test_library_imports_point_one_way(path: Path):
+    room = room_of(path)
+    broken = [
+        f"{path.relative_to(ROOT)}:{line} imports {target}, which is not below {room}"
+        for line, target in imported_rooms(path)
+        if target not in allowed(room)
+    ]
+    assert not broken, "\n".join(broken)
+
+
+def test_the_walk_sees_imports():
+    rooms = {room for _, room in imported_rooms(ROOT / "dlfd_dist" / "jobs" / "unlearn.py")}
+    assert {"config", "methods", "models", "runtime", "jobs"} <= rooms
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "launch").glob("*.py")), ids=lambda p: p.name)
+def test_launch_imports_heavy_packages_inside_functions_only(path: Path):
+    top = ast.parse(path.read_text()).body
+    names = {a.name.split(".")[0] for n in top if isinstance(n, ast.Import) for a in n.names}
+    names |= {(n.module or "").split(".")[0] for n in top if isinstance(n, ast.ImportFrom)}
+    assert not names & HEAVY_IN_LAUNCH
+
+
+def test_hydra_is_known_to_compose_only():
+    knowing = [path.name for path in LIBRARY if {"hydra", "omegaconf"} & _third_party(path)]
+    assert knowing == ["compose.py"]
+
+
+def _third_party(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names.add((node.module or "").split(".")[0])
+        elif isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+    return names
