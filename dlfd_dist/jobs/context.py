@@ -67,13 +67,10 @@ class Job:
 
     def model(self, checkpoint: str | None) -> Classifier:
         """Return a model on this rank's device, with the weights of a checkpoint if given."""
-        model = make_model(self.config, self.data, checkpoint)
-        memory_format = (
-            torch.channels_last if self.config.runtime.channels_last else torch.contiguous_format
-        )
-        dtype = DTYPES[self.config.runtime.dtype]
-        model = model.to(self.collectives.device, dtype)
-        return model.to(memory_format=memory_format)  # type: ignore[call-overload]
+        model = make_model(self.config, self.data, checkpoint).to(self.collectives.device)
+        if self.config.runtime.channels_last:
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model
 
 
 def file_digest(path: Path) -> str:
@@ -91,7 +88,7 @@ def make_model(config: JobConfig, data: ResolvedData, checkpoint: str | None) ->
         num_outputs=data.manifest.num_outputs,
         seed=config.seed,
         bfloat16=config.runtime.autocast == "bfloat16",
-    )
+    ).to(DTYPES[config.runtime.dtype])
     if checkpoint is not None:
         load_weights(model, checkpoint)
     return model

@@ -27,9 +27,10 @@ def purpose_key(purpose: str) -> int:
 def derive_seed(*key: int) -> int:
     """Return a 63-bit seed from integers.
 
-    Source: numpy's SeedSequence, whose streams are independent for different keys.
+    Source: numpy's SeedSequence, whose streams are independent for different keys; it pads with
+    zeros, so the length comes first.
     """
-    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return int(np.random.SeedSequence((len(key), *key)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def sample_keys(ids: np.ndarray, *key: int) -> np.ndarray:
