@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
+
+from ..runtime.seeding import derive_seed
 
 Layers = Sequence[torch.nn.Module]
 
@@ -102,11 +103,7 @@ def augment_batch(
         for group in group_of.unique().tolist():
             # The CPU generator alone: torch.manual_seed would also reseed every accelerator,
             # whose state fork_rng(devices=[]) does not put back.
-            torch.default_generator.manual_seed(_derive_seed(key, group))
+            torch.default_generator.manual_seed(derive_seed(*key, group))
             members = torch.nonzero(group_of == group).flatten().to(images.device)
             augmented[members] = transform(images[members])
     return augmented
-
-
-def _derive_seed(key: Sequence[int], group: int) -> int:
-    return int(np.random.SeedSequence([*key, group]).generate_state(1, np.uint64)[0])

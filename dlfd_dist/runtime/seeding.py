@@ -30,7 +30,8 @@ def derive_seed(*key: int) -> int:
     Source: numpy's SeedSequence, whose streams are independent for different keys; it pads with
     zeros, so the length comes first.
     """
-    return int(np.random.SeedSequence((len(key), *key)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    state = np.random.SeedSequence((len(key), *key)).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))
 
 
 def sample_keys(ids: np.ndarray, *key: int) -> np.ndarray:
