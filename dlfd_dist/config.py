@@ -254,6 +254,11 @@ class DLFDConfig(MethodConfig):
         )  # fmt: skip
         for name in ("forget_weight", "initial_retain_weight", "final_retain_weight"):
             _require(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), ">= 0")
+        if not (self.distancing or self.classification):
+            raise ConfigError(
+                "method.distancing=false and method.classification=false leave nothing to "
+                "synthesise: that is method=finetune."
+            )
 
 
 METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
@@ -433,6 +438,24 @@ class JobConfig:
                 "Nobody to forget: give forget.request=FILE (identities or image paths, one a "
                 "line) or forget.fraction=0.2 to draw people."
             )
+
+        if self.verb == "unlearn" and self.method.name == "dlfd_official":
+            self._require_official_settings()
+
+    def _require_official_settings(self) -> None:
+        """Refuse settings that would ask for another loop than the authors'."""
+        needed = {
+            "synthesis.layer": (self.synthesis.layer, "logits"),
+            "synthesis.pgd_radius": (self.synthesis.pgd_radius, None),
+            "method.probe_every": (self.method.probe_every, 1),
+        }
+        for name, (found, theirs) in needed.items():
+            if found != theirs:
+                found, theirs = ("null" if value is None else value for value in (found, theirs))
+                raise ConfigError(
+                    f"{name}={found} is not allowed with method=dlfd_official, which repeats the "
+                    f"authors' loop: set {name}={theirs} or take method=dlfd."
+                )
 
     def validate(self, world_size: int) -> None:
         """Check the rules that depend on the number of ranks."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,14 +14,23 @@ from typing import Any
 
 from .errors import RunDirError
 
+PARTIAL = ".tmp"
+"""How the name of a file that is being written ends."""
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` when the block succeeds."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         yield partial
         os.replace(partial, path)
+    except Exception as err:
+        # safetensors writes in Rust, and tells of a full disk only in words.
+        told = re.search(r"\(os error (\d+)\)", str(err))
+        if told is None or isinstance(err, OSError):
+            raise
+        raise OSError(int(told[1]), os.strerror(int(told[1])), str(path)) from err
     finally:
         if partial.is_dir():
             shutil.rmtree(partial)
@@ -93,6 +103,12 @@ class RunDir:
     def finished(self) -> bool:
         return self.result.is_file()
 
+    def _in_use(self) -> bool:
+        """Whether something is at `path` that is not the beginning of a run cut off at its start"""
+        if not self.path.exists():
+            return False
+        return not self.path.is_dir() or any(p.suffix != PARTIAL for p in self.path.iterdir())
+
     def read_result(self) -> dict[str, Any]:
         return json.loads(self.result.read_text(encoding="utf-8"))
 
@@ -105,28 +121,44 @@ class RunDir:
                 "run.dir, or remove that one."
             ) from err
 
-    def claim(self, signature: str, inputs: dict[str, str], config_text: str) -> None:
-        """Create the directory for this run, or join it when the same run is there already.
-
-        Raises RunDirError when it holds another run or other files, or cannot be written.
-        """
-        if self.identity.is_file():
+    def check(self, signature: str) -> None:
+        """Raise RunDirError when it holds another run or other files, or cannot be read."""
+        try:
+            is_run = self.identity.is_file()
+            in_use = self._in_use()
+        except OSError as err:
+            raise RunDirError(
+                f"run.dir={self.path} cannot be read ({err.strerror}): choose another directory."
+            ) from err
+        if is_run:
             held = self._held_signature()
             if held != signature:
                 raise RunDirError(
                     f"run.dir={self.path} holds another run (signature {held}, this one is "
                     f"{signature}): choose another directory."
                 )
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        elif in_use:
             raise RunDirError(
                 f"run.dir={self.path} exists and is not a run directory: choose another one."
             )
+
+    def claim(self, signature: str, inputs: dict[str, str], config_text: str) -> None:
+        """Create the directory for this run, or join it when the same run is there already.
+
+        Raises RunDirError as `check` does, and when it cannot be written; then nothing is left.
+        """
+        self.check(signature)
+        new = not self.path.exists()
         try:
-            for folder in (self.path, self.logs, self.checkpoints):
-                folder.mkdir(parents=True, exist_ok=True)
-            write_text(self.config, config_text)
+            self.path.mkdir(parents=True, exist_ok=True)
+            # First of all: a start that is cut off here must know its directory again.
             write_json(self.identity, {"signature": signature, "inputs": inputs})
+            for folder in (self.logs, self.checkpoints):
+                folder.mkdir(exist_ok=True)
+            write_text(self.config, config_text)
         except OSError as err:
+            if new:
+                shutil.rmtree(self.path, ignore_errors=True)
             raise RunDirError(
                 f"run.dir={self.path} cannot be written ({err.strerror}): free some space or "
                 "choose another directory."

@@ -62,6 +62,8 @@ def parse(arguments: list[str]) -> Command:
     known = {"--dry-run", "--json"}
     for flag in sorted(flags - known):
         raise ConfigError(f"The option {flag} is not known." + near_match(flag, [*known, "--out"]))
+    if out is not None and verb != "report":
+        raise ConfigError("--out is an option of 'dlfd report' alone; runs go to run.dir=DIR.")
     return Command(verb, words, "--dry-run" in flags, "--json" in flags, out)
 
 
@@ -92,7 +94,7 @@ def _report(command: Command) -> int:
 def _doctor(command: Command) -> int:
     from .doctor import run_doctor
 
-    return run_doctor(as_json=command.json)
+    return run_doctor(command.words, dry_run=command.dry_run, as_json=command.json)
 
 
 VERBS: dict[str, Callable[[Command], int]] = {
@@ -128,6 +130,8 @@ def dispatch(arguments: list[str]) -> int:
         return 0
     asks_help = any(a in ("-h", "--help") for a in arguments)
     command = parse([a for a in arguments if a not in ("-h", "--help")])
+    if not command.verb:
+        raise ConfigError(f"There is no verb: give one of {', '.join(VERBS)}.")
     if command.verb not in VERBS:
         raise ConfigError(
             f"'{command.verb}' is not a verb. Available: {', '.join(VERBS)}."

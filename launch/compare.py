@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from dlfd_dist.compose import compose_job, config_text, expand_grid, known_settings
-from dlfd_dist.config import METHOD_CONFIGS, JobConfig
+from dlfd_dist.config import METHOD_CONFIGS, JobConfig, to_dict
 from dlfd_dist.data.loaders import ResolvedData
 from dlfd_dist.errors import ConfigError, DlfdError, RunDirError
 from dlfd_dist.jobs import Prepared, prepare
+from dlfd_dist.jobs.context import check_enough
+from dlfd_dist.jobs.plan import plan
 from dlfd_dist.logs import setup_console
 from dlfd_dist.report.html import write_report
 from dlfd_dist.report.records import load_comparison
@@ -69,14 +71,19 @@ def _method_of(point: Sequence[str]) -> str:
     return next(o.split("=", 1)[1] for o in point if o.startswith("method="))
 
 
-def training_runs(configs: Sequence[JobConfig], runs: Path) -> list[Planned]:
-    """Return the Retrained and Original runs, two per seed."""
+def training_runs(
+    configs: Sequence[JobConfig], runs: Path, world_size: int | None = None
+) -> list[Planned]:
+    """Return the Retrained and Original runs, two per seed, on ranks of their own number if given."""
     planned = []
     for config in {c.seed: c for c in configs}.values():
         for role, on in (("retrained", "retain"), ("original", "all")):
             run = replace(config.run, root=str(runs), dir=None, name=f"{role}-seed{config.seed}")
             train = replace(config.train, on=on)
-            trained = replace(config, verb="train", train=train, run=run, checkpoint=None)
+            runtime = replace(config.runtime, world_size=world_size or config.runtime.world_size)
+            trained = replace(
+                config, verb="train", train=train, run=run, runtime=runtime, checkpoint=None
+            )
             planned.append(Planned(role, trained))
     return planned
 
@@ -105,7 +112,7 @@ def run_stage(planned: Sequence[Planned]) -> dict[tuple[str, int], Path]:
     prepared: list[tuple[Planned, Prepared]] = []
     for one in planned:
         prepared.append((one, prepare(one.config, one.config.runtime.world_size)))
-    pending = [(one, p) for one, p in prepared if not p.run_dir.finished()]
+    pending = [(one, p) for one, p in prepared if not p.finished()]
     for _, p in pending:
         p.claim()
     if pending:
@@ -133,20 +140,30 @@ class Stopped(DlfdError):
 
 
 def run_compare(
-    overrides: Sequence[str], *, dry_run: bool, as_json: bool, title: str = "Comparison"
+    overrides: Sequence[str],
+    *,
+    dry_run: bool,
+    as_json: bool,
+    title: str = "Comparison",
+    training_world_size: int | None = None,
 ) -> int:
-    """Run a comparison and write table, summary and page into run.dir."""
+    """Run a comparison and write table, summary and page into run.dir.
+
+    training_world_size : ranks of Original and Retrained; None for runtime.world_size
+    """
     configs = plan_points(overrides)
     _check(configs)
     out = Path(configs[0].run.dir or "runs/compare")
     runs = out / "runs"
-    trainings = training_runs(configs, runs)
+    trainings = training_runs(configs, runs, training_world_size)
     if dry_run:
         methods = [replace(c, run=replace(c.run, root=str(runs), dir=None)) for c in configs]
         _print_plan(trainings, methods, out, as_json=as_json)
         return 0
     setup_console()
     first = prepare(trainings[0].config, trainings[0].config.runtime.world_size)
+    for config in configs:
+        check_enough(config, first.data, config.runtime.world_size)
     _claim(out, configs)
     models = run_stage(trainings)
     done = models | run_stage(unlearning_runs(configs, runs, models))
@@ -163,12 +180,19 @@ def _check(configs: Sequence[JobConfig]) -> None:
 
 
 def _claim(out: Path, configs: Sequence[JobConfig]) -> None:
-    if out.exists() and any(out.iterdir()) and not (out / "runs").is_dir():
+    try:
+        is_other = out.exists() and (not out.is_dir() or any(out.iterdir()))
+        if is_other and not (out / "runs").is_dir():
+            raise RunDirError(
+                f"run.dir={out} exists and is not a comparison: choose another directory."
+            )
+        (out / "runs").mkdir(parents=True, exist_ok=True)
+        write_text(out / "config.yaml", config_text(configs[0]))
+    except OSError as err:
         raise RunDirError(
-            f"run.dir={out} exists and is not a comparison: choose another directory."
-        )
-    (out / "runs").mkdir(parents=True, exist_ok=True)
-    write_text(out / "config.yaml", config_text(configs[0]))
+            f"run.dir={out} cannot be written ({err.strerror}): free some space or choose another "
+            "directory."
+        ) from err
 
 
 def _write_results(
@@ -229,14 +253,16 @@ def _show(out: Path, missing: Sequence[str], *, as_json: bool) -> None:
 def _print_plan(
     trainings: Sequence[Planned], methods: Sequence[JobConfig], out: Path, *, as_json: bool
 ) -> None:
+    first = plan(trainings[0].config)
     names = [p.label + f" seed {p.config.seed}" for p in trainings]
     names += [f"{c.method.name} seed {c.seed}" for c in methods]
     files = ["comparison.json", "summary.json", "table.md", "table.csv", "report.html"]
     if as_json:
-        plan: dict[str, Any] = {
-            "dry_run": True, "runs": names, "files": [str(out / f) for f in files],
+        shown: dict[str, Any] = {
+            "dry_run": True, "config": to_dict(methods[0]), "plan": first["plan"], "runs": names,
+            "files": [str(out / f) for f in files],
         }  # fmt: skip
-        print(json.dumps(plan, indent=2))
+        print(json.dumps(shown, indent=2, sort_keys=True))
         return
     print_dry_run([trainings[0].config], as_json=False)
     print(f"# comparison: {len(names)} runs under {out / 'runs'}, those finished before are reused")

@@ -8,11 +8,12 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import launch
+from dlfd_dist.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,23 @@ def _ranks() -> Check:
     return Check("two ranks over gloo", status == 0, f"exit status {status}", remedy)
 
 
-def run_doctor(*, as_json: bool) -> int:
+CHECKED = (
+    "python", "packages", "package 'launch'", "configs and slurm", "image cache (a file in its "
+    "folder, removed at once)", "device", "two ranks over gloo",
+)  # fmt: skip
+
+
+def run_doctor(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
     """Print every check; return 1 when one failed."""
+    if words:
+        raise ConfigError(f"'dlfd doctor' takes no settings, and '{words[0]}' was given: leave it.")
+    if dry_run:
+        print(
+            json.dumps({"dry_run": True, "plan": CHECKED, "files": []}, indent=2)
+            if as_json
+            else "# would check\n  " + "\n  ".join(CHECKED)
+        )
+        return 0
     cores = len(os.sched_getaffinity(0))
     checks = [
         Check("python", True, f"{sys.version.split()[0]}, {platform.platform()}, {cores} cores")

@@ -27,7 +27,7 @@ def run_verb(verb: str, overrides: Sequence[str], *, dry_run: bool, as_json: boo
         return run_local([config], [])
     setup_console()
     prepared = prepare(config, config.runtime.world_size)
-    if not prepared.run_dir.finished():
+    if not prepared.finished():
         prepared.claim()
         status = run_local([config], [prepared.run_dir.config])
         if status:
@@ -39,7 +39,6 @@ def run_verb(verb: str, overrides: Sequence[str], *, dry_run: bool, as_json: boo
 def show_result(prepared: Prepared, *, as_json: bool) -> None:
     """Print the result for a script, or its figures and path for a person."""
     run_dir = prepared.run_dir
-    prepared.claim()
     result = run_dir.read_result()
     if as_json:
         print(json.dumps({**result, "run_dir": str(run_dir.path)}, indent=2, sort_keys=True))

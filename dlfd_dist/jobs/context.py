@@ -14,13 +14,16 @@ import torch
 
 from .. import __version__
 from ..compose import config_text
-from ..config import JobConfig, signature
+from ..config import JobConfig, MethodConfig, signature
 from ..data.loaders import Batches, ResolvedData, ResolvedRows, resolve_data
-from ..errors import DataError, RunDirError
+from ..errors import ConfigError, DataError, RunDirError
 from ..logs import close_rank_log, open_rank_log
+from ..methods import methods
 from ..models import Classifier, build_model, load_weights, weights_path
 from ..run_dir import RunDir, write_text
 from ..runtime.collectives import Collectives
+from ..runtime.env import RankInfo
+from ..runtime.init import pick_device
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +41,17 @@ class Prepared:
     signature: str
     run_dir: RunDir
 
+    def finished(self) -> bool:
+        """Whether the run directory holds this run's result; RunDirError if it holds another's."""
+        self.run_dir.check(self.signature)
+        return self.run_dir.finished()
+
     def claim(self) -> None:
         """Create or join the run directory."""
+        self.run_dir.check(self.signature)
+        if not self.run_dir.finished():
+            _check_space(self)
         self.run_dir.claim(self.signature, self.inputs, config_text(self.config))
-        _check_space(self)
         write_text(self.run_dir.request, self.data.request.to_csv())
 
 
@@ -100,8 +110,9 @@ def prepare(config: JobConfig, world_size: int) -> Prepared:
     Raises DlfdError of the kind that fits: configuration, data, request or checkpoint.
     """
     config.validate(world_size)
+    pick_device(config.runtime, RankInfo())
     data = resolve_data(config.data, config.forget)
-    _check_enough(config, data, world_size)
+    check_enough(config, data, world_size)
     for path in (config.checkpoint, config.reference):
         if path is not None:
             make_model(config, data, path)
@@ -123,12 +134,32 @@ def run_identity(config: JobConfig, rows: ResolvedRows) -> tuple[str, RunDir]:
     return sign, RunDir(Path(path))
 
 
-def _check_enough(config: JobConfig, data: ResolvedData, world_size: int) -> None:
+def check_enough(config: JobConfig, data: ResolvedRows, world_size: int) -> None:
+    """Raise DataError or ConfigError where there are too few images for what is asked."""
     smallest = {"train": data.splits.train, "unlearn": data.splits.retain}.get(config.verb)
     if smallest is not None and world_size > len(smallest):
         raise DataError(
             f"runtime.world_size={world_size} is larger than the data: there are {len(smallest)} "
             "images to share among the ranks. Use fewer ranks."
+        )
+    if config.verb == "unlearn":
+        _check_forget_set(config.method, len(data.splits.forget), len(data.splits.val))
+
+
+def _check_forget_set(cfg: MethodConfig, num_forget: int, num_val: int) -> None:
+    if cfg.probe_attack == "mia_paper" and (
+        min(num_forget, num_val) < 2 or num_forget + num_val < 11
+    ):
+        raise DataError(
+            f"method.probe_attack=mia_paper needs at least 2 forget and 2 val images and 11 "
+            f"together, not {num_forget} and {num_val}: use method.probe_attack=mia."
+        )
+    equal_batches = getattr(methods.get(cfg.name), "equal_batches", False)
+    if equal_batches and num_forget < cfg.global_batch_size:
+        raise ConfigError(
+            f"method.global_batch_size={cfg.global_batch_size} is larger than the forget set of "
+            f"{num_forget} images, and method={cfg.name} passes over batches of unequal size: "
+            f"nothing would be done. Set method.global_batch_size={num_forget} or less."
         )
 
 
@@ -137,7 +168,8 @@ def _check_space(prepared: Prepared) -> None:
     model = make_model(prepared.config, prepared.data, None)
     one = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     needed = one * (1 + 3 * (prepared.config.run.keep_checkpoints + 1))
-    free = shutil.disk_usage(prepared.run_dir.path).free
+    path = prepared.run_dir.path.absolute()
+    free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
     if free < needed:
         raise RunDirError(
             f"run.dir={prepared.run_dir.path} has {free / 1e6:.0f} MB free, and the run needs "

@@ -13,7 +13,6 @@ from safetensors.numpy import save_file
 
 from ..config import JobConfig
 from ..data.loaders import Batches
-from ..errors import DataError
 from ..methods import Probe
 from ..metrics import (
     accuracy,
@@ -89,11 +88,7 @@ def probe(model: Classifier, batches: Batches, config: JobConfig, step: int) -> 
     val = run_model(model, batches, splits.val, size)
     if config.method.probe_attack == "mia_paper":
         attacked = mia_paper(forget.losses, val.losses)
-        if attacked is None:
-            raise DataError(
-                f"method.probe_attack=mia_paper needs at least 2 forget and 2 val images and 11 "
-                f"together, not {len(forget.ids)} and {len(val.ids)}: use method.probe_attack=mia."
-            )
+        assert attacked is not None, "prepare() refuses sets too small for this attack"
     else:
         attacked = attack_accuracy(forget.confidence, val.confidence, seed=config.metrics.seed)
     val_accuracy, score = val.accuracy or 0.0, forgetting_score(attacked)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from ..config import MethodConfig
-from ..errors import ConfigError
 from ..methods import MethodContext, Probe, StepBatch, UnlearningMethod, Updater, methods
 from ..models import Classifier
 from ..runtime.preemption import StopFlag
@@ -77,12 +76,6 @@ def _pairs(
     pairs = zip(retain.steps(first, stop), forget.steps(first, stop), strict=True)
     if not method.equal_batches:
         return pairs
-    if len(forget.ids) < forget.batch_size:
-        raise ConfigError(
-            f"method.global_batch_size={forget.batch_size} is larger than the forget set of "
-            f"{len(forget.ids)} images, and this method passes over batches of unequal size: "
-            f"nothing would be done. Set method.global_batch_size={len(forget.ids)} or less."
-        )
     return (pair for pair in pairs if len(pair[0].ids) == len(pair[1].ids))
 
 

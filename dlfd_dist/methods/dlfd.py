@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ..config import DLFDConfig
-from ..errors import ConfigError
 from ..synthesis import Album, Objective, Synthesised, layer_output, linear_weight, perturb
 from .base import MethodContext, Probe, StepBatch, methods, set_training_mode
 
@@ -30,11 +29,6 @@ class DLFD:
         assert isinstance(context.config.method, DLFDConfig)
         self.context = context
         self.cfg: DLFDConfig = context.config.method
-        if not (self.cfg.distancing or self.cfg.classification):
-            raise ConfigError(
-                "method.distancing=false and method.classification=false leave nothing to "
-                "synthesise: that is method=finetune."
-            )
         self.synthesising = True
         self.album = Album(context.synthesis_dir, context.config.synthesis.save)
 

@@ -22,8 +22,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import JobConfig
-from ..errors import ConfigError
 from ..models import task_loss
 from ..synthesis import Synthesised, SynthesisLoss
 from .base import MethodContext, Probe, StepBatch, methods
@@ -46,7 +44,6 @@ class DLFDOfficial(DLFD):  # pyright: ignore[reportGeneralTypeIssues]
 
     def __init__(self, context: MethodContext):
         super().__init__(context)
-        _require_their_settings(context.config)
         self.evaluated = False
 
     def step(self, batch: StepBatch, *, stop: bool) -> dict[str, float]:
@@ -93,22 +90,6 @@ class DLFDOfficial(DLFD):  # pyright: ignore[reportGeneralTypeIssues]
             forget_weight=self.cfg.forget_weight if self.cfg.distancing else 0.0,
             retain_weight=self._retain_weight(batch.index),
         )  # fmt: skip
-
-
-def _require_their_settings(config: JobConfig) -> None:
-    """Refuse settings that would ask for another loop than the authors'."""
-    needed = {
-        "synthesis.layer": (config.synthesis.layer, "logits"),
-        "synthesis.pgd_radius": (config.synthesis.pgd_radius, None),
-        "method.probe_every": (config.method.probe_every, 1),
-    }
-    for name, (found, theirs) in needed.items():
-        if found != theirs:
-            found, theirs = ("null" if value is None else value for value in (found, theirs))
-            raise ConfigError(
-                f"{name}={found} is not allowed with method=dlfd_official, which repeats the "
-                f"authors' loop: set {name}={theirs} or take method=dlfd."
-            )
 
 
 def official_perturb(

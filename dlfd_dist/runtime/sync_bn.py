@@ -1,31 +1,74 @@
 """BatchNorm over the global batch, on any backend.
 
-torch's SyncBatchNorm refuses CPU tensors; this one runs wherever all_reduce does, and with one
-rank it is plain BatchNorm, so results do not depend on the world size.
+torch's SyncBatchNorm refuses CPU tensors; this one runs wherever all_reduce does, with one small
+collective forward and one backward, and with one rank it is plain BatchNorm, so results do not
+depend on the world size.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+DIMS = (0, 2, 3)
 
-class _SumOverRanks(torch.autograd.Function):
-    """Sum over ranks whose gradient is the sum of the ranks' gradients."""
+
+def _global_statistics(input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return count (1,), mean (C,) and biased variance (C,) of the rows of all ranks.
+
+    The ranks' means and sums of squared deviations are merged (Chan et al. 1979), which does not
+    lose digits as sums of squares would.
+    """
+    count = input.new_tensor([input.numel() // input.shape[1]])
+    if input.numel():
+        variance, mean = torch.var_mean(input, DIMS, correction=0)
+    else:
+        variance = mean = input.new_zeros(input.shape[1])
+    own = torch.stack([count.expand_as(mean), mean, variance * count])
+    parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, own)
+    counts, means, deviations = torch.stack(parts).unbind(1)
+    total = counts.sum(0)
+    mean = (counts * means).sum(0) / total
+    squares = deviations.sum(0) + (counts * (means - mean) ** 2).sum(0)
+    return total[:1], mean, squares / total
+
+
+class _GlobalNorm(torch.autograd.Function):
+    """Normalise by the statistics of all ranks; the gradient is that of the global batch."""
 
     @staticmethod
-    def forward(ctx, tensor: Tensor) -> Tensor:  # type: ignore[override]
-        total = tensor.clone()
-        dist.all_reduce(total)
-        return total
+    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor, eps: float):  # type: ignore[override]
+        count, mean, variance = _global_statistics(input)
+        ctx.save_for_backward(input, weight, count, mean, variance)
+        ctx.eps = eps
+        output = F.batch_norm(input, mean, variance, weight, bias, training=False, eps=eps)
+        ctx.mark_non_differentiable(count, mean, variance)
+        return output, count, mean, variance
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:  # type: ignore[override]
-        total = grad.clone()
-        dist.all_reduce(total)
-        return total
+    def backward(ctx: Any, grad: Tensor, *unused: Tensor):  # type: ignore[override]
+        input, weight, count, mean, variance = ctx.saved_tensors
+        if input.numel():
+            grad_input, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+                grad, input, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+            )
+        else:  # the kernel divides by the number of rows
+            grad_input, grad_weight, grad_bias = grad, weight * 0, weight * 0
+        sums = torch.stack([grad_weight, grad_bias])
+        dist.all_reduce(sums)
+        # What the statistics add to the gradient is, per channel, a line in the input.
+        scale = torch.rsqrt(variance + ctx.eps)
+        slope = weight * scale * scale * sums[0] / count
+        offset = weight * scale * sums[1] / count - slope * mean
+        shape = (1, -1, 1, 1)
+        grad_input = grad_input - torch.addcmul(offset.view(shape), input, slope.view(shape))
+        return grad_input, grad_weight, grad_bias, None
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):
@@ -34,24 +77,14 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
             return super().forward(input)
-        dims = (0, 2, 3)
-        count = input.new_tensor([input.numel() / self.num_features])
-        sums = torch.cat([count, input.sum(dims)])
-        sums = _SumOverRanks.apply(sums)
-        count, mean = sums[0].detach(), sums[1:] / sums[0].detach()
-        centred = input - mean.view(1, -1, 1, 1)
-        variance = _SumOverRanks.apply((centred * centred).sum(dims)) / count
-        self._update_running(mean.detach(), variance.detach() * count / (count - 1))
-        scale = torch.rsqrt(variance + self.eps)
-        if self.weight is not None:
-            scale = scale * self.weight
-        output = centred * scale.view(1, -1, 1, 1)
-        return output if self.bias is None else output + self.bias.view(1, -1, 1, 1)
+        output, count, mean, variance = _GlobalNorm.apply(input, self.weight, self.bias, self.eps)
+        self._update_running(mean, variance * count / (count - 1))
+        return output
 
     @torch.no_grad()
     def _update_running(self, mean: Tensor, variance: Tensor) -> None:
-        if self.running_mean is None or self.running_var is None:
-            return
+        assert self.running_mean is not None
+        assert self.running_var is not None
         assert self.num_batches_tracked is not None
         assert self.momentum is not None
         self.num_batches_tracked += 1

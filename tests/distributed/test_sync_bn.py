@@ -31,7 +31,7 @@ def _norm(group: Collectives, total: int) -> list[torch.Tensor]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("total", [2, 5, 9])
+@pytest.mark.parametrize("total", [2, 3, 9])
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_output_gradients_and_statistics_are_those_of_the_whole_batch(total, world_size, ranks):
     whole = _norm(Collectives(), total)
