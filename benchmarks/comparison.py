@@ -23,9 +23,9 @@ from launch.compare import run_compare
 SETTINGS = [
     "data=manifest",
     "data.image_size=48",
-    "data.augment=face",
+    "data.augment=none",
     "forget.fraction=0.2",
-    "train.epochs=25",
+    "train.epochs=30",
     "method=finetune,dlfd",
     "seed=0,1,2",
 ]

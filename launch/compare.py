@@ -74,7 +74,7 @@ def _method_of(point: Sequence[str]) -> str:
 def training_runs(
     configs: Sequence[JobConfig], runs: Path, world_size: int | None = None
 ) -> list[Planned]:
-    """Return the Retrained and Original runs, two per seed, on ranks of their own number if given."""
+    """Return the Retrained and Original runs, two per seed, on `world_size` ranks if given."""
     planned = []
     for config in {c.seed: c for c in configs}.values():
         for role, on in (("retrained", "retain"), ("original", "all")):

@@ -260,10 +260,14 @@ def test_torch_seed_draws_the_same_inside_and_nothing_outside():
 
 
 def test_torch_seed_restores_after_an_error():
+    def draw_and_fail() -> None:
+        with torch_seed(7):
+            torch.rand(4)
+            raise RuntimeError("inside")
+
     before = torch.get_rng_state()
-    with pytest.raises(RuntimeError, match="inside"), torch_seed(7):
-        torch.rand(4)
-        raise RuntimeError("inside")
+    with pytest.raises(RuntimeError, match="inside"):
+        draw_and_fail()
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -611,9 +615,13 @@ def test_replacing_shows_nothing_before_the_end_and_cleans_up_after_an_error(fol
         else:
             partial.write_text("x")
 
-    with pytest.raises(RuntimeError, match="inside"), replacing(target) as partial:
-        fill(partial)
-        raise RuntimeError("inside")
+    def fail() -> None:
+        with replacing(target) as partial:
+            fill(partial)
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fail()
     assert list(tmp_path.iterdir()) == []
     with replacing(target) as partial:
         fill(partial)
