@@ -114,6 +114,9 @@ def compose_job(verb: str, overrides: Sequence[str]) -> JobConfig:
     """
     config_dir = resource_dir("configs")
     parsed = _parse(overrides)
+    for one in parsed:
+        if one.is_delete():
+            raise ConfigError(f"{one.input_line} is not understood: a setting cannot be deleted.")
     method = METHOD_CONFIGS["dlfd"]
     for one in parsed:
         if one.key_or_group == "method" and not one.is_sweep_override():

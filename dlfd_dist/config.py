@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,7 +151,7 @@ class ForgetConfig:
 
 
 def _check_sgd(section: str, cfg: Any) -> None:
-    _require(cfg.lr > 0, f"{section}.lr", cfg.lr, "above 0")
+    _require(0 < cfg.lr < math.inf, f"{section}.lr", cfg.lr, "above 0 and finite")
     _require(0 <= cfg.momentum < 1, f"{section}.momentum", cfg.momentum, "at least 0 and below 1")
     _require(cfg.weight_decay >= 0, f"{section}.weight_decay", cfg.weight_decay, ">= 0")
     _require(cfg.epochs >= 1, f"{section}.epochs", cfg.epochs, ">= 1")
@@ -439,9 +440,6 @@ class JobConfig:
                 "line) or forget.fraction=0.2 to draw people."
             )
 
-        if self.verb == "unlearn" and self.method.name == "dlfd_official":
-            self._require_official_settings()
-
     def _require_official_settings(self) -> None:
         """Refuse settings that would ask for another loop than the authors'."""
         needed = {
@@ -458,12 +456,14 @@ class JobConfig:
                 )
 
     def validate(self, world_size: int) -> None:
-        """Check the rules that depend on the number of ranks."""
+        """Check the rules across sections, and those that depend on the number of ranks."""
         if self.verb == "unlearn" and self.method.name == "dlfd_official" and world_size != 1:
             raise ConfigError(
                 f"method=dlfd_official runs on one rank only, not {world_size}: it repeats the "
                 "authors' single-process loop. Set runtime.world_size=1 or take method=dlfd."
             )
+        if self.verb == "unlearn" and self.method.name == "dlfd_official":
+            self._require_official_settings()
         section = self.method if self.verb == "unlearn" else self.train
         if self.verb != "evaluate" and world_size > section.global_batch_size:
             name = "method" if self.verb == "unlearn" else "train"

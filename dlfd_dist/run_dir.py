@@ -121,6 +121,14 @@ class RunDir:
                 "run.dir, or remove that one."
             ) from err
 
+    def _remove_partials(self) -> None:
+        """Remove what a start that was killed left half-written."""
+        for partial in list(self.path.rglob(f".*{PARTIAL}")):
+            if partial.is_dir():
+                shutil.rmtree(partial)
+            else:
+                partial.unlink(missing_ok=True)
+
     def check(self, signature: str) -> None:
         """Raise RunDirError when it holds another run or other files, or cannot be read."""
         try:
@@ -155,6 +163,7 @@ class RunDir:
             write_json(self.identity, {"signature": signature, "inputs": inputs})
             for folder in (self.logs, self.checkpoints):
                 folder.mkdir(exist_ok=True)
+            self._remove_partials()
             write_text(self.config, config_text)
         except OSError as err:
             if new:

@@ -170,6 +170,8 @@ def _check_space(prepared: Prepared) -> None:
     needed = one * (1 + 3 * (prepared.config.run.keep_checkpoints + 1))
     path = prepared.run_dir.path.absolute()
     free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
+    # What an earlier start of the run left is written over.
+    free += sum(p.stat().st_size for p in prepared.run_dir.checkpoints.rglob("*") if p.is_file())
     if free < needed:
         raise RunDirError(
             f"run.dir={prepared.run_dir.path} has {free / 1e6:.0f} MB free, and the run needs "

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from ..config import JobConfig
 from ..data.loaders import Batches
+from ..errors import NonFiniteLossError
 from ..methods import Probe
 from ..metrics import (
     accuracy,
@@ -62,6 +63,8 @@ def run_model(model: Classifier, batches: Batches, ids: np.ndarray, batch_size: 
     Parameters
     ----------
     batch_size : images per forward pass and rank
+
+    Raises NonFiniteLossError on every rank when an output is not a number.
     """
     collectives = batches.collectives
     logits, features = [], []
@@ -76,9 +79,15 @@ def run_model(model: Classifier, batches: Batches, ids: np.ndarray, batch_size: 
     if not logits:
         empty = np.empty((0, batches.data.manifest.num_outputs))
         return Outputs(ids, labels, empty, np.empty((0, 1)))
-    return Outputs(
+    outputs = Outputs(
         ids, labels, torch.cat(logits).double().numpy(), torch.cat(features).double().numpy()
     )
+    if not (np.isfinite(outputs.logits).all() and np.isfinite(outputs.features).all()):
+        raise NonFiniteLossError(
+            "The outputs of the model became NaN or infinite. Lower the learning rate, set "
+            "clip_norm, or check the checkpoint for NaN."
+        )
+    return outputs
 
 
 def probe(model: Classifier, batches: Batches, config: JobConfig, step: int) -> Probe:

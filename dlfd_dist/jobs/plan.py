@@ -20,6 +20,7 @@ def plan(config: JobConfig) -> dict[str, Any]:
         if path is not None:
             weights_path(path)
     signature, run_dir = run_identity(config, rows)
+    run_dir.check(signature)
     return {
         "plan": _lines(config, rows, run_dir),
         "files": [str(path) for path in _files(config, run_dir)],

@@ -218,7 +218,14 @@ def _unlearn(**values: Any) -> JobConfig:
             3,
             r"world_size=3 is larger than method.global_batch_size=2",
         ),
-        (_unlearn(method=DLFDConfig(name="dlfd_official")), 2, r"runs on one rank only, not 2"),
+        (
+            _unlearn(
+                method=DLFDConfig(name="dlfd_official", probe_every=1),
+                synthesis=SynthesisConfig(layer="logits"),
+            ),
+            2,
+            r"runs on one rank only, not 2",
+        ),
     ],
 )
 def test_validate_refuses_a_world_size_that_does_not_fit(config, world_size, message):
