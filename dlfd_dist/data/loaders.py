@@ -15,6 +15,7 @@ from .cache import open_cache
 from .forget_request import ResolvedRequest, forget_rows
 from .manifest import Manifest, datasets
 from .splits import Splits, assign_splits, make_splits
+from .synthetic import describe_synthetic
 from .transforms import augment_batch, augmentation
 
 
@@ -44,12 +45,19 @@ class ResolvedData(ResolvedRows):
     """(N, 3, S, S) uint8, memory-mapped"""
 
 
-def resolve_rows(cfg: DataConfig, forget: ForgetConfig) -> ResolvedRows:
+def resolve_rows(cfg: DataConfig, forget: ForgetConfig, *, draw: bool = True) -> ResolvedRows:
     """Load the manifest, divide it and resolve the request.
+
+    Parameters
+    ----------
+    draw : let data=synthetic draw its images; off, nothing at all is written
 
     Raises DataError for anything in them that is not usable.
     """
-    manifest = datasets.get(cfg.name)(cfg)
+    load = datasets.get(cfg.name)
+    if cfg.name == "synthetic" and not draw:
+        load = describe_synthetic
+    manifest = load(cfg)
     split_of_row = assign_splits(manifest, cfg)
     request = forget_rows(forget, manifest, split_of_row)
     return ResolvedRows(manifest, make_splits(split_of_row, request.rows), request)

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 
 from ..config import DataConfig, SyntheticFacesConfig
 from ..errors import DataError
-from .cache import make_cache_dir
+from .cache import cache_dir, make_cache_dir
 from .manifest import Manifest, datasets, require_label
 
 DRAWING_VERSION = 1
@@ -400,7 +400,16 @@ def _paint_glasses(pen: Pen, person: Identity) -> None:
 
 @datasets.register("synthetic")
 def load_synthetic(cfg: DataConfig) -> Manifest:
-    """Draw the faces once into the cache folder and return their manifest.
+    """Draw the faces once into the cache folder and return their manifest."""
+    manifest = describe_synthetic(cfg)
+    if not manifest.root.is_dir():
+        make_cache_dir(cfg)
+        _write_images(manifest.root, plan_images(cfg.synthetic), cfg.synthetic.seed, cfg.image_size)
+    return manifest
+
+
+def describe_synthetic(cfg: DataConfig) -> Manifest:
+    """Return the manifest of the faces without drawing them.
 
     Every person has `images_per_identity` pictures, whose expressions cycle through the classes
     and whose age varies; the splits are drawn later, by identity.
@@ -408,9 +417,7 @@ def load_synthetic(cfg: DataConfig) -> Manifest:
     require_label(cfg, "expression")
     faces = cfg.synthetic
     plan = plan_images(faces)
-    root = make_cache_dir(cfg) / f"synthetic-{_digest(faces, cfg.image_size)}"
-    if not root.is_dir():
-        _write_images(root, plan, faces.seed, cfg.image_size)
+    root = cache_dir(cfg) / f"synthetic-{_digest(faces, cfg.image_size)}"
     return Manifest(
         root=root.resolve(),
         image_paths=[image.image_path for image in plan],

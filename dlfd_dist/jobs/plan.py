@@ -15,7 +15,7 @@ from .context import run_identity
 def plan(config: JobConfig) -> dict[str, Any]:
     """Return the lines of a plan, the files that would be written, and the signature."""
     config.validate(config.runtime.world_size)
-    rows = resolve_rows(config.data, config.forget)
+    rows = resolve_rows(config.data, config.forget, draw=False)
     for path in (config.checkpoint, config.reference):
         if path is not None:
             weights_path(path)

@@ -68,7 +68,9 @@ class Session:
             self._seconds_before = held.values["seconds"]
             logger.info("going on from step %d of %d", self.first, self.num_steps)
         if self.job.collectives.is_main:
-            truncate_events(self.job.run_dir.metrics, self.first)
+            # Without a checkpoint even the probe before the first step is made again.
+            last_kept = -1 if held is None else self.first
+            truncate_events(self.job.run_dir.metrics, last_kept)
 
     def record(self, event: str, step: int, **values: Any) -> None:
         """Append an event to metrics.jsonl."""

@@ -41,9 +41,7 @@ def _rank(
         raise
 
 
-def run_on_ranks(
-    function: Callable[..., Any], world_size: int, out: Path, *args: Any
-) -> list[Any]:
+def run_on_ranks(function: Callable[..., Any], world_size: int, out: Path, *args: Any) -> list[Any]:
     """Return function(collectives, *args) of every rank; fail with the first rank's traceback."""
     folder = out / f"ranks_{world_size}_{function.__name__}_{len(list(out.iterdir()))}"
     folder.mkdir()

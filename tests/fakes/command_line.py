@@ -1,0 +1,220 @@
+"""A small data set on disk, and `dlfd` as a process that can be signalled."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from PIL import Image
+
+from dlfd_dist.data.synthetic import draw_face
+from dlfd_dist.run_dir import RunDir
+
+REPOSITORY = Path(__file__).parents[2]
+SPLITS = ["train"] * 8 + ["val"] * 2 + ["test"] * 2
+IMAGES = 4
+COLUMNS = ("image_path", "identity", "label", "label_name", "split", "smile", "glasses")
+
+
+def write_faces(root: Path) -> Path:
+    """Write 12 people with 4 drawn faces of 32 px and metadata.csv; 8 people are for training."""
+    root.mkdir(parents=True)
+    rows = []
+    for person, split in enumerate(SPLITS):
+        for number in range(IMAGES):
+            label = number % 2
+            name = f"person-{person:02d}/face {number}.png"
+            (root / name).parent.mkdir(exist_ok=True)
+            pixels = draw_face(
+                person, label, 0.4, seed=0, nuisance_seed=IMAGES * person + number, image_size=32
+            )
+            Image.fromarray(pixels.transpose(1, 2, 0)).save(root / name)
+            named = ("neutral", "smile")[label]
+            rows.append((name, f"Person-{person:02d}", label, named, split, label, person % 2))
+    write_csv(root / "metadata.csv", [COLUMNS, *rows])
+    return root
+
+
+def write_csv(path: Path, rows: list[Any]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+
+
+def read_csv(path: Path) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def tree(*folders: Path) -> dict[str, tuple[int, int]]:
+    """Return every folder, and every file with its size and time, under the folders."""
+    found = {}
+    for folder in folders:
+        for path in [folder, *sorted(folder.rglob("*"))] if folder.exists() else []:
+            status = path.lstat()
+            found[str(path)] = (0, 0) if path.is_dir() else (status.st_size, status.st_mtime_ns)
+    return found
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def sentence(self) -> str:
+        """The one line that a refused command may write; anything else is a failure."""
+        said = [line for line in self.err.splitlines() if line.startswith("dlfd: ")]
+        others = [line for line in self.err.splitlines() if line and not line.startswith("[")]
+        assert "Traceback" not in self.err, self.err
+        assert said == others, self.err
+        assert len(said) == 1, self.err
+        assert said[0].endswith((".", "?")), self.err
+        return said[0].removeprefix("dlfd: ")
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "launch.cli", *map(str, arguments)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **more}
+
+
+class Process:
+    """`dlfd ...` or another command in a process group of its own, to be signalled in mid-run."""
+
+    def __init__(self, arguments: list[str], log: Path):
+        self.log = log
+        with log.open("wb") as file:
+            self.popen = subprocess.Popen(
+                arguments, stdout=file, stderr=subprocess.STDOUT, env=environment(),
+                start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text(encoding="utf-8")
+
+    def wait_for(self, reached: Callable[[], bool], *, timeout_s: float = 60) -> None:
+        """Wait until something is seen; a process that ends before is a failure."""
+        end = time.monotonic() + timeout_s
+        while not reached():
+            assert self.popen.poll() is None, f"ended too early:\n{self.text}"
+            assert time.monotonic() < end, f"not reached in {timeout_s} s:\n{self.text}"
+            time.sleep(0.005)
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.popen.pid, number)
+
+    def kill_all(self) -> None:
+        """Kill the process and its ranks at once, as a power cut would."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(self.popen.pid)
+            for process in [parent, *parent.children(recursive=True)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        self.popen.wait()
+
+    def wait(self, *, timeout_s: float = 120) -> int:
+        try:
+            return self.popen.wait(timeout_s)
+        finally:
+            self.kill_all()
+
+
+class Child:
+    """`dlfd ...` in a process forked from one that has the imports done, so that it starts at once.
+
+    CUDA and autograd threads do not survive a fork; the fork server has neither.
+    """
+
+    def __init__(self, arguments: list[str], log: Path):
+        self.log = log
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["launch.job", "launch.cli"])
+        self.process = context.Process(target=_child, args=(arguments, str(log)))
+        self.process.start()
+
+    def wait_for(self, reached: Callable[[], bool], *, timeout_s: float = 60) -> bool:
+        """Wait until something is seen; return False if the process ended before."""
+        end = time.monotonic() + timeout_s
+        while not reached():
+            if not self.process.is_alive():
+                return False
+            assert time.monotonic() < end, f"not reached in {timeout_s} s:\n{self.log.read_text()}"
+            time.sleep(0.001)
+        return True
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def wait(self, *, timeout_s: float = 120) -> int:
+        self.process.join(timeout_s)
+        if self.process.is_alive():
+            self.process.kill()
+            raise AssertionError(f"still running after {timeout_s} s:\n{self.log.read_text()}")
+        assert self.process.exitcode is not None
+        return self.process.exitcode
+
+
+def _child(arguments: list[str], log: str) -> None:
+    from launch.cli import main
+
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    sys.exit(main(arguments))
+
+
+def steps_done(run: Path) -> int:
+    """Return the step of the newest whole checkpoint, 0 when there is none."""
+    latest = RunDir(run).checkpoints / "latest"
+    try:
+        return int(latest.read_text(encoding="utf-8").strip().removeprefix("step_"))
+    except (OSError, ValueError):
+        return 0
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The data set, a request for two people, and the settings that every command shares."""
+
+    root: Path
+    request: Path
+
+    @property
+    def small(self) -> list[str]:
+        """Settings that make any run take a second or two."""
+        return [
+            f"data.root={_quoted(self.root)}", "data.image_size=32", "metrics.num_bootstrap=20",
+            "runtime.threads_per_rank=1", "synthesis.steps=2", "train.epochs=2",
+            "train.global_batch_size=8", "method.global_batch_size=8",
+        ]  # fmt: skip
+
+    @property
+    def forget(self) -> list[str]:
+        return [*self.small, f"forget.request={_quoted(self.request)}"]
+
+
+def _quoted(path: Path) -> str:
+    return f'"{path}"'
