@@ -203,15 +203,15 @@ def test_the_global_plan_gives_every_rank_the_gradient_of_the_one_global_cost(wo
         torch.testing.assert_close(gradient, alone[1], rtol=1e-12, atol=1e-14)
 
 
-def _non_finite(group: Collectives, values: dict[str, Any]) -> str:
+def _non_finite(group: Collectives, values: dict[str, Any], message: str) -> str:
     from dlfd_dist.errors import NonFiniteLossError
 
-    with pytest.raises(NonFiniteLossError, match="the weights were not changed"):
+    with pytest.raises(NonFiniteLossError, match=message):
         run_job(job_from_dict(values), group, StopFlag())
     return "stopped"
 
 
-def test_a_non_finite_loss_stops_all_ranks(tiny, ranks, tmp_path, original, tmp_path_factory):
+def test_a_checkpoint_of_nan_stops_all_ranks(tiny, ranks, tmp_path, original, tmp_path_factory):
     from safetensors.torch import save_file
 
     checkpoint = _original(original, tiny, tmp_path_factory)
@@ -222,6 +222,19 @@ def test_a_non_finite_loss_stops_all_ranks(tiny, ranks, tmp_path, original, tmp_
         "unlearn", "method=finetune", f"checkpoint={tmp_path / 'nan.safetensors'}",
         f"run.dir={tmp_path / 'run'}", "method.probe_every=null",
     )  # fmt: skip
-    assert ranks(_non_finite, 2, to_dict(config)) == ["stopped", "stopped"]
+    message = "outputs of the model became NaN"
+    assert ranks(_non_finite, 2, to_dict(config), message) == ["stopped", "stopped"]
+    assert not RunDir(tmp_path / "run").finished()
+    assert not RunDir(tmp_path / "run").model.exists()
+
+
+def test_a_non_finite_loss_stops_all_ranks(tiny, ranks, tmp_path, original, tmp_path_factory):
+    checkpoint = _original(original, tiny, tmp_path_factory)
+    config = tiny(
+        "unlearn", "method=finetune", f"checkpoint={checkpoint}", f"run.dir={tmp_path / 'run'}",
+        "method.probe_every=null", "method.lr=1e30",
+    )  # fmt: skip
+    message = "the weights were not changed"
+    assert ranks(_non_finite, 2, to_dict(config), message) == ["stopped", "stopped"]
     assert not RunDir(tmp_path / "run").finished()
     assert not RunDir(tmp_path / "run").model.exists()
