@@ -54,7 +54,7 @@ def store(name: str, out: Path, settings: list[str]) -> None:
     rows = json.loads((out / "summary.json").read_text())
     attack = "\n".join(
         f"- {row['method']}: attack AUC {row['mia_auc']:.3f}, forget accuracy "
-        f"{row['forget_accuracy']:.3f}, {row['device_seconds']:.0f} device seconds"
+        f"{row['forget_accuracy']:.3f}"
         for row in rows
     )
     figure = ""

@@ -37,11 +37,7 @@ class DLFD:
         if self.synthesising:
             made = self._synthesise(batch)
             images = made.images
-            report = {
-                "ot_cost": made.last.ot_cost,
-                "ot_cost_first": made.first.ot_cost,
-                "classification_loss": made.last.classification,
-            }
+            report = made.report()
             self._keep(batch, images)
         set_training_mode(self.context, batch)
         numbers = self.context.updater.step(

@@ -57,11 +57,7 @@ class DLFDOfficial(DLFD):  # pyright: ignore[reportGeneralTypeIssues]
         if self.synthesising:
             made = self._synthesise(batch)
             images = made.images
-            report = {
-                "ot_cost": made.last.ot_cost,
-                "ot_cost_first": made.first.ot_cost,
-                "classification_loss": made.last.classification,
-            }
+            report = made.report()
             extra = {"retain_weight": self._retain_weight(batch.index)}
             self._keep(batch, images)
         numbers = self.context.updater.step(

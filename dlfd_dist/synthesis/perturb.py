@@ -101,6 +101,14 @@ class Synthesised(NamedTuple):
     first: SynthesisLoss
     last: SynthesisLoss
 
+    def report(self) -> dict[str, Tensor]:
+        """Return what a step logs of its synthesis, this rank's parts."""
+        return {
+            "ot_cost": self.last.ot_cost,
+            "ot_cost_first": self.first.ot_cost,
+            "classification_loss": self.last.classification,
+        }
+
 
 def perturb(
     model: nn.Module,
