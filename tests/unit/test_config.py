@@ -9,7 +9,6 @@ import pytest
 
 from dlfd_dist.config import (
     METHOD_CONFIGS,
-    NOT_IN_SIGNATURE,
     DataConfig,
     DLFDConfig,
     ForgetConfig,
@@ -26,6 +25,7 @@ from dlfd_dist.config import (
     signature,
     to_dict,
 )
+from dlfd_dist.config.job import NOT_IN_SIGNATURE
 from dlfd_dist.errors import ConfigError
 
 NAN = float("nan")

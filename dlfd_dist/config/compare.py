@@ -1,0 +1,35 @@
+"""Settings of dlfd compare itself: what it tunes, on whose models, how many runs at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .checks import require
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """The section `compare` of the command line; no run knows of it."""
+
+    tune: int = 0
+    """Trials per method, drawn at random and judged by validation NoMUS, before the comparison;
+    0: no tuning."""
+    tune_seed: int = 0
+    """Seed of the draws."""
+    train_seeds: list[int] | None = None
+    """Seeds of Original and Retrained; every method runs on each of them with every seed. null:
+    a seed unlearns the model that was trained with the same seed."""
+    workers: int | None = None
+    """Runs at a time, each on its share of the cores; null: one per core. Used while a run takes
+    one rank (runtime.world_size=1)."""
+
+    def __post_init__(self) -> None:
+        require(self.tune >= 0, "compare.tune", self.tune, ">= 0")
+        require(self.tune_seed >= 0, "compare.tune_seed", self.tune_seed, ">= 0")
+        if self.train_seeds is not None:
+            require(
+                len(self.train_seeds) >= 1 and min(self.train_seeds) >= 0,
+                "compare.train_seeds", self.train_seeds, "a list of seeds >= 0, or null",
+            )  # fmt: skip
+        if self.workers is not None:
+            require(self.workers >= 1, "compare.workers", self.workers, ">= 1, or null")

@@ -1,0 +1,148 @@
+"""JobConfig holds every section of a run; its signature says which run it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import ConfigError
+from .checks import one_of, require
+from .methods import MethodConfig
+from .sections import (
+    DataConfig,
+    ForgetConfig,
+    MetricsConfig,
+    ModelConfig,
+    RunConfig,
+    RuntimeConfig,
+    SynthesisConfig,
+    TrainConfig,
+    TransportConfig,
+)
+
+VERBS = ("train", "unlearn", "evaluate")
+
+# Settings that may differ between two starts of the same run.
+NOT_IN_SIGNATURE = {
+    "run": None,
+    "runtime": {
+        "world_size",
+        "device",
+        "threads_per_rank",
+        "init_timeout_s",
+        "collective_timeout_s",
+    },
+    "metrics": {"eval_batch_size"},
+    "data": {"root", "cache_dir"},
+}
+
+
+@dataclass(frozen=True)
+class JobConfig:
+    """Everything one run needs; the resolved form is `config.yaml` in the run directory."""
+
+    verb: str = "train"
+    seed: int = 0
+    checkpoint: str | None = None
+    """The model to unlearn or to evaluate: .safetensors, .pth, or a run directory."""
+    reference: str | None = None
+    """The Retrained model to measure the gap to; same forms as checkpoint."""
+    train_mode: str = "frozen"
+    """BatchNorm while unlearning: frozen, or sync_bn (statistics of the global batch)."""
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    forget: ForgetConfig = field(default_factory=ForgetConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    ot: TransportConfig = field(default_factory=TransportConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        one_of("verb", self.verb, VERBS)
+        require(self.seed >= 0, "seed", self.seed, ">= 0")
+        one_of("train_mode", self.train_mode, ("frozen", "sync_bn"))
+        if self.verb in ("unlearn", "evaluate") and self.checkpoint is None:
+            raise ConfigError(
+                f"checkpoint is missing: 'dlfd {self.verb}' needs checkpoint=PATH "
+                "(a .safetensors or .pth file, or the directory of a training run)."
+            )
+        needs_forget = self.verb == "unlearn" or (
+            self.verb == "train" and self.train.on == "retain"
+        )
+        if needs_forget and not self.forget.given:
+            raise ConfigError(
+                "Nobody to forget: give forget.request=FILE (identities or image paths, one a "
+                "line) or forget.fraction=0.2 to draw people."
+            )
+
+    def _require_official_settings(self) -> None:
+        """Refuse settings that would ask for another loop than the authors'."""
+        needed = {
+            "synthesis.layer": (self.synthesis.layer, "logits"),
+            "synthesis.pgd_radius": (self.synthesis.pgd_radius, None),
+            "method.probe_every": (self.method.probe_every, 1),
+        }
+        for name, (found, theirs) in needed.items():
+            if found != theirs:
+                found, theirs = ("null" if value is None else value for value in (found, theirs))
+                raise ConfigError(
+                    f"{name}={found} is not allowed with method=dlfd_official, which repeats the "
+                    f"authors' loop: set {name}={theirs} or take method=dlfd."
+                )
+
+    def validate(self, world_size: int) -> None:
+        """Check the rules across sections, and those that depend on the number of ranks."""
+        if self.verb == "unlearn" and self.method.name == "dlfd_official" and world_size != 1:
+            raise ConfigError(
+                f"method=dlfd_official runs on one rank only, not {world_size}: it repeats the "
+                "authors' single-process loop. Set runtime.world_size=1 or take method=dlfd."
+            )
+        if self.verb == "unlearn" and self.method.name == "dlfd_official":
+            self._require_official_settings()
+        section = self.method if self.verb == "unlearn" else self.train
+        if self.verb != "evaluate" and world_size > section.global_batch_size:
+            name = "method" if self.verb == "unlearn" else "train"
+            raise ConfigError(
+                f"runtime.world_size={world_size} is larger than {name}.global_batch_size="
+                f"{section.global_batch_size}: some ranks would never get a sample. "
+                "Use fewer ranks or a larger batch."
+            )
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a configuration as plain nested dictionaries."""
+    return dataclasses.asdict(config)
+
+
+def signature(config: JobConfig, inputs: dict[str, str]) -> str:
+    """Return 8 hex digits of what changes the result of a run.
+
+    Left out are settings that must not change results (world size, device, directories, logging);
+    `inputs` are digests of the files the run reads, so that a changed file is another run.
+    """
+    values = to_dict(config)
+    for section, names in NOT_IN_SIGNATURE.items():
+        if names is None:
+            del values[section]
+        else:
+            values[section] = {k: v for k, v in values[section].items() if k not in names}
+    for path in ("checkpoint", "reference"):
+        values[path] = values[path] is not None
+    values["forget"]["request"] = values["forget"]["request"] is not None
+    relevant = {
+        "train": ("train",),
+        "unlearn": ("method", "synthesis", "ot", "train_mode"),
+        "evaluate": (),
+    }
+    for verb, sections in relevant.items():
+        if verb != config.verb:
+            for section in sections:
+                values.pop(section, None)
+    text = json.dumps([values, inputs], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,0 +1,237 @@
+"""The settings of every unlearning method; docs/methods.md names the source of each default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import ConfigError
+from .checks import check_sgd, one_of, require
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """What every method has: SGD passes over the retain set, probed and selected on val."""
+
+    name: str = "finetune"
+    epochs: int = 1
+    lr: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    global_batch_size: int = 32
+    optimizer: str = "sgd"
+    """sgd, or adam (momentum is then its beta1)."""
+    clip_norm: float | None = 1.0
+    """Largest gradient norm; null: no clipping."""
+    lr_scheduler: str = "constant"
+    max_steps: int | None = None
+    augment: bool = False
+    """Augment the retain images as data.augment says, before anything else is done with them."""
+    probe_every: int | None = None
+    """Steps between forgetting-score probes; null: before the first and after the last step."""
+    probe_attack: str = "mia"
+    """Attack of the probe: mia (balanced, on confidence) or mia_paper (raw loss)."""
+    select: str = "last"
+    """Which weights are delivered: last, accuracy (best validation accuracy among probes whose
+    forgetting score is at most max_forgetting_score), nomus (best validation NoMUS) or rewind
+    (the probe whose accuracy on the forget set is nearest to that on val: SCRUB+R)."""
+    max_forgetting_score: float = 0.5
+    """Largest forgetting score, 0..0.5, of a checkpoint that select=accuracy may take."""
+
+    def __post_init__(self) -> None:
+        check_sgd("method", self)
+        one_of("method.select", self.select, ("last", "accuracy", "nomus", "rewind"))
+        one_of("method.probe_attack", self.probe_attack, ("mia", "mia_paper"))
+        if self.probe_every is not None:
+            require(self.probe_every >= 1, "method.probe_every", self.probe_every, ">= 1, or null")
+        require(
+            0 <= self.max_forgetting_score <= 0.5,
+            "method.max_forgetting_score", self.max_forgetting_score, "between 0 and 0.5",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DLFDConfig(MethodConfig):
+    """DLFD (Choi and Na, AAAI 2025) and its authors' published loop."""
+
+    name: str = "dlfd"
+    forget_threshold: float = 0.05
+    """Synthesis acts while the last probed forgetting score is above this, 0..0.5."""
+    forget_weight: float = 3.0
+    initial_retain_weight: float = 0.0
+    final_retain_weight: float = 1.0
+    """The weight of the classification loss in synthesis runs linearly over the steps."""
+    distancing: bool = True
+    """Ablation: the optimal-transport term of the synthesis."""
+    classification: bool = True
+    """Ablation: the classification term of the synthesis."""
+    dynamic: bool = True
+    """Ablation: off, synthesis acts in every step whatever the forgetting score."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            0 <= self.forget_threshold <= 0.5,
+            "method.forget_threshold", self.forget_threshold, "between 0 and 0.5",
+        )  # fmt: skip
+        for name in ("forget_weight", "initial_retain_weight", "final_retain_weight"):
+            require(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), ">= 0")
+        if not (self.distancing or self.classification):
+            raise ConfigError(
+                "method.distancing=false and method.classification=false leave nothing to "
+                "synthesise: that is method=finetune."
+            )
+
+
+@dataclass(frozen=True)
+class NegGradPlusConfig(MethodConfig):
+    """NegGrad+ (Kurmanji et al., NeurIPS 2023): alpha * CE(retain) - (1 - alpha) * CE(forget)."""
+
+    name: str = "neggrad_plus"
+    alpha: float = 0.95
+    """Share of the retain loss, above 0 and at most 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 < self.alpha <= 1, "method.alpha", self.alpha, "above 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class LastBlocksConfig(MethodConfig):
+    """CF-k and EU-k (Goel et al. 2022): only the last k blocks of the model are trained."""
+
+    name: str = "cf_k"
+    k: int = 3
+    """Blocks that are trained, counted from the head, which is the first of them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.k >= 1, "method.k", self.k, ">= 1")
+
+
+def _check_retain_fraction(value: float) -> None:
+    require(0 < value <= 1, "method.retain_fraction", value, "above 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class UNSIRConfig(MethodConfig):
+    """UNSIR (Tarun et al., TNNLS 2023): error-maximising noise, impair, repair."""
+
+    name: str = "unsir"
+    noise_steps: int = 40
+    """Steps of Adam on the noise of a batch."""
+    noise_lr: float = 0.1
+    noise_penalty: float = 0.1
+    """Weight of the mean square of the noise while it is learned."""
+    repair_epochs: int = 1
+    repair_lr: float = 0.01
+    retain_fraction: float = 1.0
+    """Share of the retain set that impair and repair pass over, above 0 and at most 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.noise_steps >= 1, "method.noise_steps", self.noise_steps, ">= 1")
+        require(self.noise_lr > 0, "method.noise_lr", self.noise_lr, "above 0")
+        require(self.noise_penalty >= 0, "method.noise_penalty", self.noise_penalty, ">= 0")
+        require(self.repair_epochs >= 1, "method.repair_epochs", self.repair_epochs, ">= 1")
+        require(self.repair_lr > 0, "method.repair_lr", self.repair_lr, "above 0")
+        _check_retain_fraction(self.retain_fraction)
+
+
+@dataclass(frozen=True)
+class BadTeacherConfig(MethodConfig):
+    """Bad Teacher (Chundawat et al., AAAI 2023): two teachers, one of them incompetent."""
+
+    name: str = "bad_teacher"
+    temperature: float = 1.0
+    """Divides the logits of teacher and student, above 0."""
+    retain_fraction: float = 0.3
+    """Share of the retain set that is mixed with the forget set, above 0 and at most 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.temperature > 0, "method.temperature", self.temperature, "above 0")
+        _check_retain_fraction(self.retain_fraction)
+
+
+@dataclass(frozen=True)
+class SCRUBConfig(MethodConfig):
+    """SCRUB (Kurmanji et al., NeurIPS 2023): epochs of max steps on forget, min steps on retain."""
+
+    name: str = "scrub"
+    max_epochs: int = 2
+    """Epochs, from the first, that begin with a pass of max steps over the forget set."""
+    temperature: float = 4.0
+    """Divides the logits of teacher and student, above 0."""
+    distill_weight: float = 0.001
+    """Weight of the divergence from the original model on the retain set (their alpha)."""
+    task_weight: float = 0.99
+    """Weight of the classification loss on the retain set (their gamma)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.max_epochs >= 1, "method.max_epochs", self.max_epochs, ">= 1")
+        require(self.temperature > 0, "method.temperature", self.temperature, "above 0")
+        for name in ("distill_weight", "task_weight"):
+            require(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), ">= 0")
+
+
+@dataclass(frozen=True)
+class SalUnConfig(MethodConfig):
+    """SalUn (Fan et al., ICLR 2024): random labels on the salient weights."""
+
+    name: str = "salun"
+    sparsity: float = 0.5
+    """Share of the weights, those with the smallest gradient on the forget set, that stay."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.sparsity < 1, "method.sparsity", self.sparsity, "at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class SSDConfig(MethodConfig):
+    """SSD (Foster et al., AAAI 2024): dampen weights that matter more to forget than to all.
+
+    One pass for the importances, no gradient step: of the optimizer's settings none is read.
+    """
+
+    name: str = "ssd"
+    selection: float = 10.0
+    """A weight is selected if its importance to forget is above this times that to all (alpha)."""
+    dampening: float = 1.0
+    """Selected weights shrink by this times the ratio of importances, at most by 1 (lambda)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.selection > 0, "method.selection", self.selection, "above 0")
+        require(self.dampening > 0, "method.dampening", self.dampening, "above 0")
+
+
+@dataclass(frozen=True)
+class L1SparseConfig(MethodConfig):
+    """l1-sparse (Jia et al., NeurIPS 2023): fine-tune with an l1 penalty that fades out."""
+
+    name: str = "l1_sparse"
+    l1_weight: float = 5e-4
+    """Weight of the sum of absolute weights in the first epoch; linear to zero over the epochs."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.l1_weight >= 0, "method.l1_weight", self.l1_weight, ">= 0")
+
+
+METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
+    "finetune": MethodConfig,
+    "neggrad": MethodConfig,
+    "neggrad_plus": NegGradPlusConfig,
+    "cf_k": LastBlocksConfig,
+    "eu_k": LastBlocksConfig,
+    "unsir": UNSIRConfig,
+    "bad_teacher": BadTeacherConfig,
+    "scrub": SCRUBConfig,
+    "salun": SalUnConfig,
+    "ssd": SSDConfig,
+    "l1_sparse": L1SparseConfig,
+    "dlfd": DLFDConfig,
+    "dlfd_official": DLFDConfig,
+}

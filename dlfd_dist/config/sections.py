@@ -1,0 +1,270 @@
+"""Data, model, training, synthesis, transport, metrics, runtime: one frozen dataclass each.
+
+YAML files hold values only; types, defaults, units and rules live here. Each section checks
+itself when it is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..errors import ConfigError
+from .checks import check_sgd, one_of, require
+
+
+@dataclass(frozen=True)
+class SyntheticFacesConfig:
+    """The synthetic-face generator (data=synthetic). Drawn faces, no real persons."""
+
+    num_identities: int = 24
+    images_per_identity: int = 8
+    num_expressions: int = 2
+    """Number of classes; the label is the expression, never the identity."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.seed >= 0, "data.synthetic.seed", self.seed, ">= 0")
+        require(
+            self.num_identities >= 5, "data.synthetic.num_identities", self.num_identities, ">= 5"
+        )
+        require(
+            self.images_per_identity >= 1,
+            "data.synthetic.images_per_identity", self.images_per_identity, ">= 1",
+        )  # fmt: skip
+        require(
+            2 <= self.num_expressions <= 8,
+            "data.synthetic.num_expressions", self.num_expressions, "between 2 and 8",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, which label, and how they become tensors."""
+
+    name: str = "manifest"
+    """Registry key: manifest, orl, synthetic, mufac, mucac, raf_db, image_folder."""
+    root: str | None = None
+    """Folder of the data set; image paths are relative to it and may not leave it."""
+    manifest: str = "metadata.csv"
+    """CSV under `root` with the columns image_path, identity, the label, and optionally split."""
+    label: list[str] = field(default_factory=lambda: ["label"])
+    """Label column. Several columns make a multi-label task of 0/1 labels."""
+    image_size: int = 64
+    """Edge of the square images in pixels."""
+    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
+    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+    augment: str = "none"
+    """Training augmentation: none, flip, face (flip, shift, scale, light), mufac, raf_db."""
+    augment_groups: int = 16
+    """Draws of augmentation parameters per global batch; each group of samples shares one."""
+    val_fraction: float = 0.15
+    """Share of the people drawn for validation where the data set names no split."""
+    test_fraction: float = 0.15
+    """Share of the people drawn for the test set where the data set names no split."""
+    split_seed: int = 0
+    cache_dir: str | None = None
+    """Folder of the decoded uint8 images; null: $DLFD_CACHE, else a folder under ~/.cache."""
+    synthetic: SyntheticFacesConfig = field(default_factory=SyntheticFacesConfig)
+
+    def __post_init__(self) -> None:
+        require(len(self.label) >= 1, "data.label", self.label, "the name of at least one column")
+        require(
+            8 <= self.image_size <= 1024, "data.image_size", self.image_size, "between 8 and 1024"
+        )
+        require(
+            len(self.mean) == 3 == len(self.std),
+            "data.mean",
+            self.mean,
+            "three numbers, as data.std",
+        )
+        require(all(s > 0 for s in self.std), "data.std", self.std, "positive")
+        one_of("data.augment", self.augment, ("none", "flip", "face", "mufac", "raf_db"))
+        require(self.augment_groups >= 1, "data.augment_groups", self.augment_groups, ">= 1")
+        for name in ("val_fraction", "test_fraction"):
+            value = getattr(self, name)
+            require(0 < value < 0.5, f"data.{name}", value, "above 0 and below 0.5")
+        require(self.split_seed >= 0, "data.split_seed", self.split_seed, ">= 0")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The classifier: backbone, then head; the features are what the last linear layer reads."""
+
+    name: str = "resnet18"
+    """Registry key: resnet18, densenet121, efficientnet_b0, vit_b_16."""
+    head: str = "linear"
+    """linear, or mlp: the 512-256-128-C head of the DLFD paper (features are the 128)."""
+    dropout: float = 0.5
+    """Dropout of the mlp head, 0..1; a linear head has none."""
+    small_stem: bool = False
+    """First convolution with stride 1 and no pooling after it, for images below about 64 pixels."""
+
+    def __post_init__(self) -> None:
+        one_of("model.head", self.head, ("linear", "mlp"))
+        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class ForgetConfig:
+    """Who is to be forgotten: a request file, or a share of the people drawn at random."""
+
+    request: str | None = None
+    """Text or CSV file of identities or image paths."""
+    fraction: float | None = None
+    """Share of the training people to draw when there is no request, above 0 and below 1."""
+    seed: int = 0
+    """Seed of that draw."""
+
+    def __post_init__(self) -> None:
+        if self.request is not None and self.fraction is not None:
+            raise ConfigError(
+                "forget.request and forget.fraction are both set: give the request file or the "
+                "fraction of people, not both."
+            )
+        require(self.seed >= 0, "forget.seed", self.seed, ">= 0")
+        if self.fraction is not None:
+            require(0 < self.fraction < 1, "forget.fraction", self.fraction, "above 0 and below 1")
+
+    @property
+    def given(self) -> bool:
+        return self.request is not None or self.fraction is not None
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Training from scratch: Original (on=all) and Retrained (on=retain)."""
+
+    on: str = "all"
+    epochs: int = 30
+    lr: float = 0.02
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    global_batch_size: int = 32
+    optimizer: str = "sgd"
+    clip_norm: float | None = None
+    lr_scheduler: str = "cosine"
+    """constant, or cosine to zero over the epochs; it steps once per epoch."""
+    max_steps: int | None = None
+    patience: int | None = None
+    """Stop after so many epochs without a better validation accuracy; null: never."""
+
+    def __post_init__(self) -> None:
+        one_of("train.on", self.on, ("all", "retain"))
+        check_sgd("train", self)
+        if self.patience is not None:
+            require(self.patience >= 1, "train.patience", self.patience, ">= 1, or null for never")
+
+
+@dataclass(frozen=True)
+class SynthesisConfig:
+    """Projected gradient steps on retain images (DESIGN: component 2 of DLFD)."""
+
+    steps: int = 15
+    step_size: float = 0.05
+    """Step of one iteration in units of the normalised image."""
+    pgd_radius: float | None = None
+    """Radius of the infinity ball around the image, same unit; null: the range of real pixels."""
+    layer: str = "features"
+    """Where distributions are compared: features (input of the last linear layer) or logits."""
+    save: int = 0
+    """Keep the first so many synthesised images as safetensors and a contact sheet."""
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, "synthesis.steps", self.steps, ">= 1")
+        require(self.step_size > 0, "synthesis.step_size", self.step_size, "above 0")
+        if self.pgd_radius is not None:
+            require(
+                self.pgd_radius > 0, "synthesis.pgd_radius", self.pgd_radius, "above 0, or null"
+            )
+        one_of("synthesis.layer", self.layer, ("features", "logits"))
+        require(self.save >= 0, "synthesis.save", self.save, ">= 0")
+
+
+@dataclass(frozen=True)
+class TransportConfig:
+    """Optimal transport between retain and forget features."""
+
+    cost: str = "cosine"
+    solver: str = "auto"
+    """exact, entropic, or auto: exact while the larger side has at most 1024 rows."""
+    reg: float = 0.01
+    """Entropic regularisation in units of the cost (cosine cost lies in 0..2)."""
+    max_iter: int = 1000
+    scope: str = "global"
+    """global: one plan over all ranks; rank: one plan per rank (cheaper for very large batches,
+    and a different objective, so results then depend on the world size)."""
+
+    def __post_init__(self) -> None:
+        one_of("ot.cost", self.cost, ("cosine", "squared_euclidean"))
+        one_of("ot.solver", self.solver, ("auto", "exact", "entropic"))
+        one_of("ot.scope", self.scope, ("global", "rank"))
+        require(self.reg > 0, "ot.reg", self.reg, "above 0")
+        require(self.max_iter >= 1, "ot.max_iter", self.max_iter, ">= 1")
+
+
+@dataclass(frozen=True)
+class MetricsConfig:
+    """Evaluation at the end of every run."""
+
+    eval_batch_size: int = 256
+    """Images per forward pass and rank."""
+    num_bootstrap: int = 1000
+    seed: int = 0
+    """Seed of attacks, balanced draws and bootstrap."""
+
+    def __post_init__(self) -> None:
+        require(self.eval_batch_size >= 1, "metrics.eval_batch_size", self.eval_batch_size, ">= 1")
+        require(self.seed >= 0, "metrics.seed", self.seed, ">= 0")
+        require(self.num_bootstrap >= 1, "metrics.num_bootstrap", self.num_bootstrap, ">= 1")
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Where it runs; nothing here but dtype, autocast and channels_last may change a result."""
+
+    world_size: int = 1
+    """Ranks on this machine; under torchrun or srun the outer launcher decides instead."""
+    device: str = "auto"
+    dtype: str = "float32"
+    autocast: str = "none"
+    """none, or bfloat16 for the forward passes (weights and updates stay in dtype)."""
+    channels_last: bool = False
+    threads_per_rank: int | None = None
+    """CPU threads of one rank; null: the cores of this machine shared among its ranks."""
+    init_timeout_s: int = 120
+    collective_timeout_s: int = 1800
+
+    def __post_init__(self) -> None:
+        require(self.world_size >= 1, "runtime.world_size", self.world_size, ">= 1")
+        if self.threads_per_rank is not None:
+            require(
+                self.threads_per_rank >= 1,
+                "runtime.threads_per_rank", self.threads_per_rank, ">= 1, or null",
+            )  # fmt: skip
+        for name in ("init_timeout_s", "collective_timeout_s"):
+            require(getattr(self, name) >= 1, f"runtime.{name}", getattr(self, name), ">= 1")
+        one_of("runtime.device", self.device, ("auto", "cpu", "cuda"))
+        one_of("runtime.dtype", self.dtype, ("float32", "float64"))
+        one_of("runtime.autocast", self.autocast, ("none", "bfloat16"))
+        if self.dtype == "float64" and self.autocast != "none":
+            raise ConfigError("runtime.autocast=bfloat16 needs runtime.dtype=float32, not float64.")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The directory of the run and what is kept in it."""
+
+    name: str = "run"
+    root: str = "runs"
+    dir: str | None = None
+    """Directory of this run; null: <root>/<name>-<8 hex of what changes results>."""
+    checkpoint_every: int = 50
+    """Steps between checkpoints for resuming."""
+    keep_checkpoints: int = 2
+    log_every_s: float = 10.0
+    """Seconds between progress lines when the output is not a terminal."""
+
+    def __post_init__(self) -> None:
+        require(self.checkpoint_every >= 1, "run.checkpoint_every", self.checkpoint_every, ">= 1")
+        require(self.keep_checkpoints >= 1, "run.keep_checkpoints", self.keep_checkpoints, ">= 1")
+        require(self.log_every_s > 0, "run.log_every_s", self.log_every_s, "above 0")
