@@ -506,8 +506,8 @@ def steps_alone_ours(config: JobConfig, folder: Path) -> Callable[[], None]:
         model.load_state_dict(start)
         updater = Updater(model, config.method, collectives=Collectives())
         context = MethodContext(
-            config, model, updater, Collectives(), len(retain),
-            batches.pixel_range, batches.to_uint8, folder,
+            config, model, lambda: model, Collectives(), len(retain),
+            batches.data.manifest.num_outputs, batches.pixel_range, batches.to_uint8, folder,
         )  # fmt: skip
         method = methods.get(config.method.name)(context)
         for index, (images, labels) in enumerate(retain):
@@ -515,9 +515,19 @@ def steps_alone_ours(config: JobConfig, folder: Path) -> Callable[[], None]:
             if len(images) == len(forget_images):
                 ids, size = torch.arange(len(images)), len(images)
                 batch = StepBatch(
-                    index, 0, ids, images, labels, size, forget_images, forget_labels, size
+                    index,
+                    0,
+                    "unlearn",
+                    ids,
+                    images,
+                    labels,
+                    size,
+                    ids,
+                    forget_images,
+                    forget_labels,
+                    size,
                 )
-                method.step(batch, stop=False)
+                method.step(batch, updater, stop=False)
 
     return run
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from .errors import ConfigError
 
 T = TypeVar("T")
+Entry = TypeVar("Entry")
 
 
 def near_match(name: str, known: Iterable[str]) -> str:
@@ -24,10 +25,10 @@ class Registry(Generic[T]):
         self.setting = setting
         self._entries: dict[str, T] = {}
 
-    def register(self, name: str) -> Callable[[T], T]:
-        def add(entry: T) -> T:
+    def register(self, name: str) -> Callable[[Entry], Entry]:
+        def add(entry: Entry) -> Entry:
             assert name not in self._entries, f"{self.setting}={name} is registered twice"
-            self._entries[name] = entry
+            self._entries[name] = cast(T, entry)
             return entry
 
         return add

@@ -35,7 +35,7 @@ NOT_IN_SIGNATURE = {
         "init_timeout_s",
         "collective_timeout_s",
     },
-    "metrics": {"eval_batch_size"},
+    "metrics": {"eval_batch_size", "separation"},
     "data": {"root", "cache_dir"},
 }
 

@@ -118,10 +118,10 @@ class UNSIRConfig(MethodConfig):
 
     name: str = "unsir"
     noise_steps: int = 40
-    """Steps of Adam on the noise of a batch."""
+    """Steps of Adam on the noise, which is learned once."""
     noise_lr: float = 0.1
     noise_penalty: float = 0.1
-    """Weight of the mean square of the noise while it is learned."""
+    """Weight of the squared norm of an image of noise while it is learned."""
     repair_epochs: int = 1
     repair_lr: float = 0.01
     retain_fraction: float = 1.0
@@ -134,6 +134,7 @@ class UNSIRConfig(MethodConfig):
         require(self.noise_penalty >= 0, "method.noise_penalty", self.noise_penalty, ">= 0")
         require(self.repair_epochs >= 1, "method.repair_epochs", self.repair_epochs, ">= 1")
         require(self.repair_lr > 0, "method.repair_lr", self.repair_lr, "above 0")
+        one_of("method.lr_scheduler", self.lr_scheduler, ("constant",))
         _check_retain_fraction(self.retain_fraction)
 
 

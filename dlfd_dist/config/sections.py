@@ -211,6 +211,8 @@ class MetricsConfig:
     num_bootstrap: int = 1000
     seed: int = 0
     """Seed of attacks, balanced draws and bootstrap."""
+    separation: bool = False
+    """Record the class separation of the features on val with every probe."""
 
     def __post_init__(self) -> None:
         require(self.eval_batch_size >= 1, "metrics.eval_batch_size", self.eval_batch_size, ">= 1")

@@ -7,7 +7,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from ..run_dir import RunDir, write_text
 from ..runtime.collectives import Collectives
 from ..runtime.env import RankInfo
 from ..runtime.init import pick_device
+from ..runtime.seeding import derive_seed, purpose_key
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,15 @@ class Job:
 
     def model(self, checkpoint: str | None) -> Classifier:
         """Return a model on this rank's device, with the weights of a checkpoint if given."""
-        model = make_model(self.config, self.data, checkpoint).to(self.collectives.device)
+        return self._placed(make_model(self.config, self.data, checkpoint))
+
+    def fresh_model(self) -> Classifier:
+        """Return a model with new weights: not those that a training of this seed began with."""
+        seed = derive_seed(self.config.seed, purpose_key("fresh weights"))
+        return self._placed(make_model(replace(self.config, seed=seed), self.data, None))
+
+    def _placed(self, model: Classifier) -> Classifier:
+        model = model.to(self.collectives.device)
         if self.config.runtime.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
@@ -115,7 +124,9 @@ def prepare(config: JobConfig, world_size: int) -> Prepared:
     check_enough(config, data, world_size)
     for path in (config.checkpoint, config.reference):
         if path is not None:
-            make_model(config, data, path)
+            model = make_model(config, data, path)
+            if config.verb == "unlearn":
+                methods.get(config.method.name).check(config.method, model)
     sign, run_dir = run_identity(config, data)
     return Prepared(config, data, input_digests(config, data), sign, run_dir)
 
@@ -154,8 +165,7 @@ def _check_forget_set(cfg: MethodConfig, num_forget: int, num_val: int) -> None:
             f"method.probe_attack=mia_paper needs at least 2 forget and 2 val images and 11 "
             f"together, not {num_forget} and {num_val}: use method.probe_attack=mia."
         )
-    equal_batches = getattr(methods.get(cfg.name), "equal_batches", False)
-    if equal_batches and num_forget < cfg.global_batch_size:
+    if methods.get(cfg.name).equal_batches and num_forget < cfg.global_batch_size:
         raise ConfigError(
             f"method.global_batch_size={cfg.global_batch_size} is larger than the forget set of "
             f"{num_forget} images, and method={cfg.name} passes over batches of unequal size: "

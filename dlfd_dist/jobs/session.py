@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ..logs import Progress
@@ -31,7 +32,7 @@ class Session:
     Attributes
     ----------
     first : steps that were done before this start
-    values : plain values of the loop, as the last checkpoint held them; empty at first
+    values, tensors : those of the loop, as the last checkpoint held them; empty at first
     best, best_values : weights of the best model so far and what was measured of it
     """
 
@@ -43,6 +44,7 @@ class Session:
         self.best: State = {}
         self.best_values: dict[str, Any] = {}
         self.values: dict[str, Any] = {}
+        self.tensors: State = {}
         self.first = 0
         self._seconds_before = 0.0
         self._resume()
@@ -63,7 +65,7 @@ class Session:
             self.model.load_state_dict(held.model)
             restore_optimizer(self.updater.optimizer, held.optimizer)
             self.first, self.best = held.step, held.best
-            self.values = held.values["loop"]
+            self.values, self.tensors = held.values["loop"], held.loop
             self.best_values = held.values["best"]
             self._seconds_before = held.values["seconds"]
             logger.info("going on from step %d of %d", self.first, self.num_steps)
@@ -82,17 +84,25 @@ class Session:
         self.best = copy_state(self.model.state_dict())
         self.best_values = values
 
-    def end_step(self, step: int, *, stop: bool, loop: dict[str, Any]) -> None:
+    def end_step(
+        self,
+        step: int,
+        *,
+        stop: bool,
+        loop: dict[str, Any],
+        tensors: Callable[[], State] = dict,
+    ) -> None:
         """Save when it is time to; end the run on all ranks when one was asked to stop.
 
         Parameters
         ----------
         step : steps done
         loop : plain values the loop wants back when it resumes
+        tensors : returns the tensors it wants back; called on every rank when there is a save
         """
         due = step % self.job.config.run.checkpoint_every == 0 and step < self.num_steps
         if due or stop:
-            self.save(step, loop)
+            self.save(step, loop, tensors())
         if stop:
             self.progress.close()
             # No rank may leave, and be reported lost, before the checkpoint is whole.
@@ -102,7 +112,7 @@ class Session:
                 f"from there ({self.job.run_dir.path})."
             )
 
-    def save(self, step: int, loop: dict[str, Any]) -> None:
+    def save(self, step: int, loop: dict[str, Any], tensors: State) -> None:
         if not self.job.collectives.is_main:
             return
         values = {"loop": loop, "best": self.best_values, "seconds": self.seconds}
@@ -111,6 +121,7 @@ class Session:
             copy_state(self.model.state_dict()),
             optimizer_tensors(self.updater.optimizer),
             self.best,
+            copy_state(tensors),
             values,
         )
         keep = self.job.config.run.keep_checkpoints

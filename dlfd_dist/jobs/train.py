@@ -65,8 +65,8 @@ def _step(
     seed = job.config.seed
     images, labels = job.batches.shard(ids, augment_key=(seed, purpose_key("augment"), index))
     model.train()
-    set_dropout_rows(model, len(ids), job.collectives, seed, purpose_key("dropout"), index)
-    return updater.step(images, labels, total=len(ids), stop=stop)
+    set_dropout_rows(model, [len(ids)], job.collectives, seed, purpose_key("dropout"), index)
+    return updater.classify(images, labels, total=len(ids), stop=stop)
 
 
 def _end_epoch(session: Session, loop: dict[str, Any], epoch: int, done: int, lr: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,9 +11,9 @@ from ..config import MethodConfig
 from ..methods import MethodContext, Probe, StepBatch, UnlearningMethod, Updater, methods
 from ..models import Classifier
 from ..runtime.preemption import StopFlag
-from ..runtime.sampler import EpochSampler, Step
 from ..runtime.seeding import purpose_key
 from .context import Job
+from .course import Course, Turn
 from .evaluation import probe
 from .finish import finish
 from .session import Session
@@ -24,92 +23,85 @@ logger = logging.getLogger(__name__)
 
 def unlearn(job: Job, stop: StopFlag) -> dict[str, Any]:
     """Run a method from the original checkpoint to a delivered model; return the result."""
-    cfg, seed = job.config.method, job.config.seed
+    cfg = job.config.method
     build = methods.get(cfg.name)
-    shuffle = getattr(build, "shuffle", True)
-    retain, forget = (
-        EpochSampler(
-            ids, batch_size=cfg.global_batch_size, seed=seed, purpose=purpose, shuffle=shuffle
-        )
-        for ids, purpose in (
-            (job.data.splits.retain, "retain order"),
-            (job.data.splits.forget, "forget order"),
-        )
-    )
-    num_steps = min(cfg.epochs * retain.steps_per_epoch, cfg.max_steps or 10**12)
+    course = Course(
+        build.phases(cfg), job.data.splits, cfg, job.config.seed,
+        shuffle=build.shuffle, equal_batches=build.equal_batches,
+    )  # fmt: skip
     model = job.model(job.config.checkpoint)
+    method = build(_context(job, model, course.num_steps))
     updater = Updater(model, cfg, collectives=job.collectives)
-    method = build(_context(job, model, updater, num_steps))
-    session = Session(job, model, updater, num_steps, cfg.name)
+    session = Session(job, model, updater, course.num_steps, cfg.name)
     if session.first:
         method.load_state_dict(session.values["method"])
+        method.load_tensors(session.tensors)
     elif method.initial_probe:
         _probe(session, method, 0)
-    for step, forget_step in _pairs(retain, forget, session.first, num_steps, method):
-        lr = updater.set_epoch(step.epoch)
-        numbers = method.step(_batch(job, step, forget_step), stop=stop.requested)
-        done = step.index + 1
-        _log(session, done, len(step.ids), numbers, lr)
-        if _probe_due(cfg, done, num_steps):
+    for turn in course.turns(session.first):
+        lr = updater.set_epoch(turn.epoch, turn.phase.lr)
+        numbers = method.step(_batch(job, turn), updater, stop=stop.requested)
+        done = turn.index + 1
+        _log(session, turn, numbers, lr)
+        if done == course.num_steps or turn.ends_phase or _probe_due(cfg, done):
             _probe(session, method, done)
-        session.end_step(done, stop=numbers["stop"] > 0, loop={"method": method.state_dict()})
+        session.end_step(
+            done, stop=numbers["stop"] > 0, loop={"method": method.state_dict()},
+            tensors=method.tensors,
+        )  # fmt: skip
     session.progress.close()
     session.deliver_best()
     return finish(
         session,
-        selected_step=session.best_values.get("step", num_steps),
+        selected_step=session.best_values.get("step", course.num_steps),
         selection=_selection(session, cfg),
     )
 
 
-def _context(job: Job, model: Classifier, updater: Updater, num_steps: int) -> MethodContext:
+def _context(job: Job, model: Classifier, num_steps: int) -> MethodContext:
     return MethodContext(
-        job.config, model, updater, job.collectives, num_steps,
-        job.batches.pixel_range, job.batches.to_uint8, job.run_dir.synthesis,
+        job.config, model, job.fresh_model, job.collectives, num_steps,
+        job.data.manifest.num_outputs, job.batches.pixel_range, job.batches.to_uint8,
+        job.run_dir.synthesis,
     )  # fmt: skip
 
 
-def _pairs(
-    retain: EpochSampler, forget: EpochSampler, first: int, stop: int, method: UnlearningMethod
-) -> Iterator[tuple[Step, Step]]:
-    """Yield the steps first..stop-1; the forget set starts again as often as needed."""
-    pairs = zip(retain.steps(first, stop), forget.steps(first, stop), strict=True)
-    if not method.equal_batches:
-        return pairs
-    return (pair for pair in pairs if len(pair[0].ids) == len(pair[1].ids))
-
-
-def _batch(job: Job, step: Step, forget_step: Step) -> StepBatch:
-    augment_key = (job.config.seed, purpose_key("augment"), step.index)
+def _batch(job: Job, turn: Turn) -> StepBatch:
+    augment_key = (job.config.seed, purpose_key("augment"), turn.index)
     images, labels = job.batches.shard(
-        step.ids, augment_key=augment_key if job.config.method.augment else None
+        turn.retain, augment_key=augment_key if job.config.method.augment else None
     )
-    forget_images, forget_labels = job.batches.shard(forget_step.ids)
+    forget_images, forget_labels = job.batches.shard(turn.forget)
     return StepBatch(
-        step.index, step.epoch, torch.from_numpy(step.ids), images, labels, len(step.ids),
-        forget_images, forget_labels, len(forget_step.ids),
+        turn.index, turn.epoch, turn.phase.name,
+        torch.from_numpy(turn.retain), images, labels, len(turn.retain),
+        torch.from_numpy(turn.forget), forget_images, forget_labels, len(turn.forget),
     )  # fmt: skip
 
 
-def _log(session: Session, done: int, num_images: int, numbers: dict[str, Any], lr: float) -> None:
+def _log(session: Session, turn: Turn, numbers: dict[str, Any], lr: float) -> None:
+    done, num_images = turn.index + 1, len(turn.retain) or len(turn.forget)
     values = {k: v for k, v in numbers.items() if k != "stop"}
-    session.record("step", done, lr=lr, seconds=session.seconds, **values)
+    session.record(
+        "step", done, phase=turn.phase.name, lr=lr, seconds=session.seconds, **values
+    )  # fmt: skip
     shown = {"loss": numbers["loss"]}
     if "ot_cost" in numbers:
         shown["ot"] = numbers["ot_cost"]
     session.progress.update(done, num_images, **shown, grad=numbers["grad_norm"])
 
 
-def _probe_due(cfg: MethodConfig, done: int, num_steps: int) -> bool:
-    return done == num_steps or (cfg.probe_every is not None and done % cfg.probe_every == 0)
+def _probe_due(cfg: MethodConfig, done: int) -> bool:
+    return cfg.probe_every is not None and done % cfg.probe_every == 0
 
 
 def _probe(session: Session, method: UnlearningMethod, done: int) -> None:
     """Measure forget against val, tell the method, keep the model when it is the best so far."""
     found = probe(session.model, session.job.batches, session.job.config, done)
     session.record(
-        "probe", done, val_accuracy=found.val_accuracy, forgetting_score=found.forgetting_score,
-        mia_auc=found.mia_auc, nomus=found.nomus, **method.observe(found),
+        "probe", done, val_accuracy=found.val_accuracy, forget_accuracy=found.forget_accuracy,
+        forgetting_score=found.forgetting_score, mia_auc=found.mia_auc, nomus=found.nomus,
+        **(found.separation or {}), **method.observe(found),
     )  # fmt: skip
     value = _selection_value(session.job.config.method, found)
     best = session.best_values.get("value")
@@ -121,6 +113,8 @@ def _selection_value(cfg: MethodConfig, found: Probe) -> float | None:
     """Return what select maximises, None for a model that may not be taken."""
     if cfg.select == "nomus":
         return found.nomus
+    if cfg.select == "rewind":
+        return -abs(found.forget_accuracy - found.val_accuracy)
     if cfg.select == "accuracy" and found.forgetting_score <= cfg.max_forgetting_score:
         return found.val_accuracy
     return None
@@ -139,5 +133,7 @@ def _selection(session: Session, cfg: MethodConfig) -> str:
             f"the weights after the last step: no probe had a forgetting score of at most "
             f"{cfg.max_forgetting_score:g}"
         )
+    if cfg.select == "rewind":
+        return "the probe whose forget accuracy was nearest to the validation accuracy"
     measure = {"nomus": "NoMUS", "accuracy": "accuracy"}[cfg.select]
     return f"the probe with the best validation {measure} ({session.best_values['value']:.3f})"

@@ -1,11 +1,25 @@
 """Unlearning methods by name."""
 
-from . import dlfd, dlfd_official, finetune  # noqa: F401  (fill the registry)
-from .base import MethodContext, Probe, StepBatch, UnlearningMethod, methods
+from . import (  # noqa: F401  (fill the registry)
+    bad_teacher,
+    dlfd,
+    dlfd_official,
+    finetune,
+    l1_sparse,
+    last_blocks,
+    neggrad,
+    neggrad_plus,
+    salun,
+    scrub,
+    ssd,
+    unsir,
+)
+from .base import MethodContext, Phase, Probe, StepBatch, UnlearningMethod, methods
 from .update import Updater, scheduled_lr
 
 __all__ = [
     "MethodContext",
+    "Phase",
     "Probe",
     "StepBatch",
     "UnlearningMethod",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
-from ..config import JobConfig
+from ..config import JobConfig, MethodConfig
 from ..models import Classifier, set_dropout_rows
 from ..registry import Registry
 from ..runtime.collectives import Collectives
@@ -19,19 +20,44 @@ from .update import Updater
 
 
 @dataclass(frozen=True)
+class Phase:
+    """Epochs of a method over one set."""
+
+    name: str
+    over: str = "retain"
+    """What an epoch passes over: retain (each step with a forget batch of the forget set's own,
+    cycled order), forget (no retain images) or mixed (batches drawn from both together)"""
+    epochs: int = 1
+    first_epoch: int = 0
+    """number of its first epoch in the schedule of the learning rate"""
+    lr: float | None = None
+    """learning rate in place of method.lr"""
+    retain_fraction: float = 1.0
+    """share of the retain set, drawn once, that is passed over"""
+
+
+@dataclass(frozen=True)
 class StepBatch:
-    """One step's global retain and forget batch, this rank's shards of them."""
+    """One step's global retain and forget batch, this rank's shards of them; one may be empty."""
 
     index: int
+    """steps before this one, over all phases"""
     epoch: int
+    phase: str
     ids: Tensor
     """(B,) sample ids of the global retain batch"""
     images: Tensor
     labels: Tensor
     total: int
+    forget_ids: Tensor
     forget_images: Tensor
     forget_labels: Tensor
     forget_total: int
+
+    @property
+    def both(self) -> Tensor:
+        """(n_retain + n_forget, 3, S, S) this rank's retain, then forget images"""
+        return torch.cat([self.images, self.forget_images])
 
 
 @dataclass(frozen=True)
@@ -40,59 +66,94 @@ class Probe:
 
     step: int
     val_accuracy: float
+    forget_accuracy: float
     forgetting_score: float
     mia_auc: float
     nomus: float
+    separation: dict[str, float] | None = None
+    """class separation of the features on val, where it is asked for"""
 
 
 @dataclass(frozen=True)
 class MethodContext:
-    """What a method may use."""
+    """What a method may use.
+
+    `model` is the original when the method is made; `fresh_model` returns one with new weights.
+    """
 
     config: JobConfig
     model: Classifier
-    updater: Updater
+    fresh_model: Callable[[], Classifier]
     collectives: Collectives
     num_steps: int
+    num_outputs: int
     pixel_range: tuple[Tensor, Tensor]
     to_uint8: Callable[[Tensor], Tensor]
     synthesis_dir: Path
 
 
-class UnlearningMethod(Protocol):
-    """A method: `step` moves the weights, `observe` hears of every probe."""
+class UnlearningMethod:
+    """A method: `step` moves the weights, `observe` hears of every probe.
 
-    shuffle: bool
+    It is made before the optimizer and before a checkpoint is read: here it may freeze or draw
+    weights and keep a copy of the original.
+    """
+
+    shuffle: ClassVar[bool] = True
     """Whether the retain and forget order is shuffled."""
-    initial_probe: bool
+    initial_probe: ClassVar[bool] = True
     """Whether a probe is wanted before the first step."""
-    equal_batches: bool
+    equal_batches: ClassVar[bool] = False
     """Whether a step whose retain and forget batches differ in size is passed over."""
 
-    def step(self, batch: StepBatch, *, stop: bool) -> dict[str, float]:
+    def __init__(self, context: MethodContext):
+        self.context = context
+
+    @classmethod
+    def phases(cls, cfg: MethodConfig) -> list[Phase]:
+        """Return what the method passes over, in order."""
+        return [Phase("unlearn", epochs=cfg.epochs)]
+
+    @classmethod
+    def check(cls, cfg: MethodConfig, model: Classifier) -> None:
+        """Raise ConfigError for settings that this model does not allow."""
+
+    def step(self, batch: StepBatch, updater: Updater, *, stop: bool) -> dict[str, float]:
         """Take one step; return what is logged: at least loss, grad_norm and stop."""
-        ...
+        raise NotImplementedError
 
     def observe(self, probe: Probe) -> dict[str, Any]:
         """Hear of a probe; return what is logged with it."""
-        ...
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
-        ...
+        return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        assert not state, f"{type(self).__name__} keeps no state, but found {sorted(state)}"
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors that a resumed run needs, the same on every rank."""
+        return {}
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        assert not tensors, f"{type(self).__name__} keeps none, but found {sorted(tensors)}"
 
 
-methods: Registry[Callable[[MethodContext], UnlearningMethod]] = Registry("method")
+methods: Registry[type[UnlearningMethod]] = Registry("method")
 
 
-def set_training_mode(context: MethodContext, batch: StepBatch) -> None:
-    """Put the model into the mode of an update: train_mode=frozen keeps BatchNorm statistics."""
+def set_training_mode(context: MethodContext, batch: StepBatch, *totals: int) -> None:
+    """Put the model into the mode of an update.
+
+    train_mode=frozen keeps every BatchNorm statistic, sync_bn those of layers that are not trained.
+
+    totals : sizes of the global batches that are forwarded as one; none given: the retain batch
+    """
     context.model.train()
-    if context.config.train_mode == "frozen":
-        freeze_batch_norm(context.model)
+    freeze_batch_norm(context.model, trained_too=context.config.train_mode == "frozen")
     set_dropout_rows(
-        context.model, batch.total, context.collectives,
+        context.model, totals or (batch.total,), context.collectives,
         context.config.seed, purpose_key("dropout"), batch.index,
     )  # fmt: skip

@@ -14,25 +14,29 @@ from torch import Tensor
 
 from ..config import DLFDConfig
 from ..synthesis import Album, Objective, Synthesised, layer_output, linear_weight, perturb
-from .base import MethodContext, Probe, StepBatch, methods, set_training_mode
+from .base import (
+    MethodContext,
+    Probe,
+    StepBatch,
+    UnlearningMethod,
+    methods,
+    set_training_mode,
+)
+from .update import Updater
 
 
 @methods.register("dlfd")
-class DLFD:
+class DLFD(UnlearningMethod):
     """Synthesise retain images far from the forget set, then fine-tune on them."""
 
-    shuffle = True
-    initial_probe = True
-    equal_batches = False
-
     def __init__(self, context: MethodContext):
+        super().__init__(context)
         assert isinstance(context.config.method, DLFDConfig)
-        self.context = context
         self.cfg: DLFDConfig = context.config.method
         self.synthesising = True
         self.album = Album(context.synthesis_dir, context.config.synthesis.save)
 
-    def step(self, batch: StepBatch, *, stop: bool) -> dict[str, float]:
+    def step(self, batch: StepBatch, updater: Updater, *, stop: bool) -> dict[str, float]:
         images, report = batch.images, {}
         if self.synthesising:
             made = self._synthesise(batch)
@@ -40,7 +44,7 @@ class DLFD:
             report = made.report()
             self._keep(batch, images)
         set_training_mode(self.context, batch)
-        numbers = self.context.updater.step(
+        numbers = updater.classify(
             images, batch.labels, total=batch.total, stop=stop, report=report
         )
         extra = {"retain_weight": self._retain_weight(batch.index)} if self.synthesising else {}

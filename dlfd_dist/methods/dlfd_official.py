@@ -26,6 +26,7 @@ from ..models import task_loss
 from ..synthesis import Synthesised, SynthesisLoss
 from .base import MethodContext, Probe, StepBatch, methods
 from .dlfd import DLFD
+from .update import Updater
 
 SINKHORN_THRESHOLD = 0.1
 """Sum of the changes of u below which the authors' Sinkhorn stops; in units of the cost."""
@@ -46,7 +47,7 @@ class DLFDOfficial(DLFD):  # pyright: ignore[reportGeneralTypeIssues]
         super().__init__(context)
         self.evaluated = False
 
-    def step(self, batch: StepBatch, *, stop: bool) -> dict[str, float]:
+    def step(self, batch: StepBatch, updater: Updater, *, stop: bool) -> dict[str, float]:
         first = not self.evaluated
         if first:
             # Their set_seed. Every step is followed by an evaluation, after which nothing is drawn:
@@ -60,7 +61,7 @@ class DLFDOfficial(DLFD):  # pyright: ignore[reportGeneralTypeIssues]
             report = made.report()
             extra = {"retain_weight": self._retain_weight(batch.index)}
             self._keep(batch, images)
-        numbers = self.context.updater.step(
+        numbers = updater.classify(
             images, batch.labels, total=batch.total, stop=stop, report=report
         )
         return numbers | extra | {"synthesised": self.synthesising}

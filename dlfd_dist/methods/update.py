@@ -1,9 +1,10 @@
-"""One SGD step of a global batch, the same for every number of ranks."""
+"""One optimizer step of a global batch, the same for every number of ranks."""
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..config import MethodConfig, TrainConfig
 from ..errors import NonFiniteLossError
-from ..models import Classifier, task_loss
+from ..models import Classifier, ModelOutput, task_loss
 from ..runtime.collectives import Collectives
+
+Objective = Callable[[ModelOutput], dict[str, Tensor]]
+
+
+def classification(labels: Tensor, total: int) -> Objective:
+    """Return the classification loss of a global batch of `total` samples as an objective."""
+
+    def objective(output: ModelOutput) -> dict[str, Tensor]:
+        return {"loss": task_loss(output.logits, labels, "sum") / total}
+
+    return objective
 
 
 def scheduled_lr(cfg: TrainConfig | MethodConfig, epoch: int) -> float:
@@ -20,6 +32,13 @@ def scheduled_lr(cfg: TrainConfig | MethodConfig, epoch: int) -> float:
     if cfg.lr_scheduler == "constant":
         return cfg.lr
     return cfg.lr * 0.5 * (1 + math.cos(math.pi * epoch / cfg.epochs))
+
+
+def _optimizer(model: nn.Module, cfg: TrainConfig | MethodConfig) -> torch.optim.Optimizer:
+    parameters, decay = model.parameters(), cfg.weight_decay
+    if cfg.optimizer == "adam":
+        return torch.optim.Adam(parameters, cfg.lr, (cfg.momentum, 0.999), weight_decay=decay)
+    return torch.optim.SGD(parameters, cfg.lr, momentum=cfg.momentum, weight_decay=decay)
 
 
 def _replica(model: nn.Module, device: torch.device) -> nn.Module:
@@ -54,20 +73,63 @@ class Updater:
         self.model = model
         self.cfg = cfg
         self.collectives = collectives
-        self.optimizer = torch.optim.SGD(
-            model.parameters(), lr=cfg.lr, momentum=cfg.momentum, weight_decay=cfg.weight_decay
-        )
+        self.optimizer = _optimizer(model, cfg)
         self.replica: nn.Module = model
         if collectives.world_size > 1:
             self.replica = _replica(model, collectives.device)
 
-    def set_epoch(self, epoch: int) -> float:
-        lr = scheduled_lr(self.cfg, epoch)
+    def set_epoch(self, epoch: int, base_lr: float | None = None) -> float:
+        """Set the learning rate of an epoch, by the schedule from base_lr or the settings' lr."""
+        lr = scheduled_lr(self.cfg, epoch) / self.cfg.lr * (base_lr or self.cfg.lr)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         return lr
 
     def step(
+        self,
+        images: Tensor,
+        objective: Objective,
+        *,
+        stop: bool = False,
+        report: dict[str, Tensor] | None = None,
+        edit_gradients: Callable[[], None] | None = None,
+    ) -> dict[str, float]:
+        """Move the weights by one step down an objective of a global batch.
+
+        Parameters
+        ----------
+        images : this rank's shard, possibly empty; forwarded once
+        objective : what to lower: this rank's parts of named scalars, `loss` among them, that add
+            up over the ranks to the values of the global batch
+        stop : this rank was asked to stop
+        report : further scalars, this rank's parts; they come back summed over ranks
+        edit_gradients : called when the gradients are those of the global batch, before clipping
+
+        Returns
+        -------
+        loss and the other scalars, grad_norm, stop (above 0 when any rank was asked to stop), the
+        same on every rank.
+
+        Raises
+        ------
+        NonFiniteLossError on every rank, before the optimizer moves.
+        """
+        parts = objective(self.replica(images))
+        self.optimizer.zero_grad(set_to_none=True)
+        (parts["loss"] * self.collectives.world_size).backward()
+        values = {**parts, "stop": parts["loss"].new_tensor(float(stop)), **(report or {})}
+        summed = self.collectives.all_reduce_sum(torch.stack([v.detach() for v in values.values()]))
+        if edit_gradients is not None:
+            edit_gradients()
+        grad_norm = torch.nn.utils.clip_grad_norm_(
+            self.model.parameters(), self.cfg.clip_norm or math.inf
+        )
+        numbers = dict(zip(values, summed.tolist(), strict=True)) | {"grad_norm": float(grad_norm)}
+        self._require_finite(numbers)
+        self.optimizer.step()
+        return numbers
+
+    def classify(
         self,
         images: Tensor,
         labels: Tensor,
@@ -76,36 +138,29 @@ class Updater:
         stop: bool = False,
         report: dict[str, Tensor] | None = None,
     ) -> dict[str, float]:
-        """Move the weights by one step on the classification loss of a global batch.
+        """Take a step on the classification loss of a global batch of `total` samples."""
+        return self.step(images, classification(labels, total), stop=stop, report=report)
 
-        Parameters
-        ----------
-        images, labels : this rank's shard, possibly empty
-        total : samples of the global batch
-        stop : this rank was asked to stop
-        report : further scalars, this rank's parts; they come back summed over ranks
+    def gradients(
+        self, images: Tensor, objective: Objective, *, stop: bool = False
+    ) -> tuple[dict[str, float], list[Tensor]]:
+        """Return what `step` would, and the gradients of the global batch; no weight moves."""
+        parts = objective(self.model(images))
+        own = torch.autograd.grad(parts["loss"], list(self.model.parameters()))
+        return self.add_up(parts, own, stop=stop)
 
-        Returns
-        -------
-        loss, grad_norm, stop (above 0 when any rank was asked to stop) and the reported scalars,
-        the same on every rank.
-
-        Raises
-        ------
-        NonFiniteLossError on every rank, before the optimizer moves.
-        """
-        loss = task_loss(self.replica(images).logits, labels, "sum") / total
-        self.optimizer.zero_grad(set_to_none=True)
-        (loss * self.collectives.world_size).backward()
-        values = {"loss": loss, "stop": loss.new_tensor(float(stop)), **(report or {})}
-        summed = self.collectives.all_reduce_sum(torch.stack([v.detach() for v in values.values()]))
-        grad_norm = torch.nn.utils.clip_grad_norm_(
-            self.model.parameters(), self.cfg.clip_norm or math.inf
-        )
-        numbers = dict(zip(values, summed.tolist(), strict=True)) | {"grad_norm": float(grad_norm)}
+    def add_up(
+        self, parts: dict[str, Tensor], own: Sequence[Tensor], *, stop: bool
+    ) -> tuple[dict[str, float], list[Tensor]]:
+        """Return named scalars and tensors like gradients, this rank's parts summed over ranks."""
+        values = {**parts, "stop": parts["loss"].new_tensor(float(stop))}
+        scalars = torch.stack([v.detach() for v in values.values()])
+        flat = self.collectives.all_reduce_sum(torch.cat([scalars, *(g.flatten() for g in own)]))
+        summed, *tensors = flat.split([len(values), *(g.numel() for g in own)])
+        numbers = dict(zip(values, summed.tolist(), strict=True))
+        numbers["grad_norm"] = float(flat[len(values) :].norm())
         self._require_finite(numbers)
-        self.optimizer.step()
-        return numbers
+        return numbers, [t.view_as(o) for t, o in zip(tensors, own, strict=True)]
 
     def _require_finite(self, numbers: dict[str, float]) -> None:
         bad = [name for name in ("loss", "grad_norm") if not math.isfinite(numbers[name])]

@@ -1,8 +1,9 @@
 """Classifiers: torchvision backbones with heads that give features and logits at once."""
 
 from .backbones import backbones
+from .blocks import model_blocks
 from .classifier import Classifier, ModelOutput, build_model
-from .heads import set_dropout_rows, task_loss
+from .heads import set_dropout_rows, task_divergence, task_loss
 from .weights import load_weights, save_weights, weights_path
 
 __all__ = [
@@ -11,8 +12,10 @@ __all__ = [
     "backbones",
     "build_model",
     "load_weights",
+    "model_blocks",
     "save_weights",
     "set_dropout_rows",
+    "task_divergence",
     "task_loss",
     "weights_path",
 ]

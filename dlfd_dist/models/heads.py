@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,9 +24,9 @@ class RowDropout(nn.Module):
         self.p = p
         self._seed: int | None = None
         self._total = 0
-        self._rows = slice(0, 0)
+        self._rows = torch.empty(0, dtype=torch.long)
 
-    def set_rows(self, seed: int, total: int, rows: slice) -> None:
+    def set_rows(self, seed: int, total: int, rows: Tensor) -> None:
         self._seed, self._total, self._rows = seed, total, rows
 
     def forward(self, input: Tensor) -> Tensor:
@@ -41,11 +43,21 @@ class RowDropout(nn.Module):
         return f"p={self.p}"
 
 
-def set_dropout_rows(model: nn.Module, total: int, collectives: Collectives, *key: int) -> None:
-    """Tell every RowDropout which rows of the global batch this rank is about to see."""
+def set_dropout_rows(
+    model: nn.Module, totals: Sequence[int], collectives: Collectives, *key: int
+) -> None:
+    """Tell every RowDropout which rows of the global batch this rank is about to see.
+
+    totals : rows of each global batch that is forwarded, in order, as one
+    """
+    own, start = [], 0
+    for total in totals:
+        own.append(torch.arange(start, start + total)[collectives.shard(total)])
+        start += total
+    rows = torch.cat(own)
     layers = [m for m in model.modules() if isinstance(m, RowDropout)]
     for number, layer in enumerate(layers):
-        layer.set_rows(derive_seed(*key, number), total, collectives.shard(total))
+        layer.set_rows(derive_seed(*key, number), start, rows)
 
 
 class Head(nn.Sequential):
@@ -91,5 +103,25 @@ def task_loss(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor
     return {"none": per_sample, "sum": per_sample.sum(), "mean": per_sample.mean()}[reduction]
 
 
-def as_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
-    return torch.softmax(logits, 1) if labels.ndim == 1 else torch.sigmoid(logits)
+def task_divergence(
+    logits: Tensor, target_logits: Tensor, labels: Tensor, *, temperature: float = 1.0
+) -> Tensor:
+    """Return KL(target || model) in nats, one value per sample, shape (n,).
+
+    Of classes that is the divergence of two softmax distributions, of several labels the mean over
+    labels of that of two Bernoulli distributions. No factor of temperature squared is applied.
+
+    Parameters
+    ----------
+    logits, target_logits : (n, C) classes, or (n, L) labels; no gradient reaches the target
+    labels : the labels of the task, of which only the number of dimensions is read
+    temperature : divides both logits
+    """
+    model, target = logits / temperature, target_logits.detach() / temperature
+    if labels.ndim == 1:
+        log_model, log_target = model.log_softmax(1), target.log_softmax(1)
+        return (log_target.exp() * (log_target - log_model)).sum(1)
+    probability = target.sigmoid()
+    positive = F.logsigmoid(target) - F.logsigmoid(model)
+    negative = F.logsigmoid(-target) - F.logsigmoid(-model)
+    return (probability * positive + (1 - probability) * negative).mean(1)

@@ -19,16 +19,19 @@ from ..errors import CheckpointError
 from ..run_dir import replacing, write_json, write_text
 
 State = dict[str, Tensor]
+PARTS = ("model", "optimizer", "best", "loop")
 
 
 @dataclass
 class Checkpoint:
-    """What a run needs to go on: step, tensors of model, optimizer and best model, plain values."""
+    """What a run needs to go on: step, tensors of model, optimizer, best model and of the loop
+    itself, plain values."""
 
     step: int
     model: State
     optimizer: State
     best: State = field(default_factory=dict)
+    loop: State = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
 
 
@@ -68,7 +71,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> None:
         shutil.rmtree(folder / name)
     with replacing(folder / name) as partial:
         partial.mkdir()
-        for part in ("model", "optimizer", "best"):
+        for part in PARTS:
             save_file(getattr(checkpoint, part), partial / f"{part}.safetensors")
         write_json(partial / "values.json", {"step": checkpoint.step, **checkpoint.values})
     write_text(folder / "latest", name + "\n")
@@ -85,7 +88,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     path = folder / pointer.read_text(encoding="utf-8").strip()
     try:
         values = json.loads((path / "values.json").read_text(encoding="utf-8"))
-        parts = {p: load_file(path / f"{p}.safetensors") for p in ("model", "optimizer", "best")}
+        parts = {p: load_file(path / f"{p}.safetensors") for p in PARTS}
     except Exception as err:
         raise CheckpointError(
             f"The checkpoint {path} cannot be read ({err}): remove {pointer} to start the run anew."

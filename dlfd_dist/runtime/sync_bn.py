@@ -99,8 +99,11 @@ def use_global_batch_norm(model: nn.Module) -> None:
             module.__class__ = GlobalBatchNorm2d
 
 
-def freeze_batch_norm(model: nn.Module) -> None:
-    """Put only the BatchNorm layers into evaluation mode: statistics are used, not updated."""
+def freeze_batch_norm(model: nn.Module, *, trained_too: bool = True) -> None:
+    """Put only the BatchNorm layers into evaluation mode: statistics are used, not updated.
+
+    trained_too : off, only layers whose weights are not trained
+    """
     for module in model.modules():
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, _BatchNorm) and (trained_too or not module.weight.requires_grad):
             module.eval()

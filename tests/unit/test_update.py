@@ -51,7 +51,7 @@ def test_steps_are_plain_torch_sgd_on_the_mean_loss(clip_norm):
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
     for step in range(5):
         images, labels = batch(7, seed=step)
-        numbers = update.step(images, labels, total=7)
+        numbers = update.classify(images, labels, total=7)
         optimizer.zero_grad()
         loss = F.cross_entropy(plain(images).logits, labels)
         loss.backward()
@@ -67,7 +67,7 @@ def test_loss_of_several_labels_is_normalised_by_the_batch_as_well():
     model, (images, _) = tiny_classifier(), batch(5)
     labels = torch.tensor([[0, 1, 1]] * 5)
     expected = F.binary_cross_entropy_with_logits(model(images).logits, labels.double()).item()
-    found = updater(model).step(images, labels, total=5)["loss"]
+    found = updater(model).classify(images, labels, total=5)["loss"]
     assert found == pytest.approx(expected, rel=1e-12)  # sums in another order
 
 
@@ -77,7 +77,7 @@ def test_a_shard_adds_its_share_of_the_global_mean():
     whole, losses, gradients = tiny_classifier(), [], []
     for rows in (slice(0, 4), slice(4, 7), slice(7, 7)):
         part = tiny_classifier()
-        losses.append(updater(part).step(images[rows], labels[rows], total=7)["loss"])
+        losses.append(updater(part).classify(images[rows], labels[rows], total=7)["loss"])
         gradients.append([p.grad for p in part.parameters()])
     F.cross_entropy(whole(images).logits, labels).backward()
     expected = F.cross_entropy(tiny_classifier()(images).logits, labels).item()
@@ -91,7 +91,7 @@ def test_an_empty_shard_takes_part_with_nothing():
     model = tiny_classifier()
     before = copied(model)
     images, labels = batch(1)
-    numbers = updater(model, settings(weight_decay=0.0)).step(images[:0], labels[:0], total=4)
+    numbers = updater(model, settings(weight_decay=0.0)).classify(images[:0], labels[:0], total=4)
     assert (numbers["loss"], numbers["grad_norm"]) == (0, 0)
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
 
@@ -103,7 +103,7 @@ def test_clipping_bounds_the_step_and_reports_the_norm_before_it():
         model = tiny_classifier()
         before = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
         cfg = settings(momentum=0.0, weight_decay=0.0, clip_norm=clip_norm)
-        norms[clip_norm] = updater(model, cfg).step(images, labels, total=6)["grad_norm"]
+        norms[clip_norm] = updater(model, cfg).classify(images, labels, total=6)["grad_norm"]
         after = torch.cat([p.detach().flatten() for p in model.parameters()])
         moves[clip_norm] = float((after - before).norm())
     assert norms[None] == norms[0.01] == norms[1e6] > 0.01
@@ -117,7 +117,7 @@ def test_gradients_of_the_step_before_do_not_add_up():
     images, labels = batch(6)
     model = tiny_classifier()
     update = updater(model, settings(lr=1e-300))
-    norms = [update.step(images, labels, total=6)["grad_norm"] for _ in range(2)]
+    norms = [update.classify(images, labels, total=6)["grad_norm"] for _ in range(2)]
     assert norms[0] == norms[1]
 
 
@@ -126,7 +126,7 @@ def test_a_non_finite_loss_stops_before_the_weights_or_the_momentum_move(bad):
     model = tiny_classifier()
     update = updater(model)
     images, labels = batch(4)
-    update.step(images, labels, total=4)
+    update.classify(images, labels, total=4)
     weights = copied(model)
     momentum = [s["momentum_buffer"].clone() for s in update.optimizer.state.values()]
     images[0, 0, 0, 0] = bad
@@ -134,7 +134,7 @@ def test_a_non_finite_loss_stops_before_the_weights_or_the_momentum_move(bad):
         # tanh(inf) is finite: an infinite logit needs an infinite last layer's input.
         model.backbone = nn.Sequential(*list(model.backbone)[:2])
     with pytest.raises(NonFiniteLossError, match=r"The loss .*became .*the weights were not cha"):
-        update.step(images, labels, total=4)
+        update.classify(images, labels, total=4)
     torch.testing.assert_close(copied(model), weights, rtol=0, atol=0)
     after = [s["momentum_buffer"] for s in update.optimizer.state.values()]
     torch.testing.assert_close(after, momentum, rtol=0, atol=0)
@@ -145,21 +145,21 @@ def test_a_non_finite_gradient_under_a_finite_loss_stops_as_well():
     before = copied(model)
     next(model.parameters()).register_hook(lambda gradient: gradient * math.nan)
     with pytest.raises(NonFiniteLossError, match=r"The grad_norm became nan; the weights were not"):
-        updater(model, settings(clip_norm=1.0)).step(*batch(4), total=4)
+        updater(model, settings(clip_norm=1.0)).classify(*batch(4), total=4)
     torch.testing.assert_close(copied(model), before, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("stop", [True, False])
 def test_the_stop_flag_is_reported(stop):
-    assert (updater(tiny_classifier()).step(*batch(4), total=4, stop=stop)["stop"] > 0) is stop
+    assert (updater(tiny_classifier()).classify(*batch(4), total=4, stop=stop)["stop"] > 0) is stop
 
 
 def test_reported_scalars_come_back_without_touching_the_step():
     images, labels = batch(4)
     models = [tiny_classifier(), tiny_classifier()]
     report = {"ot_cost": torch.tensor(0.25, dtype=torch.float64, requires_grad=True)}
-    numbers = updater(models[0]).step(images, labels, total=4, report=report)
-    updater(models[1]).step(images, labels, total=4)
+    numbers = updater(models[0]).classify(images, labels, total=4, report=report)
+    updater(models[1]).classify(images, labels, total=4)
     assert numbers["ot_cost"] == 0.25
     assert list(numbers) == ["loss", "stop", "ot_cost", "grad_norm"]
     torch.testing.assert_close(models[0].state_dict(), models[1].state_dict(), rtol=0, atol=0)

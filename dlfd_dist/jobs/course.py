@@ -1,0 +1,116 @@
+"""The steps of an unlearning run: which samples each sees, over all phases of the method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import MethodConfig
+from ..data.splits import Splits
+from ..methods import Phase
+from ..runtime.sampler import EpochSampler
+from ..runtime.seeding import purpose_key, shuffled
+
+NOBODY = np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One step: its number over all phases, its epoch, and the ids of its global batches."""
+
+    index: int
+    epoch: int
+    phase: Phase
+    retain: np.ndarray
+    forget: np.ndarray
+    ends_phase: bool
+
+
+class Course:
+    """The steps of all phases, a function of the seed and never of the number of ranks.
+
+    Parameters
+    ----------
+    shuffle : whether the order of an epoch is shuffled
+    equal_batches : pass over the steps whose retain and forget batch differ in size
+    """
+
+    def __init__(
+        self,
+        phases: Sequence[Phase],
+        splits: Splits,
+        cfg: MethodConfig,
+        seed: int,
+        *,
+        shuffle: bool = True,
+        equal_batches: bool = False,
+    ):
+        self.splits = splits
+        self.batch_size = cfg.global_batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.equal_batches = equal_batches
+        self.parts = [(phase, self._samplers(number, phase)) for number, phase in enumerate(phases)]
+        self.lengths = [phase.epochs * main.steps_per_epoch for phase, (main, _) in self.parts]
+        self.num_steps = min(sum(self.lengths), cfg.max_steps or 10**12)
+
+    def turns(self, first: int) -> Iterator[Turn]:
+        """Yield the steps from `first` on."""
+        start = 0
+        for (phase, samplers), length in zip(self.parts, self.lengths, strict=True):
+            stop = min(start + length, self.num_steps)
+            if first < stop:
+                yield from self._turns(phase, samplers, start, max(first, start), stop)
+            start += length
+
+    def _turns(
+        self,
+        phase: Phase,
+        samplers: tuple[EpochSampler, EpochSampler | None],
+        start: int,
+        first: int,
+        stop: int,
+    ) -> Iterator[Turn]:
+        main, paired = samplers
+        end = start + phase.epochs * main.steps_per_epoch
+        steps = main.steps(first - start, stop - start)
+        if paired is None:
+            for step in steps:
+                is_forget = np.isin(step.ids, self.splits.forget)
+                yield Turn(
+                    start + step.index, phase.first_epoch + step.epoch, phase,
+                    step.ids[~is_forget], step.ids[is_forget], start + step.index + 1 == end,
+                )  # fmt: skip
+            return
+        for step, other in zip(steps, paired.steps(first - start, stop - start), strict=True):
+            if self.equal_batches and len(step.ids) != len(other.ids):
+                continue
+            epoch = phase.first_epoch + step.epoch
+            ends = start + step.index + 1 == end
+            yield Turn(start + step.index, epoch, phase, step.ids, other.ids, ends)
+
+    def _samplers(self, number: int, phase: Phase) -> tuple[EpochSampler, EpochSampler | None]:
+        """Return the sampler whose epochs count, and of over=retain that of the forget batches."""
+        retain = self._retain(phase.retain_fraction)
+        if phase.over == "retain":
+            return self._sampler(retain, "retain order", number), self._sampler(
+                self.splits.forget, "forget order", number
+            )
+        ids = {"forget": self.splits.forget, "mixed": np.union1d(retain, self.splits.forget)}
+        return self._sampler(ids[phase.over], f"{phase.over} order", number), None
+
+    def _sampler(self, ids: np.ndarray, purpose: str, number: int) -> EpochSampler:
+        # Every phase has an order of its own; that of the first bears the plain name.
+        return EpochSampler(
+            ids, batch_size=self.batch_size, seed=self.seed,
+            purpose=f"{purpose} {number}" if number else purpose, shuffle=self.shuffle,
+        )  # fmt: skip
+
+    def _retain(self, fraction: float) -> np.ndarray:
+        retain = self.splits.retain
+        if fraction == 1:
+            return retain
+        count = max(1, round(fraction * len(retain)))
+        return np.sort(shuffled(retain, self.seed, purpose_key("retain fraction"))[:count])
