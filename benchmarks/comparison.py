@@ -1,10 +1,12 @@
-"""Methods x seeds on a data set, by `dlfd compare`, stored as a result file (numbers, no images).
+"""Every method against Original and Retrained by `dlfd compare`, stored as a result file.
 
-    python benchmarks/comparison.py --data-root PATH [--name ck48] [--out DIR] [key=value ...]
+    python -m benchmarks.comparison --name ck48 --data-root PATH [--out DIR] [key=value ...]
+    python -m benchmarks.comparison --name orl
 
-PATH holds metadata.csv (image_path, identity, label). Written: benchmarks/results/
-comparison_<name>_<hardware>_<date>.md with the table, the settings and the versions, and the
-trade-off figure beside it.
+All methods get the same number of trials on validation, the same probes and the same rule of which
+weights are delivered (the probe with the best validation NoMUS). PATH holds metadata.csv
+(image_path, identity, label). Written: benchmarks/results/comparison_<name>_<hardware>_<date>.md
+with table, tuned settings, figures and versions; numbers, no images of people.
 """
 
 from __future__ import annotations
@@ -16,59 +18,93 @@ import json
 import os
 import platform
 import shutil
+import sys
+import time
 from pathlib import Path
 
+from dlfd_dist.errors import DlfdError
 from launch.compare import run_compare
 
-SETTINGS = [
-    "data=manifest",
-    "data.image_size=48",
-    "data.augment=none",
-    "forget.fraction=0.2",
-    "train.epochs=30",
-    "method=finetune,dlfd",
-    "seed=0,1,2",
-]
+METHODS = "finetune,neggrad,neggrad_plus,cf_k,eu_k,unsir,bad_teacher,scrub,salun,ssd,l1_sparse,dlfd"
+FAIR = [f"method={METHODS}", "method.select=nomus", "method.probe_every=10"]
+SETTINGS = {
+    "ck48": [
+        "data=manifest", "data.image_size=48", "data.augment=none", "forget.fraction=0.2",
+        "train.epochs=30", "seed=0,1,2,3,4", "compare.tune=5",
+    ],
+    "orl": [
+        "data=orl", "data.image_size=64", "data.augment=face", "forget.fraction=0.2",
+        "train.epochs=30", "seed=0,1,2", "compare.tune=5",
+    ],
+}  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data-root", required=True)
-    parser.add_argument("--name", default="ck48")
+    parser.add_argument("--name", choices=sorted(SETTINGS), default="ck48")
+    parser.add_argument("--data-root", help="needed unless the data set comes with the project")
     parser.add_argument("--out", default="runs/benchmark")
     parser.add_argument("settings", nargs="*")
     args = parser.parse_args()
     given = {s.split("=", 1)[0] for s in args.settings}
-    settings = [s for s in SETTINGS if s.split("=", 1)[0] not in given] + args.settings
-    paths = [f"data.root={args.data_root}", f"run.dir={args.out}"]
-    status = run_compare([*settings, *paths], dry_run=False, as_json=False, title=args.name)
-    if status == 0:
-        store(args.name, Path(args.out), settings)
+    defaults = [*SETTINGS[args.name], *FAIR]
+    settings = [s for s in defaults if s.split("=", 1)[0] not in given] + args.settings
+    paths = [f"run.dir={args.out}"] + ([f"data.root={args.data_root}"] if args.data_root else [])
+    start = time.monotonic()
+    try:
+        run_compare([*settings, *paths], dry_run=False, as_json=False, title=args.name)
+    except DlfdError as err:
+        sys.exit(f"{parser.prog}: {err}")
+    store(args.name, Path(args.out), settings, time.monotonic() - start)
 
 
-def store(name: str, out: Path, settings: list[str]) -> None:
-    today = datetime.date.today().isoformat()
-    stem = f"comparison_{name}_cpu{len(os.sched_getaffinity(0))}_{today}"
+def store(name: str, out: Path, settings: list[str], seconds: float) -> None:
+    """Write the result file of a finished comparison, and its figures beside it."""
+    today, cores = datetime.date.today().isoformat(), len(os.sched_getaffinity(0))
+    stem = f"comparison_{name}_cpu{cores}_{today}"
     results = Path(__file__).parent / "results"
     versions = ", ".join(f"{n} {importlib.metadata.version(n)}" for n in ("torch", "numpy", "POT"))
     rows = json.loads((out / "summary.json").read_text())
-    attack = "\n".join(
-        f"- {row['method']}: attack AUC {row['mia_auc']:.3f}, forget accuracy "
-        f"{row['forget_accuracy']:.3f}"
-        for row in rows
-    )
+    comparison = json.loads((out / "comparison.json").read_text())
     figure = ""
     if (drawn := out / "report_figures" / "trade_off.png").is_file():
         shutil.copyfile(drawn, results / f"{stem}.png")
         figure = f"\n![accuracy against forgetting]({stem}.png)\n"
-    command = f"python benchmarks/comparison.py --data-root PATH --name {name}"
+    root = "" if name == "orl" else " --data-root PATH"
     (results / f"{stem}.md").write_text(
-        f"# Comparison on {name}\n\n`{command}`\n\nSettings: `{' '.join(settings)}`\n\n"
-        f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, python "
-        f"{platform.python_version()}, {versions}. Means with 95 % t-intervals over the seeds.\n\n"
-        f"{(out / 'table.md').read_text()}\n{attack}\n{figure}"
+        f"# Comparison on {name}\n\n`python -m benchmarks.comparison --name {name}{root}`\n\n"
+        f"Settings: `{' '.join(settings)}`\n\n"
+        f"{platform.machine()}, {cores} cores, python {platform.python_version()}, {versions}; "
+        f"{seconds / 60:.0f} minutes in this start. Means with 95 % t-intervals over the seeds.\n\n"
+        f"{(out / 'table.md').read_text()}\n{_details(rows)}\n{_failed(comparison)}"
+        f"{_tuned(comparison['tuning'])}{figure}"
     )
     print(f"written: {results / stem}.md")
+
+
+def _details(rows: list[dict]) -> str:
+    names = ("retain_accuracy", "forget_accuracy", "val_accuracy", "mia_auc", "wall_seconds")
+    lines = [f"| Method | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
+    lines += [f"| {r['method']} | {' | '.join(f'{r[n]:.3f}' for n in names)} |" for r in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _failed(comparison: dict) -> str:
+    return "".join(f"\nNot finished: {name}\n" for name in comparison["missing"])
+
+
+def _tuned(tuning: dict | None) -> str:
+    if tuning is None:
+        return ""
+    lines = [f"\nSettings taken after {tuning['trials']} trials each, by {tuning['objective']}:\n"]
+    for method, one in tuning["methods"].items():
+        chosen = " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"
+                          for k, v in one["settings"].items())  # fmt: skip
+        lines.append(
+            f"- `{method}` {one['value']:.3f} (its defaults {one['default_value']:.3f}): "
+            f"{f'`{chosen}`' if chosen else 'its defaults'}"
+        )
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -71,9 +71,9 @@ def _report(err: DlfdError | OSError, info: RankInfo) -> int:
     return err.exit_status
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     try:
-        configs = read_configs(sys.argv[1:])
+        configs = read_configs(sys.argv[1:] if arguments is None else arguments)
     except DlfdError as err:
         print(f"dlfd: {err}", file=sys.stderr)
         return err.exit_status

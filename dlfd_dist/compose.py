@@ -16,12 +16,12 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .config import METHOD_CONFIGS, JobConfig, MethodConfig, to_dict
+from .config import METHOD_CONFIGS, CompareConfig, JobConfig, MethodConfig, to_dict
 from .errors import ConfigError
 from .registry import near_match
 from .resources import resource_dir
 
-GROUPS = ("data", "model", "method", "experiment")
+GROUPS = ("data", "model", "method", "experiment", "scale")
 
 
 def _first_line(err: Exception) -> str:
@@ -61,6 +61,28 @@ def expand_grid(overrides: Sequence[str]) -> list[list[str]]:
         else:
             axes.append([parsed.input_line or ""])
     return [list(point) for point in itertools.product(*axes)]
+
+
+def split_compare(overrides: Sequence[str]) -> tuple[CompareConfig, list[str]]:
+    """Return the settings of `dlfd compare` itself, and the overrides that its runs are made of.
+
+    >>> split_compare(["compare.train_seeds=0,1", "seed=3"])[1]
+    ['seed=3']
+    """
+    values, rest = {}, []
+    for parsed in _parse(overrides):
+        key = parsed.key_or_group
+        if key.startswith("compare.") and not parsed.is_delete():
+            values[key.removeprefix("compare.")] = _compare_value(key, parsed)
+        else:
+            rest.append(parsed.input_line or "")
+    return _build(CompareConfig, values, "compare.", {}), rest
+
+
+def _compare_value(key: str, parsed: Override) -> Any:
+    value = list(parsed.sweep_string_iterator()) if parsed.is_sweep_override() else parsed.value()
+    one_seed = key == "compare.train_seeds" and isinstance(value, int)
+    return [value] if one_seed else value
 
 
 def known_settings(method: type[MethodConfig]) -> list[str]:
@@ -209,7 +231,12 @@ def _typed(cls: type, plain: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 def config_text(config: JobConfig) -> str:
     """Return the resolved configuration as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))
+    return settings_text(to_dict(config))
+
+
+def settings_text(values: dict[str, Any]) -> str:
+    """Return plain nested dictionaries as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.create(values))
 
 
 def load_config(path: Path) -> JobConfig:

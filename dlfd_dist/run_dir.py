@@ -67,6 +67,11 @@ class RunDir:
         return self.path / "request.csv"
 
     @property
+    def removed(self) -> Path:
+        """The images that data.clean left out."""
+        return self.path / "removed.csv"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 

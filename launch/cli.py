@@ -112,14 +112,17 @@ VERBS: dict[str, Callable[[Command], int]] = {
 def _verb_help(verb: str) -> str:
     if verb in ("report", "doctor"):
         return HELP
-    from dlfd_dist.compose import config_text
-    from dlfd_dist.config import DLFDConfig, JobConfig
+    from dlfd_dist.compose import config_text, settings_text
+    from dlfd_dist.config import CompareConfig, DLFDConfig, JobConfig, to_dict
 
-    return (
+    text = (
         f"usage: dlfd {verb} [key=value ...] [--dry-run] [--json]\n\n"
         "Settings and their defaults (groups: data=, model=, method=, experiment=):\n\n"
         + config_text(JobConfig(method=DLFDConfig()))
     )
+    if verb in ("compare", "demo"):
+        text += settings_text({"compare": to_dict(CompareConfig())})
+    return text
 
 
 def dispatch(arguments: list[str]) -> int:

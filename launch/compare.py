@@ -2,184 +2,122 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-import logging
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlfd_dist.compose import compose_job, config_text, expand_grid, known_settings
-from dlfd_dist.config import METHOD_CONFIGS, JobConfig, to_dict
-from dlfd_dist.data.loaders import ResolvedData
-from dlfd_dist.errors import ConfigError, DlfdError, RunDirError
-from dlfd_dist.jobs import Prepared, prepare
-from dlfd_dist.jobs.context import check_enough
-from dlfd_dist.jobs.plan import plan
+from dlfd_dist.compose import config_text
+from dlfd_dist.config import to_dict
+from dlfd_dist.errors import ConfigError, RunDirError
+from dlfd_dist.jobs import prepare
+from dlfd_dist.jobs.context import check_enough, make_model
+from dlfd_dist.jobs.plan import plan as plan_run
 from dlfd_dist.logs import setup_console
+from dlfd_dist.methods import methods
 from dlfd_dist.report.html import write_report
 from dlfd_dist.report.records import load_comparison
-from dlfd_dist.report.tables import csv_table, markdown_table, summarise, text_table
+from dlfd_dist.report.summary import summarise
+from dlfd_dist.report.tables import csv_table, latex_table, markdown_table, text_table
 from dlfd_dist.run_dir import write_json, write_text
+from dlfd_dist.runtime.env import RankInfo, rank_info
+from dlfd_dist.runtime.init import pick_device
 
 from .job import print_dry_run
-from .local import run_local
+from .local import cores
+from .planning import Plan, Planned, make_plan, training_runs, unlearning_runs, with_models
+from .runs import Progress, Runs, stop_signals
+from .tuning import Trial, judged, plan_trials, searched, tuned_configs, tuning_record
+from .workers import Workers
 
-logger = logging.getLogger("dlfd_dist.compare")
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A run of the comparison: its role, and what it needs."""
-
-    role: str
-    """original, retrained or method"""
-    config: JobConfig
-
-    @property
-    def label(self) -> str:
-        return self.config.method.name if self.role == "method" else self.role
-
-
-def plan_points(overrides: Sequence[str]) -> list[JobConfig]:
-    """Return one unlearning configuration per method and seed.
-
-    A setting of one method only (method.forget_weight) does not reach the others.
-    """
-    overrides = list(overrides)
-    if not any(o.startswith("method=") for o in overrides):
-        overrides.append("method=dlfd,finetune")
-    points = expand_grid(overrides)
-    names = {_method_of(point) for point in points}
-    known = {n: set(known_settings(METHOD_CONFIGS.get(n, METHOD_CONFIGS["dlfd"]))) for n in names}
-    everything = set().union(*known.values())
-    configs = []
-    for point in points:
-        mine = known[_method_of(point)]
-        kept = [o for o in point if _key(o) in mine or _key(o) not in everything]
-        # The checkpoint is the comparison's own Original; its path is filled in when it is known.
-        configs.append(compose_job("unlearn", [*kept, "checkpoint=original"]))
-    return configs
-
-
-def _key(override: str) -> str:
-    return override.split("=", 1)[0].lstrip("+")
-
-
-def _method_of(point: Sequence[str]) -> str:
-    return next(o.split("=", 1)[1] for o in point if o.startswith("method="))
-
-
-def training_runs(
-    configs: Sequence[JobConfig], runs: Path, world_size: int | None = None
-) -> list[Planned]:
-    """Return the Retrained and Original runs, two per seed, on `world_size` ranks if given."""
-    planned = []
-    for config in {c.seed: c for c in configs}.values():
-        for role, on in (("retrained", "retain"), ("original", "all")):
-            run = replace(config.run, root=str(runs), dir=None, name=f"{role}-seed{config.seed}")
-            train = replace(config.train, on=on)
-            runtime = replace(config.runtime, world_size=world_size or config.runtime.world_size)
-            trained = replace(
-                config, verb="train", train=train, run=run, runtime=runtime, checkpoint=None
-            )
-            planned.append(Planned(role, trained))
-    return planned
-
-
-def unlearning_runs(
-    configs: Sequence[JobConfig], runs: Path, models: dict[tuple[str, int], Path]
-) -> list[Planned]:
-    """Return the method runs whose Original and Retrained are there."""
-    planned = []
-    for config in configs:
-        original, retrained = (
-            models.get((role, config.seed)) for role in ("original", "retrained")
-        )
-        if original is None or retrained is None:
-            continue
-        run = replace(
-            config.run, root=str(runs), dir=None, name=f"{config.method.name}-seed{config.seed}"
-        )
-        ready = replace(config, checkpoint=str(original), reference=str(retrained), run=run)
-        planned.append(Planned("method", ready))
-    return planned
-
-
-def run_stage(planned: Sequence[Planned]) -> dict[tuple[str, int], Path]:
-    """Run what is not finished, one after another; return the directories of what is."""
-    prepared: list[tuple[Planned, Prepared]] = []
-    for one in planned:
-        prepared.append((one, prepare(one.config, one.config.runtime.world_size)))
-    pending = [(one, p) for one, p in prepared if not p.finished()]
-    for _, p in pending:
-        p.claim()
-    if pending:
-        reused = len(prepared) - len(pending)
-        logger.info("%d runs to do, %d finished before", len(pending), reused)
-        status = run_local(
-            [one.config for one, _ in pending], [p.run_dir.config for _, p in pending]
-        )
-        if status == 75:
-            raise Stopped()
-    return {
-        (one.label, one.config.seed): p.run_dir.path for one, p in prepared if p.run_dir.finished()
-    }
-
-
-class Stopped(DlfdError):
-    """A run of the comparison was asked to stop."""
-
-    exit_status = 75
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The comparison was stopped as asked; the same command goes on from there."
-        )
+FILES = ("comparison.json", "summary.json", "table.md", "table.csv", "table.tex", "report.html")
 
 
 def run_compare(
-    overrides: Sequence[str],
-    *,
-    dry_run: bool,
-    as_json: bool,
-    title: str = "Comparison",
-    training_world_size: int | None = None,
+    overrides: Sequence[str], *, dry_run: bool, as_json: bool, title: str = "Comparison"
 ) -> int:
-    """Run a comparison and write table, summary and page into run.dir.
-
-    training_world_size : ranks of Original and Retrained; None for runtime.world_size
-    """
-    configs = plan_points(overrides)
-    _check(configs)
-    out = Path(configs[0].run.dir or "runs/compare")
-    runs = out / "runs"
-    trainings = training_runs(configs, runs, training_world_size)
+    """Run a comparison and write table, summary and page into run.dir."""
+    plan = make_plan(overrides)
+    _check(plan)
+    for variant in plan.left_out:
+        print(f"left out: {variant}", file=sys.stderr)
     if dry_run:
-        methods = [replace(c, run=replace(c.run, root=str(runs), dir=None)) for c in configs]
-        _print_plan(trainings, methods, out, as_json=as_json)
+        _print_plan(plan, as_json=as_json)
         return 0
     setup_console()
-    first = prepare(trainings[0].config, trainings[0].config.runtime.world_size)
-    for config in configs:
-        check_enough(config, first.data, config.runtime.world_size)
-    _claim(out, configs)
-    models = run_stage(trainings)
-    done = models | run_stage(unlearning_runs(configs, runs, models))
-    missing = _write_results(out, trainings, configs, done, title=title, data=first.data)
-    _show(out, missing, as_json=as_json)
+    ran = _run(plan)
+    missing = _write_results(plan, ran, title)
+    _show(plan, ran, missing, as_json=as_json)
     return 1 if missing else 0
 
 
-def _check(configs: Sequence[JobConfig]) -> None:
-    if not configs[0].forget.given:
+def _check(plan: Plan) -> None:
+    if rank_info().source != "single":
+        raise ConfigError(
+            "'dlfd compare' starts its runs itself: start it once, without torchrun or srun, and "
+            "set runtime.world_size for runs of several ranks."
+        )
+    if not plan.configs[0].forget.given:
         raise ConfigError("Nobody to forget: give forget.request=FILE or forget.fraction=0.2.")
-    for config in configs:
+    for config in plan.configs:
         config.validate(config.runtime.world_size)
 
 
-def _claim(out: Path, configs: Sequence[JobConfig]) -> None:
+def _num_workers(plan: Plan) -> int:
+    """Return compare.workers, else one per core; runs on a GPU do not share it unasked."""
+    on_gpu = pick_device(plan.configs[0].runtime, RankInfo()).type == "cuda"
+    return plan.compare.workers or (1 if on_gpu else cores())
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A comparison whose runs have ended."""
+
+    wanted: list[Planned]
+    """Every run of the table."""
+    done: dict[str, Path]
+    """The directories of the finished ones by label."""
+    failures: dict[str, str]
+    tuning: dict[str, Any] | None
+    data_title: str
+
+
+def _run(plan: Plan) -> Ran:
+    """Run the stages: Original and Retrained, the trials, the methods on every seed."""
+    trainings, trials = training_runs(plan), plan_trials(plan)
+    unlearnings = unlearning_runs(plan, plan.configs)
+    first = trainings[0].config
+    world_size = first.runtime.world_size
+    data = prepare(first, world_size).data
+    model = make_model(first, data, None)
+    for config in plan.configs:
+        check_enough(config, data, world_size)
+        methods.get(config.method.name).check(config.method, model)
+    total = len(trainings) + len(trials) + len(unlearnings)
+    with (
+        stop_signals() as stop,
+        claimed(plan),
+        Workers(_num_workers(plan)) as workers,
+        Progress(total) as progress,
+    ):
+        runs = Runs(data, workers, progress, stop)
+        models = runs.run(trainings)
+        trials = judged(trials, runs.run(with_models([t.run for t in trials], models)))
+        tuned = unlearning_runs(plan, tuned_configs(plan.configs, trials))
+        done = models | runs.run(with_models(tuned, models))
+        tuning = tuning_record(plan, trials) if plan.compare.tune else None
+        return Ran([*trainings, *unlearnings], done, runs.failures, tuning, data.manifest.title)
+
+
+@contextlib.contextmanager
+def claimed(plan: Plan) -> Iterator[None]:
+    """Hold the directory of a comparison, new or begun before; RunDirError if that cannot be."""
+    out = plan.out
     try:
         is_other = out.exists() and (not out.is_dir() or any(out.iterdir()))
         if is_other and not (out / "runs").is_dir():
@@ -187,87 +125,131 @@ def _claim(out: Path, configs: Sequence[JobConfig]) -> None:
                 f"run.dir={out} exists and is not a comparison: choose another directory."
             )
         (out / "runs").mkdir(parents=True, exist_ok=True)
-        write_text(out / "config.yaml", config_text(configs[0]))
+        lock = (out / "compare.lock").open("a")
     except OSError as err:
         raise RunDirError(
             f"run.dir={out} cannot be written ({err.strerror}): free some space or choose another "
             "directory."
         ) from err
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            raise RunDirError(
+                f"run.dir={out} is being written by another 'dlfd compare': wait until it has "
+                "ended, or choose another directory."
+            ) from err
+        write_text(out / "config.yaml", config_text(plan.configs[0]))
+        yield
 
 
-def _write_results(
-    out: Path,
-    trainings: Sequence[Planned],
-    configs: Sequence[JobConfig],
-    done: dict[tuple[str, int], Path],
-    *,
-    title: str,
-    data: ResolvedData,
-) -> list[str]:
+def _write_results(plan: Plan, ran: Ran, title: str) -> list[str]:
     """Write comparison.json, summary.json, tables and page; return the runs that are missing."""
-    wanted = [(p.role, None, p.config.seed) for p in trainings]
-    wanted += [("method", c.method.name, c.seed) for c in configs]
-    entries, missing = [], []
-    for role, method, seed in wanted:
-        path = done.get((method or role, seed))
-        if path is None:
-            missing.append(f"{method or role} seed {seed}")
-        else:
-            entries.append(
-                {
-                    "role": role,
-                    "method": method,
-                    "seed": seed,
-                    "run_dir": os.path.relpath(path, out),
-                }
-            )
-    full_title = f"{title}: {data.manifest.title}"
-    write_json(
-        out / "comparison.json",
-        {"title": full_title, "runs": entries, "missing": missing},
-    )
+    out, full_title = plan.out, f"{title}: {ran.data_title}"
+    entries = [_entry(one, ran.done[one.label], out) for one in ran.wanted if one.label in ran.done]
+    missing = [one.label for one in ran.wanted if one.label not in ran.done]
+    content = {"title": full_title, "runs": entries, "missing": missing, "tuning": ran.tuning}
+    write_json(out / "comparison.json", content)
     records = load_comparison(out)
     rows = summarise(records)
     write_json(out / "summary.json", rows)
-    write_text(out / "table.md", markdown_table(rows))
+    write_text(out / "table.md", markdown_table(rows, ran.tuning))
+    write_text(out / "table.tex", latex_table(rows, ran.tuning))
     write_text(out / "table.csv", csv_table(rows))
-    write_report(records, out / "report.html", title=full_title, missing=missing)
+    page = out / "report.html"
+    write_report(records, page, title=full_title, missing=missing, tuning=ran.tuning)
     return missing
 
 
-def _show(out: Path, missing: Sequence[str], *, as_json: bool) -> None:
+def _entry(one: Planned, path: Path, out: Path) -> dict[str, Any]:
+    return {
+        "role": one.role,
+        "method": one.method,
+        "variant": one.variant,
+        "seed": one.config.seed,
+        "train_seed": one.train_seed,
+        "run_dir": os.path.relpath(path, out),
+    }
+
+
+def _show(plan: Plan, ran: Ran, missing: Sequence[str], *, as_json: bool) -> None:
+    out = plan.out
     rows = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    report = out / "report.html"
+    report = str(out / "report.html")
     if as_json:
-        print(
-            json.dumps({"summary": rows, "missing": list(missing), "report": str(report)}, indent=2)
-        )
+        shown = {"summary": rows, "missing": missing, "tuning": ran.tuning, "report": report}
+        print(json.dumps(shown, indent=2))
         return
-    for name in missing:
-        print(f"not finished: {name} (its log lies under {out / 'runs'})")
+    for label in missing:
+        why = ran.failures.get(label, "a run that it needs did not finish.")
+        print(f"not finished: {label}: {why}")
     print()
-    print(text_table(rows))
+    print(text_table(rows, ran.tuning))
+    for line in _tuning_lines(ran.tuning or {"methods": {}}):
+        print(line)
     print(f"report: {report}")
 
 
-def _print_plan(
-    trainings: Sequence[Planned], methods: Sequence[JobConfig], out: Path, *, as_json: bool
-) -> None:
-    first = plan(trainings[0].config)
-    names = [p.label + f" seed {p.config.seed}" for p in trainings]
-    names += [f"{c.method.name} seed {c.seed}" for c in methods]
-    files = ["comparison.json", "summary.json", "table.md", "table.csv", "report.html"]
+def _tuning_lines(tuning: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line per tuned method: what was chosen, and what that gained on val."""
+    for method, found in tuning["methods"].items():
+        if found["settings"] is None:
+            yield f"tuned {method}: none of {len(found['trials'])} trials finished"
+            continue
+        settings = " ".join(f"{key}={_short(value)}" for key, value in found["settings"].items())
+        default = "failed" if found["default_value"] is None else f"{found['default_value']:.3f}"
+        yield (
+            f"tuned {method}: {settings} ({tuning['objective']} {found['value']:.3f}, its own "
+            f"settings {default}, best of {len(found['trials'])})"
+        )
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _print_plan(plan: Plan, *, as_json: bool) -> None:
+    first = training_runs(plan)[0].config
+    trials = plan_trials(plan)
+    names = [one.label for one in [*training_runs(plan), *unlearning_runs(plan, plan.configs)]]
+    files = [str(plan.out / name) for name in FILES]
     if as_json:
         shown: dict[str, Any] = {
-            "dry_run": True, "config": to_dict(methods[0]), "plan": first["plan"], "runs": names,
-            "files": [str(out / f) for f in files],
+            "dry_run": True, "config": to_dict(plan.configs[0]), "plan": plan_run(first)["plan"],
+            "runs": names, "compare": to_dict(plan.compare), "train_seeds": plan.train_seeds,
+            "trials": [trial.run.label for trial in trials], "workers": _num_workers(plan),
+            "files": files,
         }  # fmt: skip
         print(json.dumps(shown, indent=2, sort_keys=True))
         return
-    print_dry_run([trainings[0].config], as_json=False)
-    print(f"# comparison: {len(names)} runs under {out / 'runs'}, those finished before are reused")
+    print_dry_run([first], as_json=False)
+    print(
+        f"# comparison: {len(names)} runs under {plan.out / 'runs'}, {_at_a_time(plan)}, those "
+        "finished before are reused"
+    )
     for name in names:
         print(f"  {name}")
+    if plan.compare.tune:
+        print(f"# tuning: {len(trials)} trials before it, under {plan.out / 'tuning'}")
+        for line in _trial_lines(plan, trials):
+            print(f"  {line}")
     print("# files that would be written")
     for file in files:
-        print(f"  {out / file}")
+        print(f"  {file}")
+
+
+def _at_a_time(plan: Plan) -> str:
+    world_size = plan.configs[0].runtime.world_size
+    if world_size > 1:
+        return f"one at a time on {world_size} ranks"
+    return f"{_num_workers(plan)} at a time"
+
+
+def _trial_lines(plan: Plan, trials: Sequence[Trial]) -> Iterator[str]:
+    """Yield per method how many trials it gets and what they search."""
+    for config in plan.configs:
+        number = sum(trial.name == config.run.name for trial in trials)
+        spans = searched(config.method.name, plan.given)
+        ranges = "; ".join(f"{key}: {span}" for key, span in spans.items())
+        what = f" ({ranges})" if ranges else ", nothing to search"
+        yield f"{config.run.name}: {number} trials{what}"

@@ -12,6 +12,8 @@ from pathlib import Path
 from dlfd_dist.config import JobConfig
 from dlfd_dist.runtime.env import rank_info
 
+from .rank import LAUNCHER
+
 STOP_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"
 SHUTDOWN_TIMEOUT_S = 300
 """How long stopped ranks may take to write their checkpoint before they are killed."""
@@ -30,13 +32,19 @@ def run_local(configs: Sequence[JobConfig], config_files: Sequence[Path]) -> int
     world_size = configs[0].runtime.world_size
     if world_size == 1 or rank_info().source != "single":
         return run_ranks(list(configs))
-    return run_module("dlfd_dist", world_size, [str(path) for path in config_files])
+    os.environ[LAUNCHER] = str(os.getpid())
+    return run_module("launch.rank", world_size, [str(path) for path in config_files])
 
 
-def rank_environment(world_size: int, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what the ranks' environment needs beyond ours: one share of the cores each."""
-    cores = len(os.sched_getaffinity(0))
-    return {"OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS", str(max(1, cores // world_size)))}
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def rank_environment(num_processes: int, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what the processes' environment needs beyond ours: one share of the cores each."""
+    share = max(1, cores() // num_processes)
+    return {"OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS", str(share))}
 
 
 def run_module(module: str, world_size: int, arguments: Sequence[str] = ()) -> int:

@@ -8,21 +8,28 @@ from pathlib import Path
 
 from dlfd_dist.errors import ConfigError, RunDirError
 from dlfd_dist.report.html import write_report
-from dlfd_dist.report.records import RunRecord, load_with_references, read_comparison
-from dlfd_dist.report.tables import summarise, text_table
+from dlfd_dist.report.records import (
+    Comparison,
+    RunRecord,
+    load_with_references,
+    read_comparison,
+)
+from dlfd_dist.report.summary import summarise
+from dlfd_dist.report.tables import text_table
 
 
 def run_report(words: Sequence[str], *, out: str | None, dry_run: bool, as_json: bool) -> int:
     """Write a page from run directories; a comparison directory stands for all its runs."""
     if not words:
         raise ConfigError("Nothing to report: give one or more run directories.")
-    records, missing, titles = _read([Path(word) for word in words])
+    found = _read([Path(word) for word in words])
+    records = found.records
     page = Path(out) if out else Path(words[0]) / "report.html"
     if dry_run:
         _print_plan(records, page, as_json=as_json)
         return 0
     try:
-        write_report(records, page, title=titles[0], missing=missing)
+        write_report(records, page, title=found.title, missing=found.missing, tuning=found.tuning)
     except OSError as err:
         raise RunDirError(
             f"The report {page} cannot be written ({err.strerror}): give another --out PAGE.html."
@@ -31,7 +38,7 @@ def run_report(words: Sequence[str], *, out: str | None, dry_run: bool, as_json:
     if as_json:
         print(json.dumps({"summary": rows, "report": str(page)}, indent=2, sort_keys=True))
     else:
-        print(text_table(rows))
+        print(text_table(rows, found.tuning))
         print(f"report: {page}")
     return 0
 
@@ -50,18 +57,20 @@ def _print_plan(records: Sequence[RunRecord], page: Path, *, as_json: bool) -> N
         print(f"  {file}")
 
 
-def _read(paths: Sequence[Path]) -> tuple[list[RunRecord], list[str], list[str]]:
-    """Return records, names of missing runs and titles; each run once, however often named."""
+def _read(paths: Sequence[Path]) -> Comparison:
+    """Return the runs of all paths as one comparison; each run once, however often named."""
     records: dict[str, RunRecord] = {}
-    missing, titles = [], []
-    for path in paths:
-        if (path / "comparison.json").is_file():
-            comparison = read_comparison(path)
-            found = comparison.records
-            missing += comparison.missing
-            titles.append(comparison.title)
-        else:
-            found = load_with_references(path)
-            titles.append(f"Unlearning report: {found[-1].result['title']}")
-        records |= {str(record.path.resolve()): record for record in found}
-    return list(records.values()), missing, titles
+    read = [_read_one(path) for path in paths]
+    for one in read:
+        records |= {str(record.path.resolve()): record for record in one.records}
+    # What several comparisons tuned, each on models of its own, makes no common record.
+    tuning = read[0].tuning if len(read) == 1 else None
+    missing = [name for one in read for name in one.missing]
+    return Comparison(read[0].title, list(records.values()), missing, tuning)
+
+
+def _read_one(path: Path) -> Comparison:
+    if (path / "comparison.json").is_file():
+        return read_comparison(path)
+    records = load_with_references(path)
+    return Comparison(f"Unlearning report: {records[-1].result['title']}", records, [], None)

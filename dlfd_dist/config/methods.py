@@ -123,7 +123,7 @@ class UNSIRConfig(MethodConfig):
     noise_penalty: float = 0.1
     """Weight of the squared norm of an image of noise while it is learned."""
     repair_epochs: int = 1
-    repair_lr: float = 0.01
+    repair_lr: float = 1e-4
     retain_fraction: float = 1.0
     """Share of the retain set that impair and repair pass over, above 0 and at most 1."""
 
@@ -197,7 +197,7 @@ class SSDConfig(MethodConfig):
     """
 
     name: str = "ssd"
-    selection: float = 10.0
+    selection: float = 2.0
     """A weight is selected if its importance to forget is above this times that to all (alpha)."""
     dampening: float = 1.0
     """Selected weights shrink by this times the ratio of importances, at most by 1 (lambda)."""
@@ -213,7 +213,7 @@ class L1SparseConfig(MethodConfig):
     """l1-sparse (Jia et al., NeurIPS 2023): fine-tune with an l1 penalty that fades out."""
 
     name: str = "l1_sparse"
-    l1_weight: float = 5e-4
+    l1_weight: float = 1e-4
     """Weight of the sum of absolute weights in the first epoch; linear to zero over the epochs."""
 
     def __post_init__(self) -> None:

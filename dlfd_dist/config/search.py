@@ -43,6 +43,7 @@ class Choice:
 Range = Uniform | Choice
 
 LR = Uniform(1e-4, 3e-2, log=True)
+ADAM_LR = Uniform(1e-5, 3e-3, log=True)
 EPOCHS = Choice((1, 2, 3, 4))
 TEMPERATURE = Choice((1.0, 2.0, 4.0))
 
@@ -57,13 +58,13 @@ SEARCH_SPACES: Mapping[str, Mapping[str, Range]] = {
     "cf_k": {"method.lr": LR, "method.epochs": EPOCHS, "method.k": Choice((1, 2, 3, 5))},
     "eu_k": {"method.lr": LR, "method.epochs": EPOCHS, "method.k": Choice((1, 2, 3, 5))},
     "unsir": {
-        "method.lr": LR,
-        "method.repair_lr": LR,
+        "method.lr": ADAM_LR,
+        "method.repair_lr": ADAM_LR,
         "method.repair_epochs": Choice((1, 2, 3)),
         "method.noise_penalty": Uniform(0.01, 1.0, log=True),
     },
     "bad_teacher": {
-        "method.lr": Uniform(1e-5, 3e-3, log=True),
+        "method.lr": ADAM_LR,
         "method.epochs": EPOCHS,
         "method.temperature": TEMPERATURE,
         "method.retain_fraction": Choice((0.3, 1.0)),
@@ -81,7 +82,7 @@ SEARCH_SPACES: Mapping[str, Mapping[str, Range]] = {
         "method.sparsity": Choice((0.3, 0.5, 0.7, 0.9)),
     },
     "ssd": {
-        "method.selection": Uniform(1.0, 100.0, log=True),
+        "method.selection": Uniform(1.0, 10.0, log=True),
         "method.dampening": Uniform(0.1, 5.0, log=True),
     },
     "l1_sparse": {

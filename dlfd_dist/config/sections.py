@@ -62,6 +62,9 @@ class DataConfig:
     test_fraction: float = 0.15
     """Share of the people drawn for the test set where the data set names no split."""
     split_seed: int = 0
+    clean: bool = False
+    """Leave out images whose pixels are equal to another's, within a part and across parts; of
+    equal ones the first is kept, in the order retain, forget, val, test."""
     cache_dir: str | None = None
     """Folder of the decoded uint8 images; null: $DLFD_CACHE, else a folder under ~/.cache."""
     synthetic: SyntheticFacesConfig = field(default_factory=SyntheticFacesConfig)
@@ -84,6 +87,10 @@ class DataConfig:
             value = getattr(self, name)
             require(0 < value < 0.5, f"data.{name}", value, "above 0 and below 0.5")
         require(self.split_seed >= 0, "data.split_seed", self.split_seed, ">= 0")
+        if self.clean and self.name == "synthetic":
+            raise ConfigError(
+                "data.clean=true is not allowed with data=synthetic: drawn faces are all different."
+            )
 
 
 @dataclass(frozen=True)
@@ -106,10 +113,12 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ForgetConfig:
-    """Who is to be forgotten: a request file, or a share of the people drawn at random."""
+    """Who is to be forgotten: a request file, the published set, or people drawn at random."""
 
     request: str | None = None
     """Text or CSV file of identities or image paths."""
+    published: bool = False
+    """Forget what the authors of the data set did (mufac, mucac); elsewhere as fraction says."""
     fraction: float | None = None
     """Share of the training people to draw when there is no request, above 0 and below 1."""
     seed: int = 0
@@ -121,13 +130,18 @@ class ForgetConfig:
                 "forget.request and forget.fraction are both set: give the request file or the "
                 "fraction of people, not both."
             )
+        if self.request is not None and self.published:
+            raise ConfigError(
+                "forget.request and forget.published are both set: give the request file or ask "
+                "for the published forget set, not both."
+            )
         require(self.seed >= 0, "forget.seed", self.seed, ">= 0")
         if self.fraction is not None:
             require(0 < self.fraction < 1, "forget.fraction", self.fraction, "above 0 and below 1")
 
     @property
     def given(self) -> bool:
-        return self.request is not None or self.fraction is not None
+        return self.request is not None or self.published or self.fraction is not None
 
 
 @dataclass(frozen=True)

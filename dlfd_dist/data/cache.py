@@ -52,24 +52,32 @@ def make_cache_dir(cfg: DataConfig) -> Path:
     return folder
 
 
-def decode(manifest: Manifest, index: int, image_size: int) -> np.ndarray:
-    """Return one image as (3, S, S) uint8: shorter edge resized to S, centre cropped."""
+def read_image(manifest: Manifest, index: int) -> Image.Image:
+    """Return one image upright and in RGB, as large as it is."""
     path = manifest.root / manifest.image_paths[index]
     try:
         with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image).convert("RGB")
-            fitted = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR)
+            return ImageOps.exif_transpose(image).convert("RGB")
     except FileNotFoundError as err:
         raise DataError(
             f"{manifest.row(index)}: the image is missing under {manifest.root}."
         ) from err
     except UNDECODABLE as err:
         raise DataError(f"{manifest.row(index)}: the image cannot be decoded ({err}).") from err
+
+
+def decode(manifest: Manifest, index: int, image_size: int) -> np.ndarray:
+    """Return one image as (3, S, S) uint8: shorter edge resized to S, centre cropped."""
+    image = read_image(manifest, index)
+    fitted = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR)
     return np.asarray(fitted, dtype=np.uint8).transpose(2, 0, 1)
 
 
 def digest_images(manifest: Manifest, image_size: int) -> str:
-    """Return a digest of what the cache holds: paths, sizes and times of files, and the edge."""
+    """Return a digest of what the cache holds: paths, sizes and times of files, and the edge.
+
+    image_size : 0 for images as large as they are
+    """
     digest = hashlib.sha256(f"v1 {image_size} {manifest.root}".encode())
     for index, image_path in enumerate(manifest.image_paths):
         try:

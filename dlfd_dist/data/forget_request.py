@@ -6,6 +6,7 @@ import csv
 import hashlib
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,10 +106,21 @@ def _read_csv(
 
 
 def resolve_request(path: Path, manifest: Manifest, splits: np.ndarray) -> ResolvedRequest:
-    """Match every line of a request against the manifest.
+    """Match every line of a request file against the manifest; see resolve_entries."""
+    return resolve_entries(read_request(path), f"forget.request={path}", manifest, splits)
+
+
+def resolve_entries(
+    entries: Sequence[tuple[int, str]], source: str, manifest: Manifest, splits: np.ndarray
+) -> ResolvedRequest:
+    """Match the (line number, entry) pairs of a request against the manifest.
 
     An unknown line is an error that lists all unknown ones; a line that is known outside the
     training split is a warning.
+
+    Parameters
+    ----------
+    source : how messages name the request
     """
     by_identity: dict[str, list[int]] = defaultdict(list)
     for row, identity in enumerate(manifest.identities):
@@ -117,7 +129,7 @@ def resolve_request(path: Path, manifest: Manifest, splits: np.ndarray) -> Resol
     for row, image_path in enumerate(manifest.image_paths):
         by_path[image_path].append(row)
     lines, unknown, rows = [], [], []
-    for number, entry in read_request(path):
+    for number, entry in entries:
         if entry in by_identity:
             kind, found = "identity", by_identity[entry]
         elif entry in by_path:
@@ -132,13 +144,13 @@ def resolve_request(path: Path, manifest: Manifest, splits: np.ndarray) -> Resol
     if unknown:
         more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
         raise DataError(
-            f"forget.request={path} names people or images that the data does not have: "
+            f"{source} names people or images that the data does not have: "
             f"{', '.join(unknown[:10])}{more}. Correct or remove these lines."
         )
     outside = [r.entry for r in lines if r.status == "outside_train"]
     if not rows:
         raise DataError(
-            f"forget.request={path} matches no training image: all {len(outside)} of its lines are "
+            f"{source} matches no training image: all {len(outside)} of its lines are "
             "in val or test, which the model was not trained on, so there is nothing to forget."
         )
     if outside:
@@ -170,6 +182,14 @@ def forget_rows(cfg: ForgetConfig, manifest: Manifest, splits: np.ndarray) -> Re
     """Return the resolved request of a configuration; an empty one where none is given."""
     if cfg.request is not None:
         return resolve_request(Path(cfg.request), manifest, splits)
+    if cfg.published and manifest.published_request:
+        entries = list(enumerate(manifest.published_request, start=1))
+        return resolve_entries(entries, "forget.published", manifest, splits)
     if cfg.fraction is not None:
         return draw_request(cfg.fraction, cfg.seed, manifest, splits)
+    if cfg.published:
+        raise DataError(
+            f"forget.published=true finds nothing: no forget set was published with "
+            f"{manifest.title}. Give forget.fraction=0.2, or forget.request=FILE instead."
+        )
     return ResolvedRequest([], np.array([], dtype=np.int64))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..config import DataConfig, ForgetConfig
 from ..runtime.collectives import Collectives
-from .cache import open_cache
+from .cache import make_cache_dir, open_cache
+from .clean import Removals, image_digests, remove_equal
 from .forget_request import ResolvedRequest, forget_rows
 from .manifest import Manifest, datasets
 from .splits import Splits, assign_splits, make_splits
@@ -21,20 +22,23 @@ from .transforms import augment_batch, augmentation
 
 @dataclass(frozen=True)
 class ResolvedRows:
-    """Rows, split and request of a configuration; no image has been read."""
+    """Rows, split and request of a configuration; images are read where data.clean asks for it."""
 
     manifest: Manifest
     splits: Splits
     request: ResolvedRequest
+    removals: Removals = field(default=Removals(), kw_only=True)
+    """what data.clean left out of the parts and of the request"""
 
     def digests(self) -> dict[str, str]:
-        """Return SHA-256 of the rows with their split, and of the resolved request."""
+        """Return SHA-256 of the rows with their split, of the resolved request, and of removals."""
         m, digest = self.manifest, hashlib.sha256()
         for values in (m.image_paths, m.identities.tolist(), m.labels.tolist(), m.label_names):
             digest.update(repr(values).encode())
         for part in (self.splits.train, self.splits.val, self.splits.test):
             digest.update(part.astype("<i8").tobytes() + b"|")
-        return {"data": digest.hexdigest(), "request": self.request.digest}
+        removed = {"removed": self.removals.digest} if self.removals.images else {}
+        return {"data": digest.hexdigest(), "request": self.request.digest} | removed
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,12 @@ class ResolvedData(ResolvedRows):
 
 
 def resolve_rows(cfg: DataConfig, forget: ForgetConfig, *, draw: bool = True) -> ResolvedRows:
-    """Load the manifest, divide it and resolve the request.
+    """Load the manifest, divide it, resolve the request and leave out what data.clean says.
 
     Parameters
     ----------
-    draw : let data=synthetic draw its images; off, nothing at all is written
+    draw : let data=synthetic draw its images and data.clean keep its digests; off, nothing at all
+        is written
 
     Raises DataError for anything in them that is not usable.
     """
@@ -60,14 +65,20 @@ def resolve_rows(cfg: DataConfig, forget: ForgetConfig, *, draw: bool = True) ->
     manifest = load(cfg)
     split_of_row = assign_splits(manifest, cfg)
     request = forget_rows(forget, manifest, split_of_row)
-    return ResolvedRows(manifest, make_splits(split_of_row, request.rows), request)
+    splits = make_splits(split_of_row, request.rows)
+    if not cfg.clean:
+        return ResolvedRows(manifest, splits, request)
+    digests = image_digests(manifest, make_cache_dir(cfg) if draw else None)
+    splits, removals = remove_equal(manifest, splits, digests)
+    request = replace(request, rows=splits.forget)
+    return ResolvedRows(manifest, splits, request, removals=removals)
 
 
 def resolve_data(cfg: DataConfig, forget: ForgetConfig) -> ResolvedData:
     """Resolve the rows and decode their images; a bad image is a DataError that names its row."""
     rows = resolve_rows(cfg, forget)
     images = open_cache(rows.manifest, cfg)
-    return ResolvedData(rows.manifest, rows.splits, rows.request, images)
+    return ResolvedData(rows.manifest, rows.splits, rows.request, images, removals=rows.removals)
 
 
 class Batches:

@@ -35,6 +35,8 @@ class Manifest:
     title : what the set is called in reports
     synthetic : drawn faces, said wherever they are shown
     may_show : whether its images may appear in a report
+    published_request : the forget request of the authors' benchmark, as the lines of a request
+        file; empty where there is none
     """
 
     root: Path
@@ -47,6 +49,7 @@ class Manifest:
     synthetic: bool = False
     may_show: bool = False
     credit: str = ""
+    published_request: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.image_paths)

@@ -21,8 +21,8 @@ ALIASES = {"gender": "Male"}
 """What the papers call an attribute -> its CelebA name, where they differ in more than case."""
 
 # Identity numbers of the benchmark (ndb796/MachineUnlearning, 02_MUCAC): below the first test,
-# from the second on val, which its authors call "unseen".
-FIRST_TRAIN, FIRST_VAL = 190, 4855
+# below the second to be forgotten, from the third on val, which its authors call "unseen".
+FIRST_TRAIN, FIRST_RETAIN, FIRST_VAL = 190, 1250, 4855
 
 
 @datasets.register("mucac")
@@ -43,6 +43,7 @@ def load_mucac(cfg: DataConfig) -> Manifest:
             f"{IDENTITY_FILE} and {ATTRIBUTE_FILE} under {root} name no image in common."
         )
     _check_images(root / IMAGE_FOLDER, names)
+    forget = sorted({people[name] for name in names if FIRST_TRAIN <= people[name] < FIRST_RETAIN})
     values = np.array([[attributes[name][columns.index(c)] for c in chosen] for name in names])
     labels = (values == 1).astype(np.int64)
     multi_label = len(chosen) > 1
@@ -54,6 +55,7 @@ def load_mucac(cfg: DataConfig) -> Manifest:
         splits=np.array([_split_of(people[name]) for name in names]),
         label_names=chosen if multi_label else [f"no_{chosen[0]}", chosen[0]],
         title="MUCAC",
+        published_request=tuple(map(str, forget)),
     )
 
 

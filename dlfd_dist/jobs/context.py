@@ -54,6 +54,8 @@ class Prepared:
             _check_space(self)
         self.run_dir.claim(self.signature, self.inputs, config_text(self.config))
         write_text(self.run_dir.request, self.data.request.to_csv())
+        if self.config.data.clean:
+            write_text(self.run_dir.removed, self.data.removals.to_csv())
 
 
 @dataclass(frozen=True)

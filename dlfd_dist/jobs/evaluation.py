@@ -21,11 +21,13 @@ from ..metrics import (
     attack_accuracy,
     auc,
     balanced_mia,
+    class_separation,
     forgetting_score,
     gap_to_retrained,
     logit_scaled_confidence,
     mia_paper,
     nomus,
+    over_forgetting,
     sample_losses,
 )
 from ..models import Classifier
@@ -95,14 +97,37 @@ def probe(model: Classifier, batches: Batches, config: JobConfig, step: int) -> 
     splits, size = batches.data.splits, config.metrics.eval_batch_size
     forget = run_model(model, batches, splits.forget, size)
     val = run_model(model, batches, splits.val, size)
-    if config.method.probe_attack == "mia_paper":
+    found = _against_val(forget, val, config, config.method.probe_attack)
+    return Probe(
+        step=step,
+        val_accuracy=found["accuracy"],
+        forget_accuracy=forget.accuracy or 0.0,
+        forgetting_score=found["forgetting_score"],
+        mia_auc=found["mia_auc"],
+        nomus=found["nomus"],
+        separation=_separation(val) if config.metrics.separation else None,
+    )
+
+
+def _against_val(forget: Outputs, val: Outputs, config: JobConfig, attack: str) -> dict[str, float]:
+    """Return what selection and tuning go by: nothing of it has seen the test set."""
+    if attack == "mia_paper":
         attacked = mia_paper(forget.losses, val.losses)
         assert attacked is not None, "prepare() refuses sets too small for this attack"
     else:
         attacked = attack_accuracy(forget.confidence, val.confidence, seed=config.metrics.seed)
     val_accuracy, score = val.accuracy or 0.0, forgetting_score(attacked)
-    area = auc(forget.confidence, val.confidence)
-    return Probe(step, val_accuracy, score, area, nomus(val_accuracy, score))
+    return {
+        "accuracy": val_accuracy,
+        "forgetting_score": score,
+        "mia_auc": auc(forget.confidence, val.confidence),
+        "nomus": nomus(val_accuracy, score),
+    }
+
+
+def _separation(val: Outputs) -> dict[str, float]:
+    found = class_separation(val.features, val.labels).to_dict()
+    return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -125,6 +150,26 @@ def evaluate(model: Classifier, batches: Batches, config: JobConfig) -> Evaluati
     if any(per_label.values()):
         figures["accuracy_per_label"] = per_label
     return Evaluation(parts, figures | _attacks(parts, config, figures["test_accuracy"]))
+
+
+def further_figures(evaluation: Evaluation, config: JobConfig) -> dict[str, Any]:
+    """Return what is told of the delivered model alone, not of the reference.
+
+    The other side of the attack on test, the attack on val, and the class separation on test; the
+    first two are None where nobody was forgotten.
+    """
+    forget, val, test = (evaluation.parts[name] for name in ("forget", "val", "test"))
+    figures: dict[str, Any] = {
+        "over_forgetting": None,
+        "validation": None,
+        "separation": class_separation(test.features, test.labels).to_dict(),
+    }
+    if len(forget.ids):
+        interval = evaluation.figures["mia"]["auc_interval"]
+        found = over_forgetting(forget.losses, test.losses, auc_interval=interval)
+        figures["over_forgetting"] = found.to_dict()
+        figures["validation"] = _against_val(forget, val, config, "mia")
+    return figures
 
 
 def _attacks(

@@ -10,7 +10,14 @@ from ..models import Classifier, save_weights
 from ..run_dir import write_json
 from ..runtime.checkpoint import drop_checkpoints
 from .context import Job, file_digest
-from .evaluation import Evaluation, evaluate, gap, peak_memory_mb, save_samples
+from .evaluation import (
+    Evaluation,
+    evaluate,
+    further_figures,
+    gap,
+    peak_memory_mb,
+    save_samples,
+)
 from .session import Session
 
 logger = logging.getLogger(__name__)
@@ -39,6 +46,7 @@ def measure(
     evaluation = evaluate(model, job.batches, job.config)
     result = {
         **evaluation.figures,
+        **further_figures(evaluation, job.config),
         **_facts(job),
         **extra,
         "gap_to_retrained": _gap(job, evaluation),

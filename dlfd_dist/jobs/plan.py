@@ -7,9 +7,11 @@ from typing import Any
 
 from ..config import JobConfig
 from ..data.loaders import ResolvedRows, resolve_rows
+from ..methods import methods
 from ..models import weights_path
 from ..run_dir import RunDir
 from .context import run_identity
+from .course import Course
 
 
 def plan(config: JobConfig) -> dict[str, Any]:
@@ -33,11 +35,12 @@ def num_steps(config: JobConfig, rows: ResolvedRows) -> int:
     """Return the optimizer steps of a training or unlearning run; 0 for an evaluation."""
     if config.verb == "evaluate":
         return 0
-    cfg = config.method if config.verb == "unlearn" else config.train
-    on_all = config.verb == "train" and config.train.on == "all"
-    ids = rows.splits.train if on_all else rows.splits.retain
-    per_epoch = -(-len(ids) // cfg.global_batch_size)
-    return min(cfg.epochs * per_epoch, cfg.max_steps or 10**12)
+    if config.verb == "unlearn":
+        cfg = config.method
+        return Course(methods.get(cfg.name).phases(cfg), rows.splits, cfg, config.seed).num_steps
+    ids = rows.splits.train if config.train.on == "all" else rows.splits.retain
+    per_epoch = -(-len(ids) // config.train.global_batch_size)
+    return min(config.train.epochs * per_epoch, config.train.max_steps or 10**12)
 
 
 def _lines(config: JobConfig, rows: ResolvedRows, run_dir: RunDir) -> list[str]:
@@ -67,6 +70,8 @@ def _lines(config: JobConfig, rows: ResolvedRows, run_dir: RunDir) -> list[str]:
 
 def _files(config: JobConfig, run_dir: RunDir) -> list[Path]:
     files = [run_dir.config, run_dir.identity, run_dir.request, run_dir.metrics]
+    if config.data.clean:
+        files.append(run_dir.removed)
     files += [run_dir.rank_log(rank) for rank in range(config.runtime.world_size)]
     if config.verb != "evaluate":
         files.append(run_dir.model)

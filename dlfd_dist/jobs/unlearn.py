@@ -37,14 +37,15 @@ def unlearn(job: Job, stop: StopFlag) -> dict[str, Any]:
         method.load_state_dict(session.values["method"])
         method.load_tensors(session.tensors)
     elif method.initial_probe:
-        _probe(session, method, 0)
+        _probe(session, method, 0, selectable=False)
     for turn in course.turns(session.first):
         lr = updater.set_epoch(turn.epoch, turn.phase.lr)
         numbers = method.step(_batch(job, turn), updater, stop=stop.requested)
         done = turn.index + 1
         _log(session, turn, numbers, lr)
         if done == course.num_steps or turn.ends_phase or _probe_due(cfg, done):
-            _probe(session, method, done)
+            selectable = turn.phase.selectable or done == course.num_steps
+            _probe(session, method, done, selectable=selectable)
         session.end_step(
             done, stop=numbers["stop"] > 0, loop={"method": method.state_dict()},
             tensors=method.tensors,
@@ -95,8 +96,11 @@ def _probe_due(cfg: MethodConfig, done: int) -> bool:
     return cfg.probe_every is not None and done % cfg.probe_every == 0
 
 
-def _probe(session: Session, method: UnlearningMethod, done: int) -> None:
-    """Measure forget against val, tell the method, keep the model when it is the best so far."""
+def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable: bool) -> None:
+    """Measure forget against val, tell the method, keep the model when it is the best so far.
+
+    selectable : whether the model may be kept
+    """
     found = probe(session.model, session.job.batches, session.job.config, done)
     session.record(
         "probe", done, val_accuracy=found.val_accuracy, forget_accuracy=found.forget_accuracy,
@@ -105,7 +109,7 @@ def _probe(session: Session, method: UnlearningMethod, done: int) -> None:
     )  # fmt: skip
     value = _selection_value(session.job.config.method, found)
     best = session.best_values.get("value")
-    if done > 0 and value is not None and (best is None or value > best):
+    if selectable and value is not None and (best is None or value > best):
         session.keep_best(step=done, value=value)
 
 

@@ -34,6 +34,8 @@ class Phase:
     """learning rate in place of method.lr"""
     retain_fraction: float = 1.0
     """share of the retain set, drawn once, that is passed over"""
+    selectable: bool = True
+    """whether method.select may take a probe within it; that after the last step it always may"""
 
 
 @dataclass(frozen=True)
@@ -147,13 +149,16 @@ methods: Registry[type[UnlearningMethod]] = Registry("method")
 def set_training_mode(context: MethodContext, batch: StepBatch, *totals: int) -> None:
     """Put the model into the mode of an update.
 
-    train_mode=frozen keeps every BatchNorm statistic, sync_bn those of layers that are not trained.
+    train_mode=frozen keeps every BatchNorm statistic, sync_bn those of layers that are not trained
+    and, as a single image has no variance, all of them in a batch of one.
 
     totals : sizes of the global batches that are forwarded as one; none given: the retain batch
     """
+    totals = totals or (batch.total,)
+    keep_all = context.config.train_mode == "frozen" or sum(totals) == 1
     context.model.train()
-    freeze_batch_norm(context.model, trained_too=context.config.train_mode == "frozen")
+    freeze_batch_norm(context.model, trained_too=keep_all)
     set_dropout_rows(
-        context.model, totals or (batch.total,), context.collectives,
+        context.model, totals, context.collectives,
         context.config.seed, purpose_key("dropout"), batch.index,
     )  # fmt: skip

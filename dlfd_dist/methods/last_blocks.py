@@ -53,6 +53,7 @@ class EUk(CFk):
 
     def step(self, batch: StepBatch, updater: Updater, *, stop: bool) -> dict[str, float]:
         set_training_mode(self.context, batch)
-        # New weights come with new BatchNorm statistics, which train_mode=frozen must not freeze.
-        self.trained.train()
+        if batch.total > 1:
+            # New weights come with new statistics, which train_mode=frozen must not freeze.
+            self.trained.train()
         return updater.classify(batch.images, batch.labels, total=batch.total, stop=stop)

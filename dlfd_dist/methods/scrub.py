@@ -1,8 +1,8 @@
 """SCRUB: the student leaves the teacher on the forget set and stays with it on the retain set.
 
 Source: Kurmanji et al., Towards Unbounded Machine Unlearning, NeurIPS 2023. method.select=rewind
-makes it SCRUB+R: of the probes at the ends of the passes the one is delivered whose forget accuracy
-is nearest to the validation accuracy.
+makes it SCRUB+R: of the probes at the ends of the min passes the one is delivered whose forget
+accuracy is nearest to the validation accuracy (after a max pass both may be those of a ruin).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class SCRUB(UnlearningMethod):
         phases = []
         for epoch in range(cfg.epochs):
             if epoch < cfg.max_epochs:
-                phases.append(Phase("max", over="forget", first_epoch=epoch))
+                phases.append(Phase("max", over="forget", first_epoch=epoch, selectable=False))
             phases.append(Phase("min", over="retain", first_epoch=epoch))
         return phases
 

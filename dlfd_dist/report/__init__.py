@@ -11,12 +11,14 @@ from .records import (
     load_with_references,
     read_comparison,
 )
-from .tables import csv_table, markdown_table, summarise, text_table
+from .summary import summarise
+from .tables import csv_table, latex_table, markdown_table, text_table
 
 __all__ = [
     "Comparison",
     "RunRecord",
     "csv_table",
+    "latex_table",
     "load_comparison",
     "load_run",
     "load_with_references",

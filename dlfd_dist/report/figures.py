@@ -1,4 +1,4 @@
-"""Figures drawn from numbers: loss distributions, probes over steps, trade-off, training curves.
+"""Figures drawn from numbers: losses, probes and separation over steps, trade-off, training.
 
 Every function returns a figure of its own; `narrow=True` puts panels below each other for a phone.
 """
@@ -17,11 +17,14 @@ from matplotlib.ticker import MaxNLocator
 
 from .records import RunRecord, of_label
 from .style import FORGET, INK, MUTED, UNSEEN, legend_above, panels, role_styles, styled
-from .tables import labels_in_order
+from .summary import labels_in_order
 
 # Beyond this ratio of large to small losses a linear axis shows one bar and nothing else.
 _LOG_FROM_RATIO = 30.0
 _SMALLEST_LOSS = 1e-5
+# With more methods than this, single runs are left out where their mean is drawn.
+_MAX_WITH_SINGLES = 6
+_MARKS_PER_LINE = 8
 
 
 def loss_edges(losses: np.ndarray, num_bins: int) -> tuple[np.ndarray, bool]:
@@ -101,19 +104,40 @@ def synthesis_switches(record: RunRecord) -> list[tuple[dict[str, Any], bool]]:
 
 
 def _curve(
-    ax: Axes, runs: Sequence[list[dict[str, Any]]], x: str, y: str, color: str, marker: str = ""
+    ax: Axes,
+    runs: Sequence[list[dict[str, Any]]],
+    x: str,
+    y: str,
+    style: tuple[str, Any],
+    *,
+    singles: bool = True,
 ) -> None:
-    """Draw one line per run, thin when there are several, and then their mean in bold."""
+    """Draw one line per run, thin when there are several, and then their mean in bold.
+
+    singles : whether the thin lines are wanted beside a mean
+    """
+    color, marker = style
+    bold = {"color": color, "marker": marker, "markersize": 4.5, "linewidth": 1.9}
     lines = [[(e[x], e[y]) for e in run if e.get(y) is not None] for run in runs]
     lines = [line for line in lines if line]
-    several = len(lines) > 1
-    for line in lines:
-        width, alpha = (0.8, 0.45) if several else (1.9, 1.0)
-        ax.plot(*zip(*line, strict=True), color=color, linewidth=width, alpha=alpha, marker="")
-    grids = {tuple(point[0] for point in line) for line in lines}
-    if several and len(grids) == 1:
-        mean = np.mean([[point[1] for point in line] for line in lines], axis=0)
-        ax.plot(grids.pop(), mean, color=color, linewidth=2.1, marker=marker, markersize=3.5)
+    if len(lines) == 1:
+        ax.plot(*zip(*lines[0], strict=True), markevery=_every(lines[0]), **bold)
+        return
+    has_mean = len({tuple(point[0] for point in line) for line in lines}) == 1
+    if singles or not has_mean:
+        for line in lines:
+            ax.plot(*zip(*line, strict=True), color=color, linewidth=0.8, alpha=0.45)
+    if has_mean:
+        mean = np.mean(lines, axis=0)
+        ax.plot(*mean.T, markevery=_every(mean), **bold)
+
+
+def _every(points: Sequence[Any] | np.ndarray) -> int:
+    return max(1, len(points) // _MARKS_PER_LINE)
+
+
+def _line_handle(label: str, style: tuple[str, Any]) -> Line2D:
+    return Line2D([], [], color=style[0], marker=style[1], markersize=4.5, lw=1.9, label=label)
 
 
 def _mark_synthesis(axes: Sequence[Axes], runs: Sequence[RunRecord], color: str) -> None:
@@ -152,9 +176,10 @@ def _threshold(records: Sequence[RunRecord]) -> float | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _trajectory_legend(labels: Sequence[str], threshold: float | None, color: str | None) -> list:
-    styles = role_styles(labels)
-    handles: list[Any] = [Line2D([], [], color=styles[n][0], lw=2, label=n) for n in labels]
+def _trajectory_legend(
+    styles: dict[str, tuple[str, Any]], threshold: float | None, color: str | None
+) -> list:
+    handles: list[Any] = [_line_handle(name, style) for name, style in styles.items()]
     if color is not None:
         ring = {"marker": "o", "linestyle": "", "color": color, "markersize": 6}
         handles += [
@@ -180,14 +205,18 @@ def trajectories(records: Sequence[RunRecord], *, narrow: bool = False) -> Figur
     shaded = None
     for label in labels:
         runs, color = of_label(probed, label), styles[label][0]
-        for ax, metric in zip(axes, ("forgetting_score", "val_accuracy"), strict=True):
-            _curve(ax, [run.probes for run in runs], "step", metric, color)
-        _mark_delivered(axes[1], runs, color)
-        if any(synthesis_spans(run) for run in runs):
-            _mark_synthesis(axes, runs, color)
+        switched = any(synthesis_spans(run) for run in runs)
+        if switched:
+            # Its rings stand on single runs, and a marker of its own would look like one.
+            styles[label] = (color, "")
             shaded = shaded or color
+            _mark_synthesis(axes, runs, color)
+        singles = switched or len(labels) <= _MAX_WITH_SINGLES
+        for ax, metric in zip(axes, ("forgetting_score", "val_accuracy"), strict=True):
+            _curve(ax, [r.probes for r in runs], "step", metric, styles[label], singles=singles)
+        _mark_delivered(axes[1], runs, color)
     threshold = _threshold(probed)
-    handles = _trajectory_legend(labels, threshold, shaded)
+    handles = _trajectory_legend({name: styles[name] for name in labels}, threshold, shaded)
     if any(_delivered(run) for run in probed):
         handles.append(Line2D([], [], marker="*", ls="", color=MUTED, ms=10, label="delivered"))
     if threshold is not None:
@@ -244,11 +273,13 @@ def trade_off(
         color, marker = styles[row["method"]]
         for run in of_label(records, row["method"]):
             point = run.result["forgetting_score"], run.result["test_accuracy"]
-            ax.plot(*point, marker, color=color, markersize=3.5, alpha=0.45, markeredgewidth=0)
+            ax.plot(
+                *point, marker=marker, color=color, markersize=3.5, alpha=0.45, markeredgewidth=0
+            )
         ax.errorbar(
             row["forgetting_score"], row["test_accuracy"],
             xerr=_errors(row, "forgetting_score"), yerr=_errors(row, "test_accuracy"),
-            fmt=marker, color=color, markersize=9, elinewidth=1.3, capsize=3,
+            fmt="", ls="", marker=marker, color=color, markersize=9, elinewidth=1.3, capsize=3,
             markeredgecolor="white", label=row["method"], zorder=4,
         )  # fmt: skip
         handles.append(Line2D([], [], marker=marker, ls="", color=color, ms=8, label=row["method"]))
@@ -263,6 +294,41 @@ def trade_off(
     return fig
 
 
+SEPARATION_PANELS = (
+    ("Silhouette", "silhouette"),
+    ("Linear probe accuracy", "linear_probe_accuracy"),
+    ("Between / within scatter", "scatter_ratio"),
+)
+
+
+@styled
+def separation_curves(records: Sequence[RunRecord], *, narrow: bool = False) -> Figure:
+    """Draw the class separation of the features on val over steps, one colour per method."""
+    probed = [record for record in records if has_separation(record)]
+    labels = labels_in_order(probed)
+    styles = role_styles(labels)
+    few = len(labels) <= _MAX_WITH_SINGLES
+    fig, axes = panels(len(SEPARATION_PANELS), narrow=narrow, height=2.5, share_x=True)
+    for label in labels:
+        runs = [record.probes for record in of_label(probed, label)]
+        for ax, (_, metric) in zip(axes, SEPARATION_PANELS, strict=True):
+            _curve(ax, runs, "step", metric, styles[label], singles=few)
+    for ax, (title, _) in zip(axes, SEPARATION_PANELS, strict=True):
+        ax.set_title(title)
+        ax.set_xlabel("unlearning step")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.margins(x=0.02)
+    handles = [_line_handle(name, styles[name]) for name in labels]
+    legend_above(fig, handles, columns=2 if narrow else min(7, len(handles)))
+    return fig
+
+
+def has_separation(record: RunRecord) -> bool:
+    """Whether at least two probes of a run recorded the class separation."""
+    names = [metric for _, metric in SEPARATION_PANELS]
+    return sum(any(probe.get(n) is not None for n in names) for probe in record.probes) > 1
+
+
 @styled
 def training_curves(records: Sequence[RunRecord], *, narrow: bool = False) -> Figure:
     """Draw training loss and validation accuracy over epochs, one colour per model."""
@@ -273,11 +339,11 @@ def training_curves(records: Sequence[RunRecord], *, narrow: bool = False) -> Fi
     for label in labels:
         runs = [record.epochs for record in of_label(trained, label)]
         for ax, metric in zip(axes, ("train_loss", "val_accuracy"), strict=True):
-            _curve(ax, runs, "epoch", metric, styles[label][0])
+            _curve(ax, runs, "epoch", metric, styles[label])
     for ax, title in zip(axes, ("Training loss", "Validation accuracy"), strict=True):
         ax.set_title(title)
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    handles = [Line2D([], [], color=styles[name][0], lw=2, label=name) for name in labels]
+    handles = [_line_handle(name, styles[name]) for name in labels]
     legend_above(fig, handles, columns=2 if narrow else min(6, len(handles)))
     return fig

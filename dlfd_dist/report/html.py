@@ -18,9 +18,20 @@ from ..errors import RunDirError
 from ..run_dir import replacing, write_text
 from . import pictures
 from .plan import FigurePlan, plan_figures
-from .records import ORIGINAL, RETRAINED, RunRecord, of_label
+from .records import ORIGINAL, RETRAINED, RunRecord, label_of, of_label
 from .style import role_styles
-from .tables import DASH, footnotes, format_value, labels_in_order, marks, summarise
+from .summary import labels_in_order, summarise
+from .tables import (
+    DASH,
+    PAIRED_COLUMN,
+    Tuning,
+    footnotes,
+    format_paired,
+    format_seeds,
+    format_value,
+    marks,
+    notes,
+)
 from .verdict import Row, judge, row_of, unlearned_row
 
 _DPI = 160
@@ -39,16 +50,22 @@ MAIN_COLUMNS = (
     ("NoMUS ↑", "nomus", 3),
     ("Test accuracy ↑", "test_accuracy", 3),
     ("Forgetting score ↓", "forgetting_score", 3),
+    ("Attack AUC", "mia_auc", 3),
     ("Gap to Retrained ↓", "gap_to_retrained", 3),
 )
-DETAIL_COLUMNS = (
+ATTACK_COLUMNS = (
     ("Retain acc.", "retain_accuracy", 3),
     ("Forget acc.", "forget_accuracy", 3),
     ("Val acc.", "val_accuracy", 3),
     ("Attack acc.", "mia_accuracy", 3),
-    ("Attack AUC", "mia_auc", 3),
     ("TPR at 1 % FPR", "mia_tpr_at_1pct", 3),
     ("Paper's attack", "mia_paper", 3),
+    ("Tail share", "tail_share", 3),
+)
+COST_COLUMNS = (
+    ("Silhouette", "silhouette", 3),
+    ("Linear probe", "linear_probe_accuracy", 3),
+    ("Scatter ratio", "scatter_ratio", 3),
     ("Wall time (s)", "wall_seconds", 1),
     ("Device time (s)", "device_seconds", 1),
     ("Peak memory (MB)", "peak_memory_mb", 0),
@@ -94,7 +111,7 @@ def _heads(rows: Sequence[Row], main: Row | None) -> list[dict[str, Any]]:
             "color": styles[row["method"]][0],
             "main": row is main,
             "marks": marks(row),
-            "num_seeds": row["num_seeds"],
+            "seeds": format_seeds(row),
         }
         for row in rows
     ]
@@ -113,6 +130,14 @@ def _measurements(
         for title, metric, digits in columns
         if any(row[metric] is not None for row in rows)
     ]
+
+
+def _tests(rows: Sequence[Row], title: str, metric: str) -> list[dict[str, Any]]:
+    """Return the column of the tests against DLFD, as `_measurements` does; empty without tests."""
+    cells = [format_paired(row, metric) for row in rows]
+    if set(cells) == {DASH}:
+        return []
+    return [{"title": title, "metric": f"{metric}_vs_dlfd", "cells": cells}]
 
 
 def _tiles(row: Row | None, rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -189,6 +214,32 @@ def _runs(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     ]
 
 
+def _tuned(tuning: Tuning | None) -> list[dict[str, Any]]:
+    """Return per method what tuning chose, from which range, and what it gained on validation.
+
+    A method none of whose trials finished has no settings.
+    """
+    return [
+        {
+            "label": label_of(name),
+            "settings": [
+                (setting, _number_text(value, ".3g"), found["searched"].get(setting, ""))
+                for setting, value in (found["settings"] or {}).items()
+            ],
+            "value": _number_text(found["value"], ".3f"),
+            "default_value": _number_text(found["default_value"], ".3f"),
+            "failed": found["failed"],
+        }
+        for name, found in (tuning["methods"] if tuning else {}).items()
+    ]
+
+
+def _number_text(value: Any, form: str) -> str:
+    if value is None:
+        return DASH
+    return f"{value:{form}}" if isinstance(value, float) else str(value)
+
+
 def _left_out(records: Sequence[RunRecord]) -> list[str]:
     kept = [record for record in records if record.synthesised() is not None]
     if kept and not any(pictures.may_show_faces(record) for record in kept):
@@ -196,16 +247,32 @@ def _left_out(records: Sequence[RunRecord]) -> list[str]:
     return []
 
 
-def _context(records: Sequence[RunRecord], rows: Sequence[Row]) -> dict[str, Any]:
+def _context(
+    records: Sequence[RunRecord], rows: Sequence[Row], tuning: Tuning | None
+) -> dict[str, Any]:
     row = unlearned_row(rows, records)
     last = records[-1] if row is None else of_label(records, row["method"])[0]
     return {
         "verdict": judge(rows, records),
         "tiles": _tiles(row, rows),
         "heads": _heads(rows, row),
-        "main_metrics": _measurements(rows, MAIN_COLUMNS),
-        "detail_metrics": _measurements(rows, DETAIL_COLUMNS),
+        "main_metrics": [
+            *_measurements(rows, MAIN_COLUMNS),
+            *_tests(rows, PAIRED_COLUMN, "nomus"),
+        ],
+        "details": [
+            ("Accuracy and attack", _measurements(rows, ATTACK_COLUMNS)),
+            (
+                "Features and cost",
+                [
+                    *_measurements(rows, COST_COLUMNS),
+                    *_tests(rows, "vs DLFD (gap)", "gap_to_retrained"),
+                ],
+            ),
+        ],
         "footnotes": footnotes(rows),
+        "notes": notes(rows, tuning),
+        "tuned": _tuned(tuning),
         "runs": _runs(records),
         "shared_inputs": _digests(_shared_inputs(records)),
         "settings": _settings(last),
@@ -230,11 +297,19 @@ def render(context: dict[str, Any]) -> str:
 
 
 def write_report(
-    records: Sequence[RunRecord], out: Path, *, title: str, missing: Sequence[str] = ()
+    records: Sequence[RunRecord],
+    out: Path,
+    *,
+    title: str,
+    missing: Sequence[str] = (),
+    tuning: Tuning | None = None,
 ) -> list[Path]:
-    """Write the page to `out` and its figures to `<out stem>_figures/`.
+    """Write the page to `out` and its figures to `<out stem>_figures/`; return all, the page first.
 
-    Returns all paths, the page first. `missing` names runs that the page should have covered.
+    Parameters
+    ----------
+    missing : names of runs that the page should have covered
+    tuning : how the settings of the methods were chosen (`Comparison.tuning`), None if not tuned
     """
     if not records:
         raise RunDirError(f"There is no finished run to write {out} about.")
@@ -244,7 +319,7 @@ def write_report(
     for plan in plan_figures(records, rows):
         images[plan.name], entry = _draw(plan)
         shown.append(entry)
-    context = _context(records, rows)
+    context = _context(records, rows, tuning)
     page = render({**context, "title": title, "missing": list(missing), "figures": shown})
     out.parent.mkdir(parents=True, exist_ok=True)
     paths = _write_figures(out.parent / f"{out.stem}_figures", images)

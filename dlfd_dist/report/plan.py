@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from . import figures, pictures
 from .records import ORIGINAL, RETRAINED, RunRecord, of_label
-from .tables import summarise
+from .summary import summarise
 from .verdict import Row, unlearned_row
 
 
@@ -25,14 +25,14 @@ class FigurePlan:
 
 
 def representatives(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return Original, Retrained and the unlearned model, of one seed where all have it."""
+    """Return Original, Retrained and the unlearned model, of one training where all have it."""
     row = unlearned_row(summarise(records), records)
     labels = [ORIGINAL, RETRAINED, *([row["method"]] if row else [])]
     groups = [group for label in labels if (group := of_label(records, label))]
-    seeds = [{record.seed for record in group} for group in groups]
+    seeds = [{record.train_seed for record in group} for group in groups]
     common = set.intersection(*seeds) if seeds else set()
     wanted = min(common) if common else None
-    return [next((r for r in group if r.seed == wanted), group[0]) for group in groups]
+    return [next((r for r in group if r.train_seed == wanted), group[0]) for group in groups]
 
 
 def _has_losses(record: RunRecord) -> bool:
@@ -74,8 +74,8 @@ def _trajectory_plan(records: Sequence[RunRecord]) -> list[FigurePlan]:
     if not any(len(record.probes) > 1 for record in records):
         return []
     caption = (
-        "The probes taken on validation data while unlearning; thin lines are single seeds, bold "
-        "lines their mean. "
+        "The probes taken on validation data while unlearning; bold lines are means over runs, "
+        "thin ones, where drawn, single runs. "
     )
     if any("synthesis" in probe for record in records for probe in record.probes):
         caption += (
@@ -88,6 +88,20 @@ def _trajectory_plan(records: Sequence[RunRecord]) -> list[FigurePlan]:
     return [
         FigurePlan("trajectory", "How the run went", caption,
                    lambda narrow: figures.trajectories(records, narrow=narrow))
+    ]  # fmt: skip
+
+
+def _separation_plan(records: Sequence[RunRecord]) -> list[FigurePlan]:
+    if not any(figures.has_separation(record) for record in records):
+        return []
+    caption = (
+        "How far apart the classes lie in the features of validation images, mean over runs. Where "
+        "a line falls the method destroys what the model knew of everybody, instead of forgetting "
+        "some people."
+    )
+    return [
+        FigurePlan("separation", "Do the classes stay apart?", caption,
+                   lambda narrow: figures.separation_curves(records, narrow=narrow))
     ]  # fmt: skip
 
 
@@ -155,6 +169,7 @@ def plan_figures(records: Sequence[RunRecord], rows: Sequence[Row]) -> list[Figu
         *_loss_plan(chosen),
         *_trade_off_plan(rows, records),
         *_trajectory_plan(records),
+        *_separation_plan(records),
         *_embedding_plans(chosen),
         *_faces_plan(chosen),
         *_training_plan(records),

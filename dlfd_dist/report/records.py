@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,33 @@ RETRAINED = "Retrained"
 FINE_TUNE = "Fine-tune"
 DLFD = "DLFD"
 DLFD_OFFICIAL = "DLFD (authors' code)"
-METHOD_LABELS = {"dlfd": DLFD, "dlfd_official": DLFD_OFFICIAL, "finetune": FINE_TUNE}
+METHOD_LABELS = {
+    "finetune": FINE_TUNE,
+    "neggrad": "NegGrad",
+    "neggrad_plus": "NegGrad+",
+    "cf_k": "CF-k",
+    "eu_k": "EU-k",
+    "unsir": "UNSIR",
+    "bad_teacher": "Bad Teacher",
+    "scrub": "SCRUB",
+    "salun": "SalUn",
+    "ssd": "SSD",
+    "l1_sparse": "l1-sparse",
+    "dlfd_official": DLFD_OFFICIAL,
+    "dlfd": DLFD,
+}
 ROLE_LABELS = {"original": ORIGINAL, "retrained": RETRAINED}
+
+# Numbers that lie one level down in result.json.
+_SECTIONS = {
+    "mia_accuracy": ("mia", "accuracy"),
+    "mia_auc": ("mia", "auc"),
+    "mia_tpr_at_1pct": ("mia", "tpr_at_1pct"),
+    "tail_share": ("over_forgetting", "tail_share"),
+    "silhouette": ("separation", "silhouette"),
+    "linear_probe_accuracy": ("separation", "linear_probe_accuracy"),
+    "scatter_ratio": ("separation", "scatter_ratio"),
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +75,8 @@ class RunRecord:
     path: Path
     label: str
     seed: int
+    train_seed: int
+    """seed of the trained model: the run's own, where no comparison says another"""
     config: dict[str, Any]
     signature: str
     inputs: dict[str, str]
@@ -67,6 +94,16 @@ class RunRecord:
     def mia(self) -> dict[str, Any]:
         """The attack's figures; empty where nobody was forgotten."""
         return self.result.get("mia") or {}
+
+    def value(self, metric: str) -> float | None:
+        """Return one measured number, such as `nomus` or `mia_auc`; None where there is none."""
+        section, name = _SECTIONS.get(metric, (None, metric))
+        return (self.result.get(section) or {} if section else self.result).get(name)
+
+    @property
+    def over_forgetting(self) -> dict[str, Any]:
+        """The other side of the attack; empty where nobody was forgotten, and in older runs."""
+        return self.result.get("over_forgetting") or {}
 
     def tensor(self, name: str) -> np.ndarray | None:
         """Return one tensor of samples.safetensors, such as `forget.loss`; None if it has none."""
@@ -95,6 +132,8 @@ class Comparison:
     title: str
     records: list[RunRecord]
     missing: list[str]
+    tuning: dict[str, Any] | None = None
+    """trials, seed, train_seed, objective, and per method what was searched, tried and chosen"""
 
 
 def _tensor(file: Path, name: str) -> np.ndarray | None:
@@ -139,6 +178,16 @@ def _read_request(file: Path) -> RequestCounts | None:
     )
 
 
+def label_of(name: str) -> str:
+    """Return what a method, or `method variant`, is called in tables and figures."""
+    method, _, variant = name.partition(" ")
+    return _with_variant(METHOD_LABELS.get(method, method), variant)
+
+
+def _with_variant(label: str, variant: str) -> str:
+    return f"{label} ({variant.replace(' ', ', ')})" if variant else label
+
+
 def _label(config: dict[str, Any]) -> str:
     if config["verb"] == "train":
         return ORIGINAL if config["train"]["on"] == "all" else RETRAINED
@@ -161,12 +210,14 @@ def load_run(path: Path | str) -> RunRecord:
             "give the command that started it once more to resume it."
         )
     config = _read_config(run.config)
+    seed = int(config.get("seed", 0))
     identity = _read_json(run.identity) if run.identity.is_file() else {}
     events = read_events(run.metrics)
     return RunRecord(
         path=run.path,
         label=_label(config),
-        seed=int(config.get("seed", 0)),
+        seed=seed,
+        train_seed=seed,
         config=config,
         signature=identity.get("signature", ""),
         inputs=identity.get("inputs", {}),
@@ -187,15 +238,22 @@ def read_comparison(path: Path | str) -> Comparison:
     records, missing = [], []
     for run in content.get("runs", []):
         try:
-            records.append(load_run(file.parent / run["run_dir"]))
+            record = load_run(file.parent / run["run_dir"])
+            label = _with_variant(record.label, run.get("variant", ""))
+            train_seed = run.get("train_seed", record.seed)
+            records.append(replace(record, label=label, train_seed=train_seed))
         except RunDirError:
             missing.append(_missing_name(run))
-    return Comparison(content.get("title") or "Comparison", records, missing)
+    title, tuning = content.get("title") or "Comparison", content.get("tuning")
+    return Comparison(title, records, missing, tuning)
 
 
 def _missing_name(run: dict[str, Any]) -> str:
-    label = ROLE_LABELS.get(run["role"]) or METHOD_LABELS.get(run["method"]) or run["method"]
-    return f"{label}, seed {run['seed']} ({Path(run['run_dir']).name})"
+    variant = run.get("variant", "")
+    label = ROLE_LABELS.get(run["role"]) or label_of(f"{run['method']} {variant}".strip())
+    train_seed = run.get("train_seed", run["seed"])
+    trained = "" if train_seed == run["seed"] else f" on train seed {train_seed}"
+    return f"{label}, seed {run['seed']}{trained} ({Path(run['run_dir']).name})"
 
 
 def load_comparison(path: Path | str) -> list[RunRecord]:

@@ -7,6 +7,7 @@ and no figure tells two things apart by colour alone.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,16 +19,27 @@ from .records import DLFD, DLFD_OFFICIAL, FINE_TUNE, ORIGINAL, RETRAINED
 
 INK, MUTED, GRID = "#1f2937", "#6b7280", "#e5e7eb"
 FORGET, UNSEEN = "#c8403a", "#2a9d8f"
-ROLE_COLORS = {
-    ORIGINAL: "#6b7280",
-    RETRAINED: "#00966c",
-    FINE_TUNE: "#e08a00",
-    DLFD_OFFICIAL: "#56b4e9",
-    DLFD: "#0067ad",
+# Colour and marker; methods that are variants of one another have neighbouring colours.
+ROLE_STYLES: dict[str, tuple[str, Any]] = {
+    ORIGINAL: ("#6b7280", "s"),
+    RETRAINED: ("#00966c", "D"),
+    FINE_TUNE: ("#e08a00", "^"),
+    "NegGrad": ("#a61e4d", "v"),
+    "NegGrad+": ("#e879a6", "X"),
+    "CF-k": ("#7a5cb8", "<"),
+    "EU-k": ("#b79be8", ">"),
+    "UNSIR": ("#8a6d1b", "h"),
+    "Bad Teacher": ("#5b3a29", "d"),
+    "SCRUB": ("#a3b018", "p"),
+    "SalUn": ("#d4572a", (4, 1, 0)),
+    "SSD": ("#111827", "8"),
+    "l1-sparse": ("#0fb5ae", (6, 1, 0)),
+    DLFD_OFFICIAL: ("#56b4e9", "P"),
+    DLFD: ("#0067ad", "o"),
 }
-ROLE_MARKERS = {ORIGINAL: "s", RETRAINED: "D", FINE_TUNE: "^", DLFD_OFFICIAL: "P", DLFD: "o"}
-_OTHER_COLORS = ("#b0568f", "#7a5cb8", "#8a6d1b", "#9c3d2e", "#4b7f52", "#3d5a80")
-_OTHER_MARKERS = "vX<>hd"
+_OTHER_STYLES: tuple[tuple[str, Any], ...] = (
+    ("#b0568f", "H"), ("#3d5a80", (3, 1, 0)), ("#4b7f52", (8, 1, 0)), ("#9c3d2e", "1"),
+)  # fmt: skip
 CLASS_COLORS = (
     "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#8c564b", "#d55e00", "#b8ae1a",
 )  # fmt: skip
@@ -70,16 +82,11 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return wrapper
 
 
-def role_styles(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
+def role_styles(labels: Sequence[str]) -> dict[str, tuple[str, Any]]:
     """Return (colour, marker) per label; labels without a role of their own take the spare ones."""
-    others = [label for label in labels if label not in ROLE_COLORS]
-    styles = {label: (ROLE_COLORS[label], ROLE_MARKERS[label]) for label in ROLE_COLORS}
-    for i, label in enumerate(others):
-        styles[label] = (
-            _OTHER_COLORS[i % len(_OTHER_COLORS)],
-            _OTHER_MARKERS[i % len(_OTHER_MARKERS)],
-        )
-    return styles
+    others = [label for label in labels if label not in ROLE_STYLES]
+    spare = itertools.cycle(_OTHER_STYLES)
+    return {**ROLE_STYLES, **dict(zip(others, spare, strict=False))}
 
 
 def panels(

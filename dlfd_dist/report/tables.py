@@ -1,206 +1,235 @@
-"""One table row per method: means and 95 % intervals over seeds, as text, Markdown and CSV."""
+"""The rows of a summary as text, Markdown, LaTeX and CSV.
+
+Every table but CSV takes the `tuning` of a comparison (`Comparison.tuning`), None without one.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from scipy.special import stdtrit
+from .paired import PAIRED_METRICS
+from .summary import METRICS
 
-from ..metrics.gap import gap_to_retrained
-from .records import DLFD, DLFD_OFFICIAL, FINE_TUNE, ORIGINAL, RETRAINED, RunRecord, of_label
+Row = dict[str, Any]
+Tuning = Mapping[str, Any]
 
-METRICS = (
-    "nomus",
-    "test_accuracy",
-    "forgetting_score",
-    "retain_accuracy",
-    "forget_accuracy",
-    "val_accuracy",
-    "mia_accuracy",
-    "mia_auc",
-    "mia_tpr_at_1pct",
-    "mia_paper",
-    "gap_to_retrained",
-    "wall_seconds",
-    "device_seconds",
-    "peak_memory_mb",
-)
 COLUMNS = (
     ("NoMUS", "nomus"),
     ("Test acc.", "test_accuracy"),
     ("Forgetting", "forgetting_score"),
+    ("Attack AUC", "mia_auc"),
     ("Gap", "gap_to_retrained"),
 )
-ONE_SEED, AT_FLOOR, MIXED = "*", "†", "‡"
+PAIRED_COLUMN = "vs DLFD (NoMUS)"
+ONE_SEED, AT_FLOOR, MIXED, TOO_HARD, ONE_TRAINING = "*", "†", "‡", "§", "¶"
 FOOTNOTES = {
     ONE_SEED: "One seed: there is no interval, and a difference may be chance.",
+    ONE_TRAINING: "One trained model: the interval is over seeds of unlearning it and says nothing "
+    "of another training.",
     AT_FLOOR: "The attack is at its floor in this row: it does no better than guessing, or the set "
     "is too small; a low score then says little about what the model remembers.",
+    TOO_HARD: "Forgotten too hard: losses on forgotten images are higher than on images never "
+    "seen, which can itself betray them.",
     MIXED: "The runs of this row differ in more than their seed.",
 }
 DASH = "–"
 
-# Settings in which the seeds of one row may differ.
-_PER_SEED = ("seed", "checkpoint", "reference", "run", "runtime")
 
-
-def _value(record: RunRecord, metric: str) -> float | None:
-    if metric.startswith("mia_") and metric != "mia_paper":
-        return record.mia.get(metric.removeprefix("mia_"))
-    return record.result.get(metric)
-
-
-def _interval(values: np.ndarray) -> list[float] | None:
-    """Return the 95 % Student-t interval of the mean of `values`."""
-    if len(values) < 2:
-        return None
-    error = values.std(ddof=1) / np.sqrt(len(values))
-    half = float(stdtrit(len(values) - 1, 0.975) * error)
-    mean = float(values.mean())
-    return [mean - half, mean + half]
-
-
-def _settings(record: RunRecord) -> str:
-    values = {key: v for key, v in record.config.items() if key not in _PER_SEED}
-    return json.dumps(values, sort_keys=True, default=str)
-
-
-def _order(label: str) -> int:
-    first, last = (ORIGINAL, RETRAINED, FINE_TUNE), (DLFD_OFFICIAL, DLFD)
-    if label in first:
-        return first.index(label) - len(first)
-    return last.index(label) + 1 if label in last else 0
-
-
-def labels_in_order(records: Sequence[RunRecord]) -> list[str]:
-    """Return the method labels: Original, Retrained, Fine-tune, others as they come, DLFD last."""
-    return sorted(dict.fromkeys(record.label for record in records), key=_order)
-
-
-def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
-    seeds = sorted({record.seed for record in records})
-    floors = [record.mia for record in records if record.mia.get("floor")]
-    only = records[0].mia if len(records) == 1 else {}
-    row: dict[str, Any] = {
-        "method": label,
-        "seeds": seeds,
-        "num_seeds": len(seeds),
-        "one_seed": len(seeds) == 1,
-        "floor": 2 * len(floors) > len(records),
-        "floor_reason": next((f["floor_reason"] for f in floors if f.get("floor_reason")), ""),
-        "mixed_settings": len({_settings(record) for record in records}) > 1,
-        "attack_interval": only.get("interval"),
-        "attack_auc_interval": only.get("auc_interval"),
-    }
-    for metric in METRICS:
-        found = [v for record in records if (v := _value(record, metric)) is not None]
-        values = np.asarray(found, dtype=float)
-        row[metric] = float(values.mean()) if found else None
-        row[f"{metric}_interval"] = _interval(values)
-    return row
-
-
-def with_gaps(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Fill in the gap to Retrained of runs that were made without a reference, such as Original.
-
-    The reference is the Retrained run of the same seed; where there is none the gap stays open.
-    """
-    retrained = {r.seed: _flat(r) for r in of_label(records, RETRAINED) if r.mia}
-
-    def filled(record: RunRecord) -> RunRecord:
-        known = record.result.get("gap_to_retrained") is not None
-        if known or record.label == RETRAINED or record.seed not in retrained or not record.mia:
-            return record
-        gap = gap_to_retrained(_flat(record), retrained[record.seed])
-        return replace(record, result={**record.result, "gap_to_retrained": gap})
-
-    return [filled(record) for record in records]
-
-
-def _flat(record: RunRecord) -> dict[str, Any]:
-    return {**record.result, "mia_accuracy": record.mia.get("accuracy")}
-
-
-def summarise(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """Return one row per method label: mean and 95 % interval of every metric over its seeds.
-
-    `<metric>_interval` is [lo, hi], or None where fewer than two seeds have the metric. `floor`
-    says that the attack's floor flag fired in most of the seeds. Rows of a single run also carry
-    its bootstrap intervals, `attack_interval` and `attack_auc_interval`.
-    """
-    records = with_gaps(records)
-    return [_row(label, of_label(records, label)) for label in labels_in_order(records)]
-
-
-def format_value(row: dict[str, Any], metric: str, *, digits: int = 3) -> str:
+def format_value(row: Row, metric: str, *, digits: int = 3) -> str:
     """Return a mean with the half-width of its interval, such as `0.782 ± 0.011`."""
-    mean, interval = row[metric], row[f"{metric}_interval"]
+    return _with_half_width(row[metric], row[f"{metric}_interval"], f".{digits}f")
+
+
+def format_paired(row: Row, metric: str) -> str:
+    """Return the difference to DLFD and its adjusted p, such as `-0.021 ± 0.009, p 0.012`."""
+    test = (row["paired"] or {}).get(metric)
+    if test is None:
+        return DASH
+    p = "p < 0.001" if test["p_holm"] < 0.001 else f"p {test['p_holm']:.3f}"
+    return f"{_with_half_width(test['difference'], test['interval'], '+.3f')}, {p}"
+
+
+def _with_half_width(mean: float | None, interval: Sequence[float] | None, form: str) -> str:
     if mean is None:
         return DASH
     if interval is None:
-        return f"{mean:.{digits}f}"
-    return f"{mean:.{digits}f} ± {(interval[1] - interval[0]) / 2:.{digits}f}"
+        return f"{mean:{form}}"
+    return f"{mean:{form}} ± {(interval[1] - interval[0]) / 2:{form.removeprefix('+')}}"
 
 
-def marks(row: dict[str, Any]) -> dict[str, str]:
+def format_seeds(row: Row) -> str:
+    """Return the number of seeds, or `2 × 3`: trained models × seeds of unlearning each."""
+    seeds = str(row["num_seeds"])
+    return f"{len(row['train_seeds'])} × {seeds}" if row["crossed"] else seeds
+
+
+def marks(row: Row) -> dict[str, str]:
     """Return the footnote marks of a row by the column they stand in."""
     return {
         "method": MIXED if row["mixed_settings"] else "",
-        "seeds": ONE_SEED if row["one_seed"] else "",
-        "forgetting_score": AT_FLOOR if row["floor"] else "",
+        "seeds": (ONE_SEED if row["one_seed"] else "")
+        + (ONE_TRAINING if row["one_training"] else ""),
+        "forgetting_score": (AT_FLOOR if row["floor"] else "")
+        + (TOO_HARD if row["over_forgetting"] else ""),
     }
 
 
-def footnotes(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+def footnotes(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Return the (mark, explanation) pairs that the rows need."""
-    used = {mark for row in rows for mark in marks(row).values()}
+    used = "".join(mark for row in rows for mark in marks(row).values())
     return [(mark, text) for mark, text in FOOTNOTES.items() if mark in used]
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    mark = marks(row)
-    cells = [row["method"] + mark["method"], f"{row['num_seeds']}{mark['seeds']}"]
-    return cells + [format_value(row, metric) + mark.get(metric, "") for _, metric in COLUMNS]
+def notes(rows: Sequence[Row], tuning: Tuning | None = None, *, paired: bool = True) -> list[str]:
+    """Return the sentences below a table that belong to no mark.
+
+    paired : whether the table has the column of the tests against DLFD
+    """
+    found = []
+    if any(row["unlearned"] for row in rows):
+        found.append(tuning_line(tuning))
+    if any(row["crossed"] for row in rows):
+        found.append(
+            "Seeds a × b: a trained models, b seeds of unlearning each; means and intervals are "
+            "over the trained models."
+        )
+    if paired and _has_pairs(rows):
+        found.append(
+            f"{PAIRED_COLUMN}: NoMUS minus that of DLFD on the same seeds; p of a paired t-test, "
+            "Holm-adjusted over the methods."
+        )
+    return found
 
 
-def _grid(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
-    return [["Method", "Seeds", *(title for title, _ in COLUMNS)], *map(_cells, rows)]
+def tuning_line(tuning: Tuning | None) -> str:
+    """Return one sentence: how the settings of the methods were come by."""
+    if tuning is None:
+        return "Not tuned: every method with its default settings, except those the command set."
+    return (
+        f"Tuned: {tuning['trials']} trials per method on {tuning['objective']} "
+        f"(train seed {tuning['train_seed']})."
+    )
 
 
-def text_table(rows: Sequence[dict[str, Any]]) -> str:
+def _has_pairs(rows: Sequence[Row]) -> bool:
+    return any((row["paired"] or {}).get("nomus") for row in rows)
+
+
+def _grid(rows: Sequence[Row], *, paired: bool) -> list[list[tuple[str, str]]]:
+    """Return (content, marks) per cell, the heads first."""
+    metrics = dict(COLUMNS)
+    shown = paired and _has_pairs(rows)
+    heads = ["Method", "Seeds", *metrics, *([PAIRED_COLUMN] if shown else [])]
+    grid = [[(head, "") for head in heads]]
+    for row in rows:
+        mark = marks(row)
+        cells = [(row["method"], mark["method"]), (format_seeds(row), mark["seeds"])]
+        cells += [(format_value(row, name), mark.get(name, "")) for name in metrics.values()]
+        grid.append(cells + ([(format_paired(row, "nomus"), "")] if shown else []))
+    return grid
+
+
+def text_table(rows: Sequence[Row], tuning: Tuning | None = None) -> str:
     """Return the table for a terminal, columns aligned, footnotes below."""
-    grid = _grid(rows)
+    grid = [["".join(cell) for cell in cells] for cells in _grid(rows, paired=False)]
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(g, widths, strict=True)).rstrip() for g in grid]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([*lines, *(f"{mark} {text}" for mark, text in footnotes(rows))]) + "\n"
+    lines += [f"{mark} {text}" for mark, text in footnotes(rows)]
+    return "\n".join([*lines, *notes(rows, tuning, paired=False)]) + "\n"
 
 
-def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
+def _escape_markdown(text: str) -> str:
+    return text.replace("|", "\\|").replace("*", "\\*")
+
+
+def markdown_table(rows: Sequence[Row], tuning: Tuning | None = None) -> str:
     """Return the table in Markdown, footnotes below."""
-    grid = [[cell.replace("|", "\\|").replace("*", "\\*") for cell in g] for g in _grid(rows)]
+    grid = [[_escape_markdown("".join(c)) for c in cells] for cells in _grid(rows, paired=True)]
     grid.insert(1, ["---", *["---:"] * (len(grid[0]) - 1)])
     lines = [f"| {' | '.join(cells)} |" for cells in grid]
-    notes = [f"\n{mark.replace('*', chr(92) + '*')} {text}" for mark, text in footnotes(rows)]
-    return "\n".join([*lines, *notes]) + "\n"
+    below = [f"{mark} {text}" for mark, text in footnotes(rows)] + notes(rows, tuning)
+    return "\n".join([*lines, *("\n" + _escape_markdown(text) for text in below)]) + "\n"
 
 
-def csv_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return every metric at full precision: mean, `<metric>_lo` and `<metric>_hi`."""
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    **{sign: "\\" + sign for sign in "&%$#_{}"},
+    "<": "$<$", ">": "$>$", "|": "$|$", "±": r"$\pm$", "×": r"$\times$", DASH: "--",
+    ONE_SEED: r"$\ast$", AT_FLOOR: r"\dag{}", MIXED: r"\ddag{}", TOO_HARD: r"\S{}",
+    ONE_TRAINING: r"\P{}",
+}  # fmt: skip
+
+
+def _escape_latex(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def _latex_mark(mark: str) -> str:
+    return rf"\textsuperscript{{{_escape_latex(mark)}}}" if mark else ""
+
+
+def _latex_number(text: str) -> str:
+    """Return a number with a minus sign where a hyphen stands for one."""
+    escaped = _escape_latex(text)
+    return "$-$" + escaped[1:] if escaped.startswith("-") and text != DASH else escaped
+
+
+def latex_table(rows: Sequence[Row], tuning: Tuning | None = None) -> str:
+    r"""Return a LaTeX tabular for `\input`, footnotes below; it needs the package booktabs."""
+    heads, *body = _grid(rows, paired=True)
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        rf"\begin{{tabular}}{{ll{'r' * (len(heads) - 2)}}}",
+        r"\toprule",
+        " & ".join(_escape_latex(head) for head, _ in heads) + r" \\",
+        r"\midrule",
+    ]
+    for (method, mark), *cells in body:
+        shown = [_escape_latex(method) + _latex_mark(mark)]
+        shown += [_latex_number(text) + _latex_mark(mark) for text, mark in cells]
+        lines.append(" & ".join(shown) + r" \\")
+    below = [_latex_mark(mark) + " " + _escape_latex(text) for mark, text in footnotes(rows)]
+    below += map(_escape_latex, notes(rows, tuning))
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    if below:
+        lines += ["", r"\smallskip\noindent{\footnotesize", *(t + r"\par" for t in below), "}"]
+    return "\n".join(lines) + "\n"
+
+
+def csv_table(rows: Sequence[Row]) -> str:
+    """Return every metric at full precision: mean, `<metric>_lo` and `<metric>_hi`, and the tests.
+
+    Of each test against DLFD: `<metric>_vs_dlfd`, its `_lo` and `_hi`, `_p`, `_p_holm` and
+    `_pairs`.
+    """
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    bounds = [name for metric in METRICS for name in (metric, f"{metric}_lo", f"{metric}_hi")]
-    writer.writerow(["method", "seeds", "num_seeds", "one_seed", "floor", *bounds])
-    for row in rows:
-        cells = [row["method"], " ".join(map(str, row["seeds"])), row["num_seeds"]]
-        cells += [row["one_seed"], row["floor"]]
-        for metric in METRICS:
-            cells += [row[metric], *(row[f"{metric}_interval"] or (None, None))]
-        writer.writerow(cells)
+    csv.writer(out, lineterminator="\n").writerows(
+        [[name for name, _ in _csv_cells(row)] for row in rows[:1]]
+        + [[value for _, value in _csv_cells(row)] for row in rows]
+    )
     return out.getvalue()
+
+
+def _csv_cells(row: Row) -> list[tuple[str, Any]]:
+    """Return (column, value) pairs, the same columns for every row."""
+    cells = [
+        ("method", row["method"]),
+        ("seeds", " ".join(map(str, row["seeds"]))),
+        ("num_seeds", row["num_seeds"]),
+        ("train_seeds", " ".join(map(str, row["train_seeds"]))),
+        *((name, row[name]) for name in ("one_seed", "one_training", "floor", "over_forgetting")),
+    ]
+    for metric in METRICS:
+        low, high = row[f"{metric}_interval"] or (None, None)
+        cells += [(metric, row[metric]), (f"{metric}_lo", low), (f"{metric}_hi", high)]
+    for metric in PAIRED_METRICS:
+        test, name = (row["paired"] or {}).get(metric) or {}, f"{metric}_vs_dlfd"
+        low, high = test.get("interval", (None, None))
+        cells += [(name, test.get("difference")), (f"{name}_lo", low), (f"{name}_hi", high)]
+        cells += [(f"{name}_{k}", test.get(k)) for k in ("p", "p_holm")]
+        cells.append((f"{name}_pairs", test.get("num_pairs")))
+    return cells

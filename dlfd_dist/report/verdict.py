@@ -152,23 +152,34 @@ def _cost_caveats(row: Row, retrained: Row | None) -> list[str]:
                 f"The model pays for it: test accuracy is {points:.1f} percentage points below "
                 "Retrained, more than the intervals explain."
             )
-    auc = row["mia_auc_interval"] or row["attack_auc_interval"]
-    if auc and auc[1] < 0.5:
-        caveats.append(
-            "The forgotten images are now recognised worse than images never seen (attack AUC "
-            f"{row['mia_auc']:.2f}, below 0.5): such over-forgetting can itself betray them."
-        )
     return caveats
 
 
-def _seed_caveats(rows: Sequence[Row]) -> list[str]:
-    single = [row["method"] for row in rows if row["one_seed"]]
-    if not single:
+def _over_forgetting_caveats(row: Row, retrained: Row | None) -> list[str]:
+    if not row["over_forgetting"]:
         return []
-    return [
-        f"Only one seed was run of {', '.join(single)}: another seed may turn out differently, "
-        "and the table can give no interval."
-    ]
+    caveat = (
+        f"{row['method']} forgot too hard, which can itself betray the forgotten: "
+        f"{row['over_forgetting_reason']}"
+    )
+    if retrained is not None and retrained["over_forgetting"]:
+        caveat += " Retrained shows it as well, so these images may simply be hard ones."
+    return [caveat]
+
+
+def _seed_caveats(rows: Sequence[Row]) -> list[str]:
+    caveats = []
+    if single := [row["method"] for row in rows if row["one_seed"]]:
+        caveats.append(
+            f"Only one seed was run of {', '.join(single)}: another seed may turn out differently, "
+            "and the table can give no interval."
+        )
+    if alike := [row["method"] for row in rows if row["one_training"]]:
+        caveats.append(
+            f"All runs of {', '.join(alike)} unlearn one trained model: the intervals say nothing "
+            "of another training."
+        )
+    return caveats
 
 
 def judge(rows: Sequence[Row], records: Sequence[RunRecord]) -> Verdict:
@@ -183,6 +194,7 @@ def judge(rows: Sequence[Row], records: Sequence[RunRecord]) -> Verdict:
         *_floor_caveats(row, original),
         *_overlap_caveats(row, original, retrained),
         *_cost_caveats(row, retrained),
+        *_over_forgetting_caveats(row, retrained),
         *_seed_caveats([r for r in (row, original, retrained) if r is not None]),
     ]
     return Verdict(*_judge(row, original), _sentence(row, rows, records), caveats)

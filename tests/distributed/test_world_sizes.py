@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from dlfd_dist.config import to_dict
 from dlfd_dist.jobs import run_job
 from dlfd_dist.run_dir import RunDir, read_events
 from dlfd_dist.runtime.collectives import Collectives
-from dlfd_dist.runtime.preemption import StopFlag
+from dlfd_dist.runtime.preemption import StopFlag, StoppedEarly
+from tests.fakes.ranks import StandingRanks
+from tests.fakes.stops import StopAfter
 
 METHODS = {
     "dlfd": ["method=dlfd", "method.dynamic=false", "synthesis.save=12"],
@@ -23,6 +26,26 @@ METHODS = {
     "dlfd_sync_bn": ["method=dlfd", "method.dynamic=false", "train_mode=sync_bn"],
     "dlfd_dropout": ["method=dlfd", "method.dynamic=false", "model.head=mlp"],
     "dlfd_entropic": ["method=dlfd", "method.dynamic=false", "ot.solver=entropic"],
+    "neggrad": ["method=neggrad", "method.epochs=3"],
+    "neggrad_plus": ["method=neggrad_plus", "method.alpha=0.7"],
+    "cf_k": ["method=cf_k"],
+    "cf_k_sync_bn": ["method=cf_k", "train_mode=sync_bn"],
+    "eu_k": ["method=eu_k"],
+    "unsir": ["method=unsir", "method.retain_fraction=0.5"],  # 10 and 2 images, impair and repair
+    "bad_teacher": ["method=bad_teacher", "method.epochs=2"],  # 15 mixed images: 10 and 5, twice
+    "bad_teacher_dropout": ["method=bad_teacher", "method.epochs=2", "model.head=mlp"],
+    "scrub": ["method=scrub", "method.epochs=2", "method.max_steps=6"],  # max, 3 of min, max, min
+    "scrub_sync_bn": ["method=scrub", "train_mode=sync_bn"],
+    "salun": ["method=salun", "method.max_steps=4"],  # saliency, relabel, 2 of repair
+    "ssd": ["method=ssd", "method.selection=1", "method.max_steps=null"],  # 32 mixed: 10, 10, 10, 2
+    "l1_sparse": ["method=l1_sparse"],
+}
+PHASES = {
+    "unsir": ["impair", "impair", "repair"],
+    "bad_teacher": ["distill"] * 3,
+    "scrub": ["max", "min", "min", "min", "max", "min"],
+    "salun": ["saliency", "relabel", "repair", "repair"],
+    "ssd": ["importance"] * 4,
 }
 UNEVEN = [
     # 24 retain images in batches of 10, 10, 4: 10 does not divide by 4, and neither does the forget
@@ -30,8 +53,28 @@ UNEVEN = [
     "method.global_batch_size=10",
     "method.max_steps=3",
     "method.select=last",
+    "method.clip_norm=1",
+    "method.lr=0.002",
     "runtime.dtype=float64",
 ]
+
+
+@pytest.fixture(scope="module")
+def standing() -> Iterator[dict[int, StandingRanks]]:
+    groups = {world_size: StandingRanks(world_size) for world_size in (2, 4)}
+    yield groups
+    for group in groups.values():
+        group.kill()
+
+
+@pytest.fixture
+def ranks(standing: dict[int, StandingRanks]) -> Callable[..., list[Any]]:
+    """Return a runner on ranks that stay up over all tests of this file."""
+
+    def run(function: Callable[..., Any], world_size: int, *args: Any) -> list[Any]:
+        return standing[world_size].run(function, *args)
+
+    return run
 
 
 def _run(group: Collectives, values: dict[str, Any]) -> str:
@@ -73,7 +116,7 @@ def test_weights_are_equal_for_1_2_and_4_ranks(
     for world_size in (1, 2, 4):
         run_dir = tmp_path / f"w{world_size}"
         config = tiny(
-            "unlearn", *METHODS[name], *UNEVEN, f"checkpoint={checkpoint}", f"run.dir={run_dir}"
+            "unlearn", *UNEVEN, *METHODS[name], f"checkpoint={checkpoint}", f"run.dir={run_dir}"
         )
         if world_size == 1:
             run_job(config, Collectives(), StopFlag())
@@ -84,6 +127,9 @@ def test_weights_are_equal_for_1_2_and_4_ranks(
     start = load_file(RunDir(checkpoint).model)
     moved = relative_difference(start, {k: v.to(start[k].dtype) for k, v in states[1].items()})
     assert moved > 1e-6, "the run must have moved the weights"
+    if name in PHASES:
+        steps = [e for e in read_events(RunDir(tmp_path / "w4").metrics) if e["event"] == "step"]
+        assert [e["phase"] for e in steps] == PHASES[name]
     for world_size in (2, 4):
         # Sums over ranks are taken in another order: rounding of float64, amplified by 3 steps.
         assert relative_difference(states[1], states[world_size]) < 1e-9
@@ -141,32 +187,32 @@ def test_the_album_holds_the_same_pictures_for_1_and_2_ranks(
     assert not torch.equal(one["original"], one["synthesised"])
 
 
+@pytest.mark.parametrize(
+    ("name", "step", "num_steps"), [("dlfd", 1, 3), ("unsir", 1, 3), ("salun", 3, 4), ("ssd", 2, 4)]
+)
 def test_a_run_goes_on_with_another_number_of_ranks(
-    tiny, ranks, tmp_path, original, tmp_path_factory
+    name, step, num_steps, tiny, ranks, tmp_path, original, tmp_path_factory
 ):
     checkpoint = _original(original, tiny, tmp_path_factory)
-    common = [*METHODS["dlfd"], *UNEVEN, f"checkpoint={checkpoint}"]
+    common = [*UNEVEN, *METHODS[name], f"checkpoint={checkpoint}"]
     whole = tiny("unlearn", *common, f"run.dir={tmp_path / 'whole'}")
     run_job(whole, Collectives(), StopFlag())
     cut = tiny("unlearn", *common, f"run.dir={tmp_path / 'cut'}")
-    ranks(_stop_after_first_step, 2, to_dict(cut))
+    ranks(_stop_after, 2, to_dict(cut), step)
     held = RunDir(tmp_path / "cut")
     assert not held.finished()
-    assert (held.checkpoints / "latest").read_text().strip() == "step_1"
+    assert (held.checkpoints / "latest").read_text().strip() == f"step_{step}"
     run_job(cut, Collectives(), StopFlag())
     one, other = load_file(RunDir(tmp_path / "whole").model), load_file(held.model)
     assert relative_difference(one, other) < 1e-9
     steps = [e["step"] for e in read_events(held.metrics) if e["event"] == "step"]
-    assert steps == [1, 2, 3]
+    assert steps == list(range(1, num_steps + 1))
 
 
-def _stop_after_first_step(group: Collectives, values: dict[str, Any]) -> str:
+def _stop_after(group: Collectives, values: dict[str, Any], step: int) -> str:
     """One rank alone is told to stop, and all of them do."""
-    from dlfd_dist.runtime.preemption import StoppedEarly
-
-    flag = StopFlag()
-    flag.requested = group.rank == 1
-    with pytest.raises(StoppedEarly, match="after step 1 of 3"):
+    flag = StopAfter(step) if group.rank == 1 else StopFlag()
+    with pytest.raises(StoppedEarly, match=f"after step {step} of "):
         run_job(job_from_dict(values), group, flag)
     return json.dumps({"rank": group.rank})
 

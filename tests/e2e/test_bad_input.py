@@ -465,6 +465,107 @@ def unknown_method(lab: Lab):
 
 
 @case
+def unknown_method_of_two_words(lab: Lab):
+    words = lab.unlearn("method=bad_techer")
+    return words, ["method=bad_techer is not known", "scrub", "mean 'bad_teacher'?"]
+
+
+@case
+def setting_of_another_method(lab: Lab):
+    words = lab.unlearn("method=scrub", "method.alpha=0.5")
+    return words, ["'method.alpha' is not known"]
+
+
+@case
+def more_blocks_than_the_model(lab: Lab):
+    words = lab.unlearn("method=cf_k", "method.k=99")
+    return words, ["method.k=99 is larger than the model", "10 blocks", "Set method.k=10 or less"]
+
+
+@case
+def more_new_blocks_than_the_model(lab: Lab):
+    words = lab.unlearn("method=eu_k", "method.k=11")
+    return words, ["method.k=11 is larger than the model", "Set method.k=10 or less"]
+
+
+@case
+def no_blocks(lab: Lab):
+    return lab.unlearn("method=eu_k", "method.k=0"), ["method.k=0 is not allowed", ">= 1"]
+
+
+@case
+def temperature_of_zero(lab: Lab):
+    words = lab.unlearn("method=bad_teacher", "method.temperature=0")
+    return words, ["method.temperature=0.0 is not allowed", "above 0"]
+
+
+@case
+def temperature_below_zero(lab: Lab):
+    words = lab.unlearn("method=scrub", "method.temperature=-1")
+    return words, ["method.temperature=-1.0 is not allowed", "above 0"]
+
+
+@case
+def teacher_with_other_classes(lab: Lab):
+    words, phrases = checkpoint_with_other_classes(lab)
+    return [*words, "method=bad_teacher"], phrases
+
+
+@case
+def teacher_with_other_labels(lab: Lab):
+    words = lab.unlearn("method=scrub", "data.label=[smile,glasses,label]")
+    return words, ["it has 2 outputs and the data 3", "Check data.label"]
+
+
+@case
+def no_share_of_retain(lab: Lab):
+    words = lab.unlearn("method=neggrad_plus", "method.alpha=0")
+    return words, ["method.alpha=0.0 is not allowed", "above 0 and at most 1"]
+
+
+@case
+def all_weights_stay(lab: Lab):
+    words = lab.unlearn("method=salun", "method.sparsity=1")
+    return words, ["method.sparsity=1.0 is not allowed", "at least 0 and below 1"]
+
+
+@case
+def unknown_optimizer(lab: Lab):
+    words = lab.unlearn("method=neggrad", "method.optimizer=sgdd")
+    return words, ["method.optimizer=sgdd is not allowed", "sgd, adam", "Did you mean 'sgd'?"]
+
+
+@case
+def nothing_of_retain_to_repair_with(lab: Lab):
+    words = lab.unlearn("method=unsir", "method.retain_fraction=0")
+    return words, ["method.retain_fraction=0.0 is not allowed", "above 0 and at most 1"]
+
+
+@case
+def nothing_of_retain_to_mix_with(lab: Lab):
+    words = lab.unlearn("method=bad_teacher", "method.retain_fraction=0")
+    return words, ["method.retain_fraction=0.0 is not allowed", "above 0 and at most 1"]
+
+
+@case
+def schedule_of_two_rates(lab: Lab):
+    words = lab.unlearn("method=unsir", "method.lr_scheduler=cosine")
+    return words, ["method.lr_scheduler=cosine is not allowed", "constant"]
+
+
+@case
+def nothing_selected(lab: Lab):
+    words = lab.unlearn("method=ssd", "method.selection=0")
+    return words, ["method.selection=0.0 is not allowed", "above 0"]
+
+
+@case
+def negative_penalty(lab: Lab):
+    words = lab.unlearn("method=l1_sparse", "method.l1_weight=-1")
+    return words, ["method.l1_weight=-1.0 is not allowed", ">= 0"]
+
+
+@case
 def unknown_model(lab: Lab):
     return lab.train("model=resnet81"), ["model=resnet81 is not known", "Did you mean 'resnet18'?"]
 

@@ -1,4 +1,7 @@
-"""A run that was killed or stopped, and started again, is the run that was never interrupted."""
+"""A run that was killed or stopped, and started again, is the run that was never interrupted.
+
+The loop is put to the test with real signals on three runs, every method in this process.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dlfd_dist.config import JobConfig
+from dlfd_dist.jobs import run_job
+from dlfd_dist.methods import methods
 from dlfd_dist.run_dir import RunDir, read_events
+from dlfd_dist.runtime.collectives import Collectives
+from dlfd_dist.runtime.preemption import StopFlag, StoppedEarly
 from tests.fakes.command_line import Child, Ended, Faces, Process, command, steps_done
+from tests.fakes.small_model import SMALL
+from tests.fakes.stops import StopAfter
 
 Dlfd = Callable[..., Ended]
 
@@ -216,3 +226,81 @@ def test_two_ranks_stopped_by_usr2_go_on_with_one(
         torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=1e-4)
     steps = [e["step"] for e in read_events(RunDir(run).metrics) if e["event"] == "step"]
     assert steps == list(range(1, STEPS + 1))
+
+
+PHASES = {
+    # 24 retain images are 3 steps, 8 forget images 1, both together 4.
+    "neggrad": {"ascend": 2},
+    "neggrad_plus": {"unlearn": 6},
+    "cf_k": {"unlearn": 6},
+    "eu_k": {"unlearn": 6},
+    "unsir": {"impair": 6, "repair": 6},
+    "bad_teacher": {"distill": 4},  # 7 of the retain images and 8 forget images, twice
+    "scrub": {"max": 2, "min": 6},
+    "salun": {"saliency": 2, "relabel": 4, "repair": 12},  # in batches of 4
+    "ssd": {"importance": 4},
+    "l1_sparse": {"unlearn": 6},
+}
+OWN = {
+    "unsir": ["method.repair_epochs=2"],
+    "salun": ["method.global_batch_size=4", "method.optimizer=adam"],
+    "ssd": ["method.selection=1"],
+    "bad_teacher": ["model.head=mlp"],
+    "scrub": ["method.select=rewind", "train_mode=sync_bn"],
+}
+"""Settings that make every phase longer than a step, and use what else is to be kept."""
+
+
+@pytest.fixture
+def small_unlearning(tiny: Callable[..., JobConfig], tmp_path: Path) -> Callable[..., JobConfig]:
+    """Return a maker of unlearning runs of a small model, trained when it is first asked for."""
+
+    def make(name: str, run: str) -> JobConfig:
+        own = OWN.get(name, [])
+        head = [word for word in own if word.startswith("model.head")]
+        checkpoint = tmp_path / "original"
+        run_job(tiny("train", SMALL, *head, f"run.dir={checkpoint}"), Collectives(), StopFlag())
+        return tiny(
+            "unlearn", SMALL, f"method={name}", "method.epochs=2", "method.lr=0.01",
+            "method.clip_norm=1", "method.probe_every=2", "method.select=nomus", *own,
+            "run.checkpoint_every=1000", f"checkpoint={checkpoint}", f"run.dir={tmp_path / run}",
+        )  # fmt: skip
+
+    return make
+
+
+def stop_after_every_step(config: JobConfig) -> list[int]:
+    """Start a run again and again, each time for one step; return the step of every stop."""
+    run, stops = RunDir(Path(config.run.dir or "")), []
+    while not run.finished():
+        try:
+            run_job(config, Collectives(), StopAfter(1))
+        except StoppedEarly:
+            stops.append(steps_done(run.path))
+    return stops
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_a_method_stopped_after_every_step_goes_on_to_the_same_result(
+    name: str, small_unlearning: Callable[..., JobConfig], tmp_path: Path
+):
+    run_job(small_unlearning(name, "whole"), Collectives(), StopFlag())
+    events = read_events(RunDir(tmp_path / "whole").metrics)
+    phases = [event["phase"] for event in events if event["event"] == "step"]
+    assert {phase: phases.count(phase) for phase in phases} == PHASES[name]
+    stops = stop_after_every_step(small_unlearning(name, "cut"))
+    assert stops == list(range(1, len(phases) + 1))
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize("name", ["unsir", "salun"])
+def test_without_its_tensors_a_method_goes_on_to_another_result(
+    name: str, small_unlearning: Callable[..., JobConfig], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    """Else the test above would prove nothing of them."""
+    run_job(small_unlearning(name, "whole"), Collectives(), StopFlag())
+    monkeypatch.setattr(methods.get(name), "tensors", lambda self: {})
+    stop_after_every_step(small_unlearning(name, "cut"))
+    one, other = (RunDir(tmp_path / run).model.read_bytes() for run in ("whole", "cut"))
+    assert one != other

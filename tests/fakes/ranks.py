@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import multiprocessing as mp
 import os
 import socket
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from dlfd_dist.config import RuntimeConfig
+from dlfd_dist.runtime.collectives import Collectives
+from dlfd_dist.runtime.env import rank_info
+from dlfd_dist.runtime.init import process_group
 
 
 def _free_port() -> int:
@@ -19,21 +28,23 @@ def _free_port() -> int:
         return s.getsockname()[1]
 
 
-def _rank(
-    function: Callable[..., Any], rank: int, world_size: int, port: int, out: Path, args: tuple
-) -> None:
+@contextlib.contextmanager
+def _group(rank: int, world_size: int, port: int) -> Iterator[Collectives]:
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size),
         LOCAL_WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
         OMP_NUM_THREADS="1",
     )  # fmt: skip
-    from dlfd_dist.config import RuntimeConfig
-    from dlfd_dist.runtime.env import rank_info
-    from dlfd_dist.runtime.init import process_group
-
     torch.set_num_threads(1)
+    with process_group(RuntimeConfig(device="cpu", threads_per_rank=1), rank_info()) as group:
+        yield group
+
+
+def _rank(
+    function: Callable[..., Any], rank: int, world_size: int, port: int, out: Path, args: tuple
+) -> None:
     try:
-        with process_group(RuntimeConfig(device="cpu", threads_per_rank=1), rank_info()) as group:
+        with _group(rank, world_size, port) as group:
             result = function(group, *args)
         torch.save(result, out / f"rank_{rank}.pt")
     except BaseException:
@@ -59,3 +70,78 @@ def run_on_ranks(function: Callable[..., Any], world_size: int, out: Path, *args
     errors = sorted(folder.glob("rank_*.err"))
     assert not errors, errors[0].read_text()
     return [torch.load(folder / f"rank_{r}.pt", weights_only=False) for r in range(world_size)]
+
+
+def _serve(rank: int, world_size: int, port: int, orders: Connection) -> None:
+    with _group(rank, world_size, port) as group:
+        while True:
+            function, args = orders.recv()
+            buffer = io.BytesIO()
+            try:
+                torch.save(function(group, *args), buffer)
+            except BaseException:
+                orders.send(traceback.format_exc())
+                raise
+            orders.send(buffer.getvalue())
+
+
+class StandingRanks:
+    """Ranks that stay up between functions: starting them costs more than most functions do.
+
+    A function that fails on a rank ends them all; the next one gets new ranks.
+    """
+
+    def __init__(self, world_size: int):
+        self.world_size = world_size
+        self.processes: list[mp.process.BaseProcess] = []
+        self.orders: list[Connection] = []
+
+    def run(self, function: Callable[..., Any], *args: Any, timeout_s: float = 240) -> list[Any]:
+        """Return function(collectives, *args) of every rank."""
+        if not self.processes:
+            self._start()
+        for orders in self.orders:
+            orders.send((function, args))
+        answers = self._answers(time.monotonic() + timeout_s)
+        if answers is None:
+            self.kill()
+            raise AssertionError(f"{function.__name__} did not end within {timeout_s} s")
+        errors = [answer for answer in answers if isinstance(answer, str)]
+        if errors:
+            self.kill()
+            raise AssertionError(errors[0])
+        return [torch.load(io.BytesIO(answer), weights_only=False) for answer in answers]
+
+    def kill(self) -> None:
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            process.join()
+        self.processes, self.orders = [], []
+
+    def _start(self) -> None:
+        context, port = mp.get_context("spawn"), _free_port()
+        for rank in range(self.world_size):
+            ours, theirs = context.Pipe()
+            args = (rank, self.world_size, port, theirs)
+            process = context.Process(target=_serve, args=args, daemon=True)
+            process.start()
+            theirs.close()
+            self.processes.append(process)
+            self.orders.append(ours)
+
+    def _answers(self, end: float) -> list[bytes | str] | None:
+        """Return the answers of all ranks, of those alone that failed once one has; None: late."""
+        answers: dict[int, bytes | str] = {}
+        while len(answers) < self.world_size:
+            if time.monotonic() > end:
+                return None
+            for rank, orders in enumerate(self.orders):
+                if rank not in answers and orders.poll(0.01):
+                    try:
+                        answers[rank] = orders.recv()
+                    except EOFError:
+                        answers[rank] = f"rank {rank} ended without an answer"
+                    if isinstance(answers[rank], str):
+                        return [answers[rank]]
+        return list(map(answers.__getitem__, range(self.world_size)))

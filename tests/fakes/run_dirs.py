@@ -11,11 +11,10 @@ import yaml
 from safetensors.numpy import save_file
 
 from dlfd_dist.config import (
+    METHOD_CONFIGS,
     DataConfig,
-    DLFDConfig,
     ForgetConfig,
     JobConfig,
-    MethodConfig,
     TrainConfig,
     to_dict,
 )
@@ -29,11 +28,21 @@ _ROLES: dict[str, tuple[float, float, float, float, float, float, float]] = {
     "retrained": (0.980, 0.705, 0.70, 0.705, 0.545, -1.2, -1.1),
     "finetune": (0.985, 0.935, 0.71, 0.712, 0.640, -3.2, -1.1),
     "dlfd": (0.930, 0.715, 0.69, 0.690, 0.528, -0.9, -0.8),
+    "dlfd_official": (0.930, 0.715, 0.69, 0.690, 0.528, -0.9, -0.8),
+    "neggrad": (0.890, 0.405, 0.64, 0.630, 0.570, 0.4, -0.7),
+    "neggrad_plus": (0.940, 0.640, 0.67, 0.670, 0.555, -0.6, -0.9),
+    "cf_k": (0.985, 0.960, 0.71, 0.710, 0.665, -3.6, -1.1),
+    "eu_k": (0.975, 0.900, 0.69, 0.695, 0.625, -2.9, -1.0),
+    "unsir": (0.910, 0.690, 0.65, 0.655, 0.545, -0.8, -0.8),
+    "bad_teacher": (0.920, 0.600, 0.66, 0.660, 0.560, -0.2, -0.8),
+    "scrub": (0.960, 0.750, 0.70, 0.695, 0.560, -1.3, -1.0),
+    "salun": (0.950, 0.660, 0.68, 0.685, 0.550, -0.7, -0.9),
+    "ssd": (0.940, 0.850, 0.68, 0.680, 0.610, -2.4, -1.0),
+    "l1_sparse": (0.975, 0.900, 0.70, 0.705, 0.630, -2.9, -1.0),
 }
-_ROLES["dlfd_official"] = _ROLES["dlfd"]
 
 
-def _config(role: str, seed: int, path: Path) -> JobConfig:
+def _config(role: str, seed: int, original: Path) -> JobConfig:
     common: dict[str, Any] = {
         "seed": seed,
         "data": DataConfig(name="synthetic", root="/home/someone/private"),
@@ -42,10 +51,8 @@ def _config(role: str, seed: int, path: Path) -> JobConfig:
     if role in ("original", "retrained"):
         train = TrainConfig(on="all" if role == "original" else "retain", epochs=12)
         return JobConfig(verb="train", train=train, **common)
-    kind = DLFDConfig if role.startswith("dlfd") else MethodConfig
-    checkpoint = str(path.parent / f"original-{seed}")
-    method = kind(name=role, lr=1e-3, probe_every=5, select="nomus")
-    return JobConfig(verb="unlearn", checkpoint=checkpoint, method=method, **common)
+    method = METHOD_CONFIGS[role](name=role, lr=1e-3, probe_every=5, select="nomus")
+    return JobConfig(verb="unlearn", checkpoint=str(original), method=method, **common)
 
 
 def _features(rng: np.random.Generator, labels: np.ndarray, tight: bool) -> np.ndarray:
@@ -94,6 +101,19 @@ def _result(rng: np.random.Generator, role: str, seed: int, **changes: Any) -> d
             "num_nonmembers": SIZES["forget"],
         },
         "mia_paper": attack + 0.02,
+        "over_forgetting": {
+            "flag": role == "neggrad",
+            "tail_share": 0.2 if role == "neggrad" else 0.04,
+            "expected_share": 0.05,
+            "p_value": 1e-6 if role == "neggrad" else 0.7,
+            "median_difference": 0.4 if role == "neggrad" else -0.1,
+            "reason": "Many losses lie in the tail." if role == "neggrad" else "",
+        },
+        "separation": {
+            "silhouette": 0.2 * test,
+            "linear_probe_accuracy": test + 0.02,
+            "scatter_ratio": 0.6 * test,
+        },
         "forgetting_score": score,
         "nomus": (test + 1 - 2 * score) / 2,
         "gap_to_retrained": None if role == "retrained" else abs(attack - 0.545) / 2 + 0.02,
@@ -115,7 +135,7 @@ def _result(rng: np.random.Generator, role: str, seed: int, **changes: Any) -> d
     return {**result, **changes}
 
 
-def _probes(rng: np.random.Generator, role: str) -> list[dict[str, Any]]:
+def _probes(rng: np.random.Generator, role: str, separation: bool = False) -> list[dict[str, Any]]:
     start, end = _ROLES["original"][4] - 0.5, _ROLES[role][4] - 0.5
     events = []
     for step in range(0, 45, 5):
@@ -130,7 +150,13 @@ def _probes(rng: np.random.Generator, role: str) -> list[dict[str, Any]]:
             "mia_auc": 0.5 + 1.25 * score,
             "nomus": (accuracy + 1 - 2 * score) / 2,
         }
-        events.append(event | ({"synthesis": score > 0.05} if role.startswith("dlfd") else {}))
+        if role.startswith("dlfd"):
+            event["synthesis"] = score > 0.05
+        if separation:
+            left = decay if role == "neggrad" else 1.0
+            numbers = {"silhouette": 0.2, "linear_probe_accuracy": 0.7, "scatter_ratio": 0.5}
+            event |= {k: float(v * left + rng.normal(0, 0.004)) for k, v in numbers.items()}
+        events.append(event)
     return events
 
 
@@ -175,28 +201,39 @@ def _request() -> str:
 
 
 def write_run(
-    path: Path, role: str, *, seed: int = 0, nobody: bool = False, **changes: Any
+    path: Path,
+    role: str,
+    *,
+    seed: int = 0,
+    train_seed: int | None = None,
+    nobody: bool = False,
+    separation: bool = False,
+    **changes: Any,
 ) -> Path:
     """Write a finished run directory of a role: original, retrained, finetune, dlfd, ...
 
-    `changes` replace entries of result.json; `nobody` leaves out everything about a forget set.
+    `changes` replace entries of result.json; `nobody` leaves out everything about a forget set;
+    `separation` puts the class separation into every probe.
     """
-    rng = np.random.default_rng([seed, list(_ROLES).index(role)])
+    train_seed = seed if train_seed is None else train_seed
+    rng = np.random.default_rng([seed, list(_ROLES).index(role), train_seed])
     path.mkdir(parents=True)
-    config = to_dict(_config(role, seed, path))
+    config = to_dict(_config(role, seed, path.parent / f"original-{train_seed}"))
     (path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     inputs = {"data": "ab12" * 16, "request": "cd34" * 16}
     identity = {"signature": f"{rng.integers(2**32):08x}", "inputs": inputs}
     (path / "run.json").write_text(json.dumps(identity), encoding="utf-8")
     if nobody:
-        unknown = ("mia", "mia_paper", "forgetting_score", "nomus", "forget_accuracy")
+        unknown = (
+            "mia", "mia_paper", "forgetting_score", "nomus", "forget_accuracy", "over_forgetting",
+        )  # fmt: skip
         changes = dict.fromkeys(unknown) | {"num_images": {**SIZES, "forget": 0}} | changes
     else:
         (path / "request.csv").write_text(_request(), encoding="utf-8")
     samples = _samples(rng, role)
     kept = {n: v for n, v in samples.items() if not (nobody and n.startswith("forget."))}
     save_file(kept, path / "samples.safetensors")
-    events = _epochs(rng) if role in ("original", "retrained") else _probes(rng, role)
+    events = _epochs(rng) if role in ("original", "retrained") else _probes(rng, role, separation)
     lines = "".join(json.dumps(event) + "\n" for event in events)
     (path / "metrics.jsonl").write_text(lines, encoding="utf-8")
     if role.startswith("dlfd"):
@@ -211,22 +248,30 @@ def write_comparison(
     path: Path,
     *,
     seeds: tuple[int, ...] = (0, 1, 2),
+    train_seeds: tuple[int, ...] | None = None,
     methods: tuple[str, ...] = ("finetune", "dlfd"),
     unfinished: tuple[str, ...] = (),
     title: str = "Two people asked to be forgotten",
+    tuning: dict[str, Any] | None = None,
     **changes: Any,
 ) -> Path:
-    """Write a comparison directory with its runs; those named `unfinished` have no result."""
+    """Write a comparison directory with its runs; those named `unfinished` have no result.
+
+    With `train_seeds` every method runs on each of them with every seed.
+    """
+    planned = [(role, s, s) for s in train_seeds or seeds for role in ("original", "retrained")]
+    for train_seed in train_seeds or seeds:
+        of_training = seeds if train_seeds else (train_seed,)
+        planned += [(role, train_seed, seed) for role in methods for seed in of_training]
     runs = []
-    for seed in seeds:
-        for role in ("original", "retrained", *methods):
-            name = f"{role}-{seed}"
-            write_run(path / "runs" / name, role, seed=seed, **changes)
-            if name in unfinished:
-                (path / "runs" / name / "result.json").unlink()
-            method = role if role in methods else None
-            kind = "method" if method else role
-            runs.append({"role": kind, "method": method, "seed": seed, "run_dir": f"runs/{name}"})
-    content = json.dumps({"title": title, "runs": runs})
+    for role, train_seed, seed in planned:
+        name = f"{role}-{seed}" if train_seeds is None else f"{role}-{train_seed}-{seed}"
+        run = write_run(path / "runs" / name, role, seed=seed, train_seed=train_seed, **changes)
+        if name in unfinished:
+            (run / "result.json").unlink()
+        kind, method = ("method", role) if role in methods else (role, None)
+        entry = {"role": kind, "method": method, "seed": seed, "run_dir": f"runs/{name}"}
+        runs.append(entry | ({"train_seed": train_seed} if train_seeds else {}))
+    content = json.dumps({"title": title, "runs": runs, "tuning": tuning})
     (path / "comparison.json").write_text(content, encoding="utf-8")
     return path

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.stats import fisher_exact
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, silhouette_samples
 from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
 
 from dlfd_dist.metrics import (
@@ -19,15 +20,18 @@ from dlfd_dist.metrics import (
     attack_accuracy,
     auc,
     balanced_mia,
+    class_separation,
     correct,
     forgetting_score,
     gap_to_retrained,
     logit_scaled_confidence,
     mia_paper,
     nomus,
+    over_forgetting,
     sample_losses,
 )
 from dlfd_dist.metrics.mia import floor_reason, majority_share, tpr_at_fpr
+from dlfd_dist.metrics.separation import linear_probe_accuracy, scatter_ratio, silhouette
 
 RAF_DB_SIZES = (3314, 3068)
 """Forget and test images of the published RAF-DB attack: not balanced."""
@@ -371,3 +375,208 @@ def test_gap_is_the_mean_absolute_difference_of_four_figures():
     assert gap_to_retrained(model, retrained) == pytest.approx(0.1, rel=1e-12)
     assert gap_to_retrained({**retrained, "nomus": 1.0}, model) == pytest.approx(0.1, rel=1e-12)
     assert gap_to_retrained(model, model) == 0
+
+
+# Forgotten too hard
+
+NO_INFORMATION = (0.4, 0.6)
+
+
+def normal_losses(n: int, m: int, seed: int, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    forget, unseen = draws(n, m, shift, seed)
+    return np.exp(forget), np.exp(unseen)
+
+
+@pytest.mark.parametrize(("n", "m", "shift"), [(60, 90, 0.0), (60, 90, 1.0), (40, 200, 0.5)])
+def test_tail_p_value_is_that_of_fishers_exact_test(n, m, shift):
+    forget, unseen = normal_losses(n, m, 3, shift)
+    found = over_forgetting(forget, unseen, auc_interval=NO_INFORMATION)
+    above = [
+        int((side > np.quantile(np.r_[forget, unseen], 0.95)).sum()) for side in (forget, unseen)
+    ]
+    table = [[above[0], n - above[0]], [above[1], m - above[1]]]
+    assert found.p_value == pytest.approx(fisher_exact(table, alternative="greater").pvalue)
+    assert (found.tail_share, found.expected_share) == (above[0] / n, sum(above) / (n + m))
+
+
+def test_tail_by_hand():
+    # 40 losses, the highest two in the tail, both of forgotten images: 10/40 * 9/39.
+    forget, unseen = np.r_[np.zeros(8), 10.0, 11.0], np.linspace(0, 1, 30)
+    found = over_forgetting(forget, unseen, auc_interval=NO_INFORMATION)
+    assert found.p_value == pytest.approx(10 / 40 * 9 / 39)
+    assert (found.tail_share, found.expected_share, found.flag) == (0.2, 0.05, False)
+    assert found.median_difference == pytest.approx(-0.5)
+    # Without a loss in the tail on the forget side nothing speaks for it: the chance is 1.
+    assert over_forgetting(unseen, forget, auc_interval=NO_INFORMATION).p_value == 1.0
+
+
+def test_equal_losses_have_no_tail():
+    found = over_forgetting(np.ones(50), np.ones(50), auc_interval=NO_INFORMATION)
+    assert (found.tail_share, found.expected_share, found.p_value) == (0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(("n", "m"), [(60, 90), (300, 200)])
+def test_the_tail_test_errs_no_more_often_than_it_says(n, m):
+    flagged = [
+        over_forgetting(*normal_losses(n, m, seed), auc_interval=NO_INFORMATION).flag
+        for seed in range(800)
+    ]
+    # Level 0.025, less where counts are coarse; four standard errors of 800 draws are 0.022.
+    assert 0.001 <= np.mean(flagged) <= 0.025 + 0.022
+
+
+def test_both_tests_together_err_in_about_5_percent():
+    rng = np.random.default_rng(0)
+    flagged = []
+    for seed in range(300):
+        forget, unseen = draws(80, 80, 0.0, seed)
+        areas = [
+            auc(*(-rng.choice(side, len(side)) for side in (forget, unseen))) for _ in range(99)
+        ]
+        interval = np.quantile(areas, [0.025, 0.975])
+        flagged.append(
+            over_forgetting(np.exp(forget), np.exp(unseen), auc_interval=interval.tolist()).flag
+        )
+    # Four standard errors of 300 draws at 0.05 are 0.05.
+    assert 0 < np.mean(flagged) <= 0.05 + 0.05
+
+
+def test_a_few_losses_pushed_up_are_found_though_the_attack_sees_nothing():
+    flagged = 0
+    for seed in range(50):
+        forget, unseen = normal_losses(80, 120, seed)
+        forget[:12] *= 100
+        found = over_forgetting(forget, unseen, auc_interval=NO_INFORMATION)
+        flagged += found.flag and "of the forget losses lie in the highest 5.0 %" in found.reason
+    # 15 % of the forget losses lie far out, three times their share: hardly ever missed.
+    assert flagged >= 48
+
+
+def test_an_auc_wholly_below_one_half_is_forgotten_too_hard():
+    losses = normal_losses(80, 120, 0)
+    found = over_forgetting(*losses, auc_interval=(0.3, 0.499))
+    assert found.flag
+    assert found.reason == (
+        "The attack ranks forgotten images below images never seen (95 % interval of its AUC "
+        "0.300 to 0.499)."
+    )
+    at_the_border = over_forgetting(*losses, auc_interval=(0.3, 0.5))
+    assert (at_the_border.flag, at_the_border.reason) == (False, "")
+
+
+def test_an_auc_of_too_few_samples_says_nothing():
+    found = over_forgetting(*normal_losses(9, 50, 0), auc_interval=(0.0, 0.1))
+    assert not found.flag
+
+
+def test_over_forgetting_can_be_written_as_json():
+    found = over_forgetting(*normal_losses(30, 30, 0, 3.0), auc_interval=(0.0, 0.1))
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False)) == found.to_dict()
+    assert found.flag is True
+
+
+# Class separation
+
+
+def blobs(
+    spread: float, sizes: tuple[int, ...] = (40, 40, 40), dim: int = 8
+) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    return np.eye(len(sizes), dim)[labels] + rng.normal(0, spread, (len(labels), dim)), labels
+
+
+def test_separation_falls_as_the_classes_run_into_each_other():
+    found = [class_separation(*blobs(spread)) for spread in (0.05, 0.4, 50.0)]
+    for name in ("silhouette", "linear_probe_accuracy", "scatter_ratio"):
+        near, middle, lost = (getattr(one, name) for one in found)
+        assert near > middle > lost
+    assert found[0].silhouette > 0.9
+    assert found[0].linear_probe_accuracy == 1.0
+    # Labels that mean nothing: silhouette 0, chance 1/3, scatter (C - 1) / (n - C) = 2 / 117.
+    assert found[2].silhouette == pytest.approx(0, abs=0.05)
+    assert found[2].linear_probe_accuracy == pytest.approx(1 / 3, abs=4 * 0.043)
+    assert found[2].scatter_ratio == pytest.approx(2 / 117, abs=0.02)
+
+
+def test_scatter_ratio_by_hand():
+    # Means -1 and 1 around 0: between 4 * 1; within 4 * 0.5^2.
+    features = np.array([[-1.5], [-0.5], [0.5], [1.5]])
+    labels = np.array([0, 0, 1, 1])
+    assert scatter_ratio(features, labels) == pytest.approx(4.0)
+    # The unit and the place of the features do not matter, classes of unequal size weigh theirs.
+    assert scatter_ratio(1e3 * features + 7, labels) == pytest.approx(4.0)
+    assert scatter_ratio(features, np.array([0, 0, 0, 1])) == pytest.approx(3.0 / 2.0)
+
+
+def test_silhouette_is_scikit_learns_by_cosine():
+    features, labels = blobs(0.4)
+    wanted = silhouette_samples(features, labels, metric="cosine").mean()
+    assert silhouette(features, labels) == pytest.approx(wanted)
+    norms = np.random.default_rng(1).uniform(0.1, 10, (len(labels), 1))
+    assert silhouette(features * norms, labels) == pytest.approx(wanted)
+
+
+def test_silhouette_of_many_rows_is_that_of_a_fixed_draw():
+    features, labels = blobs(0.4, sizes=(1500, 1500))
+    found = silhouette(features, labels)
+    assert found == silhouette(features, labels)
+    # A draw of 2000 of 3000: within a few standard errors, about 0.3 / sqrt(2000), of the whole.
+    whole = silhouette_samples(features, labels, metric="cosine").mean()
+    assert found != whole
+    assert found == pytest.approx(whole, abs=0.03)
+
+
+def test_linear_probe_sees_what_silhouette_does_not():
+    # The class is one faint direction under others that are ten times as wide.
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 100)
+    features = rng.normal(0, 10, (200, 6))
+    features[:, 0] = 2 * labels - 1 + rng.normal(0, 0.1, 200)
+    assert linear_probe_accuracy(features, labels) == pytest.approx(1.0, abs=0.02)
+    assert silhouette(features, labels) == pytest.approx(0, abs=0.05)
+
+
+def test_linear_probe_of_unequal_classes_has_chance_one_half():
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(400, 4)), np.repeat([0, 1], [360, 40])
+    # Always the larger would be right in 0.9; four standard errors of 40 and 360 samples are 0.17.
+    assert linear_probe_accuracy(features, labels) == pytest.approx(0.5, abs=0.17)
+
+
+def test_linear_probe_leaves_out_classes_too_small_to_divide():
+    features, labels = blobs(0.05, sizes=(30, 30, 4))
+    two = labels < 2
+    assert linear_probe_accuracy(features, labels) == linear_probe_accuracy(
+        features[two], labels[two]
+    )
+    assert linear_probe_accuracy(*blobs(0.05, sizes=(30, 4))) is None
+
+
+@pytest.mark.parametrize(
+    ("sizes", "wanted"), [((20,), [None] * 3), ((1, 1), [None, None, None]), ((), [None] * 3)]
+)
+def test_labels_that_divide_nothing_have_no_separation(sizes, wanted):
+    found = class_separation(*blobs(0.1, sizes=sizes))
+    assert list(found.to_dict().values()) == wanted
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3])
+def test_collapsed_features_are_not_separated(value):
+    features, labels = np.full((60, 16), value), np.repeat([0, 1, 2], 20)
+    found = class_separation(features, labels)
+    assert (found.silhouette, found.scatter_ratio) == (0.0, 0.0)
+    assert found.linear_probe_accuracy == pytest.approx(1 / 3, abs=0.05)
+
+
+def test_classes_without_any_spread_have_no_ratio():
+    assert scatter_ratio(np.repeat([[0.1], [0.7]], 20, axis=0), np.repeat([0, 1], 20)) is None
+
+
+def test_separation_of_several_labels_is_the_mean_over_them():
+    features, classes = blobs(0.4, sizes=(40, 40))
+    noise = np.random.default_rng(1).integers(0, 2, 80)
+    found = class_separation(features, np.stack([classes, noise, np.zeros(80, int)], 1)).to_dict()
+    one, two = (class_separation(features, labels).to_dict() for labels in (classes, noise))
+    # The third label is the same for all: it has no figures and does not count.
+    assert found == pytest.approx({name: (one[name] + two[name]) / 2 for name in one})

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 import torchvision.models as tv
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributions import Bernoulli, Categorical, kl_divergence
 
 from dlfd_dist.config import ModelConfig
 from dlfd_dist.errors import CheckpointError, ConfigError
@@ -19,8 +20,10 @@ from dlfd_dist.models import (
     Classifier,
     build_model,
     load_weights,
+    model_blocks,
     save_weights,
     set_dropout_rows,
+    task_divergence,
     task_loss,
     weights_path,
 )
@@ -251,6 +254,55 @@ def test_weights_of_another_model_are_refused_and_nothing_is_loaded(
     assert_same_weights(untouched, model)
 
 
+BLOCKS = {
+    # A stem, the blocks between, and the head.
+    "resnet18": 1 + 8 + 1,
+    "densenet121": 1 + 7 + 1,
+    "efficientnet_b0": 1 + 16 + 1 + 1,
+    "vit_b_16": 1 + 12 + 1,
+}
+
+
+@pytest.mark.parametrize("small_stem", [False, True], ids=["stem", "small_stem"])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_every_parameter_is_in_one_block_and_the_head_is_the_last(name, small_stem):
+    with torch.device("meta"):
+        model = build(name, small_stem=small_stem, head="mlp")
+    blocks = model_blocks(model)
+    assert len(blocks) == BLOCKS[name]
+    assert list(blocks[-1]) == [model.head]
+    held = [id(p) for block in blocks for p in block.parameters()]
+    assert len(held) == len(set(held))
+    left = {n for n, p in model.named_parameters() if id(p) not in held}
+    own = {"backbone.class_token", "backbone.encoder.pos_embedding"}
+    assert left == (own if name == "vit_b_16" else set())
+    buffers = {id(b) for block in blocks for b in block.buffers()}
+    assert all(id(b) in buffers for b in model.buffers())
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_blocks_are_in_the_order_of_the_forward_pass(name):
+    model = build(name).eval()
+    called = []
+    for number, block in enumerate(model_blocks(model)[:-1]):
+        for module in block:
+            module.register_forward_hook(lambda _m, _i, _o, number=number: called.append(number))
+    with torch.no_grad():
+        model(images(1))
+    assert called == sorted(called)
+    assert set(called) == set(range(BLOCKS[name] - 1))
+
+
+def test_a_normalisation_belongs_to_what_it_follows():
+    model = build("resnet18")
+    assert list(model_blocks(model)[0]) == [model.backbone.conv1, model.backbone.bn1]
+    assert list(model_blocks(model)[-2]) == [model.backbone.layer4[1]]
+    dense = build("densenet121")
+    assert list(model_blocks(dense)[-2]) == [
+        dense.backbone.features.denseblock4, dense.backbone.features.norm5,
+    ]  # fmt: skip
+
+
 def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1000])
 
@@ -370,6 +422,22 @@ def test_row_dropout_of_the_shards_is_that_of_the_whole_batch(world_size):
     assert set(expected.unique().tolist()) == {0.0, 2.0}
 
 
+@pytest.mark.parametrize("totals", [(7, 5), (0, 5), (5, 0), (3, 4, 2)])
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_row_dropout_of_several_batches_in_one_pass_is_that_of_each(totals, world_size):
+    """A rank forwards its shard of every batch, one after the other; each row keeps its mask."""
+    head = Head(nn.Identity(), dropout(), nn.Identity())
+    set_dropout_rows(head, totals, Collectives(), 3, 4)
+    whole = head(torch.ones(sum(totals), 50)).split(list(totals))
+    for rank in range(world_size):
+        group = Collectives(rank, world_size)
+        shards = [torch.ones(total, 50)[group.shard(total)] for total in totals]
+        set_dropout_rows(head, totals, group, 3, 4)
+        found = head(torch.cat(shards))
+        expected = [rows[group.shard(len(rows))] for rows in whole]
+        assert torch.equal(found, torch.cat(expected))
+
+
 def test_row_dropout_differs_between_layers_and_keys():
     head = Head(dropout(), dropout())
     masks = {}
@@ -428,3 +496,56 @@ def test_task_loss_of_several_labels_is_the_mean_bce_over_labels(reduction):
 @pytest.mark.parametrize("labels", [torch.zeros(0).long(), torch.zeros(0, 3).long()])
 def test_task_loss_of_no_samples_sums_to_zero(labels):
     assert task_loss(torch.zeros(0, 3), labels, "sum") == 0
+
+
+def logits_of_two(n: int = 6, width: int = 4) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return tuple(3 * torch.randn(n, width, generator=generator).double() for _ in range(2))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 0.5])
+@pytest.mark.parametrize(
+    ("distribution", "labels"),
+    [(Categorical, torch.zeros(6).long()), (Bernoulli, torch.zeros(6, 4).long())],
+    ids=["classes", "labels"],
+)
+def test_task_divergence_is_kl_from_the_target_to_the_model(distribution, labels, temperature):
+    model, target = logits_of_two()
+    known, learned = (distribution(logits=x / temperature) for x in (target, model))
+    expected, reverse = kl_divergence(known, learned), kl_divergence(learned, known)
+    if labels.ndim == 2:
+        expected, reverse = expected.mean(1), reverse.mean(1)
+    found = task_divergence(model, target, labels, temperature=temperature)
+    # Logarithms of sums in another form: rounding of float64.
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(found, reverse)
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(6).long(), torch.zeros(6, 4).long()])
+def test_task_divergence_has_no_gradient_at_the_target_and_none_for_it(labels):
+    model, target = (x.requires_grad_(True) for x in logits_of_two())
+    assert (task_divergence(model, model, labels).abs() < 1e-15).all()
+    task_divergence(model, model, labels).sum().backward()
+    assert model.grad is not None
+    assert model.grad.abs().max() < 1e-15
+    task_divergence(model, target, labels).sum().backward()
+    assert target.grad is None
+    assert model.grad.abs().max() > 0.01
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(2).long(), torch.zeros(2, 3).long()])
+def test_task_divergence_of_sure_models_is_finite(labels):
+    model = torch.tensor([[500.0, -500.0, 0.0], [-500.0, 500.0, 0.0]], requires_grad=True)
+    target = torch.tensor([[-500.0, 500.0, 0.0], [-500.0, 500.0, 0.0]])
+    found = task_divergence(model, target, labels)
+    found.sum().backward()
+    assert found[0] > 100
+    assert found[1] == 0
+    assert torch.isfinite(found).all()
+    assert model.grad is not None
+    assert torch.isfinite(model.grad).all()
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(0).long(), torch.zeros(0, 3).long()])
+def test_task_divergence_of_no_samples_sums_to_zero(labels):
+    assert task_divergence(torch.zeros(0, 3), torch.zeros(0, 3), labels).sum() == 0

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -15,9 +16,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks.collapse import end_points
+from dlfd_dist.config import METHOD_CONFIGS
 from dlfd_dist.errors import RunDirError
 from dlfd_dist.report import (
     csv_table,
+    latex_table,
     load_comparison,
     load_run,
     load_with_references,
@@ -29,6 +33,7 @@ from dlfd_dist.report import (
 from dlfd_dist.report.figures import (
     loss_distributions,
     loss_edges,
+    separation_curves,
     synthesis_spans,
     synthesis_switches,
     trade_off,
@@ -36,6 +41,8 @@ from dlfd_dist.report.figures import (
     trajectories,
 )
 from dlfd_dist.report.html import write_report
+from dlfd_dist.report.intervals import independent_values, t_interval
+from dlfd_dist.report.paired import holm, paired_with_dlfd
 from dlfd_dist.report.pictures import (
     can_embed,
     embed_features,
@@ -43,13 +50,33 @@ from dlfd_dist.report.pictures import (
     synthesised_faces,
 )
 from dlfd_dist.report.plan import plan_figures, representatives
-from dlfd_dist.report.records import of_label
-from dlfd_dist.report.style import CLASS_COLORS, ROLE_COLORS, role_styles
-from dlfd_dist.report.tables import METRICS, labels_in_order
+from dlfd_dist.report.records import METHOD_LABELS, of_label
+from dlfd_dist.report.style import CLASS_COLORS, ROLE_STYLES, role_styles
+from dlfd_dist.report.summary import METRICS, labels_in_order, with_gaps
 from dlfd_dist.report.verdict import forgetting_interval, forgotten, judge
 from tests.fakes.run_dirs import IDENTITIES, SIZES, write_comparison, write_run
 
 ALL_METHODS = ("dlfd", "dlfd_official", "finetune")
+TUNING = {
+    "trials": 8,
+    "seed": 0,
+    "train_seed": 4,
+    "objective": "validation NoMUS",
+    "methods": {
+        "dlfd": {
+            "settings": {"method.lr": 0.0123456, "method.epochs": 3},
+            "value": 0.8125,
+            "default_value": 0.79,
+            "searched": {"method.lr": "0.0001 to 0.03 (log)", "method.epochs": "1, 2, 3, 4"},
+            "failed": 1,
+            "trials": [],
+        },
+        "ssd": {
+            "settings": None, "value": None, "default_value": None, "searched": {}, "failed": 8,
+            "trials": [],
+        },
+    },
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +113,18 @@ def with_attack(record, accuracy: float, **changes):
     """Return the record with another attack accuracy, its interval 0.01 to each side."""
     mia = {**record.mia, "accuracy": accuracy, "interval": [accuracy - 0.01, accuracy + 0.01]}
     return with_result(record, mia={**mia, **changes}, forgetting_score=abs(accuracy - 0.5))
+
+
+def forgotten_too_hard(record):
+    reason = "12.0 % of the forget losses lie in the highest 5.0 % of all losses."
+    return with_result(record, over_forgetting={"flag": True, "tail_share": 0.12, "reason": reason})
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory):
+    """Return the records of two train seeds, each unlearned with three seeds."""
+    path = tmp_path_factory.mktemp("crossed") / "compare"
+    return load_comparison(write_comparison(path, train_seeds=(0, 1), seeds=(5, 6, 7)))
 
 
 # Reading
@@ -191,14 +230,191 @@ def test_references_of_a_run_are_found(tmp_path):
     assert [r.label for r in load_with_references(path)] == ["Original", "DLFD"]
 
 
+def test_every_method_has_a_label():
+    assert METHOD_LABELS.keys() == METHOD_CONFIGS.keys()
+    assert len(set(METHOD_LABELS.values())) == len(METHOD_LABELS)
+
+
+@pytest.mark.parametrize(
+    ("metric", "section", "name"),
+    [
+        ("mia_auc", "mia", "auc"),
+        ("tail_share", "over_forgetting", "tail_share"),
+        ("silhouette", "separation", "silhouette"),
+    ],
+)
+def test_value_looks_into_the_sections_of_a_result(records, metric, section, name):
+    run = first(records, "DLFD")
+    assert run.value(metric) == run.result[section][name]
+    assert with_result(run, **{section: None}).value(metric) is None
+
+
+def test_train_seed_is_that_of_the_comparison_else_the_seed(records, crossed):
+    assert all(run.train_seed == run.seed for run in records)
+    seeds = {(run.train_seed, run.seed) for run in of_label(crossed, "DLFD")}
+    assert seeds == {(t, s) for t in (0, 1) for s in (5, 6, 7)}
+
+
+def test_missing_run_of_another_train_seed_is_named_with_it(tmp_path):
+    path = write_comparison(
+        tmp_path / "c", train_seeds=(0,), seeds=(5,), unfinished=("original-0-0", "dlfd-0-5")
+    )
+    assert read_comparison(path).missing == [
+        "Original, seed 0 (original-0-0)",
+        "DLFD, seed 5 on train seed 0 (dlfd-0-5)",
+    ]
+
+
+def test_tuning_is_read_back(tmp_path, comparison):
+    assert read_comparison(write_comparison(tmp_path / "c", tuning=TUNING)).tuning == TUNING
+    assert read_comparison(comparison).tuning is None
+
+
+# Intervals and tests
+
+
+def test_collapse_benchmark_shows_the_first_and_the_last_probe(records):
+    def probed(record, first, last):
+        values = [{"step": i, "silhouette": v} for i, v in enumerate((first, -9.0, last))]
+        return dataclasses.replace(record, probes=values)
+
+    one, two, _ = of_label(records, "Fine-tune")
+    runs = [probed(one, 0.3, 0.1), probed(two, 0.5, 0.1)]
+    half = stats.t.ppf(0.975, 1) * 0.1
+    assert end_points(runs, "silhouette") == f"0.400 ± {half:.3f} → 0.100 ± 0.000"
+    assert end_points(runs, "scatter_ratio") == "– → –"
+
+
+def test_values_of_one_trained_model_count_as_one():
+    values = [(0, 1.0), (0, 3.0), (1, 10.0), (2, 5.0), (1, 20.0)]
+    assert independent_values(values).tolist() == [2.0, 15.0, 5.0]
+    assert independent_values([(7, 1.0), (7, 3.0)]).tolist() == [1.0, 3.0]
+    assert independent_values([]).tolist() == []
+
+
+@pytest.mark.parametrize("num", [2, 3, 10])
+def test_t_interval_is_scipys(num):
+    values = np.random.default_rng(num).normal(size=num)
+    wanted = stats.t.interval(0.95, num - 1, loc=values.mean(), scale=stats.sem(values))
+    assert t_interval(values) == pytest.approx(wanted)
+    assert t_interval(values[:1]) is None
+
+
+def test_crossed_runs_give_an_interval_over_train_seeds(crossed):
+    row = summarise(crossed)[-1]
+    means = [
+        np.mean([r.result["nomus"] for r in of_label(crossed, "DLFD") if r.train_seed == t])
+        for t in (0, 1)
+    ]
+    wanted = stats.t.interval(0.95, 1, loc=np.mean(means), scale=stats.sem(means))
+    assert row["nomus"] == pytest.approx(np.mean(means))
+    assert row["nomus_interval"] == pytest.approx(wanted)
+    assert (row["seeds"], row["train_seeds"], row["one_training"]) == ([5, 6, 7], [0, 1], False)
+    assert "2 × 3 " in text_table([row])
+    assert "Seeds a × b" in text_table([row])
+
+
+def test_one_trained_model_gives_an_interval_over_runs_and_a_mark(crossed):
+    runs = [run for run in of_label(crossed, "DLFD") if run.train_seed == 0]
+    (row,) = summarise(runs)
+    values = [run.result["nomus"] for run in runs]
+    wanted = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    assert row["nomus_interval"] == pytest.approx(wanted)
+    assert "1 × 3¶" in text_table([row])
+    assert "¶ One trained model" in text_table([row])
+    assert "¶" not in text_table(summarise(of_label(crossed, "DLFD")))
+
+
+def test_gap_is_to_the_retrained_of_the_same_train_seed(crossed):
+    for run in with_gaps([with_result(run, gap_to_retrained=None) for run in crossed]):
+        (retrained,) = [r for r in of_label(crossed, "Retrained") if r.train_seed == run.train_seed]
+        names = ("retain_accuracy", "forget_accuracy", "test_accuracy", "mia_accuracy")
+        wanted = np.mean([abs(run.value(name) - retrained.value(name)) for name in names])
+        gap = run.result["gap_to_retrained"]
+        assert gap is None if run.label == "Retrained" else gap == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("metric", ["nomus", "gap_to_retrained"])
+def test_test_against_dlfd_is_scipys_paired_t_test(rows, records, metric):
+    method, dlfd = (
+        [run.result[metric] for run in of_label(records, name)] for name in ("Fine-tune", "DLFD")
+    )
+    found = rows[2]["paired"][metric]
+    wanted = stats.ttest_rel(method, dlfd)
+    assert found["difference"] == pytest.approx(np.mean(method) - np.mean(dlfd))
+    assert found["p"] == pytest.approx(wanted.pvalue)
+    assert found["interval"] == pytest.approx(list(wanted.confidence_interval(0.95)))
+    assert found["num_pairs"] == 3
+    others = [rows[i]["paired"][metric]["p"] for i in (2, 3)]
+    assert [rows[i]["paired"][metric]["p_holm"] for i in (2, 3)] == holm(others)
+
+
+def test_references_and_dlfd_itself_are_not_tested(rows):
+    assert [row["paired"] is None for row in rows] == [True, True, False, False, True]
+
+
+def test_crossed_runs_are_paired_by_both_seeds_and_tested_over_train_seeds(crossed):
+    def nomus(label):
+        runs = {(r.train_seed, r.seed): r.result["nomus"] for r in of_label(crossed, label)}
+        return np.array([[runs[t, s] for s in (5, 6, 7)] for t in (0, 1)])
+
+    differences = (nomus("Fine-tune") - nomus("DLFD")).mean(1)
+    found = paired_with_dlfd(list(reversed(crossed)))["Fine-tune"]["nomus"]
+    assert found["num_pairs"] == 2
+    assert found["p"] == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
+
+
+def test_only_runs_of_the_same_seeds_are_paired(records):
+    runs = of_label(records, "Fine-tune") + of_label(records, "DLFD")[1:]
+    found = paired_with_dlfd(runs)["Fine-tune"]["nomus"]
+    pairs = [
+        [run.result["nomus"] for run in of_label(records, name)[1:]]
+        for name in ("Fine-tune", "DLFD")
+    ]
+    assert found["num_pairs"] == 2
+    assert found["p"] == pytest.approx(stats.ttest_rel(*pairs).pvalue)
+
+
+def test_too_few_pairs_are_not_tested(records):
+    finetune, dlfd = of_label(records, "Fine-tune"), of_label(records, "DLFD")
+    assert summarise([*finetune, dlfd[0]])[0]["paired"] is None
+    assert summarise(finetune)[0]["paired"] is None
+    no_gap = [with_result(run, gap_to_retrained=None) for run in dlfd]
+    found = summarise([*finetune, *no_gap])[0]["paired"]
+    assert found["gap_to_retrained"] is None
+    assert found["nomus"]["num_pairs"] == 3
+
+
+def test_runs_that_do_not_differ_have_p_1(records):
+    dlfd = of_label(records, "DLFD")
+    same = [dataclasses.replace(run, label="Fine-tune") for run in dlfd]
+    found = paired_with_dlfd([*same, *dlfd])["Fine-tune"]["nomus"]
+    assert (found["difference"], found["interval"], found["p"]) == (0.0, [0.0, 0.0], 1.0)
+
+
+@pytest.mark.parametrize(
+    ("raw", "adjusted"),
+    [
+        # 4 * .005, 3 * .01, 2 * .03, and .04 may not fall below .06.
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.4, 0.6], [0.8, 0.8]),
+        ([0.7, 0.9], [1.0, 1.0]),
+        ([0.03], [0.03]),
+        ([], []),
+    ],
+)
+def test_holm_by_hand(raw, adjusted):
+    assert holm(raw) == pytest.approx(adjusted)
+
+
 # Tables
 
 
 def test_rows_come_in_order(rows, records):
     wanted = ["Original", "Retrained", "Fine-tune", "DLFD (authors' code)", "DLFD"]
     assert [row["method"] for row in rows] == wanted
-    other = dataclasses.replace(records[0], label="scrub")
-    assert labels_in_order([*records, other])[3] == "scrub"
+    other = dataclasses.replace(records[0], label="SCRUB")
+    assert labels_in_order([*records, other])[3] == "SCRUB"
 
 
 @pytest.mark.parametrize("metric", ["nomus", "test_accuracy", "wall_seconds", "gap_to_retrained"])
@@ -236,6 +452,30 @@ def test_floor_needs_most_of_the_seeds(records):
     assert not summarise([runs[0], *rest[1:]])[0]["floor"]
 
 
+def test_too_hard_needs_most_of_the_runs(records):
+    runs = of_label(records, "DLFD")
+    hard = [forgotten_too_hard(run) for run in runs]
+    (row,) = summarise([*hard[:2], runs[2]])
+    assert row["over_forgetting"]
+    assert row["over_forgetting_reason"].startswith("12.0 %")
+    assert row["tail_share"] == pytest.approx((0.12 + 0.12 + 0.04) / 3)
+    for table in (text_table([row]), markdown_table([row])):
+        assert "†§" in table
+        assert "§ Forgotten too hard" in table
+    (row,) = summarise([hard[0], *runs[1:]])
+    assert not row["over_forgetting"]
+    assert "§" not in text_table([row])
+
+
+def test_results_without_the_newer_figures_still_give_a_row(records):
+    old = ("over_forgetting", "separation", "validation")
+    run = first(records, "DLFD")
+    result = {name: value for name, value in run.result.items() if name not in old}
+    (row,) = summarise([dataclasses.replace(run, result=result)])
+    assert (row["over_forgetting"], row["tail_share"], row["silhouette"]) == (False, None, None)
+    assert "DLFD" in text_table([row])
+
+
 def test_one_seed_is_marked(records):
     (row,) = summarise([first(records, "DLFD")])
     assert row["one_seed"]
@@ -248,7 +488,9 @@ def test_one_seed_is_marked(records):
 
 def test_text_table_is_aligned_and_explains_its_marks(rows):
     lines = text_table(rows).splitlines()
-    assert lines[0].split() == ["Method", "Seeds", "NoMUS", "Test", "acc.", "Forgetting", "Gap"]
+    assert re.split(r"\s{2,}", lines[0]) == [
+        "Method", "Seeds", "NoMUS", "Test acc.", "Forgetting", "Attack AUC", "Gap",
+    ]  # fmt: skip
     column = lines[0].index("Seeds")
     assert all(line[column] == "3" for line in lines[2:7])
     assert lines[6].startswith("DLFD ")
@@ -270,6 +512,59 @@ def test_markdown_table_escapes_what_would_break_it(records):
     assert lines[1].startswith("| --- | ---:")
     assert "a\\|b" in lines[2]
     assert "1\\*" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("p_holm", "shown"), [(0.0124, "-0.021 ± 0.009, p 0.012"), (9e-4, "-0.021 ± 0.009, p < 0.001")]
+)
+def test_markdown_has_the_test_against_dlfd_where_there_is_one(rows, records, p_holm, shown):
+    test = {"difference": -0.0214, "interval": [-0.0300, -0.0128], "p_holm": p_holm}
+    lines = markdown_table([{**rows[2], "paired": {"nomus": test}}, rows[-1]]).splitlines()
+    assert lines[0].endswith("| vs DLFD (NoMUS) |")
+    assert lines[2].endswith(f"| {shown} |")
+    assert lines[3].endswith("| – |")
+    assert any(line.startswith("vs DLFD (NoMUS): ") for line in lines)
+    assert "vs DLFD" not in markdown_table(summarise(of_label(records, "Fine-tune")))
+
+
+@pytest.mark.parametrize("table", [text_table, markdown_table, latex_table])
+def test_tables_say_how_settings_were_chosen(rows, records, table):
+    assert "Tuned: 8 trials per method on validation NoMUS (train seed 4)." in table(rows, TUNING)
+    assert "Not tuned: every method with its default settings" in table(rows)
+    assert "tuned" not in table(summarise(of_label(records, "Original"))).lower()
+
+
+def test_latex_table_is_a_booktabs_tabular(rows):
+    text = latex_table(rows)
+    body = text[text.index("\\midrule") : text.index("\\bottomrule")].splitlines()[1:]
+    assert text.index("\\toprule") < text.index("\\midrule")
+    assert [line.split(" & ")[0] for line in body] == [row["method"] for row in rows]
+    (columns,) = re.findall(r"\\begin\{tabular\}\{(\w+)\}", text)
+    assert {len(line.split(" & ")) for line in body} == {len(columns)}
+    assert all(line.endswith(r" \\") for line in body)
+    mean, interval = rows[0]["nomus"], rows[0]["nomus_interval"]
+    assert rf"& {mean:.3f} $\pm$ {(interval[1] - interval[0]) / 2:.3f} &" in body[0]
+    assert r"\textsuperscript{\dag{}}" in body[-1]
+    assert r"\textsuperscript{\dag{}} The attack is at its floor" in text
+    assert body[2].split(" & ")[-1].startswith("$-$0.")
+    assert text.isascii()
+    assert text.count("{") == text.count("}")
+
+
+def test_latex_table_escapes_what_would_break_it(records):
+    hostile = dataclasses.replace(first(records, "DLFD"), label="a_b & 5% #1 {c} ~^ \\x $y$")
+    row = latex_table(summarise([hostile])).splitlines()[5]
+    wanted = r"a\_b \& 5\% \#1 \{c\} \textasciitilde{}\textasciicircum{} \textbackslash{}x \$y\$"
+    assert row.startswith(wanted + " & 1")
+
+
+def test_csv_table_holds_the_tests(rows):
+    table = list(csv.DictReader(io.StringIO(csv_table(rows))))
+    test = rows[2]["paired"]["gap_to_retrained"]
+    assert float(table[2]["gap_to_retrained_vs_dlfd"]) == test["difference"]
+    assert float(table[2]["gap_to_retrained_vs_dlfd_hi"]) == test["interval"][1]
+    assert float(table[2]["gap_to_retrained_vs_dlfd_p_holm"]) == test["p_holm"]
+    assert table[-1]["gap_to_retrained_vs_dlfd_pairs"] == ""
 
 
 def test_csv_table_keeps_full_precision(rows):
@@ -347,6 +642,40 @@ def test_synthesis_spans_and_switches(records):
     assert switches == [(20, False), (30, True), (40, False)]
 
 
+def test_many_methods_are_drawn_as_means_and_few_with_their_runs(tmp_path):
+    names = [name for name in METHOD_CONFIGS if not name.startswith("dlfd")]
+    path = write_comparison(tmp_path / "c", methods=tuple(names), seeds=(0, 1))
+    many = load_comparison(path)
+    few = [run for run in many if run.label in ("NegGrad", "SCRUB")]
+    assert len(trajectories(many).axes[1].lines) == len(names)
+    assert len(trajectories(few).axes[1].lines) == 2 * (2 + 1)
+    assert drawn(trajectories(many, narrow=True))
+
+
+def test_separation_curves_show_the_numbers_of_the_probes(tmp_path):
+    path = write_comparison(
+        tmp_path / "c", methods=("neggrad", "dlfd"), seeds=(0,), separation=True
+    )
+    found = load_comparison(path)
+    fig = separation_curves(found)
+    titles = [ax.get_title(loc="left") for ax in fig.axes]
+    assert titles == ["Silhouette", "Linear probe accuracy", "Between / within scatter"]
+    assert legend_labels(fig) == ["NegGrad", "DLFD"]
+    probes = first(found, "NegGrad").probes
+    line = fig.axes[2].lines[0].get_xydata().tolist()
+    assert line == [[probe["step"], probe["scatter_ratio"]] for probe in probes]
+    assert drawn(fig)
+    alone = of_label(found, "NegGrad")
+    assert "separation" in [plan.name for plan in plan_figures(alone, summarise(alone))]
+
+
+def test_separation_is_left_out_where_no_probe_recorded_it(records):
+    alone = of_label(records, "Fine-tune")
+    names = [plan.name for plan in plan_figures(alone, summarise(alone))]
+    assert "trajectory" in names
+    assert "separation" not in names
+
+
 def test_trade_off_places_each_method(rows, records):
     fig = trade_off(rows, records)
     (ax,) = fig.axes
@@ -411,7 +740,8 @@ def test_faces_that_may_not_be_shown_are_refused(records):
 
 
 def test_every_label_has_a_colour_of_its_own():
-    styles = role_styles([*ROLE_COLORS, "scrub", "unsir"])
+    assert set(METHOD_LABELS.values()) <= set(ROLE_STYLES)
+    styles = role_styles([*ROLE_STYLES, "a new method", "another"])
     assert len({color for color, _ in styles.values()}) == len(styles)
     assert len({marker for _, marker in styles.values()}) == len(styles)
     assert len(set(CLASS_COLORS)) == len(CLASS_COLORS)
@@ -488,14 +818,30 @@ def test_verdict_marks_one_seed_and_a_lone_run(records):
     assert any("Only one seed was run of DLFD" in caveat for caveat in verdict.caveats)
 
 
-def test_verdict_names_over_forgetting_and_lost_accuracy(records):
+def test_verdict_names_lost_accuracy(records):
     runs = [r for r in records if r.label in ("Original", "Retrained")]
-    for run in of_label(records, "DLFD"):
-        run = with_attack(run, 0.52, auc=0.4 + 0.001 * run.seed)
-        runs.append(with_result(run, test_accuracy=0.5 + 0.001 * run.seed))
-    caveats = " ".join(verdict_of(*runs).caveats)
-    assert "over-forgetting" in caveats
-    assert "percentage points below Retrained" in caveats
+    runs += [
+        with_result(run, test_accuracy=0.5 + 0.001 * run.seed) for run in of_label(records, "DLFD")
+    ]
+    assert "percentage points below Retrained" in " ".join(verdict_of(*runs).caveats)
+
+
+@pytest.mark.parametrize("retrained_too", [False, True])
+def test_verdict_says_once_that_a_method_forgot_too_hard(records, retrained_too):
+    retrained, run = first(records, "Retrained"), first(records, "DLFD")
+    low = with_attack(run, 0.52, auc=0.4, auc_interval=[0.35, 0.45])
+    runs = [forgotten_too_hard(retrained) if retrained_too else retrained, forgotten_too_hard(low)]
+    (caveat,) = [c for c in verdict_of(*runs).caveats if "too hard" in c or "AUC" in c]
+    assert caveat.startswith("DLFD forgot too hard")
+    assert "12.0 % of the forget losses" in caveat
+    assert ("Retrained shows it as well" in caveat) == retrained_too
+    assert not any("too hard" in caveat for caveat in verdict_of(retrained, low).caveats)
+
+
+def test_verdict_marks_runs_of_one_trained_model(records):
+    runs = [dataclasses.replace(run, train_seed=0) for run in of_label(records, "DLFD")]
+    assert any("All runs of DLFD unlearn one trained" in c for c in verdict_of(*runs).caveats)
+    assert not any("one trained" in c for c in verdict_of(*of_label(records, "DLFD")).caveats)
 
 
 def test_report_without_an_unlearned_model_says_so(records):
@@ -565,6 +911,32 @@ def test_page_states_definitions_limits_credit_and_missing_runs(page):
         "ab12ab12ab12ab12",
     ):
         assert text in page
+
+
+def test_page_shows_the_tests_the_marks_and_the_chosen_settings(tmp_path, monkeypatch):
+    monkeypatch.setattr("dlfd_dist.report.html.plan_figures", lambda *_: [])
+    path = write_comparison(tmp_path / "c", methods=("neggrad", "dlfd"), tuning=TUNING)
+    found = read_comparison(path)
+    out = tmp_path / "r.html"
+    write_report(found.records, out, title="T", tuning=found.tuning)
+    text = out.read_text(encoding="utf-8")
+    for shown in (
+        "vs DLFD (NoMUS)",
+        "vs DLFD (gap)",
+        "<sup>§</sup> Forgotten too hard",
+        "Tuned: 8 trials per method on validation NoMUS (train seed 4).",
+        "<code>method.lr=0.0123</code>",
+        "0.0001 to 0.03 (log)",
+        '<td class="num">0.812</td><td class="num">0.790</td><td class="num">1</td>',
+        "no trial finished",
+    ):
+        assert shown in text
+    assert len(re.findall(r"<sup>§</sup></td>", text)) == 1
+
+
+def test_page_without_tuning_says_so(page):
+    assert "Not tuned: every method with its default settings" in page
+    assert "Tuned settings" not in page
 
 
 def test_page_escapes_hostile_names(tmp_path):

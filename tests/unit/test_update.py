@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from dlfd_dist.config import MethodConfig, TrainConfig
 from dlfd_dist.errors import NonFiniteLossError
 from dlfd_dist.methods import Updater, scheduled_lr
-from dlfd_dist.models import Classifier
+from dlfd_dist.methods.update import classification
+from dlfd_dist.models import Classifier, ModelOutput
 from dlfd_dist.models.heads import Head
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.seeding import torch_seed
@@ -188,3 +189,119 @@ def test_setting_the_epoch_moves_the_rate_of_the_optimizer():
     assert update.set_epoch(1) == pytest.approx(0.2, rel=1e-12)  # cos(pi / 2)
     assert [g["lr"] for g in update.optimizer.param_groups] == [update.set_epoch(1)]
     assert update.set_epoch(0) == 0.4
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.05])
+def test_adam_is_torchs(clip_norm):
+    cfg = settings(optimizer="adam", momentum=0.8, weight_decay=0.01, clip_norm=clip_norm)
+    ours, plain = tiny_classifier(), tiny_classifier()
+    update = updater(ours, cfg)
+    optimizer = torch.optim.Adam(plain.parameters(), 0.1, (0.8, 0.999), weight_decay=0.01)
+    for step in range(5):
+        images, labels = batch(7, seed=step)
+        update.classify(images, labels, total=7)
+        optimizer.zero_grad()
+        F.cross_entropy(plain(images).logits, labels).backward()
+        torch.nn.utils.clip_grad_norm_(plain.parameters(), clip_norm or math.inf)
+        optimizer.step()
+    # A sum divided by 7 against torch's mean; Adam divides by the size of a gradient.
+    torch.testing.assert_close(ours.state_dict(), plain.state_dict(), rtol=1e-9, atol=1e-11)
+
+
+def scaled(output: ModelOutput) -> dict[str, Tensor]:
+    """Return an objective of two named parts, one of which is only told."""
+    size = output.logits.square().sum()
+    return {"loss": 2 * size, "size": size}
+
+
+def test_a_step_goes_down_any_objective_and_tells_its_parts():
+    images, _ = batch(5)
+    ours, plain = tiny_classifier(), tiny_classifier()
+    numbers = updater(ours, settings(momentum=0.0, weight_decay=0.0)).step(images, scaled)
+    loss = 2 * plain(images).logits.square().sum()
+    gradients = torch.autograd.grad(loss, list(plain.parameters()))
+    assert list(numbers) == ["loss", "size", "stop", "grad_norm"]
+    assert numbers["loss"] == pytest.approx(loss.item(), rel=1e-12)
+    assert numbers["size"] == pytest.approx(loss.item() / 2, rel=1e-12)
+    for old, new, gradient in zip(plain.parameters(), ours.parameters(), gradients, strict=True):
+        torch.testing.assert_close(new, old - 0.1 * gradient, rtol=1e-12, atol=1e-14)
+
+
+def test_the_images_are_forwarded_once():
+    model, calls = tiny_classifier(), []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    updater(model).step(batch(4)[0], scaled)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.01])
+def test_gradients_are_edited_before_they_are_clipped_and_measured(clip_norm):
+    """Half of a layer's gradients are set to zero: the norm is that of the rest."""
+    images, labels = batch(6)
+    model, plain = tiny_classifier(), tiny_classifier()
+    before = copied(model)
+    seen = []
+
+    def keep_the_head() -> None:
+        for name, parameter in model.named_parameters():
+            seen.append(parameter.grad.clone())
+            if name.startswith("backbone"):
+                parameter.grad.zero_()
+
+    cfg = settings(momentum=0.0, weight_decay=0.0, clip_norm=clip_norm)
+    objective = classification(labels, 6)
+    numbers = updater(model, cfg).step(images, objective, edit_gradients=keep_the_head)
+    F.cross_entropy(plain(images).logits, labels).backward()
+    for found, parameter in zip(seen, plain.parameters(), strict=True):
+        torch.testing.assert_close(found, parameter.grad, rtol=1e-12, atol=1e-14)
+    head = torch.cat([p.grad.flatten() for p in plain.head.parameters()])
+    assert numbers["grad_norm"] == pytest.approx(float(head.norm()), rel=1e-12)
+    after = copied(model)
+    moved = {n for n in after if not torch.equal(before[n], after[n])}
+    assert moved == {"head.0.weight", "head.0.bias"}
+    step = torch.cat([(after[n] - before[n]).flatten() for n in sorted(moved)]).norm()
+    # lr * the norm; torch divides by norm + 1e-6 to clip, so the step is short by 1e-6 / norm.
+    assert float(step) == pytest.approx(0.1 * (clip_norm or float(head.norm())), rel=1e-4)
+
+
+def test_gradients_alone_are_those_of_the_step_and_nothing_moves():
+    images, labels = batch(6)
+    model, plain = tiny_classifier(), tiny_classifier()
+    before = copied(model)
+    numbers, gradients = updater(model).gradients(images, classification(labels, 6), stop=True)
+    told = updater(plain).classify(images, labels, total=6)
+    assert numbers.keys() == told.keys()
+    assert numbers["stop"] == 1
+    assert numbers["loss"] == told["loss"]
+    assert numbers["grad_norm"] == pytest.approx(told["grad_norm"], rel=1e-12)
+    for found, parameter in zip(gradients, plain.parameters(), strict=True):
+        torch.testing.assert_close(found, parameter.grad, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(copied(model), before, rtol=0, atol=0)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_tensors_added_up_keep_their_shapes():
+    own = [torch.arange(6.0).view(2, 3), torch.tensor(4.0), torch.ones(0, 2)]
+    parts = {"loss": torch.tensor(2.0, requires_grad=True), "more": torch.tensor(5.0)}
+    numbers, summed = updater(tiny_classifier()).add_up(parts, own, stop=False)
+    norm = math.sqrt(sum(float(t.square().sum()) for t in own))
+    assert numbers == pytest.approx({"loss": 2, "more": 5, "stop": 0, "grad_norm": norm})
+    torch.testing.assert_close(summed, own, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("where", ["loss", "grad_norm"])
+def test_what_is_added_up_must_be_finite(where, bad):
+    value = torch.tensor(bad)
+    parts = {"loss": value if where == "loss" else torch.tensor(1.0)}
+    own = [value if where == "grad_norm" else torch.tensor(1.0)]
+    with pytest.raises(NonFiniteLossError, match=rf"The {where} became {bad}"):
+        updater(tiny_classifier()).add_up(parts, own, stop=False)
+
+
+def test_a_rate_in_place_of_the_settings_follows_the_same_schedule():
+    cfg = TrainConfig(lr=0.4, epochs=2, lr_scheduler="cosine")
+    update = updater(tiny_classifier(), cfg)
+    assert update.set_epoch(0, 0.1) == pytest.approx(0.1, rel=1e-12)
+    assert update.set_epoch(1, 0.1) == pytest.approx(0.05, rel=1e-12)
+    assert update.set_epoch(1) == pytest.approx(0.2, rel=1e-12)

@@ -1,0 +1,152 @@
+"""Equal images out of a data set (data.clean): duplicates within a part, leaks between parts.
+
+Images are equal when their decoded pixels are. Of equal images the first is kept, in the order
+retain, forget, val, test and then of the rows: no image is trained on and measured as unseen, none
+is to be forgotten and trained on all the same, and the retain set loses nothing but its own
+duplicates, as in the published sizes of a clean MUFAC (DESIGN.md, section 2).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from ..run_dir import replacing
+from .cache import digest_images, read_image
+from .manifest import Manifest
+from .splits import Splits
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Removed:
+    """An image that is left out, and the equal one that is kept."""
+
+    image_path: str
+    part: str
+    """retain, forget, val or test"""
+    reason: str
+    """duplicate (of an image of the same part) or leak (of one of another part)"""
+    kept_path: str
+    kept_part: str
+
+
+@dataclass(frozen=True)
+class Removals:
+    """Everything that cleaning left out, in the order of parts and rows; empty without cleaning."""
+
+    images: tuple[Removed, ...] = ()
+
+    def to_csv(self) -> str:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([field.name for field in fields(Removed)])
+        writer.writerows(astuple(image) for image in self.images)
+        return text.getvalue()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the list as CSV."""
+        return hashlib.sha256(self.to_csv().encode()).hexdigest()
+
+
+def image_digests(manifest: Manifest, folder: Path | None) -> np.ndarray:
+    """Return the SHA-256 of every image's decoded pixels, as N strings of 64 hex digits.
+
+    Files of equal bytes are decoded once. A missing or corrupt image is a DataError that names its
+    row.
+
+    Parameters
+    ----------
+    folder : keeps the result, and has it when it was computed before; None: nothing is written
+    """
+    path = None if folder is None else folder / f"pixels-{digest_images(manifest, 0)}.npy"
+    if path is not None and path.exists():
+        return np.load(path)
+    found = _digests(manifest)
+    if path is not None:
+        _keep(path, found)
+    return found
+
+
+def _keep(path: Path, digests: np.ndarray) -> None:
+    try:
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.save(file, digests)
+    except OSError as err:
+        raise DataError(
+            f"The digests of the images cannot be written to {path.parent} ({err.strerror}): "
+            "give data.cache_dir or $DLFD_CACHE a folder that can be written and has room."
+        ) from err
+
+
+def _digests(manifest: Manifest) -> np.ndarray:
+    with ThreadPoolExecutor() as pool:
+        files = list(pool.map(lambda row: _file_digest(manifest, row), range(len(manifest))))
+        row_of = {digest: row for row, digest in reversed(list(enumerate(files)))}
+        pixels = pool.map(lambda row: _pixel_digest(manifest, row), row_of.values())
+        pixels_of = dict(zip(row_of, pixels, strict=True))
+    return np.array([pixels_of[digest] for digest in files])
+
+
+def _file_digest(manifest: Manifest, row: int) -> str:
+    try:
+        content = (manifest.root / manifest.image_paths[row]).read_bytes()
+    except OSError as err:
+        raise DataError(
+            f"{manifest.row(row)}: the image is missing under {manifest.root}."
+        ) from err
+    return hashlib.sha256(content).hexdigest()
+
+
+def _pixel_digest(manifest: Manifest, row: int) -> str:
+    image = read_image(manifest, row)
+    return hashlib.sha256(f"{image.size} ".encode() + image.tobytes()).hexdigest()
+
+
+def remove_equal(
+    manifest: Manifest, splits: Splits, digests: np.ndarray
+) -> tuple[Splits, Removals]:
+    """Return the parts with one row of every group of equal images, and what was left out.
+
+    Rows keep their numbers, so that raw and clean runs share the decoded images.
+
+    Parameters
+    ----------
+    digests : (N,) what is the same for equal images
+    """
+    parts = splits.parts()
+    first: dict[str, tuple[int, str]] = {}
+    kept: dict[str, list[int]] = {part: [] for part in parts}
+    removed = []
+    for part, rows in parts.items():
+        for row in rows.tolist():
+            kept_row, kept_part = first.setdefault(str(digests[row]), (row, part))
+            if kept_row == row:
+                kept[part].append(row)
+                continue
+            reason = "duplicate" if kept_part == part else "leak"
+            paths = manifest.image_paths
+            removed.append(Removed(paths[row], part, reason, paths[kept_row], kept_part))
+    for part, rows in parts.items():
+        if len(rows) and not kept[part]:
+            raise DataError(
+                f"data.clean=true leaves nothing of the {part} set: all of its {len(rows)} images "
+                "are equal to images of other parts. Ask for other people or set data.clean=false."
+            )
+    removals = Removals(tuple(removed))
+    logger.info(
+        "data.clean: %d images left out, %d of them leaks (list %s)",
+        len(removed), sum(r.reason == "leak" for r in removed), removals.digest[:8],
+    )  # fmt: skip
+    clean = {part: np.array(rows, dtype=np.int64) for part, rows in kept.items()}
+    return Splits(train=np.union1d(clean["retain"], clean["forget"]), **clean), removals

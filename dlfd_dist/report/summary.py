@@ -1,0 +1,132 @@
+"""One row per method: means and 95 % intervals over seeds, flags, and the test against DLFD."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..metrics.gap import gap_to_retrained
+from .intervals import independent_values, t_interval
+from .paired import paired_with_dlfd
+from .records import DLFD, DLFD_OFFICIAL, FINE_TUNE, ORIGINAL, RETRAINED, RunRecord, of_label
+
+METRICS = (
+    "nomus",
+    "test_accuracy",
+    "forgetting_score",
+    "retain_accuracy",
+    "forget_accuracy",
+    "val_accuracy",
+    "mia_accuracy",
+    "mia_auc",
+    "mia_tpr_at_1pct",
+    "mia_paper",
+    "tail_share",
+    "silhouette",
+    "linear_probe_accuracy",
+    "scatter_ratio",
+    "gap_to_retrained",
+    "wall_seconds",
+    "device_seconds",
+    "peak_memory_mb",
+)
+
+# Settings in which the seeds of one row may differ.
+_PER_SEED = ("seed", "checkpoint", "reference", "run", "runtime")
+
+
+def summarise(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """Return one row per method label.
+
+    `<metric>` is the mean over train seeds of the means over their runs, `<metric>_interval` its
+    [lo, hi] over train seeds, or over runs where `one_training` says that all unlearn one trained
+    model; None where fewer than two have the metric. `floor` and `over_forgetting` say that the
+    flag of that name fired in most of the runs. `paired` holds the tests against DLFD, None where
+    there are none. Rows of a single run also carry its bootstrap intervals, `attack_interval` and
+    `attack_auc_interval`.
+    """
+    records = with_gaps(records)
+    paired = paired_with_dlfd(records)
+    return [
+        {**_row(label, of_label(records, label)), "paired": _given(paired.get(label, {}))}
+        for label in labels_in_order(records)
+    ]
+
+
+def labels_in_order(records: Sequence[RunRecord]) -> list[str]:
+    """Return the method labels: Original, Retrained, Fine-tune, others as they come, DLFD last."""
+    return sorted(dict.fromkeys(record.label for record in records), key=_order)
+
+
+def _order(label: str) -> int:
+    first, last = (ORIGINAL, RETRAINED, FINE_TUNE), (DLFD_OFFICIAL, DLFD)
+    if label in first:
+        return first.index(label) - len(first)
+    return last.index(label) + 1 if label in last else 0
+
+
+def _given(tests: dict[str, Any]) -> dict[str, Any] | None:
+    return tests if any(tests.values()) else None
+
+
+def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
+    seeds, train_seeds = ({getattr(r, n) for r in records} for n in ("seed", "train_seed"))
+    only = records[0].mia if len(records) == 1 else {}
+    over = [record.over_forgetting for record in records]
+    row: dict[str, Any] = {
+        "method": label,
+        "unlearned": records[0].unlearned,
+        "seeds": sorted(seeds),
+        "train_seeds": sorted(train_seeds),
+        "num_seeds": len(seeds),
+        "one_seed": len(seeds) == 1 == len(train_seeds),
+        "one_training": len(seeds) > 1 == len(train_seeds),
+        "crossed": any(record.seed != record.train_seed for record in records),
+        **_flag("floor", [(r.mia.get("floor"), r.mia.get("floor_reason")) for r in records]),
+        **_flag("over_forgetting", [(o.get("flag"), o.get("reason")) for o in over]),
+        "mixed_settings": len({_settings(record) for record in records}) > 1,
+        "attack_interval": only.get("interval"),
+        "attack_auc_interval": only.get("auc_interval"),
+    }
+    for metric in METRICS:
+        found = [(r.train_seed, v) for r in records if (v := r.value(metric)) is not None]
+        values = independent_values(found)
+        row[metric] = float(values.mean()) if found else None
+        row[f"{metric}_interval"] = t_interval(values)
+    return row
+
+
+def _flag(name: str, found: Sequence[tuple[bool | None, str | None]]) -> dict[str, Any]:
+    """Return whether a flag fired in most of the runs, and the first reason given."""
+    reasons = [reason or "" for fired, reason in found if fired]
+    return {name: 2 * len(reasons) > len(found), f"{name}_reason": next(iter(reasons), "")}
+
+
+def _settings(record: RunRecord) -> str:
+    values = {key: v for key, v in record.config.items() if key not in _PER_SEED}
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def with_gaps(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Fill in the gap to Retrained of runs that were made without a reference, such as Original.
+
+    The reference is the Retrained run of the same train seed; where there is none the gap stays
+    open.
+    """
+    retrained = {r.train_seed: _flat(r) for r in of_label(records, RETRAINED) if r.mia}
+
+    def filled(record: RunRecord) -> RunRecord:
+        known = record.result.get("gap_to_retrained") is not None
+        reference = retrained.get(record.train_seed)
+        if known or record.label == RETRAINED or reference is None or not record.mia:
+            return record
+        gap = gap_to_retrained(_flat(record), reference)
+        return replace(record, result={**record.result, "gap_to_retrained": gap})
+
+    return [filled(record) for record in records]
+
+
+def _flat(record: RunRecord) -> dict[str, Any]:
+    return {**record.result, "mia_accuracy": record.mia.get("accuracy")}

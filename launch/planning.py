@@ -1,0 +1,231 @@
+"""What a comparison consists of: methods, seeds, and the runs they make. No file is touched here.
+
+Train seeds are those of Original and Retrained, seeds those of unlearning.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dlfd_dist.compose import compose_job, expand_grid, known_settings, split_compare
+from dlfd_dist.config import METHOD_CONFIGS, CompareConfig, DLFDConfig, JobConfig
+from dlfd_dist.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run of the comparison."""
+
+    label: str
+    """What it is called, such as `dlfd seed 1`; no two runs share one."""
+    role: str
+    """original, retrained, trial or method"""
+    train_seed: int
+    config: JobConfig
+    variant: str = ""
+    """What sets it apart from other runs of its method, such as `dynamic=False`."""
+
+    @property
+    def method(self) -> str | None:
+        return self.config.method.name if self.config.verb == "unlearn" else None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A comparison, before any of its runs has a model to start from."""
+
+    compare: CompareConfig
+    configs: list[JobConfig]
+    """One per method or variant of it, which run.name says, with the first seed; the checkpoint is
+    filled in when it is there."""
+    pairs: list[tuple[int, int]]
+    """(train seed, seed), in the order of the runs."""
+    given: frozenset[str]
+    """The settings on the command line."""
+    left_out: list[str]
+    """Variants that cannot be, each with the reason."""
+
+    @property
+    def out(self) -> Path:
+        return Path(self.configs[0].run.dir or "runs/compare")
+
+    @property
+    def train_seeds(self) -> list[int]:
+        return list(dict.fromkeys(train_seed for train_seed, _ in self.pairs))
+
+
+def make_plan(overrides: Sequence[str]) -> Plan:
+    """Return the comparison that a command line asks for.
+
+    Several values of a setting of unlearning make as many variants of the methods that read it.
+    """
+    compare, rest = split_compare(overrides)
+    if not any(_key(o) == "method" for o in rest):
+        rest.append("method=dlfd,finetune")
+    # The last of several values counts, as everywhere on the command line.
+    points = expand_grid(list({_key(o): o for o in rest}.values()))
+    names = list(dict.fromkeys(_method_of(point) for point in points))
+    listed = _listed(points)
+    configs: dict[tuple[str, ...], JobConfig] = {}
+    seeds, left_out = [], {}
+    for point in points:
+        kept = _reaching(point, names)
+        identity = tuple(o for o in kept if _key(o) == "method" or _key(o) in listed)
+        try:
+            config = _compose(kept, listed)
+        except ConfigError as err:
+            if not listed:
+                raise
+            left_out[" ".join(identity)] = err
+            continue
+        configs.setdefault(identity, config)
+        seeds.append(config.seed)
+    if not configs:
+        raise next(iter(left_out.values()))
+    notes = [f"{name}: {err}" for name, err in left_out.items()]
+    given = frozenset(_key(o) for o in rest)
+    return Plan(compare, list(configs.values()), _pairs(compare, seeds), given, notes)
+
+
+def _key(override: str) -> str:
+    return override.split("=", 1)[0].lstrip("+")
+
+
+def _method_of(point: Sequence[str]) -> str:
+    return next(o.split("=", 1)[1] for o in point if _key(o) == "method")
+
+
+def _listed(points: Sequence[Sequence[str]]) -> set[str]:
+    """Return the settings with several values, besides method and seed."""
+    keys = {_key(values[0]) for values in zip(*points, strict=True) if len(set(values)) > 1}
+    listed = keys - {"method", "seed"}
+    for key in sorted(listed):
+        if key != "train_mode" and not key.startswith(("method.", "synthesis.", "ot.")):
+            raise ConfigError(
+                f"{key} lists several values, but Original and Retrained would differ too: give "
+                f"{key} one value, and each other value a comparison of its own."
+            )
+    return listed
+
+
+def _pairs(compare: CompareConfig, seeds: Sequence[int]) -> list[tuple[int, int]]:
+    if compare.train_seeds is None:
+        return [(seed, seed) for seed in dict.fromkeys(seeds)]
+    return list(dict.fromkeys(itertools.product(compare.train_seeds, seeds)))
+
+
+def _reaching(point: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the overrides of a point without those that only other methods read."""
+    everything = set().union(*map(_settings_of, names))
+    mine = _settings_of(_method_of(point))
+    return [o for o in point if _key(o) in mine or _key(o) not in everything]
+
+
+def _compose(kept: Sequence[str], listed: set[str]) -> JobConfig:
+    """Return one unlearning configuration; its run is named after the method and the variant.
+
+    The variant names the listed settings whose value is not the method's own.
+    """
+
+    def composed(overrides: Sequence[str]) -> JobConfig:
+        return compose_job("unlearn", [*overrides, "checkpoint=original"])
+
+    config = composed(kept)
+    variant = [
+        _shown(override)
+        for override in kept
+        if _key(override) in listed and composed([o for o in kept if o != override]) != config
+    ]
+    return replace(config, run=replace(config.run, name=" ".join([config.method.name, *variant])))
+
+
+def _shown(override: str) -> str:
+    """Return a setting as a user writes it: Hydra's lists give True where true was typed."""
+    key, value = override.removeprefix("method.").split("=", 1)
+    return f"{key}={value.lower() if value in ('True', 'False') else value}"
+
+
+def _settings_of(method: str) -> set[str]:
+    """Return the settings that a method reads; only DLFD synthesises images."""
+    # An unknown method is refused by compose_job, which lists the known ones.
+    cls = METHOD_CONFIGS.get(method, DLFDConfig)
+    synthesis = () if issubclass(cls, DLFDConfig) else ("synthesis.", "ot.")
+    return {name for name in known_settings(cls) if not name.startswith(tuple(synthesis))}
+
+
+def with_settings(config: JobConfig, settings: Mapping[str, Any]) -> JobConfig:
+    """Return a configuration with `section.name` settings replaced.
+
+    >>> with_settings(JobConfig(), {"train.epochs": 3}).train.epochs
+    3
+    """
+    for key, value in settings.items():
+        section, name = key.split(".")
+        changed = replace(getattr(config, section), **{name: value})
+        config = replace(config, **{section: changed})
+    return config
+
+
+def placed(config: JobConfig, root: Path, name: str) -> JobConfig:
+    """Return a configuration whose directory is <root>/<name>-<signature>."""
+    return replace(config, run=replace(config.run, root=str(root), dir=None, name=name))
+
+
+def model_label(role: str, train_seed: int) -> str:
+    return f"{role} seed {train_seed}"
+
+
+def training_runs(plan: Plan) -> list[Planned]:
+    """Return the Retrained and Original runs, two per train seed."""
+    planned = []
+    for train_seed in plan.train_seeds:
+        for role, on in (("retrained", "retain"), ("original", "all")):
+            config = placed(plan.configs[0], plan.out / "runs", f"{role}-seed{train_seed}")
+            train = replace(config.train, on=on)
+            config = replace(config, verb="train", seed=train_seed, train=train, checkpoint=None)
+            planned.append(Planned(model_label(role, train_seed), role, train_seed, config))
+    return planned
+
+
+def unlearning_runs(plan: Plan, configs: Sequence[JobConfig]) -> list[Planned]:
+    """Return every method on every pair of seeds; `configs` are like those of the plan."""
+    return [
+        _unlearning_run(plan, config, train_seed, seed)
+        for config in configs
+        for train_seed, seed in plan.pairs
+    ]
+
+
+def _unlearning_run(plan: Plan, config: JobConfig, train_seed: int, seed: int) -> Planned:
+    title = config.run.name
+    label, name = f"{title} seed {seed}", f"{title.replace(' ', '-')}-seed{seed}"
+    if train_seed != seed:
+        label, name = f"{label} on train seed {train_seed}", f"{name}-train{train_seed}"
+    ready = replace(placed(config, plan.out / "runs", name), seed=seed)
+    variant = title.removeprefix(config.method.name).strip()
+    return Planned(label, "method", train_seed, ready, variant)
+
+
+def with_models(planned: Sequence[Planned], models: Mapping[str, Path]) -> list[Planned]:
+    """Return the unlearning runs whose Original and Retrained are there, starting from them.
+
+    A trial gets no reference: the gap to it reads the test set.
+
+    Parameters
+    ----------
+    models : the directories of finished trainings by their label
+    """
+    ready = []
+    for one in planned:
+        original, retrained = (
+            models.get(model_label(role, one.train_seed)) for role in ("original", "retrained")
+        )
+        if original is not None and retrained is not None:
+            reference = None if one.role == "trial" else str(retrained)
+            config = replace(one.config, checkpoint=str(original), reference=reference)
+            ready.append(replace(one, config=config))
+    return ready

@@ -1,0 +1,129 @@
+"""Equal tuning: every method gets the same number of trials, judged on val before the comparison.
+
+Trial 0 has the method's own settings, so that by validation nothing is lost. No figure of the test
+set is read here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dlfd_dist.config import SEARCH_SPACES, JobConfig, draw_settings
+from dlfd_dist.run_dir import RunDir
+
+from .planning import Plan, Planned, placed, with_settings
+
+OBJECTIVE = "validation NoMUS"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of a method and, once it has run, what it was worth on val."""
+
+    name: str
+    """Of the method or its variant."""
+    settings: dict[str, Any]
+    """The values of the settings that are searched."""
+    run: Planned
+    value: float | None = None
+    """None: it did not finish."""
+
+
+def searched(method: str, given: frozenset[str]) -> dict[str, str]:
+    """Return the settings that are drawn and their ranges; one the user gave is not drawn."""
+    space = SEARCH_SPACES.get(method, {})
+    return {name: str(values) for name, values in space.items() if name not in given}
+
+
+def plan_trials(plan: Plan) -> list[Trial]:
+    """Return the trials of every method that has something to search, on the first seeds."""
+    return [
+        _trial(plan, config, number)
+        for config in plan.configs
+        if searched(config.method.name, plan.given)
+        for number in range(plan.compare.tune)
+    ]
+
+
+def _trial(plan: Plan, config: JobConfig, number: int) -> Trial:
+    method = config.method.name
+    names = searched(method, plan.given)
+    if number > 0:
+        drawn = draw_settings(method, number, plan.compare.tune_seed)
+        config = with_settings(config, {name: drawn[name] for name in names})
+    train_seed, seed = plan.pairs[0]
+    title = config.run.name
+    config = placed(config, plan.out / "tuning", f"{title.replace(' ', '-')}-trial{number}")
+    run = Planned(f"{title} trial {number}", "trial", train_seed, replace(config, seed=seed))
+    return Trial(title, {name: _value(config, name) for name in names}, run)
+
+
+def _value(config: JobConfig, setting: str) -> Any:
+    section, name = setting.split(".")
+    return getattr(getattr(config, section), name)
+
+
+def judged(trials: Sequence[Trial], done: Mapping[str, Path]) -> list[Trial]:
+    """Return the trials with the values that their runs reached on val."""
+    return [
+        replace(trial, value=_validation_nomus(done[trial.run.label]))
+        if trial.run.label in done
+        else trial
+        for trial in trials
+    ]
+
+
+def _validation_nomus(run: Path) -> float:
+    return json.loads(RunDir(run).result.read_text(encoding="utf-8"))["validation"]["nomus"]
+
+
+def best_trial(trials: Sequence[Trial]) -> Trial | None:
+    """Return the trial with the highest value, the first of equals; None if none finished."""
+    finished = [trial for trial in trials if trial.value is not None]
+    return max(finished, key=lambda trial: trial.value or 0.0, default=None)
+
+
+def tuned_configs(configs: Sequence[JobConfig], trials: Sequence[Trial]) -> list[JobConfig]:
+    """Return every method with its best settings; one whose trials all failed is left out."""
+    tuned = []
+    for config in configs:
+        own = [trial for trial in trials if trial.name == config.run.name]
+        best = best_trial(own)
+        if best is not None:
+            tuned.append(with_settings(config, best.settings))
+        elif not own:
+            tuned.append(config)
+    return tuned
+
+
+def tuning_record(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
+    """Return what was tried, on what, and what was chosen, for comparison.json."""
+    names = dict.fromkeys(trial.name for trial in trials)
+    train_seed, seed = plan.pairs[0]
+    return {
+        "trials": plan.compare.tune,
+        "seed": plan.compare.tune_seed,
+        "train_seed": train_seed,
+        "unlearn_seed": seed,
+        "objective": OBJECTIVE,
+        "methods": {n: _method_record(plan, [t for t in trials if t.name == n]) for n in names},
+    }
+
+
+def _method_record(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
+    method = trials[0].run.config.method.name
+    best = best_trial(trials)
+    given = sorted(plan.given & SEARCH_SPACES[method].keys())
+    return {
+        "settings": best.settings if best else None,
+        "value": best.value if best else None,
+        "default_value": trials[0].value,
+        "searched": searched(method, plan.given),
+        "given": {name: _value(trials[0].run.config, name) for name in given},
+        "failed": sum(trial.value is None for trial in trials),
+        "trials": [{"settings": t.settings, "value": t.value} for t in trials],
+    }

@@ -1,0 +1,303 @@
+"""`dlfd compare`: killed and started again, with runs that fail, tuned, and asked wrongly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dlfd_dist.compose import load_config
+from dlfd_dist.run_dir import RunDir, read_events
+from tests.fakes.command_line import Ended, Faces, Process, command, steps_done, tree
+
+Dlfd = Callable[..., Ended]
+
+TIMES = ("wall_seconds", "device_seconds", "peak_memory_mb")
+NUM_RUNS = 12
+"""Original and Retrained on two train seeds, two trials of two methods, both on both models."""
+
+
+def words_of(faces: Faces, out: Path) -> list[str]:
+    return [
+        "compare", *faces.forget, "method=finetune,dlfd", "seed=3", "compare.train_seeds=0,1",
+        "compare.tune=2", "compare.workers=2", "train.epochs=4", "run.checkpoint_every=3",
+        f"run.dir={out}",
+    ]  # fmt: skip
+
+
+def results(out: Path) -> list[Path]:
+    return sorted(out.glob("*/*/result.json"))
+
+
+def workers_of(process: Process) -> list[psutil.Process]:
+    return psutil.Process(process.popen.pid).children(recursive=True)
+
+
+def assert_none_left(processes: list[psutil.Process]) -> None:
+    """No process may outlive the comparison by more than the moment its end takes."""
+    _, alive = psutil.wait_procs(processes, timeout=5)
+    for process in alive:
+        process.kill()
+    assert not alive
+
+
+def times_of(files: list[Path]) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+def untimed(row: dict) -> dict:
+    return {key: value for key, value in row.items() if not key.startswith(TIMES)}
+
+
+@pytest.fixture(scope="module")
+def whole(faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tuned comparison that nobody disturbed."""
+    from launch.cli import main
+
+    out = tmp_path_factory.mktemp("whole") / "compare"
+    assert main(words_of(faces, out)) == 0
+    return out
+
+
+# --- tuning and train seeds
+
+
+def test_a_comparison_holds_every_method_on_every_model(whole: Path):
+    found = json.loads((whole / "comparison.json").read_text())
+    assert found["missing"] == []
+    runs = {(r["role"], r["method"], r["seed"], r["train_seed"]) for r in found["runs"]}
+    assert runs == {
+        ("original", None, 0, 0), ("original", None, 1, 1),
+        ("retrained", None, 0, 0), ("retrained", None, 1, 1),
+        ("method", "finetune", 3, 0), ("method", "finetune", 3, 1),
+        ("method", "dlfd", 3, 0), ("method", "dlfd", 3, 1),
+    }  # fmt: skip
+    models = {(r["role"], r["seed"]): (whole / r["run_dir"]).name for r in found["runs"]}
+    for run in found["runs"]:
+        config = load_config(whole / run["run_dir"] / "config.yaml")
+        assert config.seed == run["seed"]
+        if run["role"] == "method":
+            assert Path(config.checkpoint or "").name == models["original", run["train_seed"]]
+            assert Path(config.reference or "").name == models["retrained", run["train_seed"]]
+    for name in ("summary.json", "table.md", "table.csv", "table.tex", "report.html"):
+        assert (whole / name).stat().st_size > 0
+
+
+def test_tuning_takes_the_best_trial_by_validation_and_says_so(whole: Path):
+    found = json.loads((whole / "comparison.json").read_text())
+    tuning = found["tuning"]
+    assert (tuning["trials"], tuning["train_seed"]) == (2, 0)
+    assert set(tuning["methods"]) == {"finetune", "dlfd"}
+    for method, record in tuning["methods"].items():
+        ran = [RunDir(next((whole / "tuning").glob(f"{method}-trial{n}-*"))) for n in (0, 1)]
+        values = [run.read_result()["validation"]["nomus"] for run in ran]
+        assert [trial["value"] for trial in record["trials"]] == values
+        best = values.index(max(values))
+        assert record["settings"] == record["trials"][best]["settings"]
+        assert (record["value"], record["default_value"]) == (max(values), values[0])
+        chosen = load_config(ran[best].config)
+        for run in found["runs"]:
+            if run["method"] == method:
+                config = load_config(whole / run["run_dir"] / "config.yaml")
+                assert (config.method, config.synthesis) == (chosen.method, chosen.synthesis)
+    assert "validation NoMUS" in (whole / "table.md").read_text()
+
+
+# --- stopped and killed
+
+
+def test_a_comparison_killed_twice_redoes_only_what_was_not_finished(
+    faces: Faces, whole: Path, tmp_path: Path, dlfd: Dlfd
+):
+    """SIGKILL of everything, then of the comparison alone; against one left in peace."""
+    out = tmp_path / "compare"
+    first = Process(command(*words_of(faces, out)), tmp_path / "log")
+    first.wait_for(lambda: len(results(out)) >= 2, timeout_s=200)
+    os.killpg(first.popen.pid, signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL
+    finished = times_of(results(out))
+    assert 2 <= len(finished) < NUM_RUNS
+
+    second = Process(command(*words_of(faces, out)), tmp_path / "log")
+    # The trials of both methods are two stages of two runs: the workers are in the midst of them.
+    second.wait_for(lambda: len(results(out)) >= 6, timeout_s=200)
+    workers = workers_of(second)
+    assert len(workers) == 2
+    second.signal(signal.SIGKILL)
+    assert second.popen.wait() == -signal.SIGKILL
+    assert_none_left(workers)
+    assert f"{len(finished)} finished before" in second.text
+    assert finished.items() <= times_of(results(out)).items()
+    finished = times_of(results(out))
+    assert 6 <= len(finished) < NUM_RUNS
+
+    assert dlfd(*words_of(faces, out)).status == 0
+    after = times_of(results(out))
+    assert finished.items() <= after.items()
+    assert len(after) == NUM_RUNS
+    assert (out / "comparison.json").read_bytes() == (whole / "comparison.json").read_bytes()
+    ours, theirs = (json.loads((p / "summary.json").read_text()) for p in (out, whole))
+    assert list(map(untimed, ours)) == list(map(untimed, theirs))
+    for path in results(whole):
+        theirs, ours = (RunDir(root / path.parent.relative_to(whole)) for root in (whole, out))
+        assert ours.model.read_bytes() == theirs.model.read_bytes()
+
+
+def test_a_comparison_asked_to_stop_saves_and_may_not_be_joined(
+    faces: Faces, tmp_path: Path, dlfd: Dlfd
+):
+    out = tmp_path / "compare"
+    words = [
+        "compare", *faces.forget, "method=finetune", "train.epochs=300", "compare.workers=1",
+        "run.checkpoint_every=1000", f"run.dir={out}",
+    ]  # fmt: skip
+
+    def running() -> bool:
+        return any(read_events(path) for path in (out / "runs").glob("*/metrics.jsonl"))
+
+    steps = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process = Process(command(*words), tmp_path / "log")
+        process.wait_for(running)
+        workers = workers_of(process)
+        if number is signal.SIGTERM:
+            before = tree(out / "compare.lock", out / "config.yaml")
+            ended = dlfd(*words)
+            assert ended.status == 2
+            assert "another 'dlfd compare'" in ended.sentence
+            assert tree(out / "compare.lock", out / "config.yaml") == before
+            process.signal(number)
+        else:
+            os.killpg(process.popen.pid, number)
+        assert process.wait() == 75, process.text
+        assert_none_left(workers)
+        assert "the same command goes on from there" in process.text
+        assert "Traceback" not in process.text
+        # No checkpoint is due so early: the one that is there is from stopping.
+        (latest,) = (out / "runs").glob("*/checkpoints/latest")
+        steps.append(steps_done(latest.parents[1]))
+        RunDir(latest.parents[1]).metrics.unlink()
+    assert 0 < steps[0] < steps[1]
+    assert not results(out)
+
+
+@pytest.mark.parametrize("setting", ["compare.workers=1", "runtime.world_size=2"])
+def test_a_run_does_not_outlive_a_comparison_that_is_killed(
+    setting: str, faces: Faces, tmp_path: Path
+):
+    """It would go on writing where the next start writes too."""
+    out = tmp_path / "compare"
+    words = ["compare", *faces.forget, "train.epochs=1000", setting]
+    process = Process(command(*words, f"run.dir={out}"), tmp_path / "log")
+    process.wait_for(lambda: any(map(read_events, out.glob("runs/*/metrics.jsonl"))))
+    started = workers_of(process)
+    assert started
+    process.signal(signal.SIGKILL)
+    assert process.popen.wait() == -signal.SIGKILL
+    assert_none_left(started)
+
+
+# --- runs that fail
+
+
+def test_a_run_that_fails_is_named_and_stops_no_other(faces: Faces, tmp_path: Path, dlfd: Dlfd):
+    """Fine-tune blows up; SSD takes no gradient step, so that the same rate does it no harm."""
+    out = tmp_path / "compare"
+    words = [
+        "compare", *faces.forget, "method=finetune,ssd", "method.lr=1e30", "compare.workers=1",
+        f"run.dir={out}",
+    ]  # fmt: skip
+    ended = dlfd(*words)
+    assert ended.status == 1
+    assert "finetune seed 0 failed: The loss" in ended.err
+    assert "not finished: finetune seed 0: The loss" in ended.out
+    log = next((out / "runs").glob("finetune-seed0-*")) / "logs" / "console.log"
+    assert f"Its log: {log}" in ended.out
+    assert "dlfd: The loss" in log.read_text()
+    found = json.loads((out / "comparison.json").read_text())
+    assert found["missing"] == ["finetune seed 0"]
+    assert {r["method"] or r["role"] for r in found["runs"]} == {"original", "retrained", "ssd"}
+    assert "finetune seed 0" in (out / "report.html").read_text()
+
+
+def test_a_run_whose_process_is_killed_is_named_and_done_by_the_next_start(
+    faces: Faces, tmp_path: Path, dlfd: Dlfd
+):
+    out = tmp_path / "compare"
+    words = [
+        "compare", *faces.forget, "method=finetune", "compare.workers=1", "train.epochs=10",
+        f"run.dir={out}",
+    ]  # fmt: skip
+    process = Process(command(*words), tmp_path / "log")
+    process.wait_for(lambda: any(out.glob("runs/retrained-*/metrics.jsonl")))
+    (worker,) = workers_of(process)
+    worker.kill()
+    assert process.wait() == 1
+    assert "retrained seed 0 failed: its process was killed" in process.text
+    assert "Traceback" not in process.text
+    found = json.loads((out / "comparison.json").read_text())
+    assert found["missing"] == ["retrained seed 0", "finetune seed 0"]
+    assert [run["role"] for run in found["runs"]] == ["original"]
+    ended = dlfd(*words, "--json")
+    assert ended.status == 0, ended
+    assert ended.json["missing"] == []
+
+
+# --- wrong and merely asked
+
+
+@pytest.mark.parametrize(
+    ("words", "phrases"),
+    [
+        (["compare.worker=2"], ["'compare.worker' is not known", "Did you mean 'workers'"]),
+        (["compare.tune=-1"], ["compare.tune=-1 is not allowed", ">= 0"]),
+        (["compare.workers=0"], ["compare.workers=0 is not allowed", ">= 1"]),
+        (["compare.train_seeds=0,-1"], ["compare.train_seeds=[0, -1]", "seeds >= 0"]),
+        (["method.lr=0.1,0.2"], ["method.lr lists several values", "methods and seeds only"]),
+    ],
+    ids=lambda value: value[0] if value[0].count("=") else "",
+)
+def test_a_wrong_setting_is_one_sentence_and_leaves_no_trace(
+    words: list[str], phrases: list[str], faces: Faces, tmp_path: Path, dlfd: Dlfd
+):
+    ended = dlfd("compare", *faces.forget, *words, f"run.dir={tmp_path / 'compare'}")
+    assert ended.status == 2
+    for phrase in phrases:
+        assert phrase in ended.sentence
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_comparison_inside_a_job_step_of_ranks_is_refused(
+    faces: Faces, tmp_path: Path, dlfd: Dlfd, monkeypatch: pytest.MonkeyPatch
+):
+    ranks = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in ranks.items():
+        monkeypatch.setenv(name, value)
+    ended = dlfd("compare", *faces.forget, f"run.dir={tmp_path / 'compare'}")
+    assert ended.status == 2
+    assert "start it once, without torchrun or srun" in ended.sentence
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_tells_trials_train_seeds_and_workers(faces: Faces, tmp_path: Path, dlfd: Dlfd):
+    words = [*words_of(faces, tmp_path / "compare"), "method.lr=0.1", "--dry-run"]
+    told = dlfd(*words).out
+    assert "finetune seed 3 on train seed 1" in told
+    assert "2 at a time" in told
+    assert "4 trials" in told
+    assert "finetune: 2 trials (method.epochs: 1, 2, 3, 4)" in told
+    assert str(tmp_path / "compare" / "table.tex") in told
+    found = dlfd(*words, "--json").json
+    assert (found["train_seeds"], found["workers"], len(found["trials"])) == ([0, 1], 2, 4)
+    assert found["compare"]["tune"] == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_shows_the_settings_of_compare(dlfd: Dlfd):
+    assert "train_seeds: null" in dlfd("compare", "--help").out
+    assert "train_seeds" not in dlfd("train", "--help").out

@@ -1,0 +1,218 @@
+"""launch/planning.py: which runs a comparison consists of, and which settings reach which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dlfd_dist.compose import split_compare
+from dlfd_dist.config import CompareConfig, JobConfig
+from dlfd_dist.errors import ConfigError
+from launch.planning import (
+    make_plan,
+    training_runs,
+    unlearning_runs,
+    with_models,
+    with_settings,
+)
+
+GIVEN = ["data=synthetic", "forget.fraction=0.25", "run.dir=out"]
+
+
+def labels(*overrides: str) -> list[str]:
+    plan = make_plan([*GIVEN, *overrides])
+    return [one.label for one in unlearning_runs(plan, plan.configs)]
+
+
+# --- the settings of the comparison itself
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], CompareConfig()),
+        (["compare.tune=3", "compare.tune_seed=7"], CompareConfig(tune=3, tune_seed=7)),
+        (["compare.tune=3", "compare.tune=4"], CompareConfig(tune=4)),
+        (["+compare.workers=2"], CompareConfig(workers=2)),
+        (["compare.workers=null"], CompareConfig()),
+        (["compare.train_seeds=0,1"], CompareConfig(train_seeds=[0, 1])),
+        (["compare.train_seeds=[0,1]"], CompareConfig(train_seeds=[0, 1])),
+        (["compare.train_seeds=range(0,3)"], CompareConfig(train_seeds=[0, 1, 2])),
+        (["compare.train_seeds=5"], CompareConfig(train_seeds=[5])),
+        (["compare.train_seeds=null"], CompareConfig()),
+    ],
+)
+def test_settings_of_compare_are_split_from_those_of_its_runs(overrides, expected):
+    compare, rest = split_compare(["seed=0,1", *overrides, "run.name='a,b'"])
+    assert compare == expected
+    assert rest == ["seed=0,1", "run.name='a,b'"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("compare.worker=2", r"'compare.worker' is not known. Did you mean 'workers'"),
+        ("compare.tune=-1", r"compare.tune=-1 is not allowed: it must be >= 0"),
+        ("compare.tune=some", r"compare.tune: Value 'some'"),
+        ("compare.tune=1,2", r"compare.tune: Value"),
+        ("compare.tune_seed=-1", r"compare.tune_seed=-1 is not allowed"),
+        ("compare.workers=0", r"compare.workers=0 is not allowed: it must be >= 1"),
+        ("compare.train_seeds=[]", r"compare.train_seeds=\[\] is not allowed"),
+        ("compare.train_seeds=0,-1", r"compare.train_seeds=\[0, -1\] is not allowed"),
+        ("compare.train_seeds=a", r"compare.train_seeds: "),
+        ("compare.tune", r"'compare.tune' is not understood"),
+    ],
+)
+def test_wrong_setting_of_compare_is_refused(override, message):
+    with pytest.raises(ConfigError, match=message):
+        split_compare([override])
+
+
+@pytest.mark.parametrize("override", ["compare=3", "~compare.tune", "compare={tune: 3}"])
+def test_what_is_not_a_setting_of_compare_is_refused_with_the_runs(override):
+    with pytest.raises(ConfigError, match="compare"):
+        make_plan([*GIVEN, override])
+
+
+# --- methods and seeds
+
+
+def test_without_methods_and_seeds_dlfd_is_compared_with_finetune_on_one_seed():
+    assert labels() == ["dlfd seed 0", "finetune seed 0"]
+
+
+def test_each_seed_unlearns_the_model_trained_with_it():
+    plan = make_plan([*GIVEN, "method=dlfd,finetune", "seed=3,1"])
+    assert plan.pairs == [(3, 3), (1, 1)]
+    assert [one.label for one in training_runs(plan)] == [
+        "retrained seed 3", "original seed 3", "retrained seed 1", "original seed 1",
+    ]  # fmt: skip
+    runs = unlearning_runs(plan, plan.configs)
+    assert [(one.method, one.config.seed, one.train_seed) for one in runs] == [
+        ("dlfd", 3, 3), ("dlfd", 1, 1), ("finetune", 3, 3), ("finetune", 1, 1),
+    ]  # fmt: skip
+
+
+def test_given_train_seeds_every_seed_unlearns_every_model():
+    assert labels("method=finetune", "seed=0,1", "compare.train_seeds=0,2") == [
+        "finetune seed 0", "finetune seed 1 on train seed 0",
+        "finetune seed 0 on train seed 2", "finetune seed 1 on train seed 2",
+    ]  # fmt: skip
+
+
+def test_a_run_has_one_directory_name_however_its_seeds_were_asked_for():
+    """Then finished runs are found again when train seeds are added."""
+    plans = (
+        make_plan([*GIVEN, "method=finetune", *more])
+        for more in (["seed=0,1"], ["seed=0,1", "compare.train_seeds=0,1"])
+    )
+    few, many = (
+        {one.label: one.config.run.name for one in unlearning_runs(plan, plan.configs)}
+        for plan in plans
+    )
+    assert few.items() <= many.items()
+    assert len(set(many.values())) == len(many) == 4
+
+
+def test_repeated_methods_and_seeds_count_once():
+    found = labels("method=dlfd,finetune,dlfd", "seed=1,1", "compare.train_seeds=1,1")
+    assert found == ["dlfd seed 1", "finetune seed 1"]
+
+
+def test_the_last_value_of_a_setting_counts():
+    assert labels("method=dlfd", "seed=0,1", "seed=2", "method=finetune") == ["finetune seed 2"]
+
+
+@pytest.mark.parametrize(
+    "override", ["forget.seed=0,1", "train.lr=0.1,0.01", "model=resnet18,vit_b_16"]
+)
+def test_lists_that_would_change_the_trained_models_are_refused(override):
+    key = override.split("=")[0]
+    with pytest.raises(
+        ConfigError, match=f"{key} lists several values, but Original and Retrained"
+    ):
+        make_plan([*GIVEN, override])
+
+
+# --- variants of a method
+
+
+def test_several_values_of_a_setting_are_variants_and_the_methods_own_value_bears_its_name():
+    plan = make_plan([*GIVEN, "method=finetune,dlfd", "method.dynamic=true,false", "seed=0,1"])
+    runs = unlearning_runs(plan, plan.configs)
+    assert [(one.label, one.variant) for one in runs] == [
+        ("finetune seed 0", ""), ("finetune seed 1", ""),
+        ("dlfd seed 0", ""), ("dlfd seed 1", ""),
+        ("dlfd dynamic=false seed 0", "dynamic=false"),
+        ("dlfd dynamic=false seed 1", "dynamic=false"),
+    ]  # fmt: skip
+    assert [one.config.method.dynamic for one in runs[2:]] == [True, True, False, False]
+    assert len({one.config.run.name for one in runs}) == len(runs)
+
+
+def test_settings_of_synthesis_and_transport_make_variants_too():
+    assert labels("method=dlfd", "synthesis.steps=3,7", "ot.reg=0.5") == [
+        "dlfd synthesis.steps=3 seed 0", "dlfd synthesis.steps=7 seed 0",
+    ]  # fmt: skip
+
+
+def test_a_variant_that_cannot_be_is_left_out_and_named():
+    switches = ["method.distancing=true,false", "method.classification=true,false"]
+    plan = make_plan([*GIVEN, "method=dlfd", *switches])
+    assert [config.run.name for config in plan.configs] == [
+        "dlfd", "dlfd classification=false", "dlfd distancing=false",
+    ]  # fmt: skip
+    assert len(plan.left_out) == 1
+    assert "distancing=false" in plan.left_out[0]
+    assert "method=finetune" in plan.left_out[0]
+
+
+def test_variants_none_of_which_can_be_are_refused_like_a_single_one():
+    with pytest.raises(ConfigError, match="method.lr=-1.* is not allowed"):
+        make_plan([*GIVEN, "method=dlfd", "method.lr=-1,-2"])
+
+
+# --- what reaches which run
+
+
+def test_data_and_forget_draw_are_the_same_in_all_runs():
+    plan = make_plan([*GIVEN, "seed=0,1", "compare.train_seeds=0,5"])
+    runs = [*training_runs(plan), *unlearning_runs(plan, plan.configs)]
+    assert len({repr((one.config.data, one.config.forget)) for one in runs}) == 1
+
+
+def test_a_setting_of_one_method_does_not_reach_the_others():
+    given = ["method=finetune,dlfd", "method.forget_weight=7", "method.epochs=2"]
+    finetune, dlfd = make_plan([*GIVEN, *given, "synthesis.steps=3", "ot.reg=0.5"]).configs
+    assert (dlfd.method.forget_weight, dlfd.synthesis.steps, dlfd.ot.reg) == (7, 3, 0.5)
+    assert (finetune.method.epochs, dlfd.method.epochs) == (2, 2)
+    plain = make_plan([*GIVEN, "method=finetune", "method.epochs=2"]).configs[0]
+    assert finetune == plain
+
+
+def test_a_setting_of_no_compared_method_is_refused():
+    with pytest.raises(ConfigError, match="'method.forget_weight' is not known"):
+        make_plan([*GIVEN, "method=finetune", "method.forget_weight=7"])
+
+
+def test_settings_of_compare_reach_no_run():
+    plans = (make_plan([*GIVEN, *more]) for more in ([], ["compare.tune=3", "compare.workers=1"]))
+    without, given = ([*training_runs(p), *unlearning_runs(p, p.configs)] for p in plans)
+    assert without == given
+
+
+def test_settings_are_replaced_in_their_sections_alone():
+    config = with_settings(JobConfig(), {"method.lr": 0.5, "synthesis.step_size": 0.2})
+    assert (config.method.lr, config.synthesis.step_size) == (0.5, 0.2)
+    assert with_settings(config, {"method.lr": 1e-3, "synthesis.step_size": 0.05}) == JobConfig()
+
+
+def test_a_run_waits_for_both_models_of_its_train_seed():
+    plan = make_plan([*GIVEN, "method=finetune", "compare.train_seeds=0,1"])
+    names = {"original seed 0": "o0", "original seed 1": "o1", "retrained seed 1": "r1"}
+    models = {label: Path(name) for label, name in names.items()}
+    ready = with_models(unlearning_runs(plan, plan.configs), models)
+    assert [(one.train_seed, one.config.checkpoint, one.config.reference) for one in ready] == [
+        (1, "o1", "r1")
+    ]

@@ -1,0 +1,155 @@
+"""launch/tuning.py: which trials there are, which one is chosen, and by which figure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dlfd_dist.config import draw_settings
+from launch.planning import make_plan, unlearning_runs, with_models
+from launch.tuning import (
+    Trial,
+    best_trial,
+    judged,
+    plan_trials,
+    searched,
+    tuned_configs,
+    tuning_record,
+)
+
+GIVEN = ["data=synthetic", "forget.fraction=0.25", "run.dir=out", "seed=4,5"]
+
+
+def plan_of(*overrides: str):
+    return make_plan([*GIVEN, "method=finetune,dlfd_official,dlfd", "compare.tune=3", *overrides])
+
+
+def of_method(trials: list[Trial], name: str) -> list[Trial]:
+    return [trial for trial in trials if trial.name == name]
+
+
+def valued(trials: list[Trial], *values: float | None) -> list[Trial]:
+    return [replace(trial, value=value) for trial, value in zip(trials, values, strict=True)]
+
+
+def test_every_method_with_a_space_gets_the_same_number_of_trials_on_the_first_seeds():
+    trials = plan_trials(plan_of("compare.train_seeds=7,8"))
+    assert [trial.run.label for trial in trials] == [
+        "finetune trial 0", "finetune trial 1", "finetune trial 2",
+        "dlfd trial 0", "dlfd trial 1", "dlfd trial 2",
+    ]  # fmt: skip
+    assert {(trial.run.config.seed, trial.run.train_seed) for trial in trials} == {(4, 7)}
+
+
+def test_without_tuning_there_are_no_trials_and_the_settings_stay():
+    plan = plan_of("compare.tune=0")
+    assert plan_trials(plan) == []
+    assert tuned_configs(plan.configs, []) == plan.configs
+
+
+def test_the_first_trial_has_the_methods_own_settings_and_the_others_drawn_ones():
+    plan = plan_of("compare.tune_seed=9")
+    dlfd = next(c for c in plan.configs if c.method.name == "dlfd")
+    first, *others = of_method(plan_trials(plan), "dlfd")
+    assert (first.run.config.method, first.run.config.synthesis) == (dlfd.method, dlfd.synthesis)
+    assert first.settings["method.lr"] == dlfd.method.lr
+    for number, trial in enumerate(others, start=1):
+        assert trial.settings == draw_settings("dlfd", number, 9)
+        config = trial.run.config
+        assert config.method.lr == trial.settings["method.lr"]
+        assert config.synthesis.step_size == trial.settings["synthesis.step_size"]
+    assert others[0].settings != others[1].settings
+
+
+def test_settings_that_the_user_gave_are_not_drawn():
+    plan = plan_of("method.lr=0.5")
+    assert set(searched("finetune", plan.given)) == {"method.epochs"}
+    trials = plan_trials(plan)
+    assert {trial.run.config.method.lr for trial in trials} == {0.5}
+    assert not any("method.lr" in trial.settings for trial in trials)
+    record = tuning_record(plan, trials)["methods"]
+    assert record["finetune"]["given"] == {"method.lr": 0.5}
+    assert "method.lr" not in record["dlfd"]["searched"]
+
+
+def test_a_method_whose_settings_were_all_given_is_not_tuned():
+    trials = plan_trials(plan_of("method.lr=0.5", "method.epochs=1"))
+    assert {trial.name for trial in trials} == {"dlfd"}
+
+
+@pytest.mark.parametrize(
+    ("values", "chosen"),
+    [
+        ((0.1, 0.3, 0.2), 1),
+        ((0.3, 0.3, 0.3), 0),
+        ((0.1, 0.3, 0.3), 1),
+        ((None, 0.1, 0.0), 1),
+        ((None, None, 0.0), 2),
+    ],
+)
+def test_the_best_trial_is_chosen_and_the_first_of_equals(values, chosen):
+    trials = valued(of_method(plan_trials(plan_of()), "finetune"), *values)
+    assert best_trial(trials) is trials[chosen]
+
+
+def test_the_chosen_settings_reach_their_method_alone_and_all_its_seeds():
+    plan = plan_of()
+    trials = valued(plan_trials(plan), 0.2, 0.3, 0.1, 0.2, 0.1, 0.3)
+    configs = tuned_configs(plan.configs, trials)
+    finetune, official, dlfd = configs
+    assert finetune.method.lr == trials[1].settings["method.lr"]
+    assert finetune.synthesis == plan.configs[0].synthesis
+    assert official == plan.configs[1]
+    assert dlfd.method.lr == trials[5].settings["method.lr"]
+    assert dlfd.synthesis.step_size == trials[5].settings["synthesis.step_size"]
+    runs = [one for one in unlearning_runs(plan, configs) if one.method == "dlfd"]
+    assert [one.config.seed for one in runs] == [4, 5]
+    assert {one.config.method.lr for one in runs} == {dlfd.method.lr}
+
+
+def test_a_method_whose_trials_all_failed_is_left_out():
+    plan = plan_of()
+    trials = valued(plan_trials(plan), None, None, None, 0.2, None, 0.1)
+    assert [c.method.name for c in tuned_configs(plan.configs, trials)] == ["dlfd_official", "dlfd"]
+    record = tuning_record(plan, trials)["methods"]
+    assert (record["finetune"]["settings"], record["finetune"]["failed"]) == (None, 3)
+    assert (record["dlfd"]["value"], record["dlfd"]["failed"]) == (0.2, 1)
+
+
+def test_a_trial_is_judged_on_val_and_has_nothing_to_measure_the_test_set_against(tmp_path: Path):
+    plan = plan_of()
+    trials = of_method(plan_trials(plan), "finetune")
+    done = {}
+    # The test figures say the opposite.
+    for trial, on_val, on_test in zip(trials, (0.5, 0.9, 0.7), (0.9, 0.1, 0.5), strict=True):
+        run = tmp_path / trial.run.label
+        run.mkdir()
+        result = {"nomus": on_test, "test_accuracy": on_test, "validation": {"nomus": on_val}}
+        (run / "result.json").write_text(json.dumps(result))
+        done[trial.run.label] = run
+    del done["finetune trial 2"]
+    found = judged(trials, done)
+    assert [trial.value for trial in found] == [0.5, 0.9, None]
+    assert best_trial(found) is found[1]
+    models = {"original seed 4": Path("o"), "retrained seed 4": Path("r")}
+    ready = with_models([trial.run for trial in trials], models)
+    assert {(one.config.checkpoint, one.config.reference) for one in ready} == {("o", None)}
+
+
+def test_the_record_tells_what_was_tried_and_what_that_gained():
+    plan = plan_of("compare.tune_seed=2", "compare.train_seeds=7")
+    trials = valued(plan_trials(plan), 0.2, 0.3, None, 0.2, 0.1, 0.1)
+    record = tuning_record(plan, trials)
+    assert {key: record[key] for key in ("trials", "seed", "train_seed", "objective")} == {
+        "trials": 3, "seed": 2, "train_seed": 7, "objective": "validation NoMUS",
+    }  # fmt: skip
+    assert set(record["methods"]) == {"finetune", "dlfd"}
+    finetune = record["methods"]["finetune"]
+    assert (finetune["value"], finetune["default_value"], finetune["failed"]) == (0.3, 0.2, 1)
+    assert finetune["settings"] == trials[1].settings
+    assert finetune["searched"]["method.lr"] == "0.0001 to 0.03 (log)"
+    assert [trial["value"] for trial in finetune["trials"]] == [0.2, 0.3, None]
+    json.dumps(record, allow_nan=False)
