@@ -3,10 +3,11 @@
     python -m benchmarks.comparison --name ck48 --data-root PATH [--out DIR] [key=value ...]
     python -m benchmarks.comparison --name orl
 
-All methods get the same number of trials on validation, the same probes and the same rule of which
-weights are delivered (the probe with the best validation NoMUS). PATH holds metadata.csv
-(image_path, identity, label). Written: benchmarks/results/comparison_<name>_<hardware>_<date>.md
-with table, tuned settings, figures and versions; numbers, no images of people.
+All methods get three epochs, a tenth of the training, the same number of trials on validation, the
+same probes and the same rule of which weights are delivered (the best validation NoMUS). PATH holds
+metadata.csv (image_path, identity, label). Written: benchmarks/results/
+comparison_<name>_<hardware>_<date>.md with table, tuned settings, figure and versions; numbers, no
+images of people.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from dlfd_dist.errors import DlfdError
 from launch.compare import run_compare
 
 METHODS = "finetune,neggrad,neggrad_plus,cf_k,eu_k,unsir,bad_teacher,scrub,salun,ssd,l1_sparse,dlfd"
-FAIR = [f"method={METHODS}", "method.select=nomus", "method.probe_every=10"]
+FAIR = [f"method={METHODS}", "method.epochs=3", "method.select=nomus", "method.probe_every=10"]
 SETTINGS = {
     "ck48": [
         "data=manifest", "data.image_size=48", "data.augment=none", "forget.fraction=0.2",
-        "train.epochs=30", "seed=0,1,2,3,4", "compare.tune=5",
+        "train.epochs=30", "seed=0,1,2,3,4", "compare.tune=4",
     ],
     "orl": [
         "data=orl", "data.image_size=64", "data.augment=face", "forget.fraction=0.2",
-        "train.epochs=30", "seed=0,1,2", "compare.tune=5",
+        "train.epochs=30", "seed=0,1,2", "compare.tune=4",
     ],
 }  # fmt: skip
 

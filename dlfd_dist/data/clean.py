@@ -148,5 +148,11 @@ def remove_equal(
         "data.clean: %d images left out, %d of them leaks (list %s)",
         len(removed), sum(r.reason == "leak" for r in removed), removals.digest[:8],
     )  # fmt: skip
+    stay = sum(r.part == "forget" and r.kept_part == "retain" for r in removed)
+    if stay:
+        logger.warning(
+            "data.clean: %d images of the forget request are equal to retain images, which stay "
+            "and trained on: add those to the request if they are to be forgotten too", stay,
+        )  # fmt: skip
     clean = {part: np.array(rows, dtype=np.int64) for part, rows in kept.items()}
     return Splits(train=np.union1d(clean["retain"], clean["forget"]), **clean), removals

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dlfd_dist.compose import compose_job
 from dlfd_dist.config import DataConfig, ForgetConfig
 from dlfd_dist.data import mufac
 from dlfd_dist.data.clean import image_digests, remove_equal
@@ -18,6 +19,8 @@ from dlfd_dist.data.loaders import ResolvedRows, resolve_data, resolve_rows
 from dlfd_dist.data.manifest import Manifest
 from dlfd_dist.data.splits import make_splits
 from dlfd_dist.errors import ConfigError, DataError
+from dlfd_dist.jobs import prepare
+from dlfd_dist.jobs.plan import plan
 from tests.fakes.layouts import write_csv, write_image
 
 # name -> seed of the picture; equal seeds are equal pixels. Forgotten are the first four of train.
@@ -147,6 +150,27 @@ def test_the_digest_of_the_list_is_that_of_what_is_in_it(root):
     second = resolve(root, clean=True).removals
     assert len(second.images) == len(first.images) - 1
     assert second.digest != first.digest
+
+
+def test_a_request_whose_image_stays_in_the_retain_set_is_told_so(root, caplog):
+    resolve(root, clean=True)
+    assert "1 images of the forget request are equal to retain images" in caplog.text
+
+
+def test_a_run_keeps_the_list_beside_its_request(root, tmp_path):
+    overrides = ["data=mufac", f"data.root={root}", "data.image_size=32", "forget.published=true"]
+    for clean in (True, False):
+        run_dir = tmp_path / f"clean_{clean}"
+        config = compose_job(
+            "train", [*overrides, f"data.clean={str(clean).lower()}", f"run.dir={run_dir}"]
+        )
+        prepare(config, 1).claim()
+        listed = run_dir / "removed.csv"
+        assert listed.is_file() is clean
+        assert str(listed) in plan(config)["files"] or not clean
+    assert len((tmp_path / "clean_True" / "removed.csv").read_text().splitlines()) == 1 + len(
+        REMOVED
+    )
 
 
 def test_the_list_is_a_csv(root):
