@@ -12,6 +12,7 @@ from ..models import Classifier, set_dropout_rows
 from ..runtime.preemption import StopFlag
 from ..runtime.sampler import EpochSampler
 from ..runtime.seeding import purpose_key
+from ..runtime.sync_bn import freeze_batch_norm
 from .context import Job
 from .evaluation import run_model
 from .finish import finish
@@ -65,6 +66,9 @@ def _step(
     seed = job.config.seed
     images, labels = job.batches.shard(ids, augment_key=(seed, purpose_key("augment"), index))
     model.train()
+    if len(ids) == 1:
+        # A single image has no variance.
+        freeze_batch_norm(model)
     set_dropout_rows(model, [len(ids)], job.collectives, seed, purpose_key("dropout"), index)
     return updater.classify(images, labels, total=len(ids), stop=stop)
 

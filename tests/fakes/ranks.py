@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ class StandingRanks:
 
     def __init__(self, world_size: int):
         self.world_size = world_size
-        self.processes: list[mp.process.BaseProcess] = []
+        self.processes: list[BaseProcess] = []
         self.orders: list[Connection] = []
 
     def run(self, function: Callable[..., Any], *args: Any, timeout_s: float = 240) -> list[Any]:
@@ -103,13 +104,9 @@ class StandingRanks:
         for orders in self.orders:
             orders.send((function, args))
         answers = self._answers(time.monotonic() + timeout_s)
-        if answers is None:
+        if isinstance(answers, str):
             self.kill()
-            raise AssertionError(f"{function.__name__} did not end within {timeout_s} s")
-        errors = [answer for answer in answers if isinstance(answer, str)]
-        if errors:
-            self.kill()
-            raise AssertionError(errors[0])
+            raise AssertionError(answers)
         return [torch.load(io.BytesIO(answer), weights_only=False) for answer in answers]
 
     def kill(self) -> None:
@@ -130,18 +127,20 @@ class StandingRanks:
             self.processes.append(process)
             self.orders.append(ours)
 
-    def _answers(self, end: float) -> list[bytes | str] | None:
-        """Return the answers of all ranks, of those alone that failed once one has; None: late."""
-        answers: dict[int, bytes | str] = {}
+    def _answers(self, end: float) -> list[bytes] | str:
+        """Return the results of all ranks in order, or what went wrong on the first that failed."""
+        answers: dict[int, bytes] = {}
         while len(answers) < self.world_size:
             if time.monotonic() > end:
-                return None
+                return "the ranks took too long"
             for rank, orders in enumerate(self.orders):
-                if rank not in answers and orders.poll(0.01):
-                    try:
-                        answers[rank] = orders.recv()
-                    except EOFError:
-                        answers[rank] = f"rank {rank} ended without an answer"
-                    if isinstance(answers[rank], str):
-                        return [answers[rank]]
-        return list(map(answers.__getitem__, range(self.world_size)))
+                if rank in answers or not orders.poll(0.01):
+                    continue
+                try:
+                    answer = orders.recv()
+                except EOFError:
+                    return f"rank {rank} ended without an answer"
+                if isinstance(answer, str):
+                    return answer
+                answers[rank] = answer
+        return [answers[rank] for rank in range(self.world_size)]

@@ -296,11 +296,10 @@ def test_blocks_are_in_the_order_of_the_forward_pass(name):
 def test_a_normalisation_belongs_to_what_it_follows():
     model = build("resnet18")
     assert list(model_blocks(model)[0]) == [model.backbone.conv1, model.backbone.bn1]
-    assert list(model_blocks(model)[-2]) == [model.backbone.layer4[1]]
+    assert list(model_blocks(model)[-2]) == [model.backbone.get_submodule("layer4.1")]
     dense = build("densenet121")
-    assert list(model_blocks(dense)[-2]) == [
-        dense.backbone.features.denseblock4, dense.backbone.features.norm5,
-    ]  # fmt: skip
+    last = [dense.backbone.get_submodule(f"features.{n}") for n in ("denseblock4", "norm5")]
+    assert list(model_blocks(dense)[-2]) == last
 
 
 def _cut(path: Path) -> None:
@@ -500,7 +499,8 @@ def test_task_loss_of_no_samples_sums_to_zero(labels):
 
 def logits_of_two(n: int = 6, width: int = 4) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(3)
-    return tuple(3 * torch.randn(n, width, generator=generator).double() for _ in range(2))
+    drawn = 3 * torch.randn(2, n, width, generator=generator).double()
+    return drawn[0], drawn[1]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0, 0.5])
