@@ -20,7 +20,6 @@ import os
 import platform
 import shutil
 import sys
-import time
 from pathlib import Path
 
 from dlfd_dist.errors import DlfdError
@@ -51,15 +50,14 @@ def main() -> None:
     defaults = [*SETTINGS[args.name], *FAIR]
     settings = [s for s in defaults if s.split("=", 1)[0] not in given] + args.settings
     paths = [f"run.dir={args.out}"] + ([f"data.root={args.data_root}"] if args.data_root else [])
-    start = time.monotonic()
     try:
         run_compare([*settings, *paths], dry_run=False, as_json=False, title=args.name)
     except DlfdError as err:
         sys.exit(f"{parser.prog}: {err}")
-    store(args.name, Path(args.out), settings, time.monotonic() - start)
+    store(args.name, Path(args.out), settings)
 
 
-def store(name: str, out: Path, settings: list[str], seconds: float) -> None:
+def store(name: str, out: Path, settings: list[str]) -> None:
     """Write the result file of a finished comparison, and its figures beside it."""
     today, cores = datetime.date.today().isoformat(), len(os.sched_getaffinity(0))
     stem = f"comparison_{name}_cpu{cores}_{today}"
@@ -75,8 +73,8 @@ def store(name: str, out: Path, settings: list[str], seconds: float) -> None:
     (results / f"{stem}.md").write_text(
         f"# Comparison on {name}\n\n`python -m benchmarks.comparison --name {name}{root}`\n\n"
         f"Settings: `{' '.join(settings)}`\n\n"
-        f"{platform.machine()}, {cores} cores, python {platform.python_version()}, {versions}; "
-        f"{seconds / 60:.0f} minutes in this start. Means with 95 % t-intervals over the seeds.\n\n"
+        f"{platform.machine()}, {cores} cores, python {platform.python_version()}, {versions}. "
+        f"Means with 95 % t-intervals over the seeds.\n\n"
         f"{(out / 'table.md').read_text()}\n{_details(rows)}\n{_failed(comparison)}"
         f"{_tuned(comparison['tuning'])}{figure}"
     )

@@ -1,7 +1,8 @@
 """Frozen dataclasses, one per section of the configuration, and JobConfig that holds them all."""
 
+from .cluster import ClusterConfig
 from .compare import CompareConfig
-from .job import JobConfig, signature, to_dict
+from .job import JobConfig, read_by, signature, to_dict
 from .methods import (
     METHOD_CONFIGS,
     BadTeacherConfig,
@@ -31,6 +32,7 @@ from .sections import (
 
 __all__ = [
     "BadTeacherConfig",
+    "ClusterConfig",
     "CompareConfig",
     "DLFDConfig",
     "DataConfig",
@@ -55,6 +57,7 @@ __all__ = [
     "TransportConfig",
     "UNSIRConfig",
     "draw_settings",
+    "read_by",
     "signature",
     "to_dict",
 ]

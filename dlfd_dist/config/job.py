@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +38,13 @@ NOT_IN_SIGNATURE = {
     },
     "metrics": {"eval_batch_size", "separation"},
     "data": {"root", "cache_dir"},
+}
+
+# Settings that one verb alone reads.
+READ_BY = {
+    "train": ("train",),
+    "unlearn": ("method", "synthesis", "ot", "train_mode"),
+    "evaluate": (),
 }
 
 
@@ -120,6 +128,12 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+def read_by(verb: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings without those that only other verbs read."""
+    others = {section for other in READ_BY if other != verb for section in READ_BY[other]}
+    return {key: value for key, value in values.items() if key not in others}
+
+
 def signature(config: JobConfig, inputs: dict[str, str]) -> str:
     """Return 8 hex digits of what changes the result of a run.
 
@@ -135,14 +149,5 @@ def signature(config: JobConfig, inputs: dict[str, str]) -> str:
     for path in ("checkpoint", "reference"):
         values[path] = values[path] is not None
     values["forget"]["request"] = values["forget"]["request"] is not None
-    relevant = {
-        "train": ("train",),
-        "unlearn": ("method", "synthesis", "ot", "train_mode"),
-        "evaluate": (),
-    }
-    for verb, sections in relevant.items():
-        if verb != config.verb:
-            for section in sections:
-                values.pop(section, None)
-    text = json.dumps([values, inputs], sort_keys=True)
+    text = json.dumps([read_by(config.verb, values), inputs], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

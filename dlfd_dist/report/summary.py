@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..config import read_by
 from ..metrics.gap import gap_to_retrained
 from .intervals import independent_values, t_interval
 from .paired import paired_with_dlfd
@@ -105,7 +106,8 @@ def _flag(name: str, found: Sequence[tuple[bool | None, str | None]]) -> dict[st
 
 
 def _settings(record: RunRecord) -> str:
-    values = {key: v for key, v in record.config.items() if key not in _PER_SEED}
+    read = read_by(record.config["verb"], record.config)
+    values = {key: v for key, v in read.items() if key not in _PER_SEED}
     return json.dumps(values, sort_keys=True, default=str)
 
 

@@ -506,6 +506,17 @@ def test_runs_with_other_settings_in_one_row_are_marked(records):
     assert "‡" not in text_table(summarise(runs))
 
 
+def test_settings_that_a_run_does_not_read_do_not_make_a_row_mixed(records):
+    """Original holds the unlearning settings of the comparison that trained it, and reads none."""
+    runs = of_label(records, "Original")
+    method = {**runs[1].config["method"], "lr": 0.5}
+    other = dataclasses.replace(runs[1], config={**runs[1].config, "method": method})
+    train = {**runs[1].config["train"], "lr": 0.5}
+    trained_otherwise = dataclasses.replace(runs[1], config={**runs[1].config, "train": train})
+    assert not summarise([runs[0], other])[0]["mixed_settings"]
+    assert summarise([runs[0], trained_otherwise])[0]["mixed_settings"]
+
+
 def test_markdown_table_escapes_what_would_break_it(records):
     (row,) = summarise([dataclasses.replace(first(records, "DLFD"), label="a|b")])
     lines = markdown_table([row]).splitlines()
