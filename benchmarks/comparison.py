@@ -1,6 +1,7 @@
 """Every method against Original and Retrained by `dlfd compare`, stored as a result file.
 
     python -m benchmarks.comparison --name ck48 --data-root PATH [--out DIR] [key=value ...]
+    python -m benchmarks.comparison --name ck48_ablation --data-root PATH [--out DIR]
     python -m benchmarks.comparison --name orl
 
 All methods get three epochs, a tenth of the training, the same number of trials on validation, the
@@ -27,10 +28,15 @@ from launch.compare import run_compare
 
 METHODS = "finetune,neggrad,neggrad_plus,cf_k,eu_k,unsir,bad_teacher,scrub,salun,ssd,l1_sparse,dlfd"
 FAIR = [f"method={METHODS}", "method.epochs=3", "method.select=nomus", "method.probe_every=10"]
+CK48 = [
+    "data=manifest", "data.image_size=48", "data.augment=none", "forget.fraction=0.2",
+    "train.epochs=30", "seed=0,1,2,3,4",
+]  # fmt: skip
 SETTINGS = {
-    "ck48": [
-        "data=manifest", "data.image_size=48", "data.augment=none", "forget.fraction=0.2",
-        "train.epochs=30", "seed=0,1,2,3,4", "compare.tune=4",
+    "ck48": [*CK48, "compare.tune=4"],
+    "ck48_ablation": [
+        *CK48, "method=finetune,dlfd", "method.distancing=true,false",
+        "method.classification=true,false", "method.dynamic=true,false",
     ],
     "orl": [
         "data=orl", "data.image_size=64", "data.augment=face", "forget.fraction=0.2",
@@ -47,8 +53,8 @@ def main() -> None:
     parser.add_argument("settings", nargs="*")
     args = parser.parse_args()
     given = {s.split("=", 1)[0] for s in args.settings}
-    defaults = [*SETTINGS[args.name], *FAIR]
-    settings = [s for s in defaults if s.split("=", 1)[0] not in given] + args.settings
+    defaults = {s.split("=", 1)[0]: s for s in [*FAIR, *SETTINGS[args.name]]}
+    settings = [s for key, s in defaults.items() if key not in given] + args.settings
     paths = [f"run.dir={args.out}"] + ([f"data.root={args.data_root}"] if args.data_root else [])
     try:
         run_compare([*settings, *paths], dry_run=False, as_json=False, title=args.name)
