@@ -16,7 +16,14 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .config import METHOD_CONFIGS, CompareConfig, JobConfig, MethodConfig, to_dict
+from .config import (
+    METHOD_CONFIGS,
+    ClusterConfig,
+    CompareConfig,
+    JobConfig,
+    MethodConfig,
+    to_dict,
+)
 from .errors import ConfigError
 from .registry import near_match
 from .resources import resource_dir
@@ -69,20 +76,49 @@ def split_compare(overrides: Sequence[str]) -> tuple[CompareConfig, list[str]]:
     >>> split_compare(["compare.train_seeds=0,1", "seed=3"])[1]
     ['seed=3']
     """
-    values, rest = {}, []
-    for parsed in _parse(overrides):
-        key = parsed.key_or_group
-        if key.startswith("compare.") and not parsed.is_delete():
-            values[key.removeprefix("compare.")] = _compare_value(key, parsed)
-        else:
-            rest.append(parsed.input_line or "")
+    values, rest = _split("compare", overrides)
+    seeds = values.get("train_seeds")
+    # A bool is an int too; it is refused where the types are checked.
+    if isinstance(seeds, int) and not isinstance(seeds, bool):
+        values["train_seeds"] = [seeds]
     return _build(CompareConfig, values, "compare.", {}), rest
 
 
-def _compare_value(key: str, parsed: Override) -> Any:
-    value = list(parsed.sweep_string_iterator()) if parsed.is_sweep_override() else parsed.value()
-    one_seed = key == "compare.train_seeds" and isinstance(value, int)
-    return [value] if one_seed else value
+def split_cluster(overrides: Sequence[str]) -> tuple[ClusterConfig, list[str]]:
+    """Return the settings of the cluster (cluster=NAME, cluster.key=value), and what is left.
+
+    >>> split_cluster(["cluster=local", "cluster.nodes=2", "seed=0,1"])[1]
+    ['seed=0,1']
+    """
+    given, rest, name = *_split("cluster", overrides), "slurm_generic"
+    for parsed in _parse(rest):
+        if parsed.key_or_group == "cluster":
+            name = str(parsed.value())
+            _group_override(parsed, resource_dir("configs"))
+    rest = [one for one in rest if one.split("=", 1)[0] != "cluster"]
+    values = _read_yaml(resource_dir("configs") / "cluster" / f"{name}.yaml") | given
+    if isinstance(values.get("pack"), int):
+        values["pack"] = str(values["pack"])
+    return _build(ClusterConfig, values, "cluster.", {}), rest
+
+
+def cluster_from_dict(values: dict[str, Any]) -> ClusterConfig:
+    """Return the settings of a cluster that a campaign recorded."""
+    return _build(ClusterConfig, values, "cluster.", {})
+
+
+def _split(section: str, overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the values of `section.key=value` overrides by key, and the other overrides."""
+    values, rest = {}, []
+    for parsed in _parse(overrides):
+        key = parsed.key_or_group
+        if key.startswith(f"{section}.") and not parsed.is_delete():
+            sweep = parsed.is_sweep_override()
+            value = list(parsed.sweep_string_iterator()) if sweep else parsed.value()
+            values[key.removeprefix(f"{section}.")] = value
+        else:
+            rest.append(parsed.input_line or "")
+    return values, rest
 
 
 def known_settings(method: type[MethodConfig]) -> list[str]:
@@ -240,7 +276,11 @@ def settings_text(values: dict[str, Any]) -> str:
 
 
 def load_config(path: Path) -> JobConfig:
-    """Read a configuration that save_config wrote."""
+    """Read a configuration that config_text wrote."""
+    return job_from_dict(_read_yaml(path))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except FileNotFoundError as err:
@@ -249,4 +289,4 @@ def load_config(path: Path) -> JobConfig:
         raise ConfigError(f"{path} is not a configuration: {_first_line(err)}.") from err
     if not isinstance(values, dict):
         raise ConfigError(f"{path} is not a configuration: it holds no settings.")
-    return job_from_dict({str(k): v for k, v in values.items()})
+    return {str(k): v for k, v in values.items()}

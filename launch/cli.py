@@ -22,6 +22,9 @@ class Command:
     dry_run: bool = False
     json: bool = False
     out: str | None = None
+    flags: frozenset[str] = frozenset()
+    """The options of this verb alone that were given, such as --watch."""
+    rank: int | None = None
 
 
 HELP = """dlfd: a trained vision model forgets people, with the evidence
@@ -30,10 +33,16 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
 
   demo        train on real faces, forget some people, compare with Retrained, show a page
   train       train Original (train.on=all) or Retrained (train.on=retain)
-  unlearn     forget: method=dlfd | dlfd_official | finetune, checkpoint=PATH, forget.request=FILE
+  unlearn     forget: method=dlfd checkpoint=PATH forget.request=FILE (methods: docs/methods.md)
   evaluate    measure a checkpoint; reference=PATH adds the gap to Retrained
-  compare     methods x seeds against Original and Retrained: method=dlfd,finetune seed=0,1,2
+  compare     methods x seeds against Original and Retrained: method=dlfd,scrub seed=0,1,2
   report      a page for finished runs: dlfd report RUN_DIR... [--out PAGE.html]
+  submit      any verb and grid as SLURM jobs: dlfd submit compare method=dlfd,scrub seed=0,1,2
+              cluster=slurm_generic [cluster.key=value ...] [--test-only]
+  status      what became of the runs: dlfd status [CAMPAIGN] [--watch]
+  logs        what a run said: dlfd logs RUN [-f] [--rank N]
+  cancel      dlfd cancel CAMPAIGN|RUN
+  retry       dlfd retry CAMPAIGN --failed
   doctor      check this installation and machine
 
   --dry-run   print the resolved configuration, the plan and the files; write nothing
@@ -47,25 +56,50 @@ exit status: 0 done, 1 failed, 2 bad input, 75 stopped as asked (the same comman
 
 def parse(arguments: list[str]) -> Command:
     """Return the command that the arguments mean."""
-    verb, words, flags, out = "", [], set(), None
+    words, flags, values = [], set(), {}
     rest = iter(arguments)
     for argument in rest:
-        if argument == "--out":
-            out = next(rest, None)
-            if out is None:
-                raise ConfigError("--out needs a path: --out PAGE.html.")
+        if argument in ("--out", "--rank"):
+            values[argument] = next(rest, None)
+            if values[argument] is None:
+                what = "a path: --out PAGE.html" if argument == "--out" else "a number: --rank 0"
+                raise ConfigError(f"{argument} needs {what}.")
         elif argument.startswith("-"):
             flags.add(argument)
-        elif not verb:
-            verb = argument
         else:
             words.append(argument)
-    known = {"--dry-run", "--json"}
-    for flag in sorted(flags - known):
-        raise ConfigError(f"The option {flag} is not known." + near_match(flag, [*known, "--out"]))
-    if out is not None and verb != "report":
-        raise ConfigError("--out is an option of 'dlfd report' alone; runs go to run.dir=DIR.")
-    return Command(verb, words, "--dry-run" in flags, "--json" in flags, out)
+    verb, words = (words[0], words[1:]) if words else ("", [])
+    _check_options(verb, flags | set(values))
+    own = frozenset(flags - set(COMMON))
+    rank = _rank(values.get("--rank"))
+    out = values.get("--out")
+    return Command(verb, words, "--dry-run" in flags, "--json" in flags, out, own, rank)
+
+
+COMMON = ("--dry-run", "--json")
+OPTIONS = {
+    "--out": "report", "--test-only": "submit", "--watch": "status", "-f": "logs",
+    "--rank": "logs", "--failed": "retry",
+}  # fmt: skip
+"""The options of one verb alone."""
+
+
+def _check_options(verb: str, given: set[str]) -> None:
+    for option in sorted(given - set(COMMON)):
+        if option not in OPTIONS:
+            known = [*COMMON, *OPTIONS]
+            raise ConfigError(f"The option {option} is not known." + near_match(option, known))
+        if verb in VERBS and verb != OPTIONS[option]:
+            more = "; runs go to run.dir=DIR" if option == "--out" else ""
+            raise ConfigError(f"{option} is an option of 'dlfd {OPTIONS[option]}' alone{more}.")
+    if verb in ("status", "logs", "cancel", "retry") and "--dry-run" in given:
+        raise ConfigError(f"--dry-run is not an option of 'dlfd {verb}'.")
+
+
+def _rank(text: str | None) -> int | None:
+    if text is not None and not text.isdecimal():
+        raise ConfigError(f"--rank {text} is not allowed: it must be a number >= 0.")
+    return None if text is None else int(text)
 
 
 def _run_verb(command: Command) -> int:
@@ -98,6 +132,39 @@ def _doctor(command: Command) -> int:
     return run_doctor(command.words, dry_run=command.dry_run, as_json=command.json)
 
 
+def _submit(command: Command) -> int:
+    from .submit import run_submit
+
+    test_only = "--test-only" in command.flags
+    return run_submit(
+        command.words, dry_run=command.dry_run, test_only=test_only, as_json=command.json
+    )
+
+
+def _status(command: Command) -> int:
+    from .status import run_status
+
+    return run_status(command.words, watch="--watch" in command.flags, as_json=command.json)
+
+
+def _logs(command: Command) -> int:
+    from .logs import run_logs
+
+    return run_logs(command.words, follow="-f" in command.flags, rank=command.rank)
+
+
+def _cancel(command: Command) -> int:
+    from .status import run_cancel
+
+    return run_cancel(command.words)
+
+
+def _retry(command: Command) -> int:
+    from .status import run_retry
+
+    return run_retry(command.words, failed="--failed" in command.flags, as_json=command.json)
+
+
 VERBS: dict[str, Callable[[Command], int]] = {
     "demo": _demo,
     "train": _run_verb,
@@ -105,15 +172,20 @@ VERBS: dict[str, Callable[[Command], int]] = {
     "evaluate": _run_verb,
     "compare": _compare,
     "report": _report,
+    "submit": _submit,
+    "status": _status,
+    "logs": _logs,
+    "cancel": _cancel,
+    "retry": _retry,
     "doctor": _doctor,
 }
 
 
 def _verb_help(verb: str) -> str:
-    if verb in ("report", "doctor"):
+    if verb not in ("demo", "train", "unlearn", "evaluate", "compare", "submit"):
         return HELP
     from dlfd_dist.compose import config_text, settings_text
-    from dlfd_dist.config import CompareConfig, DLFDConfig, JobConfig, to_dict
+    from dlfd_dist.config import ClusterConfig, CompareConfig, DLFDConfig, JobConfig, to_dict
 
     text = (
         f"usage: dlfd {verb} [key=value ...] [--dry-run] [--json]\n\n"
@@ -122,6 +194,8 @@ def _verb_help(verb: str) -> str:
     )
     if verb in ("compare", "demo"):
         text += settings_text({"compare": to_dict(CompareConfig())})
+    if verb == "submit":
+        text += settings_text({"cluster": to_dict(ClusterConfig())})
     return text
 
 

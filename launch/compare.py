@@ -51,7 +51,7 @@ def run_compare(
         return 0
     setup_console()
     ran = _run(plan)
-    missing = _write_results(plan, ran, title)
+    missing = write_results(plan.out, ran, title)
     _show(plan, ran, missing, as_json=as_json)
     return 1 if missing else 0
 
@@ -143,9 +143,9 @@ def claimed(plan: Plan) -> Iterator[None]:
         yield
 
 
-def _write_results(plan: Plan, ran: Ran, title: str) -> list[str]:
+def write_results(out: Path, ran: Ran, title: str) -> list[str]:
     """Write comparison.json, summary.json, tables and page; return the runs that are missing."""
-    out, full_title = plan.out, f"{title}: {ran.data_title}"
+    full_title = f"{title}: {ran.data_title}"
     entries = [_entry(one, ran.done[one.label], out) for one in ran.wanted if one.label in ran.done]
     missing = [one.label for one in ran.wanted if one.label not in ran.done]
     content = {"title": full_title, "runs": entries, "missing": missing, "tuning": ran.tuning}

@@ -355,7 +355,21 @@ def test_help_and_version_import_neither_torch_nor_ray():
 
 
 @pytest.mark.parametrize(
-    "verb", ["demo", "train", "unlearn", "evaluate", "compare", "report", "doctor"]
+    "verb",
+    [
+        "demo",
+        "train",
+        "unlearn",
+        "evaluate",
+        "compare",
+        "submit",
+        "status",
+        "logs",
+        "cancel",
+        "retry",
+        "report",
+        "doctor",
+    ],  # fmt: skip
 )
 def test_every_verb_has_help(verb: str, dlfd: Dlfd):
     general = dlfd("--help")
@@ -363,6 +377,6 @@ def test_every_verb_has_help(verb: str, dlfd: Dlfd):
     ended = dlfd(verb, "--help")
     assert ended.status == 0
     assert f"dlfd {verb}" in ended.out or ended.out == general.out
-    if verb not in ("report", "doctor"):
+    if verb in ("demo", "train", "unlearn", "evaluate", "compare", "submit"):
         assert "forget_threshold" in ended.out
         assert "world_size" in ended.out

@@ -1,0 +1,341 @@
+"""A campaign: any grid of runs as a DAG, original and retrained -> unlearn -> report.
+
+A run evaluates itself, so that a stage `evaluate` exists only where that is the verb. Nothing is
+written and no scheduler is asked here.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dlfd_dist.compose import compose_job, expand_grid, split_cluster
+from dlfd_dist.config import ClusterConfig, JobConfig, signature, to_dict
+from dlfd_dist.data.loaders import ResolvedRows, resolve_rows
+from dlfd_dist.errors import ConfigError
+from dlfd_dist.jobs.context import check_enough, file_digest
+from dlfd_dist.models import weights_path
+from dlfd_dist.run_dir import RunDir
+
+from .cost import rank_seconds
+from .planning import Planned, make_plan, placed, training_runs, unlearning_runs, with_models
+from .spec import LaunchSpec, choose_spec
+
+VERBS = ("train", "unlearn", "evaluate", "compare")
+
+
+@dataclass(frozen=True)
+class CampaignRun:
+    """A run of the campaign, as its plan file holds it."""
+
+    key: str
+    """8 hex digits: the signature or, before its models exist, that of settings and parents."""
+    label: str
+    role: str
+    """original, retrained, method, train or evaluate"""
+    config: dict[str, Any]
+    spec: LaunchSpec
+    train_seed: int | None = None
+    variant: str = ""
+    parents: tuple[str, ...] = ()
+    """Keys of the runs whose models it starts from."""
+    directory: str | None = None
+    """Where it lies, when that is known before it has run."""
+    rank_seconds: float = 0.0
+    """The estimate on one rank."""
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What a submission asks for."""
+
+    path: Path
+    verb: str
+    words: list[str]
+    cluster: ClusterConfig
+    runs: list[CampaignRun]
+    left_out: list[str] = field(default_factory=list)
+    directories: dict[str, str] = field(default_factory=dict)
+    """Where runs lie that have begun, beyond what the plan knows."""
+
+    @property
+    def name(self) -> str:
+        """8 hex digits of the directory: in job names, so that squeue tells campaigns apart."""
+        return hashlib.sha256(str(self.path.absolute()).encode()).hexdigest()[:8]
+
+    @functools.cached_property
+    def by_key(self) -> dict[str, CampaignRun]:
+        return {run.key: run for run in self.runs}
+
+    def finished(self) -> dict[str, Path]:
+        """Return the directories of the runs that are finished, by key."""
+        known = {run.key: run.directory for run in self.runs if run.directory} | self.directories
+        paths = {run.key: Path(known[run.key]) for run in self.runs if run.key in known}
+        return {key: path for key, path in paths.items() if RunDir(path).finished()}
+
+    def text(self) -> str:
+        """Return the plan file: everything that tasks, retry and report need."""
+        values = {
+            "verb": self.verb,
+            "words": self.words,
+            "cluster": to_dict(self.cluster),
+            "runs": [asdict(run) for run in self.runs],
+        }
+        return json.dumps(values, sort_keys=True) + "\n"
+
+    @property
+    def plan_name(self) -> str:
+        """Name of the plan file, from its content: the same request again writes the same file."""
+        return hashlib.sha256(self.text().encode()).hexdigest()[:12] + ".json"
+
+
+def read_plan(file: Path) -> tuple[dict[str, Any], list[CampaignRun]]:
+    """Return what a plan file holds: verb, words and cluster, and the runs."""
+    values = json.loads(file.read_text(encoding="utf-8"))
+    runs = [
+        CampaignRun(**{**run, "spec": LaunchSpec(**run["spec"]), "parents": tuple(run["parents"])})
+        for run in values.pop("runs")
+    ]
+    return values, runs
+
+
+def plan_campaign(verb: str, words: Sequence[str]) -> Campaign:
+    """Return the campaign that `dlfd submit VERB ...` asks for, every run validated."""
+    if verb not in VERBS:
+        raise ConfigError(
+            f"'dlfd submit {verb}' is not known: it takes {', '.join(VERBS[:-1])} or {VERBS[-1]}."
+        )
+    cluster, rest = split_cluster(words)
+    keys = {word.split("=", 1)[0] for word in rest}
+    if verb == "compare" or (verb == "unlearn" and "checkpoint" not in keys):
+        if verb == "unlearn" and "method" not in keys:
+            rest.append("method=dlfd")
+        return _compare_campaign(verb, rest, cluster)
+    return _grid_campaign(verb, rest, cluster)
+
+
+# --- comparisons: methods x seeds on their own Original and Retrained
+
+
+def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> Campaign:
+    plan = make_plan(words)
+    if plan.compare.tune:
+        raise ConfigError(
+            f"compare.tune={plan.compare.tune} is not submitted: the trials decide what runs next. "
+            "Tune with 'dlfd compare', and submit with the settings it found."
+        )
+    first = plan.configs[0]
+    if not first.forget.given:
+        raise ConfigError("Nobody to forget: give forget.request=FILE or forget.fraction=0.2.")
+    rows = resolve_rows(first.data, first.forget, draw=False)
+    identify = Identify(rows, cluster)
+    trainings = identify.all([(one, ()) for one in _absolute(training_runs(plan))])
+    models = {run.label: Path(run.directory or "") for run in trainings}
+    keys = {run.label: run.key for run in trainings}
+    unlearnings = with_models(_absolute(unlearning_runs(plan, plan.configs)), models)
+    parents = [
+        tuple(keys[f"{role} seed {one.train_seed}"] for role in ("original", "retrained"))
+        for one in unlearnings
+    ]
+    runs = trainings + identify.all(list(zip(unlearnings, parents, strict=True)))
+    return Campaign(plan.out.absolute(), verb, list(words), cluster, runs, plan.left_out)
+
+
+def _absolute(planned: Sequence[Planned]) -> list[Planned]:
+    """Return runs whose directories do not depend on where a job starts."""
+    return [
+        replace(
+            one,
+            config=replace(
+                one.config,
+                run=replace(one.config.run, root=str(Path(one.config.run.root).absolute())),
+            ),
+        )
+        for one in planned
+    ]
+
+
+# --- plain grids: train, evaluate, unlearn from a given checkpoint
+
+
+def _grid_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> Campaign:
+    points = expand_grid(words)
+    listed = [k for k in _keys(points) if len({_value(p, k) for p in points}) > 1]
+    composed = list(_compose_points(verb, points))
+    out = Path(composed[0].run.dir or f"runs/{verb}-{_digest(words)}").absolute()
+    identifiers: dict[str, Identify] = {}
+    planned: dict[str, list[tuple[Planned, tuple[str, ...]]]] = {}
+    for point, config in zip(points, composed, strict=True):
+        data = repr((config.data, config.forget))
+        if data not in identifiers:
+            rows = resolve_rows(config.data, config.forget, draw=False)
+            identifiers[data] = Identify(rows, cluster)
+        title = " ".join(f"{key}={_value(point, key)}" for key in listed) or verb
+        name = "".join(c if c.isalnum() or c in "=-._" else "-" for c in title)[:80]
+        one = Planned(title, verb, config.seed, placed(config, out / "runs", name))
+        planned.setdefault(data, []).append((one, ()))
+    runs = [run for data, ones in planned.items() for run in identifiers[data].all(ones)]
+    return Campaign(out, verb, list(words), cluster, runs)
+
+
+def _keys(points: Sequence[Sequence[str]]) -> list[str]:
+    return list(dict.fromkeys(word.split("=", 1)[0] for word in points[0]))
+
+
+def _value(point: Sequence[str], key: str) -> str:
+    return next((w.split("=", 1)[1] for w in reversed(point) if w.split("=", 1)[0] == key), "")
+
+
+def _compose_points(verb: str, points: Sequence[Sequence[str]]) -> Iterator[JobConfig]:
+    """Yield the configurations; points that differ by their seed alone are composed once."""
+    known: dict[tuple[str, ...], JobConfig] = {}
+    for point in points:
+        seed = _value(point, "seed")
+        rest = tuple(word for word in point if not word.startswith("seed="))
+        if rest in known and seed.isdecimal():
+            yield replace(known[rest], seed=int(seed))
+        else:
+            yield known.setdefault(rest, compose_job(verb, point))
+
+
+def _digest(words: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(sorted(words)).encode()).hexdigest()[:8]
+
+
+# --- identity, place and shape of a run
+
+
+class Identify:
+    """Turns planned runs into runs of a campaign; digests of one data set are taken once."""
+
+    def __init__(self, rows: ResolvedRows, cluster: ClusterConfig):
+        self.rows, self.cluster = rows, cluster
+        self.digests = rows.digests()
+        self.file_digest = functools.cache(file_digest)
+        self.costs: dict[str, float] = {}
+
+    def all(self, planned: Sequence[tuple[Planned, tuple[str, ...]]]) -> list[CampaignRun]:
+        """Return the runs of one stage, each with its key, directory and shape."""
+        # Runs that may share a pack: trainings of one seed, and what has the same parents.
+        together = Counter((one.train_seed if _trains(one) else None, p) for one, p in planned)
+        runs = [
+            self._run(one, parents, together[one.train_seed if _trains(one) else None, parents])
+            for one, parents in planned
+        ]
+        return list({run.key: run for run in runs}.values())
+
+    def _run(self, one: Planned, parents: tuple[str, ...], num_runs: int) -> CampaignRun:
+        config = one.config
+        seconds = self._cost(config)
+        spec = choose_spec(self.cluster, config, minutes=seconds / 60, num_runs=num_runs)
+        config.validate(spec.ranks_per_run)
+        check_enough(config, self.rows, spec.ranks_per_run)
+        config = replace(config, runtime=replace(config.runtime, world_size=spec.ranks_per_run))
+        directory, key = None, signature(config, self.digests | {"parents": "-".join(parents)})
+        if all(RunDir(Path(path)).finished() for path in _models(config).values() if parents):
+            sign = signature(config, self.digests | self._inputs(config))
+            directory = str(Path(config.run.root) / f"{config.run.name}-{sign}")
+            key = key if parents else sign
+        return CampaignRun(
+            key, one.label, one.role, to_dict(config), spec, one.train_seed, one.variant, parents,
+            directory, seconds,
+        )  # fmt: skip
+
+    def _cost(self, config: JobConfig) -> float:
+        """Return the estimate; runs that differ by seed and place alone cost the same."""
+        same = repr([config.verb, config.data, config.model, config.train, config.method,
+                     config.synthesis, config.forget])  # fmt: skip
+        if same not in self.costs:
+            self.costs[same] = rank_seconds(config, self.rows, self.cluster)
+        return self.costs[same]
+
+    def _inputs(self, config: JobConfig) -> dict[str, str]:
+        """Return SHA-256 of the models it starts from."""
+        return {n: self.file_digest(weights_path(path)) for n, path in _models(config).items()}
+
+
+def _models(config: JobConfig) -> dict[str, str]:
+    paths = {"checkpoint": config.checkpoint, "reference": config.reference}
+    return {name: path for name, path in paths.items() if path is not None}
+
+
+def _trains(one: Planned) -> bool:
+    return one.role in ("original", "retrained")
+
+
+# --- jobs
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Runs of equal shape and equal parents: one job, or an array where there are several."""
+
+    name: str
+    units: tuple[tuple[str, ...], ...]
+    """The runs of each task, by key."""
+    spec: LaunchSpec
+    parents: tuple[str, ...] = ()
+    title: str = ""
+
+
+def make_batches(runs: Sequence[CampaignRun], cluster: ClusterConfig, number: int) -> list[Batch]:
+    """Return the jobs that do these runs, parents first.
+
+    Trainings of one seed share a pack and no other run does, so that afterok of a child names just
+    the models it needs.
+    """
+    batches = []
+    for (spec, parents), group in _grouped(runs).items():
+        units = _units(group, spec, cluster)
+        for start in range(0, len(units), cluster.max_array):
+            cut = tuple(units[start : start + cluster.max_array])
+            name = f"{number:02d}-{len(batches) + 1:03d}-{_stage(group[0])}"
+            batches.append(Batch(name, cut, spec, parents, _title(group)))
+    return batches
+
+
+def _grouped(
+    runs: Sequence[CampaignRun],
+) -> dict[tuple[LaunchSpec, tuple[str, ...]], list[CampaignRun]]:
+    groups: dict[tuple[LaunchSpec, tuple[str, ...]], list[CampaignRun]] = {}
+    # Trainings stand before what starts from them.
+    for run in sorted(runs, key=lambda run: bool(run.parents)):
+        groups.setdefault((run.spec, run.parents), []).append(run)
+    return groups
+
+
+def _units(
+    runs: Sequence[CampaignRun], spec: LaunchSpec, cluster: ClusterConfig
+) -> list[tuple[str, ...]]:
+    if not spec.packed:
+        return [(run.key,) for run in runs]
+    if runs[0].role in ("original", "retrained"):
+        by_seed = itertools.groupby(
+            sorted(runs, key=lambda run: run.train_seed or 0), key=lambda run: run.train_seed
+        )
+        return [tuple(run.key for run in same) for _, same in by_seed]
+    size = _pack_size(runs, spec, cluster)
+    return [tuple(r.key for r in runs[n : n + size]) for n in range(0, len(runs), size)]
+
+
+def _pack_size(runs: Sequence[CampaignRun], spec: LaunchSpec, cluster: ClusterConfig) -> int:
+    if cluster.pack != "auto":
+        return int(cluster.pack)
+    longest = max(run.rank_seconds for run in runs)
+    return spec.tasks_per_node * max(1, int(cluster.pack_min * 60 / longest))
+
+
+def _stage(run: CampaignRun) -> str:
+    return "train" if run.role in ("original", "retrained") else str(run.config["verb"])
+
+
+def _title(runs: Sequence[CampaignRun]) -> str:
+    labels = [run.label for run in runs]
+    return ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")

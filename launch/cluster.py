@@ -1,0 +1,231 @@
+"""SLURM's commands, called with argument lists and no shell, and their answers."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlfd_dist.config import ClusterConfig
+from dlfd_dist.errors import ConfigError, DlfdError
+from dlfd_dist.registry import near_match
+
+TIMEOUT_S = 60
+COMPLETING_S = 30.0
+"""How long a job may take to end before it can be cancelled or goes on."""
+KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS")
+"""Variables of the machine rather than of a job."""
+
+
+class SchedulerError(DlfdError):
+    """SLURM refused or did not answer."""
+
+    exit_status = 2
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What squeue or sacct says of a job or a task of an array."""
+
+    state: str
+    """SLURM's word, such as RUNNING"""
+    reason: str = ""
+    exit_code: str = ""
+    node: str = ""
+    end: str = ""
+    """When it ended, as sacct prints it."""
+    queued: bool = False
+    """squeue knows it: whatever sacct says, it has not ended."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition as sinfo shows it."""
+
+    name: str
+    time_min: float
+    """Time limit in minutes; inf: none."""
+    nodes: int
+
+
+def has(command: str) -> bool:
+    return shutil.which(command) is not None
+
+
+def _outside_a_job() -> dict[str, str]:
+    """Return the environment without the variables of a job that we may run in ourselves: sbatch
+    would obey them. (submitit's clean_env would take SLURM_CONF away as well.)"""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in KEPT or not name.startswith(("SLURM_", "SLURMD_", "SRUN_", "PMI_", "PMIX_"))
+    }
+
+
+def _call(arguments: Sequence[str], text: str | None = None) -> str:
+    """Return the standard output of a command; SchedulerError with its own words if it failed."""
+    try:
+        done = subprocess.run(
+            list(arguments), input=text, capture_output=True, text=True, timeout=TIMEOUT_S,
+            env=_outside_a_job(),
+        )  # fmt: skip
+    except FileNotFoundError as err:
+        raise SchedulerError(f"There is no {arguments[0]} on this machine.") from err
+    except subprocess.TimeoutExpired as err:
+        raise SchedulerError(f"{arguments[0]} did not answer within {TIMEOUT_S} s.") from err
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
+        raise SchedulerError(f"{arguments[0]} refused: {_plain(said[-1])}.")
+    return done.stdout if text is None or done.stdout else done.stderr
+
+
+def _plain(line: str) -> str:
+    return re.split(r"(?:error|fatal): ", line, maxsplit=1)[-1].strip().rstrip(".")
+
+
+def sbatch(script: Path, options: Sequence[str] = ()) -> str:
+    """Queue a script; return the id of the job."""
+    answer = _call(["sbatch", "--parsable", *options, str(script)])
+    return answer.strip().split(";")[0]
+
+
+def test_only(text: str) -> str:
+    """Return what sbatch --test-only says of a script: when and where it would start."""
+    return _call(["sbatch", "--test-only"], text).strip().removeprefix("sbatch: ")
+
+
+def scancel(job_ids: Sequence[str]) -> None:
+    """Cancel jobs; those that have ended are passed over.
+
+    A job that is about to be requeued cannot be cancelled while its start before is completing.
+    """
+    for start in range(0, len(job_ids), 500):
+        end = time.monotonic() + COMPLETING_S
+        while True:
+            try:
+                _call(["scancel", "--quiet", *job_ids[start : start + 500]])
+                break
+            except SchedulerError as err:
+                if "completing" not in str(err) or time.monotonic() > end:
+                    raise
+            time.sleep(1)
+
+
+def squeue() -> dict[str, JobState]:
+    """Return every job of this user that has not ended, tasks of arrays one by one."""
+    answer = _call(["squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%i|%T|%r|%N"])
+    found = {}
+    for line in answer.splitlines():
+        job_id, state, reason, node = line.split("|", 3)
+        found[job_id.strip()] = JobState(state, reason, node=node, queued=True)
+    return found
+
+
+def queued_by_name(name: str) -> str | None:
+    """Return the id of the queued job of that name."""
+    answer = _call(["squeue", "-h", "-u", getpass.getuser(), "-n", name, "-o", "%F"]).split()
+    return answer[0] if answer else None
+
+
+def sacct(job_ids: Sequence[str]) -> dict[str, JobState]:
+    """Return what accounting holds of these jobs, in one call."""
+    ids = sorted({job_id.split("_")[0] for job_id in job_ids})
+    answer = _call(
+        ["sacct", "-X", "-n", "-P", "-j", ",".join(ids), "-o", "JobID,State,ExitCode,NodeList,End"]
+    )
+    found = {}
+    for line in answer.splitlines():
+        job_id, state, code, node, end = line.split("|", 4)
+        for one in _expanded(job_id):
+            # "CANCELLED by 0": the word alone is the state.
+            found[one] = JobState(state.split()[0], exit_code=code, node=node, end=end)
+    return found
+
+
+def _expanded(job_id: str) -> Iterator[str]:
+    """Yield the tasks that a line of sacct stands for: 7_[0-2,5%2] is four that are pending."""
+    match = re.fullmatch(r"(\d+)_\[([\d,\-]+)(?:%\d+)?\]", job_id)
+    if match is None:
+        yield job_id
+        return
+    for part in match[2].split(","):
+        first, _, last = part.partition("-")
+        for index in range(int(first), int(last or first) + 1):
+            yield f"{match[1]}_{index}"
+
+
+def partitions() -> list[Partition]:
+    """Return the partitions of the cluster; sinfo marks the default one, and we drop the mark."""
+    found = []
+    for line in _call(["sinfo", "-h", "-o", "%R|%l|%D"]).splitlines():
+        name, limit, nodes = line.split("|")
+        found.append(Partition(name.strip(), minutes(limit), int(nodes)))
+    return found
+
+
+def minutes(limit: str) -> float:
+    """Return SLURM's [days-]hours:minutes:seconds in minutes.
+
+    >>> minutes("1-02:00:00"), minutes("infinite")
+    (1560.0, inf)
+    """
+    days, _, clock = limit.strip().rpartition("-")
+    try:
+        parts = [int(part) for part in clock.split(":")]
+    except ValueError:
+        return float("inf")
+    if days:  # hours[:minutes[:seconds]]
+        parts = [*parts, 0, 0][:3]
+    else:  # minutes, minutes:seconds, or all three
+        parts = {1: [0, *parts, 0], 2: [0, *parts]}.get(len(parts), parts)
+    hours, mins, seconds = parts
+    return int(days or 0) * 1440 + hours * 60 + mins + seconds / 60
+
+
+def check_cluster(cluster: ClusterConfig, nodes: int) -> None:
+    """Refuse what this cluster cannot give: partition, nodes, time."""
+    if not has("sbatch"):
+        raise ConfigError(
+            "There is no sbatch on this machine: submit from a login node, look with --dry-run, or "
+            "take cluster=local."
+        )
+    if not has("sinfo"):
+        return
+    known = partitions()
+    if cluster.partition is not None:
+        _check_partition(
+            cluster, nodes, [p for p in known if p.name in cluster.partition.split(",")]
+        )
+    elif known and nodes > max(p.nodes for p in known):
+        raise ConfigError(_too_many(nodes, max(known, key=lambda p: p.nodes)))
+
+
+def _check_partition(cluster: ClusterConfig, nodes: int, named: Sequence[Partition]) -> None:
+    if not named:
+        names = [p.name for p in partitions()]
+        raise ConfigError(
+            f"cluster.partition={cluster.partition} is not known here. Available: "
+            f"{', '.join(names)}." + near_match(str(cluster.partition), names)
+        )
+    largest = max(named, key=lambda p: p.nodes)
+    if nodes > largest.nodes:
+        raise ConfigError(_too_many(nodes, largest))
+    longest = max(named, key=lambda p: p.time_min)
+    if cluster.time_min > longest.time_min:
+        raise ConfigError(
+            f"cluster.time_min={cluster.time_min} is over the limit of partition {longest.name}, "
+            f"{longest.time_min:.0f} minutes: give less; a run that needs longer requeues itself."
+        )
+
+
+def _too_many(nodes: int, partition: Partition) -> str:
+    return (
+        f"cluster.nodes={nodes} is more than the {partition.nodes} nodes of partition "
+        f"{partition.name}: use fewer."
+    )

@@ -1,0 +1,156 @@
+"""What was submitted and when: one append-only file per campaign.
+
+Several login nodes may submit, retry and look at once. Every write is one line, under a POSIX lock:
+NFS, Lustre and GPFS hand such locks across hosts, and drop them when their holder dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dlfd_dist.errors import RunDirError
+
+LOCK_WAIT_S = 60.0
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a run was put: the task of a SLURM job."""
+
+    job: str
+    """Name of the job within the campaign, such as 01-train."""
+    job_id: str
+    """As squeue prints it: 123, or 123_4 for a task of an array."""
+
+
+@dataclass
+class Ledger:
+    """The events of one campaign."""
+
+    path: Path
+    _held: bool = field(default=False, repr=False)
+
+    @property
+    def file(self) -> Path:
+        return self.path / "ledger.jsonl"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[Ledger]:
+        """Hold the campaign: what is read inside stays true until the block ends."""
+        with (self.path / "ledger.lock").open("a") as lock:
+            _wait_for(lock.fileno(), self.path)
+            self._held = True
+            try:
+                yield self
+            finally:
+                self._held = False
+
+    def append(self, event: str, **facts: Any) -> None:
+        """Add a line; only inside `locked`."""
+        assert self._held, "the ledger is written under its lock"
+        line = {"event": event, "time": time.time(), "host": socket.gethostname(), **facts}
+        text = json.dumps(line, sort_keys=True) + "\n"
+        if _cut_off(self.file):
+            text = "\n" + text
+        fd = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        try:
+            os.write(fd, text.encode())
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return every event; a line that a crash cut off does not count."""
+        try:
+            lines = self.file.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        events = []
+        for line in lines:
+            with contextlib.suppress(json.JSONDecodeError):
+                events.append(json.loads(line))
+        return events
+
+    def placements(self) -> dict[str, Placement]:
+        """Return where each run was put last, by its key."""
+        found: dict[str, Placement] = {}
+        for event in self.events():
+            if event["event"] == "submitted":
+                found |= placements_of(event)
+        return found
+
+    def reused(self) -> dict[str, str]:
+        """Return the directories of runs that were finished when they were asked for, by key."""
+        found: dict[str, str] = {}
+        for event in self.events():
+            if event["event"] == "planned":
+                found |= event["reused"]
+        return found
+
+    def report_job(self) -> str | None:
+        """Return the id of the last report job."""
+        ids = [e["job_id"] for e in self.events() if e["event"] == "submitted" and e["report"]]
+        return ids[-1] if ids else None
+
+    def unanswered(self) -> list[dict[str, Any]]:
+        """Return the submissions that were begun and whose outcome nobody wrote down."""
+        begun: dict[str, dict[str, Any]] = {}
+        for event in self.events():
+            if event["event"] == "submitting":
+                begun[event["job"]] = event
+            elif event["event"] in ("submitted", "refused"):
+                begun.pop(event["job"], None)
+        return list(begun.values())
+
+
+def placements_of(event: dict[str, Any]) -> dict[str, Placement]:
+    """Return where a submission put its runs."""
+    job_id, units = event["job_id"], event["units"]
+    ids = [job_id] if not event["array"] else [f"{job_id}_{n}" for n in range(len(units))]
+    return {
+        key: Placement(event["job"], one)
+        for one, unit in zip(ids, units, strict=True)
+        for key in unit
+    }
+
+
+def _cut_off(file: Path) -> bool:
+    """Return whether the last line lacks its end: its writer died."""
+    if not file.is_file() or file.stat().st_size == 0:
+        return False
+    with file.open("rb") as content:
+        content.seek(-1, os.SEEK_END)
+        return content.read(1) != b"\n"
+
+
+def _wait_for(fd: int, where: Path) -> None:
+    end = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as err:
+            if err.errno in NO_LOCKS:
+                raise RunDirError(
+                    f"The file system of {where} has no locks ({err.strerror}): put the campaign "
+                    "on another one, or ask the site to mount it with locks (Lustre: -o flock)."
+                ) from err
+            if err.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+        if time.monotonic() > end:
+            raise RunDirError(
+                f"{where} has been held by another dlfd command for {LOCK_WAIT_S:.0f} s: wait "
+                "until it has ended, and try again."
+            )
+        time.sleep(0.05)

@@ -1,0 +1,59 @@
+"""The report of a campaign: from whatever runs succeeded, naming those that did not."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dlfd_dist.config import METHOD_CONFIGS, ForgetConfig, JobConfig
+from dlfd_dist.run_dir import RunDir
+
+from .campaign import CampaignRun
+from .compare import Ran, write_results
+from .ledger import Ledger
+from .planning import Planned
+from .report import run_report
+from .states import planned_runs, run_states
+
+ROLES = ("original", "retrained", "method")
+
+
+def write_campaign_report(campaign: Path) -> int:
+    """Write the page and, for a comparison, its tables; exit status 1 when runs are missing."""
+    runs = planned_runs(campaign, Ledger(campaign))
+    statuses = run_states(campaign)
+    done = {s.label: Path(s.directory or "") for s in statuses if s.state == "finished"}
+    failures = {s.label: f"{s.state}. {s.cause}".strip() for s in statuses if s.label not in done}
+    for label, why in failures.items():
+        print(f"dlfd: not finished: {label}: {why}", file=sys.stderr)
+    if not done:
+        print("dlfd: no run of the campaign has finished, so there is no report.", file=sys.stderr)
+        return 1
+    if runs[0].role in ROLES:
+        _write_comparison(campaign, runs, done, failures)
+    else:
+        paths = [str(path) for path in done.values()]
+        run_report(paths, out=str(campaign / "report.html"), dry_run=False, as_json=False)
+    return 1 if failures else 0
+
+
+def _write_comparison(
+    campaign: Path, runs: Sequence[CampaignRun], done: dict[str, Path], failures: dict[str, str]
+) -> None:
+    title = json.loads(RunDir(next(iter(done.values()))).result.read_text("utf-8"))["title"]
+    wanted = [_planned(run) for run in runs]
+    write_results(campaign, Ran(wanted, done, failures, None, title), "Comparison")
+
+
+def _planned(run: CampaignRun) -> Planned:
+    """Return a run with what a table row is made of; reading all settings of a run takes 40 ms."""
+    config = JobConfig(seed=run.config["seed"])
+    if run.role == "method":
+        name = run.config["method"]["name"]
+        method = replace(METHOD_CONFIGS[name](), name=name)
+        forget = ForgetConfig(fraction=0.5)
+        config = replace(config, verb="unlearn", checkpoint="-", forget=forget, method=method)
+    return Planned(run.label, run.role, run.train_seed or 0, config, run.variant)

@@ -1,0 +1,134 @@
+"""The batch script of a job, as text. The same campaign always gives the same text."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlfd_dist.config import ClusterConfig
+from dlfd_dist.resources import resource_dir
+
+from .spec import LaunchSpec
+
+RANKS_WAIT_S = 60
+"""How long the ranks of a run may go on after one of them has ended."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """What a batch script is made of."""
+
+    campaign: Path
+    campaign_name: str
+    job: str
+    title: str
+    spec: LaunchSpec
+    cluster: ClusterConfig
+    num_tasks: int = 1
+    """Tasks of the array; 1: a plain job."""
+    directory: str = "."
+    """Where the job starts: relative paths of the settings are read from there."""
+    code: Path | None = None
+    """Where the packages are, for a checkout or a snapshot; None: they are installed."""
+    output: Path | None = None
+    """None: beside the script, named after the job."""
+
+    @property
+    def job_name(self) -> str:
+        return f"dlfd-{self.campaign_name}-{self.job}"
+
+    @property
+    def log(self) -> Path:
+        """Where SLURM writes what the job says; %a is the task of an array."""
+        task = "_%a" if self.num_tasks > 1 else ""
+        return self.output or self.campaign / "jobs" / f"{self.job}{task}.out"
+
+    @property
+    def options(self) -> list[str]:
+        return list(_options(self))
+
+    def text(self) -> str:
+        head = [
+            "#!/bin/bash",
+            f"# {self.title}",
+            f"# {self.spec.why}" if self.spec.why else "#",
+            *(f"#SBATCH {_sbatch_word(option)}" for option in self.options),
+        ]
+        return "\n".join([*head, *_body(self)]) + "\n"
+
+
+def _options(script: Script) -> Iterator[str]:
+    cluster, spec = script.cluster, script.spec
+    yield f"--job-name={script.job_name}"
+    for name in ("partition", "account", "qos", "constraint"):
+        if getattr(cluster, name) is not None:
+            yield f"--{name}={getattr(cluster, name)}"
+    yield f"--nodes={spec.nodes}"
+    yield f"--ntasks-per-node={spec.tasks_per_node}"
+    yield f"--cpus-per-task={cluster.cpus_per_task}"
+    if cluster.mem_gb is not None:
+        yield f"--mem={round(cluster.mem_gb * 1024)}M"
+    gpu = f"{cluster.gpu_type}:" if cluster.gpu_type else ""
+    if cluster.gpus == "gres":
+        yield f"--gres=gpu:{gpu}{spec.tasks_per_node}"
+    elif cluster.gpus == "per_task":
+        yield f"--gpus-per-task={gpu}1"
+    yield f"--time={cluster.time_min}"
+    if script.num_tasks > 1:
+        limit = f"%{cluster.max_running}" if cluster.max_running else ""
+        yield f"--array=0-{script.num_tasks - 1}{limit}"
+    yield "--requeue"
+    # To the job steps, not to the batch shell (no B:): the ranks save and exit 75.
+    yield f"--signal=USR2@{cluster.signal_s}"
+    yield "--open-mode=append"
+    yield f"--output={script.log}"
+    yield f"--chdir={script.directory}"
+    yield from cluster.options
+
+
+def _sbatch_word(option: str) -> str:
+    """Return an option as a #SBATCH line takes it: values with blanks in quotes."""
+    name, equals, value = option.partition("=")
+    if re.search(r"[\s#\"'\\]", value):
+        value = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return name + equals + value
+
+
+def _body(script: Script) -> Iterator[str]:
+    cluster = script.cluster
+    yield "set -u"
+    yield from cluster.setup
+    if script.code is not None:
+        yield f'export PYTHONPATH={shlex.quote(str(script.code))}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+    yield f"export OMP_NUM_THREADS={cluster.cpus_per_task} OMP_WAIT_POLICY=PASSIVE"
+    lib = _slurm_dir(script) / "lib"
+    for name in ("rendezvous.sh", "requeue.sh"):
+        yield f". {shlex.quote(str(lib / name))}"
+    yield f"export DLFD_MAX_RESTARTS={cluster.max_restarts}"
+    # Killing the others at once when a rank ends would turn the 75 of ranks that stop a moment
+    # apart into 143. The runs of a pack have nothing to do with each other.
+    words = [
+        "srun", "--kill-on-bad-exit=0", f"--wait={0 if script.spec.packed else RANKS_WAIT_S}",
+        f"--cpus-per-task={cluster.cpus_per_task}",
+        *cluster.srun_args, *cluster.prefix, cluster.python or sys.executable,
+        "-m", "launch.task", str(script.campaign), script.job,
+    ]  # fmt: skip
+    yield shlex.join(words) + ' "${SLURM_ARRAY_TASK_ID:-0}"'
+    yield "requeue_or_exit $?"
+
+
+def _slurm_dir(script: Script) -> Path:
+    if script.cluster.snapshot and script.code is not None:
+        return script.code / "slurm"
+    return resource_dir("slurm")
+
+
+def dependency(after_ok: Sequence[str] = (), after_any: Sequence[str] = ()) -> list[str]:
+    """Return the options that make a job wait; one whose parent failed is not left pending."""
+    if after_ok:
+        return [f"--dependency=afterok:{':'.join(after_ok)}", "--kill-on-invalid-dep=yes"]
+    return [f"--dependency=afterany:{':'.join(after_any)}"] if after_any else []

@@ -1,0 +1,97 @@
+"""What a job asks of the cluster: ranks of a run in, nodes x tasks out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from dlfd_dist.config import ClusterConfig, JobConfig
+from dlfd_dist.errors import ConfigError
+
+IMAGES_PER_RANK = 8
+"""With fewer images of the global batch for each, a further rank waits more than it helps."""
+
+
+@dataclass(frozen=True)
+class LaunchSpec:
+    """The shape of an allocation and what runs on it."""
+
+    nodes: int = 1
+    tasks_per_node: int = 1
+    packed: bool = False
+    """Several runs, each on one rank, instead of one run on all ranks."""
+    why: str = field(default="", compare=False)
+    """Why the planner chose so."""
+
+    @property
+    def ranks(self) -> int:
+        return self.nodes * self.tasks_per_node
+
+    @property
+    def ranks_per_run(self) -> int:
+        return 1 if self.packed else self.ranks
+
+
+def asked_shape(cluster: ClusterConfig) -> tuple[int, int] | None:
+    """Return the nodes and tasks per node that a user asked for; None if that is left to us."""
+    asked = (cluster.ranks, cluster.nodes, cluster.tasks_per_node)
+    if asked == (None, None, None):
+        return None
+    nodes, tasks = cluster.nodes, cluster.tasks_per_node
+    if cluster.ranks is not None:
+        tasks = tasks or min(cluster.max_tasks_per_node, math.ceil(cluster.ranks / (nodes or 1)))
+        nodes = nodes or math.ceil(cluster.ranks / tasks)
+        if nodes * tasks != cluster.ranks:
+            raise ConfigError(
+                f"cluster.ranks={cluster.ranks} is not {nodes} nodes x {tasks} tasks, and every "
+                "node takes equally many: give cluster.nodes or cluster.tasks_per_node, or other "
+                "ranks."
+            )
+    nodes, tasks = nodes or 1, tasks or 1
+    if tasks > cluster.max_tasks_per_node:
+        raise ConfigError(
+            f"cluster.tasks_per_node={tasks} is more than the {cluster.max_tasks_per_node} that a "
+            "node takes (cluster.max_tasks_per_node): use more nodes."
+        )
+    return nodes, tasks
+
+
+def choose_spec(
+    cluster: ClusterConfig, config: JobConfig, *, minutes: float, num_runs: int
+) -> LaunchSpec:
+    """Return how runs like this one are placed, with the reason.
+
+    Parameters
+    ----------
+    minutes : what one of them is estimated to take on one rank
+    num_runs : how many of them there are
+    """
+    shape = asked_shape(cluster)
+    took = f"a run takes about {minutes:.1f} min on one rank"
+    if cluster.pack == "1" or (cluster.pack == "auto" and shape):
+        nodes, tasks = shape or (1, 1)
+        why = "cluster.pack=1" if cluster.pack == "1" else "this many ranks were asked for"
+        return LaunchSpec(nodes, tasks, why=f"{_mode(nodes * tasks)}: {why}")
+    tasks = shape[1] if shape else cluster.max_tasks_per_node
+    if cluster.pack != "auto":
+        tasks = min(tasks, int(cluster.pack), num_runs)
+        return LaunchSpec(1, tasks, True, f"packed: cluster.pack={cluster.pack}")
+    if minutes < cluster.pack_min and num_runs > 1:
+        why = f"packed: {took}, less than cluster.pack_min={cluster.pack_min:g}"
+        return LaunchSpec(1, min(tasks, num_runs), True, why)
+    ranks = _useful_ranks(cluster, config)
+    if minutes < cluster.pack_min or ranks == 1:
+        return LaunchSpec(why=f"one rank: {took}")
+    return LaunchSpec(1, ranks, why=f"{_mode(ranks)}: {took}, too long for one")
+
+
+def _mode(ranks: int) -> str:
+    return f"DDP on {ranks} ranks" if ranks > 1 else "one rank"
+
+
+def _useful_ranks(cluster: ClusterConfig, config: JobConfig) -> int:
+    """Return the ranks of one node that help a run along."""
+    if config.verb == "unlearn" and config.method.name == "dlfd_official":
+        return 1  # it repeats a single-process loop
+    section = config.method if config.verb == "unlearn" else config.train
+    return max(1, min(cluster.max_tasks_per_node, section.global_batch_size // IMAGES_PER_RANK))

@@ -1,0 +1,291 @@
+"""What became of every run of a campaign: squeue, sacct and run directories put together.
+
+Finished is what has a result, and nothing else is. NODE_FAIL, PREEMPTED and REQUEUED are not final:
+SLURM starts such a job again under the same id, and sacct is some time behind squeue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dlfd_dist.errors import ConfigError
+from dlfd_dist.run_dir import RunDir, write_json
+
+from . import cluster as slurm
+from .attempts import Attempts, read_attempts
+from .campaign import CampaignRun, read_plan
+from .causes import cause
+from .cluster import JobState
+from .ledger import Ledger, Placement
+from .local_campaign import is_alive
+
+SACCT_EVERY_S = 5.0
+"""Answers of sacct younger than this are used again, by other commands too."""
+AGAIN_WITHIN_S = 180.0
+"""How long after its end a job that SLURM should start again may be missing from squeue."""
+SILENT_S = 600.0
+"""Without a scheduler to ask: a run whose logs are silent for so long is not called running."""
+
+# SLURM's words -> ours, for a job that squeue lists.
+QUEUED = {
+    "PENDING": "queued", "CONFIGURING": "queued", "RUNNING": "running", "COMPLETING": "running",
+    "SUSPENDED": "queued", "STOPPED": "queued", "SIGNALING": "running", "STAGE_OUT": "running",
+    "REQUEUED": "restarting", "REQUEUE_FED": "restarting", "REQUEUE_HOLD": "held",
+    "SPECIAL_EXIT": "held", "RESIZING": "running", "PREEMPTED": "restarting",
+    "NODE_FAIL": "restarting", "RESV_DEL_HOLD": "held",
+}  # fmt: skip
+COMES_BACK = ("NODE_FAIL", "PREEMPTED", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "BOOT_FAIL")
+STARTED = ("RUNNING", "COMPLETING", "PENDING", "CONFIGURING", "SUSPENDED", "RESIZING")
+UNDER_WAY = ("queued", "waiting", "running", "restarting", "held")
+ENDED_BADLY = ("failed", "cancelled", "blocked", "lost")
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One run as the user sees it."""
+
+    key: str
+    label: str
+    state: str
+    """finished, running, queued, waiting, restarting, held, failed, cancelled, blocked, lost,
+    unknown or planned"""
+    job_id: str = ""
+    directory: str | None = None
+    restarts: int = 0
+    cause: str = ""
+    lines: tuple[str, ...] = ()
+    """The log lines that matter."""
+    log: str | None = None
+    estimated_seconds: float = 0.0
+    device_seconds: float | None = None
+
+
+def live(placements: Mapping[str, Placement]) -> dict[str, Placement]:
+    """Return the runs that a scheduler still has."""
+    local = {k: p for k, p in placements.items() if p.job_id.startswith("local:")}
+    found = {key: place for key, place in local.items() if is_alive(place.job_id)}
+    if len(local) < len(placements):
+        queue = slurm.squeue()
+        found |= {
+            key: place
+            for key, place in placements.items()
+            if place.job_id in queue and queue[place.job_id].reason != "DependencyNeverSatisfied"
+        }
+    return found
+
+
+def find_campaign(word: str) -> Path:
+    """Return the directory of a campaign: a path, or a name under runs/."""
+    for path in (Path(word), Path("runs") / word):
+        if (path / "ledger.jsonl").is_file():
+            return path.absolute()
+    known = ", ".join(p.name for p in campaigns()) or "none under runs/"
+    raise ConfigError(f"{word} is not a campaign: give its directory. Known: {known}.")
+
+
+def campaigns(root: Path = Path("runs")) -> list[Path]:
+    """Return the campaigns under a folder, the newest last."""
+    files = sorted(root.glob("*/ledger.jsonl"), key=lambda file: file.stat().st_mtime)
+    return [file.parent for file in files]
+
+
+def planned_runs(campaign: Path, ledger: Ledger) -> list[CampaignRun]:
+    """Return every run that was ever asked for, in the order of asking."""
+    names = [e["plan"] for e in ledger.events() if e["event"] == "planned"]
+    runs: dict[str, CampaignRun] = {}
+    for name in dict.fromkeys(names):
+        for run in read_plan(campaign / "plans" / name)[1]:
+            runs[run.key] = run
+    return list(runs.values())
+
+
+def run_states(campaign: Path) -> list[RunStatus]:
+    """Return what became of every run; at most one squeue and one sacct are started."""
+    ledger = Ledger(campaign)
+    runs = planned_runs(campaign, ledger)
+    attempts = {run.key: read_attempts(campaign, run.key) for run in runs}
+    placements = _last_places(ledger.placements(), attempts)
+    directories = _directories(runs, attempts, ledger.reused())
+    done = {key for key, path in directories.items() if RunDir(Path(path)).finished()}
+    asked = [p.job_id for key, p in placements.items() if key not in done]
+    jobs = job_states(campaign, asked) if asked else {}
+    found = [
+        _status(campaign, run, placements.get(run.key), attempts[run.key],
+                directories.get(run.key), jobs)
+        for run in runs
+    ]  # fmt: skip
+    return _with_blocked(runs, found)
+
+
+def _last_places(
+    placements: Mapping[str, Placement], attempts: Mapping[str, Attempts]
+) -> dict[str, Placement]:
+    """Return where each run is: a start of submit.sbatch by hand is in no ledger."""
+    found = dict(placements)
+    for key, tries in attempts.items():
+        last = tries.last
+        if last is not None and last["job"].startswith("run-"):
+            found[key] = Placement(last["job"], last["job_id"])
+    return found
+
+
+def _directories(
+    runs: Sequence[CampaignRun], attempts: Mapping[str, Attempts], reused: Mapping[str, str]
+) -> dict[str, str]:
+    found = {run.key: run.directory for run in runs if run.directory} | dict(reused)
+    found |= {key: tries.last["directory"] for key, tries in attempts.items() if tries.last}
+    return {key: path for key, path in found.items() if path}
+
+
+def job_states(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
+    """Return the states of jobs: sacct's, and squeue's before them; neither need be there."""
+    found = {
+        one: JobState("RUNNING", queued=True)
+        for one in job_ids
+        if one.startswith("local:") and is_alive(one)
+    }
+    ids = [one for one in job_ids if not one.startswith("local:")]
+    # Where squeue does not answer, accounting and run directories still tell something.
+    with contextlib.suppress(slurm.SchedulerError):
+        found |= slurm.squeue() if ids else {}
+    left = [one for one in ids if one not in found]
+    return _accounting(campaign, left) | found if left else found
+
+
+def _accounting(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
+    """Return the answer of sacct, from the campaign's copy while that is fresh."""
+    copy = campaign / "jobs" / ".sacct.json"
+    kept: dict[str, Any]
+    try:
+        kept = json.loads(copy.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        kept = {"time": 0.0, "jobs": {}}
+    jobs = {job_id: JobState(**state) for job_id, state in kept["jobs"].items()}
+    # What squeue no longer lists has ended since the copy has it under way.
+    known = {job_id for job_id, job in jobs.items() if job.state not in STARTED}
+    if time.time() - kept["time"] < SACCT_EVERY_S and set(job_ids) <= known:
+        return jobs
+    try:
+        found = slurm.sacct(job_ids)
+    except slurm.SchedulerError:
+        return {}  # a site without accounting
+    values = {job_id: asdict(state) for job_id, state in found.items()}
+    write_json(copy, {"time": time.time(), "jobs": values})
+    return found
+
+
+def _status(
+    campaign: Path, run: CampaignRun, place: Placement | None, tries: Attempts,
+    directory: str | None, jobs: Mapping[str, JobState],
+) -> RunStatus:  # fmt: skip
+    last = tries.last
+    status = RunStatus(
+        run.key, run.label, "planned", place.job_id if place else "", directory, tries.restarts,
+        log=last["log"] if last else None, estimated_seconds=run.rank_seconds,
+    )  # fmt: skip
+    if directory is not None and RunDir(Path(directory)).finished():
+        result = RunDir(Path(directory)).read_result()
+        return replace(status, state="finished", device_seconds=result.get("device_seconds"))
+    if place is None:
+        return status
+    job = jobs.get(place.job_id)
+    if job is not None and job.queued:
+        return _queued(status, job, tries)
+    return _ended(campaign, status, place, job, tries)
+
+
+def _queued(status: RunStatus, job: JobState, tries: Attempts) -> RunStatus:
+    state = QUEUED.get(job.state, "queued")
+    if state == "queued" and tries.starts:
+        state = "restarting"
+    if job.reason.startswith("Dependency"):
+        state = "blocked" if job.reason == "DependencyNeverSatisfied" else "waiting"
+    if "Held" in job.reason or "held" in job.reason:
+        state = "held"
+    told = {"held": f"SLURM holds it ({job.reason}): scontrol release {status.job_id}."}
+    return replace(status, state=state, cause=told.get(state, ""))
+
+
+def _ended(
+    campaign: Path, status: RunStatus, place: Placement, job: JobState | None, tries: Attempts
+) -> RunStatus:
+    """Return the status of a run without result whose job squeue does not list."""
+    code = tries.exit_status
+    if job is None and code is None:
+        return _by_signs_of_life(campaign, status, place, tries)
+    if job is not None and job.state in (*COMES_BACK, *STARTED) and _just_now(job.end):
+        return replace(status, state="restarting")
+    if job is not None and not slurm.has("squeue") and job.state in STARTED:
+        return replace(status, state=QUEUED.get(job.state, "running"))
+    log = Path(status.log) if status.log else _job_log(campaign, place)
+    word = job.state if job is not None else ""
+    why, lines = cause(word, job.exit_code if job else "", code, log)
+    state = "cancelled" if word == "CANCELLED" and code in (None, 75) else "failed"
+    return replace(status, state=state, cause=why, lines=tuple(lines), log=str(log))
+
+
+def _by_signs_of_life(
+    campaign: Path, status: RunStatus, place: Placement, tries: Attempts
+) -> RunStatus:
+    """Return what the run directory tells where no scheduler knows the job."""
+    if place.job_id.startswith("local:") and tries.last is None:
+        log = _job_log(campaign, place)
+        why, lines = cause("", "", None, log)
+        return replace(status, state="lost", cause=why, lines=tuple(lines), log=str(log))
+    logs = Path(status.directory or "-").glob("logs/*")
+    age = min((time.time() - file.stat().st_mtime for file in logs), default=float("inf"))
+    if tries.last is not None and age < SILENT_S and not place.job_id.startswith("local:"):
+        return replace(status, state="running")
+    told = "no scheduler knows its job, and it left no result" if tries.starts else ""
+    return replace(
+        status,
+        state="lost" if tries.starts or slurm.has("squeue") else "unknown",
+        cause=f"{told or 'nobody can tell what became of its job'}.",
+    )
+
+
+def _just_now(end: str) -> bool:
+    try:
+        when = datetime.datetime.fromisoformat(end)
+    except ValueError:
+        return True  # Unknown: sacct has not noted an end
+    return time.time() - when.timestamp() < AGAIN_WITHIN_S
+
+
+def _job_log(campaign: Path, place: Placement) -> Path:
+    task = place.job_id.partition("_")[2]
+    return campaign / "jobs" / (f"{place.job}_{task}.out" if task else f"{place.job}.out")
+
+
+def _with_blocked(runs: Sequence[CampaignRun], found: Sequence[RunStatus]) -> list[RunStatus]:
+    """Mark the children of runs that ended badly, saying which parent it was."""
+    by_key = {status.key: status for status in found}
+    marked = []
+    for run, status in zip(runs, found, strict=True):
+        bad = [by_key[p] for p in run.parents if p in by_key and by_key[p].state in ENDED_BADLY]
+        if bad and status.state not in ("finished", "running"):
+            names = " and ".join(f"{parent.label} {parent.state}" for parent in bad)
+            status = replace(status, state="blocked", cause=f"{names}.", lines=())
+        marked.append(status)
+    return marked
+
+
+def summary(statuses: Sequence[RunStatus]) -> dict[str, Any]:
+    """Return how many runs are in which state, and device hours as estimated and as used."""
+    counts: dict[str, int] = {}
+    for status in statuses:
+        counts[status.state] = counts.get(status.state, 0) + 1
+    used = [s for s in statuses if s.device_seconds is not None]
+    return {
+        "counts": counts,
+        "estimated_device_hours": sum(s.estimated_seconds for s in statuses) / 3600,
+        "finished_estimated_device_hours": sum(s.estimated_seconds for s in used) / 3600,
+        "finished_device_hours": sum(s.device_seconds or 0.0 for s in used) / 3600,
+    }

@@ -1,0 +1,179 @@
+"""dlfd status, cancel and retry."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dlfd_dist.compose import cluster_from_dict
+from dlfd_dist.errors import ConfigError
+
+from . import cluster as slurm
+from . import code, local_campaign
+from .campaign import Campaign, read_plan
+from .ledger import Ledger
+from .states import (
+    ENDED_BADLY,
+    UNDER_WAY,
+    RunStatus,
+    campaigns,
+    find_campaign,
+    planned_runs,
+    run_states,
+    summary,
+)
+from .submit import show_submission, submit
+
+WATCH_FIRST_S, WATCH_LAST_S = 2.0, 60.0
+
+
+def run_status(words: Sequence[str], *, watch: bool, as_json: bool) -> int:
+    """Show one campaign, or every one under runs/; exit status 1 when a run ended badly."""
+    paths = [find_campaign(word) for word in words] or campaigns()
+    if not paths:
+        raise ConfigError("There is no campaign under runs/: give the directory of one.")
+    delay = WATCH_FIRST_S
+    while True:
+        found = {path: run_states(path) for path in paths}
+        _show(found, detailed=bool(words), as_json=as_json)
+        under_way = any(s.state in UNDER_WAY for one in found.values() for s in one)
+        if not watch or not under_way:
+            break
+        time.sleep(delay)
+        delay = min(WATCH_LAST_S, delay * 1.5)
+    bad = any(s.state in ENDED_BADLY for one in found.values() for s in one)
+    return 1 if bad else 0
+
+
+def _show(found: dict[Path, list[RunStatus]], *, detailed: bool, as_json: bool) -> None:
+    if as_json:
+        shown = [_as_dict(path, statuses) for path, statuses in found.items()]
+        print(json.dumps(shown[0] if detailed and len(shown) == 1 else shown, indent=2))
+        return
+    for path, statuses in found.items():
+        _show_head(path, statuses)
+        if detailed:
+            for status in statuses:
+                _show_run(status)
+    sys.stdout.flush()
+
+
+def _as_dict(path: Path, statuses: Sequence[RunStatus]) -> dict[str, Any]:
+    page = path / "report.html"
+    return {
+        "campaign": str(path), **summary(statuses), "runs": [asdict(s) for s in statuses],
+        "report": str(page) if page.is_file() else None, "code": code_note(path),
+    }  # fmt: skip
+
+
+def code_note(path: Path) -> str | None:
+    """Return a sentence when the code of the last submission is not the code of now."""
+    planned = [e for e in Ledger(path).events() if e["event"] == "planned"]
+    return code.difference(planned[-1]["code"]) if planned else None
+
+
+def _show_head(path: Path, statuses: Sequence[RunStatus]) -> None:
+    found = summary(statuses)
+    counts = ", ".join(f"{number} {state}" for state, number in sorted(found["counts"].items()))
+    print(f"{path}: {len(statuses)} runs: {counts}")
+    used, estimate = (
+        found[f"finished_{name}"] for name in ("device_hours", "estimated_device_hours")
+    )
+    if found["counts"].get("finished"):
+        print(f"  device hours of what is finished: {used:.3f}, estimated {estimate:.3f}")
+    note = code_note(path)
+    if note:
+        print(f"  {note}")
+    if (path / "report.html").is_file():
+        print(f"  report: {path / 'report.html'}")
+
+
+def _show_run(status: RunStatus) -> None:
+    again = f", started again {status.restarts} times" if status.restarts else ""
+    print(f"  {status.state:10} {status.job_id:>10} {status.label}{again}")
+    if status.cause:
+        print(f"{'':14}{status.cause}")
+    for line in status.lines if status.state == "failed" else ():
+        print(f"{'':16}| {line[:160]}")
+    if status.state == "failed" and status.log:
+        print(f"{'':14}its log: {status.log}")
+
+
+def run_cancel(words: Sequence[str]) -> int:
+    """Cancel a campaign, or one run of it given by its directory, key or label."""
+    if len(words) != 1:
+        raise ConfigError("Give one campaign or one run: dlfd cancel CAMPAIGN|RUN.")
+    campaign, wanted = find_run(words[0])
+    statuses = [s for s in run_states(campaign) if s.state in UNDER_WAY]
+    chosen = [s for s in statuses if wanted is None or s.key == wanted]
+    ledger = Ledger(campaign)
+    ids = [s.job_id for s in chosen]
+    if wanted is not None:
+        shared = [s.label for s in statuses if s.job_id in ids and s.key != wanted]
+        if shared:
+            raise ConfigError(
+                f"{chosen[0].label} shares its job with {', '.join(shared)}: cancel the campaign, "
+                "or submit with cluster.pack=1 where runs are to be cancelled one by one."
+            )
+    elif ledger.report_job():
+        ids.append(str(ledger.report_job()))
+    with ledger.locked():
+        for job_id in dict.fromkeys(i for i in ids if i.startswith("local:")):
+            local_campaign.cancel(job_id)
+        slurm_ids = list(dict.fromkeys(i for i in ids if not i.startswith("local:")))
+        if slurm_ids:
+            slurm.scancel(slurm_ids)
+        ledger.append("cancelled", keys=[s.key for s in chosen], job_ids=ids)
+    print(
+        f"cancelled {len(chosen)} runs: {', '.join(s.label for s in chosen) or 'none was queued'}"
+    )
+    return 0
+
+
+def find_run(word: str) -> tuple[Path, str | None]:
+    """Return the campaign that a word names, and the key of the run where it names one.
+
+    A run is its directory, or CAMPAIGN/LABEL, or CAMPAIGN/KEY.
+    """
+    path = Path(word)
+    for parent in path.absolute().parents:
+        if not (parent / "ledger.jsonl").is_file():
+            continue
+        if (path / "ledger.jsonl").is_file():
+            break
+        for status in run_states(parent):
+            if path.name in (status.key, status.label) or (
+                status.directory and Path(status.directory) == path.absolute()
+            ):
+                return parent, status.key
+        raise ConfigError(f"{word} is no run of the campaign {parent}: 'dlfd status' lists them.")
+    return find_campaign(word), None
+
+
+def run_retry(words: Sequence[str], *, failed: bool, as_json: bool) -> int:
+    """Submit the runs of a campaign that ended badly, and what waits for them, again."""
+    if len(words) != 1 or not failed:
+        raise ConfigError("Say what is tried again: dlfd retry CAMPAIGN --failed.")
+    path = find_campaign(words[0])
+    if not any(s.state in ENDED_BADLY for s in run_states(path)):
+        print("nothing to retry: no run has failed")
+        return 0
+    show_submission(submit(_stored(path)), as_json=as_json)
+    return 0
+
+
+def _stored(path: Path) -> Campaign:
+    """Return the campaign as its last plan has it, with every run that was ever asked for."""
+    ledger = Ledger(path)
+    last = [e["plan"] for e in ledger.events() if e["event"] == "planned"][-1]
+    values, _ = read_plan(path / "plans" / last)
+    directories = {s.key: s.directory for s in run_states(path)}
+    return Campaign(
+        path, values["verb"], values["words"], cluster_from_dict(values["cluster"]),
+        planned_runs(path, ledger), directories={k: d for k, d in directories.items() if d},
+    )  # fmt: skip

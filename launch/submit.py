@@ -1,0 +1,353 @@
+"""dlfd submit: the campaign's jobs are written, queued and chained; nothing is done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dlfd_dist.errors import RunDirError
+from dlfd_dist.run_dir import write_json, write_text
+
+from . import cluster as slurm
+from . import code
+from .campaign import Batch, Campaign, make_batches, plan_campaign
+from .ledger import Ledger, Placement, placements_of
+from .sbatch import Script, dependency
+from .spec import LaunchSpec
+from .states import live
+
+REPORT = LaunchSpec(why="runs whatever became of the others, and names what is missing")
+
+
+@dataclass
+class Submission:
+    """What one submit or retry queues, and what it need not."""
+
+    campaign: Campaign
+    number: int
+    finished: dict[str, Path]
+    joined: dict[str, Placement]
+    """Runs that an earlier submission has in the queue."""
+    code: Path | None = None
+    placed: dict[str, Placement] = field(default_factory=dict)
+    job_ids: list[str] = field(default_factory=list)
+
+    @property
+    def batches(self) -> list[Batch]:
+        todo = [
+            run
+            for run in self.campaign.runs
+            if run.key not in self.finished and run.key not in self.joined
+        ]
+        return make_batches(todo, self.campaign.cluster, self.number)
+
+    @property
+    def report(self) -> Batch:
+        return Batch(f"{self.number:02d}-report", ((),), REPORT, title="the report")
+
+    def script(self, batch: Batch) -> Script:
+        return script_of(self.campaign, batch, self.code)
+
+    def waits_for(self, batch: Batch, placed: Mapping[str, Placement]) -> list[str]:
+        """Return the ids of the jobs whose models the runs of a batch need."""
+        where = {**self.joined, **placed}
+        return [where[key].job_id for key in batch.parents if key not in self.finished]
+
+
+def script_of(campaign: Campaign, batch: Batch, code_dir: Path | None) -> Script:
+    cluster = campaign.cluster
+    if batch.spec is REPORT:
+        cluster = replace(cluster, gpus="none")
+    return Script(
+        campaign.path, campaign.name, batch.name, f"dlfd {campaign.verb}: {batch.title}",
+        batch.spec, cluster, len(batch.units), os.getcwd(), code_dir,
+    )  # fmt: skip
+
+
+def run_submit(words: Sequence[str], *, dry_run: bool, test_only: bool, as_json: bool) -> int:
+    """Submit a campaign, or show what would be submitted."""
+    verb, *overrides = words or [""]
+    campaign = plan_campaign(verb, overrides)
+    for variant in campaign.left_out:
+        print(f"left out: {variant}", file=sys.stderr)
+    _warn_of_local_disk(campaign)
+    if dry_run:
+        show_plan(_look(campaign), as_json=as_json)
+        return 0
+    if campaign.cluster.kind == "slurm":
+        slurm.check_cluster(campaign.cluster, max(run.spec.nodes for run in campaign.runs))
+    if test_only:
+        return _test_only(_look(campaign), as_json=as_json)
+    submission = submit(campaign)
+    show_submission(submission, as_json=as_json)
+    return 0
+
+
+def _warn_of_local_disk(campaign: Campaign) -> None:
+    if campaign.cluster.kind == "local":
+        return
+    for local in campaign.cluster.local_paths:
+        if campaign.path.is_relative_to(local):
+            print(
+                f"warning: run.dir={campaign.path} lies under {local}, which other nodes often do "
+                "not see: a campaign needs a file system that all nodes share.",
+                file=sys.stderr,
+            )
+            return
+
+
+def _look(campaign: Campaign) -> Submission:
+    """Return what would be submitted; nothing is written, and without SLURM nothing is asked."""
+    ledger = Ledger(campaign.path)
+    joined = live(ledger.placements()) if ledger.file.is_file() and slurm.has("squeue") else {}
+    return _submission(campaign, ledger, joined)
+
+
+def _submission(campaign: Campaign, ledger: Ledger, joined: Mapping[str, Placement]) -> Submission:
+    wanted = {run.key for run in campaign.runs}
+    joined = {key: where for key, where in joined.items() if key in wanted}
+    number = 1 + sum(event["event"] == "planned" for event in ledger.events())
+    code_dir = code.checkout() if not campaign.cluster.prefix else None
+    return Submission(campaign, number, campaign.finished(), joined, code_dir)
+
+
+def submit(campaign: Campaign) -> Submission:
+    """Queue what is neither finished nor queued; the ledger is held meanwhile."""
+    _ask_first(campaign)
+    _create(campaign.path)
+    ledger = Ledger(campaign.path)
+    with ledger.locked():
+        _settle(ledger)
+        submission = _submission(campaign, ledger, live(ledger.placements()))
+        _record(campaign, ledger, submission)
+        batches = submission.batches
+        if campaign.cluster.kind == "local":
+            _start_locally(submission, ledger, batches)
+            return submission
+        for batch in batches:
+            after = submission.waits_for(batch, submission.placed)
+            _queue(submission, ledger, batch, dependency(after_ok=after))
+        waiting = [where.job_id.split("_")[0] for where in submission.joined.values()]
+        after = list(dict.fromkeys([*submission.job_ids, *waiting]))
+        if after or not (campaign.path / "report.html").is_file():
+            _queue(submission, ledger, submission.report, dependency(after_any=after))
+    return submission
+
+
+def _ask_first(campaign: Campaign) -> None:
+    """Let sbatch judge every shape before anything is written: account, QOS, limits of the site."""
+    if campaign.cluster.kind == "local":
+        return
+    for spec in dict.fromkeys(run.spec for run in campaign.runs):
+        batch = Batch("test", ((),), spec, title="a question")
+        slurm.test_only(replace(script_of(campaign, batch, None), output=Path("/dev/null")).text())
+
+
+def _create(path: Path) -> None:
+    if (
+        path.exists()
+        and not (path / "runs").is_dir()
+        and (not path.is_dir() or any(path.iterdir()))
+    ):
+        raise RunDirError(f"run.dir={path} exists and is not a campaign: choose another directory.")
+    try:
+        for folder in ("runs", "plans", "jobs", "attempts"):
+            (path / folder).mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise RunDirError(
+            f"run.dir={path} cannot be written ({err.strerror}): choose another directory."
+        ) from err
+
+
+def _settle(ledger: Ledger) -> None:
+    """Find out what became of a submission whose command died between sbatch and the ledger."""
+    for event in ledger.unanswered():
+        job_id = slurm.queued_by_name(event["name"]) if slurm.has("squeue") else None
+        facts = {k: event[k] for k in ("job", "name", "units", "array", "report")}
+        if job_id:
+            ledger.append("submitted", job_id=job_id, **facts)
+        else:
+            ledger.append("refused", job=event["job"], why="its command died, and no job is queued")
+
+
+def _record(campaign: Campaign, ledger: Ledger, submission: Submission) -> None:
+    """Write plan and code, and note the submission."""
+    write_text(campaign.path / "plans" / campaign.plan_name, campaign.text())
+    now, diff = code.current()
+    code.store(campaign.path, now, diff)
+    if campaign.cluster.snapshot:
+        submission.code = code.snapshot(campaign.path, now)
+    reused = {key: str(path) for key, path in submission.finished.items()}
+    ledger.append(
+        "planned", plan=campaign.plan_name, reused=reused, joined=sorted(submission.joined),
+        words=[campaign.verb, *campaign.words], code=asdict(now),
+    )  # fmt: skip
+
+
+def _queue(submission: Submission, ledger: Ledger, batch: Batch, waits: Sequence[str]) -> None:
+    script = _write_job(submission, batch)
+    made = submission.script(batch)
+    facts: dict[str, Any] = {
+        "job": batch.name, "name": made.job_name, "units": batch.units,
+        "array": made.num_tasks > 1, "report": batch.spec is REPORT,
+    }  # fmt: skip
+    # First the intent: a command that dies after sbatch leaves a job that _settle finds by name.
+    ledger.append("submitting", **facts)
+    try:
+        job_id = slurm.sbatch(script, waits)
+    except slurm.SchedulerError as err:
+        ledger.append("refused", job=batch.name, why=str(err))
+        raise slurm.SchedulerError(
+            f"{err} {len(submission.job_ids)} jobs of the campaign are queued; the same command "
+            "submits the others."
+        ) from err
+    ledger.append("submitted", job_id=job_id, **facts)
+    submission.job_ids.append(job_id)
+    if batch.spec is not REPORT:
+        submission.placed |= placements_of({**facts, "job_id": job_id})
+
+
+def _write_job(submission: Submission, batch: Batch) -> Path:
+    """Write the job and its script; return the script."""
+    made, folder = submission.script(batch), submission.campaign.path / "jobs"
+    write_json(
+        folder / f"{batch.name}.json", job_record(submission.campaign.plan_name, made, batch)
+    )
+    script = folder / f"{batch.name}.sbatch"
+    write_text(script, made.text())
+    return script
+
+
+def job_record(plan: str, script: Script, batch: Batch) -> dict[str, Any]:
+    """Return what a task must know of its job."""
+    return {
+        "plan": plan, "units": batch.units, "packed": batch.spec.packed,
+        "report": batch.spec is REPORT, "directory": script.directory,
+        "code": str(script.code) if script.code else None, "log": str(script.log),
+    }  # fmt: skip
+
+
+def _start_locally(submission: Submission, ledger: Ledger, batches: Sequence[Batch]) -> None:
+    """Let submitit run the jobs one after another on this machine, in the background."""
+    from .local_campaign import start
+
+    jobs = [*batches, submission.report]
+    for batch in jobs:
+        _write_job(submission, batch)
+    if not batches and (submission.campaign.path / "report.html").is_file():
+        return
+    job_id = start(submission.campaign.path, [(b.name, len(b.units), b.spec) for b in jobs])
+    submission.job_ids.append(job_id)
+    for batch in jobs:
+        facts = {"job": batch.name, "name": batch.name, "units": batch.units, "array": False}
+        ledger.append("submitted", job_id=job_id, report=batch.spec is REPORT, **facts)
+
+
+# --- what is shown
+
+
+def _hours(submission: Submission) -> float:
+    """Return the estimated device hours of what is to be done."""
+    runs = submission.campaign.by_key
+    keys = [key for batch in submission.batches for unit in batch.units for key in unit]
+    return sum(runs[key].rank_seconds for key in keys) / 3600
+
+
+def _job_rows(submission: Submission) -> list[dict[str, Any]]:
+    """Return the jobs with what they wait for, by the names that stand for ids not given yet."""
+    placed: dict[str, Placement] = {}
+    rows = []
+    for batch in submission.batches:
+        waits = submission.waits_for(batch, placed)
+        rows.append({
+            "job": batch.name, "runs": sum(map(len, batch.units)), "tasks": len(batch.units),
+            "nodes": batch.spec.nodes, "tasks_per_node": batch.spec.tasks_per_node,
+            "packed": batch.spec.packed, "why": batch.spec.why, "waits_for": waits,
+            "what": batch.title, "sbatch": submission.script(batch).text(),
+        })  # fmt: skip
+        facts = {"job": batch.name, "units": batch.units, "array": len(batch.units) > 1}
+        placed |= placements_of({**facts, "job_id": f"<{batch.name}>"})
+    report = submission.report
+    rows.append({
+        "job": report.name, "runs": 0, "tasks": 1, "nodes": 1, "tasks_per_node": 1,
+        "packed": False, "why": REPORT.why, "waits_for": [f"<{row['job']}>" for row in rows],
+        "what": "report", "sbatch": submission.script(report).text(),
+    })  # fmt: skip
+    return rows
+
+
+def _facts(submission: Submission) -> dict[str, Any]:
+    labels = {run.key: run.label for run in submission.campaign.runs}
+    return {
+        "campaign": str(submission.campaign.path),
+        "reused": [labels[key] for key in submission.finished],
+        "joined": [labels[key] for key in submission.joined],
+        "estimated_device_hours": round(_hours(submission), 3),
+    }
+
+
+def show_plan(submission: Submission, *, as_json: bool) -> None:
+    """Print the DAG, what is reused, the estimate, and every batch script."""
+    rows = _job_rows(submission)
+    if as_json:
+        print(json.dumps({"dry_run": True, **_facts(submission), "jobs": rows}, indent=2))
+        return
+    _show_head(submission)
+    for row in rows:
+        waits = f", after {' '.join(row['waits_for'])}" if row["waits_for"] else ""
+        shape = f"{row['nodes']} x {row['tasks_per_node']} ranks"
+        print(f"  {row['job']}: {row['runs']} runs in {row['tasks']} tasks of {shape}{waits}")
+        print(f"    {row['what']} ({row['why']})")
+    for row in rows:
+        script = submission.campaign.path / "jobs" / f"{row['job']}.sbatch"
+        how = "afterany" if row["what"] == "report" else "afterok"
+        waits = f"--dependency={how}:{':'.join(row['waits_for'])} " if row["waits_for"] else ""
+        print(f"\n# sbatch {waits}{script}\n{row['sbatch']}", end="")
+
+
+def _show_head(submission: Submission) -> None:
+    facts = _facts(submission)
+    print(f"campaign {facts['campaign']}: {len(submission.campaign.runs)} runs")
+    for name, what in (("reused", "finished before"), ("joined", "queued already")):
+        if facts[name]:
+            print(f"  {what}: {', '.join(facts[name])}")
+    print(f"  estimated: {facts['estimated_device_hours']:.2f} device hours")
+
+
+def _test_only(submission: Submission, *, as_json: bool) -> int:
+    """Ask sbatch about every job; return 2 when it would refuse one."""
+    answers = {}
+    for row in _job_rows(submission):
+        answers[row["job"]] = slurm.test_only(row["sbatch"])
+    if as_json:
+        print(json.dumps({**_facts(submission), "answers": answers}, indent=2))
+        return 0
+    _show_head(submission)
+    for job, answer in answers.items():
+        print(f"  {job}: {answer}")
+    return 0
+
+
+def show_submission(submission: Submission, *, as_json: bool) -> None:
+    """Say what was queued, and how to follow it."""
+    labels = {run.key: run.label for run in submission.campaign.runs}
+    jobs = [
+        {"job_id": where.job_id, "job": where.job, "run": labels[key]}
+        for key, where in submission.placed.items()
+    ]
+    if as_json:
+        shown = {**_facts(submission), "job_ids": submission.job_ids, "runs": jobs}
+        print(json.dumps(shown, indent=2))
+        return
+    _show_head(submission)
+    if not submission.job_ids:
+        print("  nothing to submit")
+    for job_id in submission.job_ids:
+        names = [one["run"] for one in jobs if one["job_id"].split("_")[0] == job_id]
+        print(f"  {job_id}: {', '.join(names) or 'report'}")
+    print(f"follow it: dlfd status {submission.campaign.path}")

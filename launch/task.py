@@ -1,0 +1,219 @@
+"""What a job does on each rank: python -m launch.task CAMPAIGN JOB [INDEX]
+
+JOB names a file under CAMPAIGN/jobs, INDEX the task of its array. Nothing heavier than that travels
+with a job: settings are in the plan, progress is in the run directories.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dlfd_dist.config import JobConfig
+    from dlfd_dist.run_dir import RunDir
+
+    from .campaign import CampaignRun
+
+STOPPED = 75
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a job; calling it on each rank does the work and returns the exit status."""
+
+    campaign: Path
+    job: str
+    index: int = 0
+
+    def __call__(self) -> int:
+        record = self._record()
+        if record["report"]:
+            from .results import write_campaign_report
+
+            return write_campaign_report(self.campaign)
+        runs = self._runs(record)
+        if record["packed"]:
+            return self._run_pack(runs, record)
+        return max((self._run(run, record) for run in runs), default=0)
+
+    def _record(self) -> dict[str, Any]:
+        return json.loads((self.campaign / "jobs" / f"{self.job}.json").read_text("utf-8"))
+
+    def _runs(self, record: Mapping[str, Any]) -> list[CampaignRun]:
+        from .campaign import read_plan
+
+        _, runs = read_plan(self.campaign / "plans" / record["plan"])
+        by_key = {run.key: run for run in runs}
+        return [by_key[key] for key in record["units"][self.index]]
+
+    def _run_pack(self, runs: list[CampaignRun], record: Mapping[str, Any]) -> int:
+        """Run this rank's share of a pack, each run alone on it and with a log of its own."""
+        rank, ranks = _leave_the_others()
+        worst = 0
+        for run in runs[rank::ranks]:
+            status = self._run(run, record)
+            if status == STOPPED:
+                return status
+            worst = max(worst, status)
+        return worst
+
+    def _run(self, run: CampaignRun, record: Mapping[str, Any]) -> int:
+        from dlfd_dist.__main__ import run_ranks
+        from dlfd_dist.errors import DlfdError
+        from dlfd_dist.runtime.env import rank_info
+
+        try:
+            config = _ready(run)
+            if not rank_info().is_main:
+                return run_ranks([config])
+            return self._run_as_main(run, config, record)
+        except DlfdError as err:
+            print(f"dlfd: {run.label}: {err}", file=sys.stderr)
+            return err.exit_status
+
+    def _run_as_main(self, run: CampaignRun, config: JobConfig, record: Mapping[str, Any]) -> int:
+        from .attempts import attempt, this_job
+
+        run_dir = _claim(config)
+        log = run_dir.logs / "console.log" if record["packed"] else Path(_job_log(record))
+        job_id, restart = this_job()
+        facts = {
+            "job_id": job_id, "job": self.job, "restart": restart,
+            "directory": str(run_dir.path), "log": str(log),
+        }  # fmt: skip
+        with attempt(self.campaign, run.key, facts) as ended:
+            self._make_restartable(run, run_dir, record)
+            with _output_to(log if record["packed"] else None):
+                ended.append(_guarded(config))
+        if ended[-1] == 0:
+            _count_restarts(self.campaign, run.key, run_dir, job_id)
+        return ended[-1]
+
+    def _make_restartable(
+        self, run: CampaignRun, run_dir: RunDir, record: Mapping[str, Any]
+    ) -> None:
+        """Put into the run directory what restarts it alone, and which code it ran."""
+        import shutil
+
+        from dlfd_dist.run_dir import write_json, write_text
+
+        from .restart import single_run
+
+        name, text, job = single_run(self.campaign, run, record)
+        write_json(self.campaign / "jobs" / f"{name}.json", job)
+        write_text(run_dir.path / "submit.sbatch", text)
+        for file in ("code.json", "code.diff"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(self.campaign / file, run_dir.path / file)
+
+
+def _ready(run: CampaignRun) -> JobConfig:
+    """Return the configuration of a run whose parents are finished; ConfigError if one is not."""
+    from dlfd_dist.compose import job_from_dict
+    from dlfd_dist.errors import ConfigError
+    from dlfd_dist.run_dir import RunDir
+
+    config = job_from_dict(run.config)
+    for path in (config.checkpoint, config.reference):
+        if run.parents and path and not RunDir(Path(path)).finished():
+            raise ConfigError(f"the run it starts from is not finished: {path}.")
+    threads = config.runtime.threads_per_rank or int(os.environ.get("SLURM_CPUS_PER_TASK", "0"))
+    if threads:
+        # Without binding a task sees all cores of the node, and every rank would take them all.
+        config = replace(config, runtime=replace(config.runtime, threads_per_rank=threads))
+    return config
+
+
+def _claim(config: JobConfig) -> RunDir:
+    """Create or join the run directory, so that a log and a script can lie in it."""
+    from dlfd_dist.compose import config_text
+    from dlfd_dist.data.loaders import resolve_rows
+    from dlfd_dist.jobs.context import input_digests, run_identity
+
+    rows = resolve_rows(config.data, config.forget)
+    signature, run_dir = run_identity(config, rows)
+    run_dir.claim(signature, input_digests(config, rows), config_text(config))
+    return run_dir
+
+
+def _guarded(config: JobConfig) -> int:
+    """Run on this rank; a crash is printed and is exit status 1, so that a pack goes on."""
+    from dlfd_dist.__main__ import run_ranks
+
+    try:
+        return run_ranks([config])
+    except Exception:
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _leave_the_others() -> tuple[int, int]:
+    """Make this task of a job step a rank of its own; return its place among the tasks."""
+    if "SLURM_STEP_ID" not in os.environ:
+        return 0, 1
+    rank, ranks = int(os.environ["SLURM_PROCID"]), int(os.environ["SLURM_NTASKS"])
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    if len(seen) > 1:
+        # --gres shows every task all GPUs of the node.
+        local = int(os.environ["SLURM_LOCALID"])
+        os.environ["CUDA_VISIBLE_DEVICES"] = seen[local % len(seen)]
+    del os.environ["SLURM_STEP_ID"]
+    return rank, ranks
+
+
+def _job_log(record: Mapping[str, Any]) -> str:
+    return record["log"].replace("%a", os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
+
+
+@contextlib.contextmanager
+def _output_to(log: Path | None) -> Iterator[None]:
+    """Send this process's output to a file, where one is given."""
+    if log is None:
+        yield
+        return
+    kept = [os.dup(stream) for stream in (1, 2)]
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        for stream in (1, 2):
+            os.dup2(file, stream)
+        yield
+    finally:
+        for stream, before in zip((1, 2), kept, strict=True):
+            os.dup2(before, stream)
+            os.close(before)
+        os.close(file)
+
+
+def _count_restarts(campaign: Path, key: str, run_dir: RunDir, job_id: str) -> None:
+    """Tell in the result how often the run was started again."""
+    from dlfd_dist.run_dir import write_json
+
+    from .attempts import read_attempts
+
+    restarts = read_attempts(campaign, key).restarts
+    result = run_dir.read_result()
+    write_json(run_dir.result, {**result, "restarts": restarts, "job_id": job_id})
+
+
+def main(arguments: list[str]) -> int:
+    # A signal before the loop listens: there is nothing to save yet, so the job just goes on later.
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, lambda *_: sys.exit(STOPPED))
+    campaign, job, *index = arguments
+    return Task(Path(campaign), job, int(index[0]) if index else 0)()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

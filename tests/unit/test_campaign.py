@@ -1,0 +1,168 @@
+"""launch/campaign.py and launch/spec.py: the DAG of a grid, its arrays, and packing or DDP."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from dlfd_dist.compose import split_cluster
+from dlfd_dist.config import ClusterConfig, JobConfig
+from dlfd_dist.errors import ConfigError
+from launch.campaign import Campaign, make_batches, plan_campaign, read_plan
+from launch.spec import LaunchSpec, asked_shape, choose_spec
+
+GIVEN = [
+    "data=synthetic", "data.image_size=32", "data.synthetic.num_identities=12",
+    "forget.fraction=0.25", "cluster=slurm_lab",
+]  # fmt: skip
+
+
+def plan(verb: str, tmp_path: Path, *words: str) -> Campaign:
+    return plan_campaign(verb, [*GIVEN, f"run.dir={tmp_path}/campaign", *words])
+
+
+def units(campaign: Campaign) -> list[tuple[str, list[list[str]]]]:
+    labels = {run.key: run.label for run in campaign.runs}
+    return [
+        (batch.name, [[labels[key] for key in unit] for unit in batch.units])
+        for batch in make_batches(campaign.runs, campaign.cluster, 1)
+    ]
+
+
+def test_a_grid_is_trainings_then_what_starts_from_them(tmp_path: Path):
+    campaign = plan("unlearn", tmp_path, "method=dlfd,scrub", "seed=0,1", "cluster.pack=1")
+    assert units(campaign) == [
+        ("01-001-train", [["retrained seed 0"], ["original seed 0"],
+                          ["retrained seed 1"], ["original seed 1"]]),
+        ("01-002-unlearn", [["dlfd seed 0"], ["scrub seed 0"]]),
+        ("01-003-unlearn", [["dlfd seed 1"], ["scrub seed 1"]]),
+    ]  # fmt: skip
+    labels = {run.key: run.label for run in campaign.runs}
+    for run in campaign.runs:
+        seed = run.config["seed"]
+        wanted = [f"original seed {seed}", f"retrained seed {seed}"] if run.role == "method" else []
+        assert [labels[parent] for parent in run.parents] == wanted
+        if run.parents:
+            assert run.config["checkpoint"] == campaign.by_key[run.parents[0]].directory
+
+
+def test_short_runs_are_packed_and_a_pack_of_models_holds_one_seed_only(tmp_path: Path):
+    campaign = plan("compare", tmp_path, "method=dlfd,scrub", "seed=0,1")
+    assert units(campaign) == [
+        ("01-001-train", [["retrained seed 0", "original seed 0"],
+                          ["retrained seed 1", "original seed 1"]]),
+        ("01-002-unlearn", [["dlfd seed 0", "scrub seed 0"]]),
+        ("01-003-unlearn", [["dlfd seed 1", "scrub seed 1"]]),
+    ]  # fmt: skip
+    spec = campaign.runs[0].spec
+    assert (spec.packed, spec.nodes, spec.tasks_per_node) == (True, 1, 2)
+    assert "less than cluster.pack_min=20" in spec.why
+
+
+def test_an_array_longer_than_the_site_allows_is_cut(tmp_path: Path):
+    words = ["seed=range(0,5)", "cluster.pack=1", "cluster.max_array=2"]
+    assert [len(found) for _, found in units(plan("train", tmp_path, *words))] == [2, 2, 1]
+
+
+def test_the_plan_file_holds_the_campaign(tmp_path: Path):
+    campaign = plan("compare", tmp_path, "method=finetune")
+    file = tmp_path / "plan.json"
+    file.write_text(campaign.text(), encoding="utf-8")
+    values, runs = read_plan(file)
+    assert runs == campaign.runs
+    assert (values["verb"], values["cluster"]["partition"]) == ("compare", "batch")
+    assert plan("compare", tmp_path, "method=finetune").plan_name == campaign.plan_name
+
+
+def test_the_key_of_a_run_stays_when_a_method_or_the_shape_changes(tmp_path: Path):
+    few = plan("compare", tmp_path, "method=finetune", "seed=0")
+    many = plan("compare", tmp_path, "method=ssd,finetune", "seed=0,1", "cluster.nodes=2")
+    assert {r.key: r.label for r in few.runs}.items() <= {r.key: r.label for r in many.runs}.items()
+    assert len(many.by_key) == len(many.runs) == 8
+
+
+def test_a_thousand_runs_are_planned_in_seconds(tmp_path: Path):
+    words = ["method=dlfd,finetune,scrub,ssd", "seed=range(0,167)"]
+    start = time.process_time()
+    campaign = plan("compare", tmp_path, *words)
+    batches = make_batches(campaign.runs, campaign.cluster, 1)
+    assert time.process_time() - start < 5
+    assert len(campaign.runs) == 167 * 6
+    assert len(batches) == 168
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["compare.tune=2"], "compare.tune=2 is not submitted"),
+        (["cluster=slurm_labb"], "cluster=slurm_labb is not known.*Did you mean 'slurm_lab'"),
+        (["cluster.node=2"], "'cluster.node' is not known. Did you mean 'nodes'"),
+        (["cluster.pack=0"], "cluster.pack=0 is not allowed"),
+        (["cluster.gpus=gpu"], "cluster.gpus=gpu is not allowed: it must be one of none, gres"),
+        (["cluster.ranks=64"], "runtime.world_size=64 is larger than train.global_batch_size"),
+        (["method.lr=-1"], "method.lr=-1.* is not allowed"),
+    ],
+)
+def test_a_wrong_request_is_refused_before_anything_is_written(words, message, tmp_path: Path):
+    with pytest.raises(ConfigError, match=message):
+        plan("compare", tmp_path, *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_verb_that_is_no_job_is_refused():
+    with pytest.raises(ConfigError, match="'dlfd submit doctor' is not known: it takes train"):
+        plan_campaign("doctor", [])
+
+
+# --- shapes
+
+
+@pytest.mark.parametrize(
+    ("words", "shape"),
+    [
+        ([], None),
+        (["ranks=8"], (1, 8)),
+        (["ranks=16"], (2, 8)),
+        (["ranks=16", "nodes=4"], (4, 4)),
+        (["ranks=6", "tasks_per_node=3"], (2, 3)),
+        (["nodes=2"], (2, 1)),
+        (["nodes=2", "tasks_per_node=2"], (2, 2)),
+    ],
+)
+def test_ranks_become_nodes_and_tasks(words, shape):
+    cluster, rest = split_cluster([f"cluster.{word}" for word in words])
+    assert (asked_shape(cluster), rest) == (shape, [])
+
+
+@pytest.mark.parametrize(
+    ("cluster", "message"),
+    [
+        (ClusterConfig(ranks=9), "ranks=9 is not 2 nodes x 8 tasks"),
+        (ClusterConfig(ranks=5, nodes=2), "ranks=5 is not 2 nodes x 3 tasks"),
+        (ClusterConfig(tasks_per_node=9), "tasks_per_node=9 is more than the 8"),
+    ],
+)
+def test_ranks_that_do_not_fit_are_refused(cluster, message):
+    with pytest.raises(ConfigError, match=message):
+        asked_shape(cluster)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "minutes", "num_runs", "spec", "why"),
+    [
+        (ClusterConfig(), 1, 4, LaunchSpec(1, 4, True), "packed: a run takes about 1.0 min"),
+        (ClusterConfig(), 1, 40, LaunchSpec(1, 8, True), "packed"),
+        (ClusterConfig(), 1, 1, LaunchSpec(), "one rank"),
+        (ClusterConfig(), 90, 4, LaunchSpec(1, 4), "DDP on 4 ranks: .* too long for one"),
+        (ClusterConfig(nodes=2), 1, 4, LaunchSpec(2, 1), "this many ranks were asked for"),
+        (ClusterConfig(pack="3"), 90, 4, LaunchSpec(1, 3, True), "cluster.pack=3"),
+        (ClusterConfig(pack="1"), 1, 4, LaunchSpec(), "one rank: cluster.pack=1"),
+    ],
+)
+def test_the_planner_packs_short_runs_and_spreads_long_ones(cluster, minutes, num_runs, spec, why):
+    found = choose_spec(cluster, JobConfig(), minutes=minutes, num_runs=num_runs)
+    assert found == spec
+    assert re.search(why, found.why)
