@@ -1,12 +1,13 @@
 # make setup   .venv with every extra, at the versions of constraints.txt
 # make demo    forget people on real faces; ends with a table and the path of a page
-# make test    lint, types and all tests
+# make test    lint, types and all tests that need no cluster
+# make test-slurm   tests on a real SLURM of four nodes, brought up here and taken down again (root, Debian)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint unit clean
+.PHONY: setup demo test test-slurm lint unit clean
 
 setup: $(STAMP)
 
@@ -30,6 +31,9 @@ unit: setup
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest
+
+test-slurm: setup
+	OMP_NUM_THREADS=1 slurm/lab/with.sh $(BIN)/pytest tests/slurm
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -9,22 +9,13 @@ import platform
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import launch
 from dlfd_dist.errors import ConfigError
 
-
-@dataclass(frozen=True)
-class Check:
-    """One finding: ok, or what to do."""
-
-    name: str
-    ok: bool
-    found: str
-    remedy: str = ""
-
+from .doctor_check import Check
 
 PACKAGES = (
     "torch",
@@ -105,30 +96,70 @@ def _ranks() -> Check:
     return Check("two ranks over gloo", status == 0, f"exit status {status}", remedy)
 
 
+def _slurm() -> Check:
+    from .doctor_slurm import client_version
+
+    version = client_version()
+    asks = f"{version}; 'dlfd doctor slurm partition=NAME' checks the cluster"
+    return Check("SLURM", True, asks if version else "no SLURM client on this machine")
+
+
 CHECKED = (
     "python", "packages", "package 'launch'", "configs and slurm", "image cache (a file in its "
-    "folder, removed at once)", "device", "two ranks over gloo",
+    "folder, removed at once)", "device", "two ranks over gloo", "SLURM client",
 )  # fmt: skip
 
 
-def run_doctor(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
-    """Print every check; return 1 when one failed."""
-    if words:
-        raise ConfigError(f"'dlfd doctor' takes no settings, and '{words[0]}' was given: leave it.")
-    if dry_run:
-        print(
-            json.dumps({"dry_run": True, "plan": CHECKED, "files": []}, indent=2)
-            if as_json
-            else "# would check\n  " + "\n  ".join(CHECKED)
-        )
-        return 0
+def check_machine() -> list[Check]:
+    """Return the checks of this installation and machine."""
     cores = len(os.sched_getaffinity(0))
     checks = [
         Check("python", True, f"{sys.version.split()[0]}, {platform.platform()}, {cores} cores")
     ]
     checks += _packages()
-    singles: list[Callable[[], Check]] = [_launch_package, _resources, _cache, _device, _ranks]
-    checks += [check() for check in singles]
+    singles: list[Callable[[], Check]] = [
+        _launch_package, _resources, _cache, _device, _ranks, _slurm
+    ]  # fmt: skip
+    return checks + [check() for check in singles]
+
+
+def run_doctor(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
+    """Print every check of this machine or, with the word slurm, of the cluster; 1: one failed."""
+    if words and words[0] == "slurm":
+        return _run_slurm(words[1:], dry_run=dry_run, as_json=as_json)
+    if words:
+        raise ConfigError(
+            f"'dlfd doctor' takes no settings, and '{words[0]}' was given: leave it. Checks of a "
+            "cluster begin with the word slurm: dlfd doctor slurm partition=NAME."
+        )
+    if dry_run:
+        _print_plan(CHECKED, as_json=as_json)
+        return 0
+    return _print_checks(check_machine(), as_json=as_json)
+
+
+def _run_slurm(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
+    from .doctor_slurm import PLAN, check_slurm, probe_script, read_question
+
+    question = read_question(words)
+    if dry_run:
+        folder = Path(question.shared).resolve() / ".dlfd-doctor-XXXXXXXX"
+        _print_plan(PLAN, as_json=as_json, script=probe_script(question, folder))
+        return 0
+    return _print_checks(check_slurm(question), as_json=as_json)
+
+
+def _print_plan(plan: Sequence[str], *, as_json: bool, script: str = "") -> None:
+    if as_json:
+        told = {"dry_run": True, "plan": plan, "files": []}
+        print(json.dumps({**told, "script": script} if script else told, indent=2))
+        return
+    print("# would check\n  " + "\n  ".join(plan))
+    if script:
+        print("# the probe job's script\n" + script, end="")
+
+
+def _print_checks(checks: Sequence[Check], *, as_json: bool) -> int:
     if as_json:
         print(json.dumps([asdict(c) for c in checks], indent=2))
     else:

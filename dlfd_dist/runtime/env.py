@@ -77,7 +77,7 @@ def rendezvous(info: RankInfo, env: Mapping[str, str] = os.environ) -> tuple[str
             int(env.get(name, "0"))
             for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
         )
-        return "127.0.0.1", 20000 + (job * 31 + step * 7 + restart) % 20000
+        return "127.0.0.1", 20000 + (job * 31 + step * 7 + restart) % 12000
     raise ConfigError(
         "MASTER_ADDR and MASTER_PORT are not set: source slurm/lib/rendezvous.sh in the batch "
         "script before srun, or start the ranks with torchrun."

@@ -31,7 +31,10 @@ def test_it_carries_code_values_and_scripts(wheel: Path):
         "dlfd_dist/_resources/configs/config.yaml",
         "dlfd_dist/_resources/configs/method/dlfd.yaml",
         "dlfd_dist/_resources/slurm/templates/srun.sbatch",
+        "dlfd_dist/_resources/slurm/templates/torchrun.sbatch",
         "dlfd_dist/_resources/slurm/lib/rendezvous.sh",
+        "dlfd_dist/_resources/slurm/lib/requeue.sh",
+        "dlfd_dist/_resources/configs/cluster/slurm_generic.yaml",
         "launch/cli.py",
     ):
         assert name in names

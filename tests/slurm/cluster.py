@@ -1,0 +1,117 @@
+"""Jobs on the lab: submit a template, wait for something to happen, do something to a node."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+LAB = REPOSITORY / "slurm" / "lab"
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
+
+
+def slurm(*command: str) -> str:
+    """Run a SLURM command and return what it says."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
+    return done.stdout.strip()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of the lab and the file that its output goes to."""
+
+    number: str
+    output: Path
+
+    def told(self, name: str) -> str:
+        match = re.search(rf"\b{name}=(\S*)", slurm("scontrol", "show", "job", "-o", self.number))
+        return match[1] if match else ""
+
+    @property
+    def state(self) -> str:
+        return self.told("JobState")
+
+    @property
+    def restarts(self) -> int:
+        return int(self.told("Restarts"))
+
+    @property
+    def said(self) -> str:
+        return self.output.read_text(errors="replace") if self.output.exists() else ""
+
+    def wait_for(self, reached: Callable[[], bool], timeout_s: float = 90) -> None:
+        """Wait until something is seen; fail when the job ends before."""
+        end = time.monotonic() + timeout_s
+        while not reached():
+            assert time.monotonic() < end, f"not in {timeout_s} s; {self.state}\n{self.said}"
+            assert self.state not in ENDED, f"{self.state}\n{self.said}"
+            time.sleep(0.05)
+
+    def wait(self, timeout_s: float = 150) -> str:
+        """Return the state in which the job ended."""
+        end = time.monotonic() + timeout_s
+        while self.state not in ENDED:
+            assert time.monotonic() < end, f"not in {timeout_s} s; {self.state}\n{self.said}"
+            time.sleep(0.1)
+        return self.state
+
+
+@dataclass
+class Lab:
+    """The cluster, and the jobs that were submitted through this object."""
+
+    folder: Path = field(
+        default_factory=lambda: Path(os.environ.get("SLURM_LAB_DIR", "/tmp/slurm-lab"))
+    )
+    jobs: list[Job] = field(default_factory=list)
+
+    def is_up(self) -> bool:
+        config = self.folder / "slurm.conf"
+        if not config.is_file():
+            return False
+        environment = {**os.environ, "SLURM_CONF": str(config)}
+        try:
+            done = subprocess.run(["scontrol", "ping"], env=environment, capture_output=True)
+        except FileNotFoundError:
+            return False
+        return done.returncode == 0
+
+    def has_namespaces(self) -> bool:
+        return "NET=netns" in (self.folder / "settings").read_text()
+
+    def submit(self, *arguments: str, output: Path) -> Job:
+        """sbatch with these arguments; small memory, five minutes."""
+        options = ["--parsable", "--mem-per-cpu=500", "--time=5", f"--output={output}"]
+        job = Job(slurm("sbatch", *options, *arguments), output)
+        self.jobs.append(job)
+        return job
+
+    def template(self, name: str, words: list[str], *options: str) -> Job:
+        """Submit a template; its output lies beside the run's directory."""
+        run = Path(next(w for w in words if w.startswith("run.dir=")).removeprefix("run.dir="))
+        script = str(REPOSITORY / "slurm" / "templates" / f"{name}.sbatch")
+        return self.submit(*options, script, *words, output=run.with_suffix(".out"))
+
+    def resume(self, node: str) -> None:
+        """Put a node back to work, unless it has come back by itself."""
+        if "idle" not in slurm("sinfo", "-h", "-N", "-n", node, "-o", "%T"):
+            subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"])
+
+    def cancel_all(self) -> None:
+        """Cancel what is left of the jobs submitted here."""
+        for job in self.jobs:
+            if job.state not in ENDED:
+                slurm("scancel", job.number)
+
+
+def events(run: Path, kind: str) -> list[dict]:
+    """Return the events of one kind in a run that may be going on."""
+    from dlfd_dist.run_dir import RunDir, read_events
+
+    return [event for event in read_events(RunDir(run).metrics) if event["event"] == kind]

@@ -1,0 +1,104 @@
+"""The lab (slurm/lab), brought up for these tests where it is not up, and jobs on it.
+
+Nothing here is collected unless the command line names this folder: pytest tests/slurm.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dlfd_dist.jobs import run_job
+from dlfd_dist.run_dir import RunDir
+from dlfd_dist.runtime.collectives import Collectives
+from dlfd_dist.runtime.preemption import StopFlag
+from tests.slurm.cluster import LAB, REPOSITORY, Lab
+
+HERE = Path(__file__).parent
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave this folder out of a plain `pytest`: it installs and starts a cluster."""
+    named = [Path(config.invocation_params.dir, a.split("::")[0]).resolve() for a in config.args]
+    asked = any(path == HERE or HERE in path.parents for path in named)
+    return None if asked or HERE not in collection_path.parents else True
+
+
+def _missing() -> str:
+    """Return what this machine lacks for the lab, or an empty string."""
+    if os.geteuid() != 0:
+        return "the SLURM lab needs root"
+    if not Path("/etc/debian_version").is_file():
+        return "the SLURM lab needs Debian's packages"
+    return ""
+
+
+@pytest.fixture(scope="session")
+def lab(image_cache: Path) -> Iterator[Lab]:
+    """The running lab; one that was up before is left up."""
+    missing = _missing()
+    if missing:
+        pytest.skip(missing)
+    lab = Lab()
+    was_up = lab.is_up()
+    up = subprocess.run(["bash", str(LAB / "up.sh")], capture_output=True, text=True)
+    try:
+        assert up.returncode == 0, up.stderr
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SLURM_CONF", str(lab.folder / "slurm.conf"))
+            patch.setenv("PYTHONPATH", str(REPOSITORY))
+            patch.setenv("DLFD_PYTHON", sys.executable)
+            patch.setenv("DLFD_SLURM", str(REPOSITORY / "slurm"))
+            yield lab
+            lab.cancel_all()
+    finally:
+        if not was_up:
+            subprocess.run(["bash", str(LAB / "down.sh")], capture_output=True, check=True)
+
+
+SETTINGS = (
+    "data=synthetic", "data.image_size=32", "data.synthetic.num_identities=12",
+    "data.synthetic.images_per_identity=4", "forget.fraction=0.25", "metrics.num_bootstrap=20",
+    "train.global_batch_size=8", "method.global_batch_size=8", "synthesis.steps=3",
+    "runtime.threads_per_rank=1", "runtime.dtype=float64", "runtime.device=cpu",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def original(image_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from dlfd_dist.compose import compose_job
+
+    path = tmp_path_factory.mktemp("slurm") / "original"
+    words = [*SETTINGS, "train.max_steps=2", f"run.dir={path}"]
+    run_job(compose_job("train", words), Collectives(), StopFlag())
+    return path
+
+
+@pytest.fixture(scope="session")
+def words(original: Path) -> Callable[..., list[str]]:
+    """Return a maker of the words of one unlearning run; only its directory differs."""
+
+    def make(run: Path, *more: str) -> list[str]:
+        return [
+            "unlearn", *SETTINGS, "method=dlfd", "method.epochs=100", "method.max_steps=6",
+            "method.dynamic=false", "method.probe_every=1000", f"checkpoint={original}",
+            "run.checkpoint_every=1", f"run.dir={run}", *more,
+        ]  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def local(words: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """The same run on one rank, in this process, left in peace."""
+    from dlfd_dist.compose import compose_job
+
+    run = tmp_path_factory.mktemp("slurm") / "local"
+    verb, *overrides = words(run)
+    run_job(compose_job(verb, overrides), Collectives(), StopFlag())
+    return RunDir(run)

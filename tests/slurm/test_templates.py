@@ -1,0 +1,238 @@
+"""The sbatch templates on a real SLURM: every interruption ends in the run that was left alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dlfd_dist.run_dir import RunDir
+from tests.fakes.command_line import steps_done
+from tests.slurm.cluster import Job, Lab, events, slurm
+
+Words = Callable[..., list[str]]
+STEPS = 6
+
+PAIR = ["--nodes=2", "--ntasks-per-node=1"]
+
+
+def assert_same(run: Path, local: RunDir, world_size: int) -> None:
+    """Compare the model with that of one rank, and the steps that were recorded."""
+    one, other = load_file(local.model), load_file(RunDir(run).model)
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        # Sums over ranks are taken in another order: rounding of float64 over a few small steps.
+        torch.testing.assert_close(other[name], tensor, rtol=0, atol=1e-9)
+    assert [event["step"] for event in events(run, "step")] == list(range(1, STEPS + 1))
+    assert RunDir(run).read_result()["world_size"] == world_size
+
+
+def test_the_run_moves_the_weights(original: Path, local: RunDir):
+    """Else the comparisons here would prove nothing."""
+    before, after = load_file(RunDir(original).model), load_file(local.model)
+    assert max((before[n].double() - after[n].double()).abs().max().item() for n in after) > 1e-4
+
+
+def started(job: Job, run: Path) -> None:
+    """Wait until the ranks have met; from then on they hear a signal."""
+    log = RunDir(run).rank_log(0)
+    job.wait_for(lambda: log.exists() and log.stat().st_size > 0)
+
+
+def assert_stopped_once(job: Job) -> None:
+    """The ranks heard of it, saved before any checkpoint was due, and the job came back."""
+    assert job.wait() == "COMPLETED", job.said
+    assert job.restarts == 1
+    assert job.said.count("Stopped as asked after step") == 1
+    assert f"of {STEPS}" in job.said.split("going on from step")[1].splitlines()[0]
+    assert "Traceback" not in job.said
+
+
+def test_four_ranks_of_srun_stopped_by_usr2_come_back_and_finish_equal(
+    lab: Lab, words: Words, local: RunDir, tmp_path: Path
+):
+    run = tmp_path / "run"
+    shape = ("--nodes=2", "--ntasks-per-node=2")
+    job = lab.template("srun", words(run, "run.checkpoint_every=1000"), *shape)
+    started(job, run)
+    slurm("scancel", "--signal=USR2", job.number)
+    assert_stopped_once(job)
+    assert_same(run, local, 4)
+
+
+def test_four_ranks_of_torchrun_give_way_to_a_higher_partition_and_finish_equal(
+    lab: Lab, words: Words, local: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Preemption too sends USR2, and grants some time."""
+    run = tmp_path / "run"
+    monkeypatch.setenv("DLFD_RANKS_PER_NODE", "2")
+    shape = ("--nodes=2", "--cpus-per-task=2", "--partition=low")
+    job = lab.template("torchrun", words(run, "run.checkpoint_every=1000"), *shape)
+    started(job, run)
+    more = ("--partition=high", "--nodes=4", "--exclusive", "--wrap=true")
+    lab.submit(*more, output=tmp_path / "high.out")
+    assert_stopped_once(job)
+    assert_same(run, local, 4)
+
+
+def assert_went_on(job: Job) -> None:
+    """It came back and resumed; TERM, which comes first, may have made one more checkpoint."""
+    assert job.wait() == "COMPLETED", job.said
+    assert job.restarts == 1
+    assert int(job.said.split("going on from step ")[1].split()[0]) >= 2
+
+
+def test_a_run_requeued_from_outside_goes_on_from_its_last_checkpoint(
+    lab: Lab, words: Words, local: RunDir, tmp_path: Path
+):
+    run = tmp_path / "run"
+    job = lab.template("srun", words(run), "--ntasks=1")
+    job.wait_for(lambda: steps_done(run) >= 2)
+    slurm("scontrol", "requeue", job.number)
+    assert_went_on(job)
+    assert_same(run, local, 1)
+
+
+def test_a_run_on_two_nodes_survives_the_failure_of_one(
+    lab: Lab, words: Words, local: RunDir, tmp_path: Path
+):
+    run = tmp_path / "run"
+    job = lab.template("srun", words(run), *PAIR)
+    job.wait_for(lambda: steps_done(run) >= 2)
+    node = slurm("scontrol", "show", "hostnames", job.told("NodeList")).splitlines()[1]
+    slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    try:
+        assert_went_on(job)
+    finally:
+        lab.resume(node)
+    assert_same(run, local, 2)
+
+
+def rank_of(run: Path) -> psutil.Process:
+    """Return the only rank of a run; the lab's processes are this machine's."""
+    words = [f"run.dir={run}", "dlfd_dist"]
+    found = [p for p in psutil.process_iter(["cmdline"]) if set(words) <= set(p.info["cmdline"])
+             and "srun" not in p.info["cmdline"]]  # fmt: skip
+    assert len(found) == 1, [p.info["cmdline"] for p in found]
+    return found[0]
+
+
+def was_signalled(stopped: psutil.Process) -> bool:
+    """Whether USR2 waits for a process that stands still, or it goes on: SLURM may send CONT."""
+    try:
+        status = Path(f"/proc/{stopped.pid}/status").read_text()
+    except OSError:
+        return True
+    pending = int(status.split("ShdPnd:")[1].split()[0], 16)
+    return bool(pending >> (signal.SIGUSR2 - 1) & 1) or "\nState:\tT" not in status
+
+
+def test_a_job_longer_than_its_time_limit_goes_on_in_a_second_slice(
+    lab: Lab, words: Words, local: RunDir, tmp_path: Path
+):
+    """The rank stands still, as if at a long step, until SLURM has found the limit near."""
+    run = tmp_path / "run"
+    limit = ("--ntasks=1", "--time=1", "--signal=USR2@30")
+    job = lab.template("srun", words(run, "run.checkpoint_every=1000"), *limit)
+    started(job, run)
+    rank = rank_of(run)
+    rank.suspend()
+    try:
+        job.wait_for(lambda: rank.status() == psutil.STATUS_STOPPED, 10)
+        job.wait_for(lambda: was_signalled(rank), 70)
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            rank.resume()
+    assert job.wait() == "COMPLETED", job.said
+    assert job.restarts >= 1
+    assert job.said.count("Stopped as asked after step") == 1
+    assert RunDir(run).model.read_bytes() == local.model.read_bytes()
+
+
+def test_usr2_before_the_ranks_listen_brings_the_job_back(
+    lab: Lab, words: Words, local: RunDir, tmp_path: Path
+):
+    run = tmp_path / "run"
+    job = lab.template("srun", words(run), "--ntasks=1")
+    job.wait_for(lambda: f"{job.number}.0" in slurm("squeue", "-h", "-s", "-j", job.number))
+    slurm("scancel", "--signal=USR2", job.number)
+    assert job.wait() == "COMPLETED", job.said
+    assert job.restarts == 1
+    assert "Stopped as asked" not in job.said
+    assert_same(run, local, 1)
+
+
+def test_a_run_that_fails_does_not_come_back(lab: Lab, words: Words, tmp_path: Path):
+    run = tmp_path / "run"
+    job = lab.template("srun", words(run, "checkpoint=/nowhere/model.pth"), "--ntasks=1")
+    assert job.wait() == "FAILED"
+    assert job.told("ExitCode") == "2:0"
+    assert job.restarts == 0
+    assert "/nowhere/model.pth" in job.said
+
+
+# --- the ends that slurm/lib/requeue.sh knows, without ranks
+
+
+ENDING = """#!/bin/bash
+. "$DLFD_SLURM/lib/requeue.sh"
+echo "task ${SLURM_ARRAY_TASK_ID:-0} start ${SLURM_RESTART_COUNT:-0}"
+if [ "${SLURM_ARRAY_TASK_ID:-0}" = 2 ]; then sleep 12; exit 0; fi
+if [ "${SLURM_RESTART_COUNT:-0}" = 0 ] || [ -n "${DLFD_MAX_RESTARTS:-}" ]; then
+  srun -n2 bash -c 'sleep "0.$SLURM_PROCID"; exit 75'
+  requeue_or_exit $?
+fi
+"""
+
+
+def test_one_task_of_an_array_comes_back_and_the_others_run_on(lab: Lab, tmp_path: Path):
+    """The last task of an array bears the number of the array itself."""
+    script = tmp_path / "ending.sh"
+    script.write_text(ENDING)
+    array = lab.submit(
+        "--array=1-3", "--ntasks=2", "--open-mode=append", "--requeue", str(script),
+        output=tmp_path / "%a.out",
+    )  # fmt: skip
+    tasks = [Job(f"{array.number}_{task}", tmp_path / f"{task}.out") for task in (1, 2, 3)]
+    assert [task.wait() for task in tasks] == ["COMPLETED"] * 3
+    starts = [task.said.count(" start ") for task in tasks]
+    assert starts == [2, 1, 2]
+
+
+def test_a_job_that_always_asks_to_go_on_ends_at_the_limit_of_restarts(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DLFD_MAX_RESTARTS", "1")
+    script = tmp_path / "ending.sh"
+    script.write_text(ENDING)
+    job = lab.submit(
+        "--ntasks=2", "--open-mode=append", "--requeue", str(script), output=tmp_path / "job.out"
+    )
+    assert job.wait() == "FAILED"
+    assert job.restarts == 1
+    assert job.told("ExitCode") == "75:0"
+    assert "not started again after 1 restarts (DLFD_MAX_RESTARTS)" in job.said
+
+
+# --- GPUs
+
+
+def test_with_gpus_per_task_each_rank_sees_one_device_of_its_own(lab: Lab, tmp_path: Path):
+    say = (
+        "import json, os; e = os.environ; print(json.dumps([e['SLURM_NODEID'], "
+        "e['SLURM_LOCALID'], e.get('CUDA_VISIBLE_DEVICES')]))"
+    )
+    job = lab.submit(
+        "--nodes=2", "--ntasks-per-node=2", "--gpus-per-task=1",
+        f'--wrap=srun --label $DLFD_PYTHON -c "{say}"', output=tmp_path / "gpus.out",
+    )  # fmt: skip
+    assert job.wait() == "COMPLETED", job.said
+    seen = sorted(json.loads(line.split(": ")[1]) for line in job.said.splitlines())
+    assert seen == [["0", "0", "0"], ["0", "1", "1"], ["1", "0", "0"], ["1", "1", "1"]]
