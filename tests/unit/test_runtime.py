@@ -341,13 +341,14 @@ def test_a_checkpoint_comes_back_whole(tmp_path):
         {"w": torch.randn(2, 3), "n": torch.tensor(5)},
         {"0.momentum_buffer": torch.randn(3).double()},
         {"w": torch.zeros(2, 3)},
+        {"mask.w": torch.tensor([True, False])},
         {"best": 0.5, "method": {"synthesising": True}},
     )
     save_checkpoint(tmp_path, saved, keep=2)
     found = load_checkpoint(tmp_path)
     assert found is not None
     assert (found.step, found.values) == (saved.step, saved.values)
-    for part in ("model", "optimizer", "best"):
+    for part in ("model", "optimizer", "best", "loop"):
         torch.testing.assert_close(getattr(found, part), getattr(saved, part), rtol=0, atol=0)
 
 
