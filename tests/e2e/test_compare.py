@@ -258,7 +258,7 @@ def test_a_run_whose_process_is_killed_is_named_and_done_by_the_next_start(
         (["compare.tune=-1"], ["compare.tune=-1 is not allowed", ">= 0"]),
         (["compare.workers=0"], ["compare.workers=0 is not allowed", ">= 1"]),
         (["compare.train_seeds=0,-1"], ["compare.train_seeds=[0, -1]", "seeds >= 0"]),
-        (["method.lr=0.1,0.2"], ["method.lr lists several values", "methods and seeds only"]),
+        (["train.lr=0.1,0.2"], ["train.lr lists several values", "Original and Retrained"]),
     ],
     ids=lambda value: value[0] if value[0].count("=") else "",
 )
