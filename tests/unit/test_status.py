@@ -13,10 +13,11 @@ from launch.cluster import _expanded, minutes
 from tests.fakes.campaigns import Campaigns, make_campaigns
 
 LONG_AGO = "2020-01-01T00:00:00"
+NOW = "the moment of the test"
 
 
-def just_now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S")
+def at(end: str) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S") if end == NOW else end
 
 
 @pytest.fixture
@@ -41,8 +42,8 @@ def state(campaigns: Campaigns, label: str = "seed=0") -> str:
         ("COMPLETING", True, {}, "running"),
         ("REQUEUED", True, {}, "restarting"),
         ("SOMETHING_NEW", True, {}, "queued"),
-        ("NODE_FAIL", False, {"end": just_now()}, "restarting"),
-        ("PREEMPTED", False, {"end": just_now()}, "restarting"),
+        ("NODE_FAIL", False, {"end": NOW}, "restarting"),
+        ("PREEMPTED", False, {"end": NOW}, "restarting"),
         ("REQUEUED", False, {}, "restarting"),
         ("NODE_FAIL", False, {"end": LONG_AGO}, "failed"),
         ("RUNNING", False, {}, "restarting"),
@@ -56,7 +57,8 @@ def state(campaigns: Campaigns, label: str = "seed=0") -> str:
 def test_no_word_of_slurm_makes_an_unfinished_run_finished(
     campaigns: Campaigns, slurm, queued, more, expected
 ):
-    campaigns.slurm.set("101", slurm, queued=queued, **more)
+    ended = {"end": at(more["end"])} if "end" in more else {}
+    campaigns.slurm.set("101", slurm, queued=queued, **{**more, **ended})
     assert state(campaigns) == expected
 
 
