@@ -29,7 +29,7 @@ from dlfd_dist.report.intervals import independent_values, t_interval
 from dlfd_dist.report.records import of_label
 from dlfd_dist.report.summary import labels_in_order
 from dlfd_dist.report.tables import DASH, format_value
-from launch.compare import run_compare
+from launch.comparison.compare import run_compare
 
 SETTINGS = [
     "forget.fraction=0.2",

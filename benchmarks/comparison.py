@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 
 from dlfd_dist.errors import DlfdError
-from launch.compare import run_compare
+from launch.comparison.compare import run_compare
 
 METHODS = "finetune,neggrad,neggrad_plus,cf_k,eu_k,unsir,bad_teacher,scrub,salun,ssd,l1_sparse,dlfd"
 FAIR = [f"method={METHODS}", "method.epochs=3", "method.select=nomus", "method.probe_every=10"]

@@ -109,7 +109,7 @@ def _run_verb(command: Command) -> int:
 
 
 def _compare(command: Command) -> int:
-    from .compare import run_compare
+    from .comparison.compare import run_compare
 
     return run_compare(command.words, dry_run=command.dry_run, as_json=command.json)
 
@@ -127,13 +127,13 @@ def _report(command: Command) -> int:
 
 
 def _doctor(command: Command) -> int:
-    from .doctor import run_doctor
+    from .doctor.report import run_doctor
 
     return run_doctor(command.words, dry_run=command.dry_run, as_json=command.json)
 
 
 def _submit(command: Command) -> int:
-    from .submit import run_submit
+    from .campaign.submit import run_submit
 
     test_only = "--test-only" in command.flags
     return run_submit(
@@ -142,25 +142,25 @@ def _submit(command: Command) -> int:
 
 
 def _status(command: Command) -> int:
-    from .status import run_status
+    from .campaign.status import run_status
 
     return run_status(command.words, watch="--watch" in command.flags, as_json=command.json)
 
 
 def _logs(command: Command) -> int:
-    from .logs import run_logs
+    from .campaign.logs import run_logs
 
     return run_logs(command.words, follow="-f" in command.flags, rank=command.rank)
 
 
 def _cancel(command: Command) -> int:
-    from .status import run_cancel
+    from .campaign.status import run_cancel
 
     return run_cancel(command.words)
 
 
 def _retry(command: Command) -> int:
-    from .status import run_retry
+    from .campaign.status import run_retry
 
     return run_retry(command.words, failed="--failed" in command.flags, as_json=command.json)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .compare import run_compare
+from .comparison.compare import run_compare
 
 SETTINGS = ["experiment=demo", "method=finetune,dlfd", "seed=0,1,2", "run.dir=runs/demo"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dlfd_dist.run_dir import append_event
-from launch.attempts import attempts_file
+from launch.campaign.attempts import attempts_file
 from launch.cli import main
 from tests.fakes.slurm import FakeSlurm
 

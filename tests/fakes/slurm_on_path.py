@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dlfd_dist import __version__
-from launch.slurm_probe import NodeFinding
+from launch.doctor.probe import NodeFinding
 
 HEALTHY = NodeFinding(
     rank=0, node="node1", python="/env/bin/python", python_version="3.11.7",

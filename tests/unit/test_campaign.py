@@ -11,8 +11,8 @@ import pytest
 from dlfd_dist.compose import split_cluster
 from dlfd_dist.config import ClusterConfig, JobConfig
 from dlfd_dist.errors import ConfigError
-from launch.campaign import Campaign, make_batches, plan_campaign, read_plan
-from launch.spec import LaunchSpec, asked_shape, choose_spec
+from launch.campaign.plan import Campaign, make_batches, plan_campaign, read_plan
+from launch.campaign.spec import LaunchSpec, asked_shape, choose_spec
 
 GIVEN = [
     "data=synthetic", "data.image_size=32", "data.synthetic.num_identities=12",

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from dlfd_dist import __version__
-from launch import doctor_slurm
 from launch.cli import main
-from launch.doctor import run_doctor
-from launch.doctor_slurm import Node, Question, probe_script, read_question
+from launch.doctor import slurm as doctor_slurm
+from launch.doctor.report import run_doctor
+from launch.doctor.slurm import Node, Question, probe_script, read_question
 from tests.fakes.slurm_on_path import FakeSlurm, fake_environment
 
 Doctor = Callable[..., tuple[int, dict[str, Any]]]
@@ -115,7 +115,9 @@ def test_a_machine_without_slurm_is_told_where_to_go(slurm: FakeSlurm, doctor: D
 def test_the_plain_doctor_takes_no_slurm_for_a_fact(
     slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr("launch.doctor._ranks", lambda: doctor_slurm.Check("ranks", True, ""))
+    monkeypatch.setattr(
+        "launch.doctor.report._ranks", lambda: doctor_slurm.Check("ranks", True, "")
+    )
     assert run_doctor([], dry_run=False, as_json=False) == 0
     assert "slurm 23.11.4; 'dlfd doctor slurm partition=NAME'" in capsys.readouterr().out
     slurm.without("sinfo")

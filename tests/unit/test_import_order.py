@@ -75,7 +75,7 @@ def test_the_walk_sees_imports():
     assert {"config", "methods", "models", "runtime", "jobs"} <= rooms
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "launch").glob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "launch").rglob("*.py")), ids=lambda p: p.name)
 def test_launch_imports_heavy_packages_inside_functions_only(path: Path):
     top = ast.parse(path.read_text()).body
     names = {a.name.split(".")[0] for n in top if isinstance(n, ast.Import) for a in n.names}

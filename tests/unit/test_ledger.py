@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from dlfd_dist.errors import RunDirError
-from launch import ledger as module
-from launch.ledger import Ledger, Placement
+from launch.campaign import ledger as module
+from launch.campaign.ledger import Ledger, Placement
 
 UNITS = [["a", "b"], ["c"]]
 

@@ -9,7 +9,7 @@ import pytest
 from dlfd_dist.compose import split_compare
 from dlfd_dist.config import CompareConfig, JobConfig
 from dlfd_dist.errors import ConfigError
-from launch.planning import (
+from launch.comparison.planning import (
     make_plan,
     training_runs,
     unlearning_runs,

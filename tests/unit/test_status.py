@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from launch import states as module
-from launch.causes import cause
-from launch.cluster import _expanded, minutes
+from launch.campaign import states as module
+from launch.campaign.causes import cause
+from launch.campaign.slurm import _expanded, minutes
 from tests.fakes.campaigns import Campaigns, make_campaigns
 
 LONG_AGO = "2020-01-01T00:00:00"
@@ -125,7 +125,7 @@ def test_status_shows_the_cause_the_lines_and_the_log(campaigns: Campaigns):
 def test_other_code_than_that_of_the_submission_is_told(campaigns: Campaigns, monkeypatch):
     assert campaigns.run("status", campaigns.path, "--json").json["code"] is None
     monkeypatch.setattr(
-        "launch.code._git", lambda *words: "f" * 40 if words[0] == "rev-parse" else ""
+        "launch.campaign.code._git", lambda *words: "f" * 40 if words[0] == "rev-parse" else ""
     )
     note = campaigns.run("status", campaigns.path, "--json").json["code"]
     assert "at ffffffffffff now" in note

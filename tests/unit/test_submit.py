@@ -11,10 +11,10 @@ import pytest
 
 from dlfd_dist.compose import split_cluster
 from dlfd_dist.resources import resource_dir
-from launch import local_campaign
-from launch.ledger import Ledger
-from launch.sbatch import Script
-from launch.spec import LaunchSpec
+from launch.campaign import local as local_campaign
+from launch.campaign.ledger import Ledger
+from launch.campaign.sbatch import Script
+from launch.campaign.spec import LaunchSpec
 from tests.fakes.campaigns import GIVEN, Campaigns, make_campaigns
 
 RECORDS = Path(__file__).parents[1] / "records" / "sbatch"
@@ -201,7 +201,7 @@ def test_a_campaign_on_a_local_disk_is_warned_of(campaigns: Campaigns):
 def test_a_snapshot_is_what_the_jobs_run(campaigns: Campaigns):
     campaigns.submit("train", "cluster.snapshot=true")
     (copy,) = (campaigns.path / "code").iterdir()
-    assert (copy / "launch" / "task.py").is_file()
+    assert (copy / "launch" / "campaign" / "task.py").is_file()
     text = (campaigns.path / "jobs" / "01-001-train.sbatch").read_text()
     assert f"export PYTHONPATH={copy}" in text
     assert f". {copy}/slurm/lib/rendezvous.sh" in text

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dlfd_dist.config import draw_settings
-from launch.planning import make_plan, unlearning_runs, with_models
-from launch.tuning import (
+from launch.comparison.planning import make_plan, unlearning_runs, with_models
+from launch.comparison.tuning import (
     Trial,
     best_trial,
     judged,

@@ -11,11 +11,11 @@ from pathlib import Path
 from dlfd_dist.config import METHOD_CONFIGS, ForgetConfig, JobConfig
 from dlfd_dist.run_dir import RunDir
 
-from .campaign import CampaignRun
-from .compare import Ran, write_results
+from ..comparison.compare import Ran, write_results
+from ..comparison.planning import Planned
+from ..report import run_report
 from .ledger import Ledger
-from .planning import Planned
-from .report import run_report
+from .plan import CampaignRun
 from .states import planned_runs, run_states
 
 ROLES = ("original", "retrained", "method")

@@ -24,8 +24,15 @@ from dlfd_dist.jobs.context import check_enough, file_digest
 from dlfd_dist.models import weights_path
 from dlfd_dist.run_dir import RunDir
 
+from ..comparison.planning import (
+    Planned,
+    make_plan,
+    placed,
+    training_runs,
+    unlearning_runs,
+    with_models,
+)
 from .cost import rank_seconds
-from .planning import Planned, make_plan, placed, training_runs, unlearning_runs, with_models
 from .spec import LaunchSpec, choose_spec
 
 VERBS = ("train", "unlearn", "evaluate", "compare")

@@ -13,10 +13,9 @@ from typing import Any
 from dlfd_dist.compose import cluster_from_dict
 from dlfd_dist.errors import ConfigError
 
-from . import cluster as slurm
-from . import code, local_campaign
-from .campaign import Campaign, read_plan
+from . import code, local, slurm
 from .ledger import Ledger
+from .plan import Campaign, read_plan
 from .states import (
     ENDED_BADLY,
     UNDER_WAY,
@@ -124,7 +123,7 @@ def run_cancel(words: Sequence[str]) -> int:
         ids.append(str(ledger.report_job()))
     with ledger.locked():
         for job_id in dict.fromkeys(i for i in ids if i.startswith("local:")):
-            local_campaign.cancel(job_id)
+            local.cancel(job_id)
         slurm_ids = list(dict.fromkeys(i for i in ids if not i.startswith("local:")))
         if slurm_ids:
             slurm.scancel(slurm_ids)

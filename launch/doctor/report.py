@@ -15,7 +15,7 @@ from pathlib import Path
 import launch
 from dlfd_dist.errors import ConfigError
 
-from .doctor_check import Check
+from .check import Check
 
 PACKAGES = (
     "torch",
@@ -89,7 +89,7 @@ def _device() -> Check:
 
 
 def _ranks() -> Check:
-    from .local import run_module
+    from ..local import run_module
 
     status = run_module("dlfd_dist.runtime.selfcheck", 2)
     remedy = "check that 127.0.0.1 is up and that nothing forbids processes to open ports on it"
@@ -97,7 +97,7 @@ def _ranks() -> Check:
 
 
 def _slurm() -> Check:
-    from .doctor_slurm import client_version
+    from .slurm import client_version
 
     version = client_version()
     asks = f"{version}; 'dlfd doctor slurm partition=NAME' checks the cluster"
@@ -139,7 +139,7 @@ def run_doctor(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
 
 
 def _run_slurm(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
-    from .doctor_slurm import PLAN, check_slurm, probe_script, read_question
+    from .slurm import PLAN, check_slurm, probe_script, read_question
 
     question = read_question(words)
     if dry_run:

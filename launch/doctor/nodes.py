@@ -1,11 +1,11 @@
-"""What dlfd doctor makes of the findings of the nodes (launch/slurm_probe.py)."""
+"""What dlfd doctor makes of the findings of the nodes (launch/doctor/probe.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .doctor_check import Check
-from .slurm_probe import NodeFinding
+from .check import Check
+from .probe import NodeFinding
 
 MAX_SKEW_S = 5.0
 LOCK_REMEDY = "mount it with locks (Lustre: -o flock), or never start the same command twice there"

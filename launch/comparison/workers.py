@@ -21,7 +21,7 @@ from typing import IO
 
 from dlfd_dist.runtime.preemption import StopFlag
 
-from .local import rank_environment
+from ..local import rank_environment
 
 POLL_S = 0.5
 """How long a request to stop may go unnoticed while no run ends."""
@@ -42,7 +42,7 @@ class _Worker:
     def __init__(self, environment: dict[str, str]):
         self.task: Task | None = None
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "launch.worker"],
+            [sys.executable, "-m", "launch.comparison.worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True,
         )  # fmt: skip
 

@@ -13,10 +13,9 @@ from typing import Any
 from dlfd_dist.errors import RunDirError
 from dlfd_dist.run_dir import write_json, write_text
 
-from . import cluster as slurm
-from . import code
-from .campaign import Batch, Campaign, make_batches, plan_campaign
+from . import code, slurm
 from .ledger import Ledger, Placement, placements_of
+from .plan import Batch, Campaign, make_batches, plan_campaign
 from .sbatch import Script, dependency
 from .spec import LaunchSpec
 from .states import live
@@ -234,7 +233,7 @@ def job_record(plan: str, script: Script, batch: Batch) -> dict[str, Any]:
 
 def _start_locally(submission: Submission, ledger: Ledger, batches: Sequence[Batch]) -> None:
     """Let submitit run the jobs one after another on this machine, in the background."""
-    from .local_campaign import start
+    from .local import start
 
     jobs = [*batches, submission.report]
     for batch in jobs:

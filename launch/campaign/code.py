@@ -29,7 +29,7 @@ class Code:
 
 def root() -> Path:
     """Return the folder that holds the packages."""
-    return Path(__file__).resolve().parents[1]
+    return Path(__file__).resolve().parents[2]
 
 
 def checkout() -> Path | None:

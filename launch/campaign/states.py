@@ -18,13 +18,13 @@ from typing import Any
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.run_dir import RunDir, write_json
 
-from . import cluster as slurm
+from . import slurm
 from .attempts import Attempts, read_attempts
-from .campaign import CampaignRun, read_plan
 from .causes import cause
-from .cluster import JobState
 from .ledger import Ledger, Placement
-from .local_campaign import is_alive
+from .local import is_alive
+from .plan import CampaignRun, read_plan
+from .slurm import JobState
 
 SACCT_EVERY_S = 5.0
 """Answers of sacct younger than this are used again, by other commands too."""

@@ -35,9 +35,9 @@ class LocalCampaign:
         words = [str(self.campaign), name, str(index)]
         with (self.campaign / "jobs" / f"{name}.out").open("ab") as log:
             if spec.ranks_per_run == 1:
-                command = [sys.executable, "-m", "launch.task", *words]
+                command = [sys.executable, "-m", "launch.campaign.task", *words]
             else:
-                command = [sys.executable, "-m", "launch.local_campaign", str(spec.ranks), *words]
+                command = [sys.executable, "-m", "launch.campaign.local", str(spec.ranks), *words]
             return subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
 
 
@@ -76,6 +76,6 @@ def cancel(job_id: str) -> None:
 
 
 if __name__ == "__main__":
-    from .local import run_module
+    from ..local import run_module
 
-    sys.exit(run_module("launch.task", int(sys.argv[1]), sys.argv[2:]))
+    sys.exit(run_module("launch.campaign.task", int(sys.argv[1]), sys.argv[2:]))

@@ -1,4 +1,4 @@
-"""A process of `dlfd compare` that runs configurations one after another: python -m launch.worker
+"""One process that runs configurations one after another: python -m launch.comparison.worker
 
 Each line of standard input is a JSON list, the configuration's file and the log to write; each is
 answered by one line, the exit status. Where standard input ends, the process ends at once, in the

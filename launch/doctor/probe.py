@@ -1,4 +1,4 @@
-"""What a node finds out for dlfd doctor: python -m launch.slurm_probe FOLDER, one task per node.
+"""What a node finds out for dlfd doctor: python -m launch.doctor.probe FOLDER, one task per node.
 
 FOLDER lies on the file system in question; every task writes node_RANK.json there.
 """

@@ -1,4 +1,4 @@
-"""What a job does on each rank: python -m launch.task CAMPAIGN JOB [INDEX]
+"""What a job does on each rank: python -m launch.campaign.task CAMPAIGN JOB [INDEX]
 
 JOB names a file under CAMPAIGN/jobs, INDEX the task of its array. Nothing heavier than that travels
 with a job: settings are in the plan, progress is in the run directories.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dlfd_dist.config import JobConfig
     from dlfd_dist.run_dir import RunDir
 
-    from .campaign import CampaignRun
+    from .plan import CampaignRun
 
 STOPPED = 75
 
@@ -49,7 +49,7 @@ class Task:
         return json.loads((self.campaign / "jobs" / f"{self.job}.json").read_text("utf-8"))
 
     def _runs(self, record: Mapping[str, Any]) -> list[CampaignRun]:
-        from .campaign import read_plan
+        from .plan import read_plan
 
         _, runs = read_plan(self.campaign / "plans" / record["plan"])
         by_key = {run.key: run for run in runs}

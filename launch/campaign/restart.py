@@ -9,7 +9,7 @@ from typing import Any
 
 from dlfd_dist.compose import cluster_from_dict
 
-from .campaign import Batch, Campaign, CampaignRun
+from .plan import Batch, Campaign, CampaignRun
 from .sbatch import Script
 from .spec import LaunchSpec
 

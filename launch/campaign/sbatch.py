@@ -115,7 +115,7 @@ def _body(script: Script) -> Iterator[str]:
         "srun", "--kill-on-bad-exit=0", f"--wait={0 if script.spec.packed else RANKS_WAIT_S}",
         f"--cpus-per-task={cluster.cpus_per_task}",
         *cluster.srun_args, *cluster.prefix, cluster.python or sys.executable,
-        "-m", "launch.task", str(script.campaign), script.job,
+        "-m", "launch.campaign.task", str(script.campaign), script.job,
     ]  # fmt: skip
     yield shlex.join(words) + ' "${SLURM_ARRAY_TASK_ID:-0}"'
     yield "requeue_or_exit $?"

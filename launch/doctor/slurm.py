@@ -1,6 +1,6 @@
 """dlfd doctor slurm: what the cluster can do, asked of its clients and of one tiny job.
 
-The job runs one task on each of a few nodes (launch/slurm_probe.py) and takes seconds.
+The job runs one task on each of a few nodes (launch/doctor/probe.py) and takes seconds.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from dlfd_dist.registry import near_match
 from dlfd_dist.resources import resource_dir
 from dlfd_dist.run_dir import write_text
 
-from .doctor_check import Check
-from .doctor_nodes import LOCK_REMEDY, check_nodes, last_line
-from .slurm_probe import NodeFinding, read_findings
+from .check import Check
+from .nodes import LOCK_REMEDY, check_nodes, last_line
+from .probe import NodeFinding, read_findings
 
 CLIENTS = ("sinfo", "sbatch", "squeue", "scontrol", "srun", "scancel")
 ANSWER_S = 30
@@ -243,7 +243,7 @@ def probe_script(question: Question, folder: Path) -> str:
         f"command -v {python} || exit {NO_PYTHON}",
         rendezvous.strip(),
         "export OMP_NUM_THREADS=1",
-        f"srun --kill-on-bad-exit=0 --wait=60 {python} -m launch.slurm_probe {where}",
+        f"srun --kill-on-bad-exit=0 --wait=60 {python} -m launch.doctor.probe {where}",
         "",
     ])  # fmt: skip
 

@@ -20,7 +20,7 @@ from dlfd_dist.logs import duration
 from dlfd_dist.run_dir import RunDir
 from dlfd_dist.runtime.preemption import StopFlag, stop_flag
 
-from .local import cores, run_local
+from ..local import cores, run_local
 from .planning import Planned
 from .workers import Task, Workers
 

@@ -28,8 +28,8 @@ from dlfd_dist.run_dir import write_json, write_text
 from dlfd_dist.runtime.env import RankInfo, rank_info
 from dlfd_dist.runtime.init import pick_device
 
-from .job import print_dry_run
-from .local import cores
+from ..job import print_dry_run
+from ..local import cores
 from .planning import Plan, Planned, make_plan, training_runs, unlearning_runs, with_models
 from .runs import Progress, Runs, stop_signals
 from .tuning import Trial, judged, plan_trials, searched, tuned_configs, tuning_record

@@ -1,0 +1,1 @@
+"""`dlfd doctor`: is this machine, and this cluster, fit to run jobs."""
