@@ -16,6 +16,9 @@ class CompareConfig:
     0: no tuning."""
     tune_seed: int = 0
     """Seed of the draws."""
+    tune_seeds: int = 1
+    """How many of the comparison's first seeds (pairs of train seed and seed) a trial runs on; it
+    is judged by the mean. One seed is noise: a setting that suits one model may ruin another."""
     train_seeds: list[int] | None = None
     """Seeds of Original and Retrained; every method runs on each of them with every seed. null:
     a seed unlearns the model that was trained with the same seed."""
@@ -25,6 +28,7 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         require(self.tune >= 0, "compare.tune", self.tune, ">= 0")
+        require(self.tune_seeds >= 1, "compare.tune_seeds", self.tune_seeds, ">= 1")
         require(self.tune_seed >= 0, "compare.tune_seed", self.tune_seed, ">= 0")
         if self.train_seeds is not None:
             require(

@@ -133,7 +133,7 @@ class Comparison:
     records: list[RunRecord]
     missing: list[str]
     tuning: dict[str, Any] | None = None
-    """trials, seed, train_seed, objective, and per method what was searched, tried and chosen"""
+    """trials, seed, pairs of seeds, objective, and per method what was searched and chosen"""
 
 
 def _tensor(file: Path, name: str) -> np.ndarray | None:

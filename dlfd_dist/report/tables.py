@@ -109,8 +109,8 @@ def tuning_line(tuning: Tuning | None) -> str:
     if tuning is None:
         return "Not tuned: every method with its default settings, except those the command set."
     return (
-        f"Tuned: {tuning['trials']} trials per method on {tuning['objective']} "
-        f"(train seed {tuning['train_seed']})."
+        f"Tuned: {tuning['trials']} trials per method on {tuning['objective']}, "
+        f"each judged on {len(tuning['pairs'])} of the seeds."
     )
 
 

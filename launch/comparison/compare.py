@@ -32,7 +32,7 @@ from ..job import print_dry_run
 from ..local import cores
 from .planning import Plan, Planned, make_plan, training_runs, unlearning_runs, with_models
 from .runs import Progress, Runs, stop_signals
-from .tuning import Trial, judged, plan_trials, searched, tuned_configs, tuning_record
+from .tuning import Trial, judged, plan_trials, searched, trial_runs, tuned_configs, tuning_record
 from .workers import Workers
 
 FILES = ("comparison.json", "summary.json", "table.md", "table.csv", "table.tex", "report.html")
@@ -98,7 +98,7 @@ def _run(plan: Plan) -> Ran:
     for config in plan.configs:
         check_enough(config, data, world_size)
         methods.get(config.method.name).check(config.method, model)
-    total = len(trainings) + len(trials) + len(unlearnings)
+    total = len(trainings) + len(trial_runs(trials)) + len(unlearnings)
     with (
         stop_signals() as stop,
         claimed(plan),
@@ -107,7 +107,7 @@ def _run(plan: Plan) -> Ran:
     ):
         runs = Runs(data, workers, progress, stop)
         models = runs.run(trainings)
-        trials = judged(trials, runs.run(with_models([t.run for t in trials], models)))
+        trials = judged(trials, runs.run(with_models(trial_runs(trials), models)))
         tuned = unlearning_runs(plan, tuned_configs(plan.configs, trials))
         done = models | runs.run(with_models(tuned, models))
         tuning = tuning_record(plan, trials) if plan.compare.tune else None
@@ -217,7 +217,7 @@ def _print_plan(plan: Plan, *, as_json: bool) -> None:
         shown: dict[str, Any] = {
             "dry_run": True, "config": to_dict(plan.configs[0]), "plan": plan_run(first)["plan"],
             "runs": names, "compare": to_dict(plan.compare), "train_seeds": plan.train_seeds,
-            "trials": [trial.run.label for trial in trials], "workers": _num_workers(plan),
+            "trials": [run.label for run in trial_runs(trials)], "workers": _num_workers(plan),
             "files": files,
         }  # fmt: skip
         print(json.dumps(shown, indent=2, sort_keys=True))
@@ -230,7 +230,8 @@ def _print_plan(plan: Plan, *, as_json: bool) -> None:
     for name in names:
         print(f"  {name}")
     if plan.compare.tune:
-        print(f"# tuning: {len(trials)} trials before it, under {plan.out / 'tuning'}")
+        runs = f"{len(trials)} trials in {len(trial_runs(trials))} runs"
+        print(f"# tuning: {runs} before it, under {plan.out / 'tuning'}")
         for line in _trial_lines(plan, trials):
             print(f"  {line}")
     print("# files that would be written")

@@ -209,12 +209,21 @@ def unlearning_runs(plan: Plan, configs: Sequence[JobConfig]) -> list[Planned]:
 
 def _unlearning_run(plan: Plan, config: JobConfig, train_seed: int, seed: int) -> Planned:
     title = config.run.name
-    label, name = f"{title} seed {seed}", f"{title.replace(' ', '-')}-seed{seed}"
-    if train_seed != seed:
-        label, name = f"{label} on train seed {train_seed}", f"{name}-train{train_seed}"
+    name = seeded(title, train_seed, seed, sep="-").replace(" ", "-")
     ready = replace(placed(config, plan.out / "runs", name), seed=seed)
     variant = title.removeprefix(config.method.name).strip()
-    return Planned(label, "method", train_seed, ready, variant)
+    return Planned(seeded(title, train_seed, seed), "method", train_seed, ready, variant)
+
+
+def seeded(title: str, train_seed: int, seed: int, sep: str = " ") -> str:
+    """Return a title with its seeds; the train seed is said where it is another.
+
+    >>> seeded("dlfd", 3, 3), seeded("dlfd", 0, 3), seeded("dlfd", 0, 3, sep="-")
+    ('dlfd seed 3', 'dlfd seed 3 on train seed 0', 'dlfd-seed3-train0')
+    """
+    if sep == "-":
+        return f"{title}-seed{seed}" + (f"-train{train_seed}" if train_seed != seed else "")
+    return f"{title} seed {seed}" + (f" on train seed {train_seed}" if train_seed != seed else "")
 
 
 def with_models(planned: Sequence[Planned], models: Mapping[str, Path]) -> list[Planned]:

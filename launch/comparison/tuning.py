@@ -10,12 +10,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from dlfd_dist.config import SEARCH_SPACES, JobConfig, draw_settings
 from dlfd_dist.run_dir import RunDir
 
-from .planning import Plan, Planned, placed, with_settings
+from .planning import Plan, Planned, placed, seeded, with_settings
 
 OBJECTIVE = "validation NoMUS"
 
@@ -28,9 +29,10 @@ class Trial:
     """Of the method or its variant."""
     settings: dict[str, Any]
     """The values of the settings that are searched."""
-    run: Planned
+    runs: tuple[Planned, ...]
+    """One per pair of seeds that it is judged on."""
     value: float | None = None
-    """None: it did not finish."""
+    """The mean over the runs; None: one of them did not finish."""
 
 
 def searched(method: str, given: frozenset[str]) -> dict[str, str]:
@@ -40,7 +42,7 @@ def searched(method: str, given: frozenset[str]) -> dict[str, str]:
 
 
 def plan_trials(plan: Plan) -> list[Trial]:
-    """Return the trials of every method that has something to search, on the first seeds."""
+    """Return the trials of every method that has something to search, on the same seeds."""
     return [
         _trial(plan, config, number)
         for config in plan.configs
@@ -55,11 +57,20 @@ def _trial(plan: Plan, config: JobConfig, number: int) -> Trial:
     if number > 0:
         drawn = draw_settings(method, number, plan.compare.tune_seed)
         config = with_settings(config, {name: drawn[name] for name in names})
-    train_seed, seed = plan.pairs[0]
-    title = config.run.name
-    config = placed(config, plan.out / "tuning", f"{title.replace(' ', '-')}-trial{number}")
-    run = Planned(f"{title} trial {number}", "trial", train_seed, replace(config, seed=seed))
-    return Trial(title, {name: _value(config, name) for name in names}, run)
+    settings = {name: _value(config, name) for name in names}
+    runs = tuple(_run(plan, config, number, *pair) for pair in _pairs(plan))
+    return Trial(config.run.name, settings, runs)
+
+
+def _run(plan: Plan, config: JobConfig, number: int, train_seed: int, seed: int) -> Planned:
+    label = seeded(f"{config.run.name} trial {number}", train_seed, seed)
+    name = seeded(f"{config.run.name}-trial{number}", train_seed, seed, sep="-").replace(" ", "-")
+    config = placed(config, plan.out / "tuning", name)
+    return Planned(label, "trial", train_seed, replace(config, seed=seed))
+
+
+def _pairs(plan: Plan) -> list[tuple[int, int]]:
+    return plan.pairs[: plan.compare.tune_seeds]
 
 
 def _value(config: JobConfig, setting: str) -> Any:
@@ -67,14 +78,19 @@ def _value(config: JobConfig, setting: str) -> Any:
     return getattr(getattr(config, section), name)
 
 
+def trial_runs(trials: Sequence[Trial]) -> list[Planned]:
+    return [run for trial in trials for run in trial.runs]
+
+
 def judged(trials: Sequence[Trial], done: Mapping[str, Path]) -> list[Trial]:
     """Return the trials with the values that their runs reached on val."""
-    return [
-        replace(trial, value=_validation_nomus(done[trial.run.label]))
-        if trial.run.label in done
-        else trial
-        for trial in trials
-    ]
+    return [replace(trial, value=_mean_value(trial, done)) for trial in trials]
+
+
+def _mean_value(trial: Trial, done: Mapping[str, Path]) -> float | None:
+    if any(run.label not in done for run in trial.runs):
+        return None
+    return fmean(_validation_nomus(done[run.label]) for run in trial.runs)
 
 
 def _validation_nomus(run: Path) -> float:
@@ -103,19 +119,17 @@ def tuned_configs(configs: Sequence[JobConfig], trials: Sequence[Trial]) -> list
 def tuning_record(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
     """Return what was tried, on what, and what was chosen, for comparison.json."""
     names = dict.fromkeys(trial.name for trial in trials)
-    train_seed, seed = plan.pairs[0]
     return {
         "trials": plan.compare.tune,
         "seed": plan.compare.tune_seed,
-        "train_seed": train_seed,
-        "unlearn_seed": seed,
+        "pairs": _pairs(plan),
         "objective": OBJECTIVE,
         "methods": {n: _method_record(plan, [t for t in trials if t.name == n]) for n in names},
     }
 
 
 def _method_record(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
-    method = trials[0].run.config.method.name
+    method = trials[0].runs[0].config.method.name
     best = best_trial(trials)
     given = sorted(plan.given & SEARCH_SPACES[method].keys())
     return {
@@ -123,7 +137,7 @@ def _method_record(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
         "value": best.value if best else None,
         "default_value": trials[0].value,
         "searched": searched(method, plan.given),
-        "given": {name: _value(trials[0].run.config, name) for name in given},
+        "given": {name: _value(trials[0].runs[0].config, name) for name in given},
         "failed": sum(trial.value is None for trial in trials),
         "trials": [{"settings": t.settings, "value": t.value} for t in trials],
     }

@@ -91,7 +91,7 @@ def test_a_comparison_holds_every_method_on_every_model(whole: Path):
 def test_tuning_takes_the_best_trial_by_validation_and_says_so(whole: Path):
     found = json.loads((whole / "comparison.json").read_text())
     tuning = found["tuning"]
-    assert (tuning["trials"], tuning["train_seed"]) == (2, 0)
+    assert (tuning["trials"], tuning["pairs"]) == (2, [[0, 3]])
     assert set(tuning["methods"]) == {"finetune", "dlfd"}
     for method, record in tuning["methods"].items():
         ran = [RunDir(next((whole / "tuning").glob(f"{method}-trial{n}-*"))) for n in (0, 1)]

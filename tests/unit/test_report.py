@@ -60,7 +60,7 @@ ALL_METHODS = ("dlfd", "dlfd_official", "finetune")
 TUNING = {
     "trials": 8,
     "seed": 0,
-    "train_seed": 4,
+    "pairs": [[4, 4], [5, 5]],
     "objective": "validation NoMUS",
     "methods": {
         "dlfd": {
@@ -540,7 +540,7 @@ def test_markdown_has_the_test_against_dlfd_where_there_is_one(rows, records, p_
 
 @pytest.mark.parametrize("table", [text_table, markdown_table, latex_table])
 def test_tables_say_how_settings_were_chosen(rows, records, table):
-    assert "Tuned: 8 trials per method on validation NoMUS (train seed 4)." in table(rows, TUNING)
+    assert "Tuned: 8 trials per method on validation NoMUS, each judged on 2 of the seeds." in table(rows, TUNING)
     assert "Not tuned: every method with its default settings" in table(rows)
     assert "tuned" not in table(summarise(of_label(records, "Original"))).lower()
 
@@ -935,7 +935,7 @@ def test_page_shows_the_tests_the_marks_and_the_chosen_settings(tmp_path, monkey
         "vs DLFD (NoMUS)",
         "vs DLFD (gap)",
         "<sup>§</sup> Forgotten too hard",
-        "Tuned: 8 trials per method on validation NoMUS (train seed 4).",
+        "Tuned: 8 trials per method on validation NoMUS, each judged on 2 of the seeds.",
         "<code>method.lr=0.0123</code>",
         "0.0001 to 0.03 (log)",
         '<td class="num">0.812</td><td class="num">0.790</td><td class="num">1</td>',

@@ -16,6 +16,7 @@ from launch.comparison.tuning import (
     judged,
     plan_trials,
     searched,
+    trial_runs,
     tuned_configs,
     tuning_record,
 )
@@ -31,17 +32,57 @@ def of_method(trials: list[Trial], name: str) -> list[Trial]:
     return [trial for trial in trials if trial.name == name]
 
 
+def results(folder: Path, values: dict[str, float]) -> dict[str, Path]:
+    """Finished runs by label; on the test set they did as well as they did badly on val."""
+    done = {}
+    for label, on_val in values.items():
+        done[label] = folder / label
+        done[label].mkdir()
+        on_test = 1 - on_val
+        result = {"nomus": on_test, "test_accuracy": on_test, "validation": {"nomus": on_val}}
+        (done[label] / "result.json").write_text(json.dumps(result))
+    return done
+
+
 def valued(trials: list[Trial], *values: float | None) -> list[Trial]:
     return [replace(trial, value=value) for trial, value in zip(trials, values, strict=True)]
 
 
 def test_every_method_with_a_space_gets_the_same_number_of_trials_on_the_first_seeds():
     trials = plan_trials(plan_of("compare.train_seeds=7,8"))
-    assert [trial.run.label for trial in trials] == [
-        "finetune trial 0", "finetune trial 1", "finetune trial 2",
-        "dlfd trial 0", "dlfd trial 1", "dlfd trial 2",
-    ]  # fmt: skip
-    assert {(trial.run.config.seed, trial.run.train_seed) for trial in trials} == {(4, 7)}
+    assert [run.label for run in trial_runs(trials)] == [
+        f"{method} trial {number} seed 4 on train seed 7"
+        for method in ("finetune", "dlfd")
+        for number in range(3)
+    ]
+    assert {(run.config.seed, run.train_seed) for run in trial_runs(trials)} == {(4, 7)}
+
+
+def test_a_trial_runs_on_as_many_seeds_as_asked_and_on_no_more_than_there_are():
+    for asked, seeds in ((1, [4]), (2, [4, 5]), (9, [4, 5])):
+        plan = plan_of(f"compare.tune_seeds={asked}")
+        (trial, *_) = plan_trials(plan)
+        assert [run.config.seed for run in trial.runs] == seeds
+        assert {run.config.method.lr for run in trial.runs} == {trial.settings["method.lr"]}
+        assert tuning_record(plan, [trial])["pairs"] == [(seed, seed) for seed in seeds]
+
+
+def test_a_trial_is_worth_the_mean_over_its_seeds_and_nothing_where_one_failed(tmp_path: Path):
+    trials = of_method(plan_trials(plan_of("compare.tune_seeds=2")), "finetune")
+    # The first trial has the best seed, the second the best mean, the third lost a seed.
+    done = results(
+        tmp_path,
+        {
+            "finetune trial 0 seed 4": 0.9,
+            "finetune trial 0 seed 5": 0.1,
+            "finetune trial 1 seed 4": 0.6,
+            "finetune trial 1 seed 5": 0.7,
+            "finetune trial 2 seed 4": 0.95,
+        },
+    )
+    found = judged(trials, done)
+    assert [trial.value for trial in found] == [pytest.approx(0.5), pytest.approx(0.65), None]
+    assert best_trial(found) is found[1]
 
 
 def test_without_tuning_there_are_no_trials_and_the_settings_stay():
@@ -54,11 +95,12 @@ def test_the_first_trial_has_the_methods_own_settings_and_the_others_drawn_ones(
     plan = plan_of("compare.tune_seed=9")
     dlfd = next(c for c in plan.configs if c.method.name == "dlfd")
     first, *others = of_method(plan_trials(plan), "dlfd")
-    assert (first.run.config.method, first.run.config.synthesis) == (dlfd.method, dlfd.synthesis)
+    own = first.runs[0].config
+    assert (own.method, own.synthesis) == (dlfd.method, dlfd.synthesis)
     assert first.settings["method.lr"] == dlfd.method.lr
     for number, trial in enumerate(others, start=1):
         assert trial.settings == draw_settings("dlfd", number, 9)
-        config = trial.run.config
+        config = trial.runs[0].config
         assert config.method.lr == trial.settings["method.lr"]
         assert config.synthesis.step_size == trial.settings["synthesis.step_size"]
     assert others[0].settings != others[1].settings
@@ -68,7 +110,7 @@ def test_settings_that_the_user_gave_are_not_drawn():
     plan = plan_of("method.lr=0.5")
     assert set(searched("finetune", plan.given)) == {"method.epochs"}
     trials = plan_trials(plan)
-    assert {trial.run.config.method.lr for trial in trials} == {0.5}
+    assert {trial.runs[0].config.method.lr for trial in trials} == {0.5}
     assert not any("method.lr" in trial.settings for trial in trials)
     record = tuning_record(plan, trials)["methods"]
     assert record["finetune"]["given"] == {"method.lr": 0.5}
@@ -122,20 +164,12 @@ def test_a_method_whose_trials_all_failed_is_left_out():
 def test_a_trial_is_judged_on_val_and_has_nothing_to_measure_the_test_set_against(tmp_path: Path):
     plan = plan_of()
     trials = of_method(plan_trials(plan), "finetune")
-    done = {}
-    # The test figures say the opposite.
-    for trial, on_val, on_test in zip(trials, (0.5, 0.9, 0.7), (0.9, 0.1, 0.5), strict=True):
-        run = tmp_path / trial.run.label
-        run.mkdir()
-        result = {"nomus": on_test, "test_accuracy": on_test, "validation": {"nomus": on_val}}
-        (run / "result.json").write_text(json.dumps(result))
-        done[trial.run.label] = run
-    del done["finetune trial 2"]
+    done = results(tmp_path, {"finetune trial 0 seed 4": 0.5, "finetune trial 1 seed 4": 0.9})
     found = judged(trials, done)
     assert [trial.value for trial in found] == [0.5, 0.9, None]
     assert best_trial(found) is found[1]
     models = {"original seed 4": Path("o"), "retrained seed 4": Path("r")}
-    ready = with_models([trial.run for trial in trials], models)
+    ready = with_models(trial_runs(trials), models)
     assert {(one.config.checkpoint, one.config.reference) for one in ready} == {("o", None)}
 
 
@@ -143,8 +177,8 @@ def test_the_record_tells_what_was_tried_and_what_that_gained():
     plan = plan_of("compare.tune_seed=2", "compare.train_seeds=7")
     trials = valued(plan_trials(plan), 0.2, 0.3, None, 0.2, 0.1, 0.1)
     record = tuning_record(plan, trials)
-    assert {key: record[key] for key in ("trials", "seed", "train_seed", "objective")} == {
-        "trials": 3, "seed": 2, "train_seed": 7, "objective": "validation NoMUS",
+    assert {key: record[key] for key in ("trials", "seed", "pairs", "objective")} == {
+        "trials": 3, "seed": 2, "pairs": [(7, 4)], "objective": "validation NoMUS",
     }  # fmt: skip
     assert set(record["methods"]) == {"finetune", "dlfd"}
     finetune = record["methods"]["finetune"]
