@@ -540,7 +540,8 @@ def test_markdown_has_the_test_against_dlfd_where_there_is_one(rows, records, p_
 
 @pytest.mark.parametrize("table", [text_table, markdown_table, latex_table])
 def test_tables_say_how_settings_were_chosen(rows, records, table):
-    assert "Tuned: 8 trials per method on validation NoMUS, each judged on 2 of the seeds." in table(rows, TUNING)
+    said = "Tuned: 8 trials per method on validation NoMUS, each judged on 2 of the seeds."
+    assert said in table(rows, TUNING)
     assert "Not tuned: every method with its default settings" in table(rows)
     assert "tuned" not in table(summarise(of_label(records, "Original"))).lower()
 
