@@ -22,13 +22,19 @@ from ..metrics import (
     auc,
     balanced_mia,
     class_separation,
+    completeness,
     forgetting_score,
     gap_to_retrained,
+    js_divergence,
+    label_pairs,
+    linear_cka,
     logit_scaled_confidence,
+    membership_probes,
     mia_paper,
     nomus,
     over_forgetting,
     sample_losses,
+    tug_of_war,
 )
 from ..models import Classifier
 from ..run_dir import RunDir, replacing
@@ -97,7 +103,7 @@ def probe(model: Classifier, batches: Batches, config: JobConfig, step: int) -> 
     splits, size = batches.data.splits, config.metrics.eval_batch_size
     forget = run_model(model, batches, splits.forget, size)
     val = run_model(model, batches, splits.val, size)
-    found = _against_val(forget, val, config, config.method.probe_attack)
+    found = against_val(forget, val, config, config.method.probe_attack)
     return Probe(
         step=step,
         val_accuracy=found["accuracy"],
@@ -109,7 +115,7 @@ def probe(model: Classifier, batches: Batches, config: JobConfig, step: int) -> 
     )
 
 
-def _against_val(forget: Outputs, val: Outputs, config: JobConfig, attack: str) -> dict[str, float]:
+def against_val(forget: Outputs, val: Outputs, config: JobConfig, attack: str) -> dict[str, float]:
     """Return what selection and tuning go by: nothing of it has seen the test set."""
     if attack == "mia_paper":
         attacked = mia_paper(forget.losses, val.losses)
@@ -155,21 +161,29 @@ def evaluate(model: Classifier, batches: Batches, config: JobConfig) -> Evaluati
 def further_figures(evaluation: Evaluation, config: JobConfig) -> dict[str, Any]:
     """Return what is told of the delivered model alone, not of the reference.
 
-    The other side of the attack on test, the attack on val, and the class separation on test; the
-    first two are None where nobody was forgotten.
+    The other side of the attack on test, the attack on val, attacks on the features, and the class
+    separation on test; all but the last are None where nobody was forgotten.
     """
     forget, val, test = (evaluation.parts[name] for name in ("forget", "val", "test"))
     figures: dict[str, Any] = {
         "over_forgetting": None,
         "validation": None,
+        "membership_probes": None,
         "separation": class_separation(test.features, test.labels).to_dict(),
     }
     if len(forget.ids):
         interval = evaluation.figures["mia"]["auc_interval"]
         found = over_forgetting(forget.losses, test.losses, auc_interval=interval)
         figures["over_forgetting"] = found.to_dict()
-        figures["validation"] = _against_val(forget, val, config, "mia")
+        figures["validation"] = against_val(forget, val, config, "mia")
+        figures["membership_probes"] = membership_probes_of(evaluation)
     return figures
+
+
+def membership_probes_of(evaluation: Evaluation) -> dict[str, float] | None:
+    forget, test = (evaluation.parts[name].features for name in ("forget", "test"))
+    probes = membership_probes(forget, test)
+    return probes.to_dict() if probes else None
 
 
 def _attacks(
@@ -190,12 +204,30 @@ def _attacks(
     }
 
 
-def gap(figures: Mapping[str, Any], retrained: Mapping[str, Any]) -> float | None:
-    """Return the gap to the reference, None where nobody was forgotten."""
-    if figures["mia"] is None:
-        return None
-    flat = [{**f, "mia_accuracy": f["mia"]["accuracy"]} for f in (figures, retrained)]
-    return gap_to_retrained(flat[0], flat[1])
+def against_reference(model: Evaluation, reference: Evaluation) -> dict[str, Any]:
+    """Return how near a model is to the one that never saw the forgotten people.
+
+    Figures of the forget set are None where nobody was forgotten.
+    """
+    if model.figures["mia"] is None:
+        return {"gap_to_retrained": None, "against_retrained": None}
+    flat = [{**f, "mia_accuracy": f["mia"]["accuracy"]} for f in (model.figures, reference.figures)]
+    forget, retrained = model.parts["forget"], reference.parts["forget"]
+    predictions = [
+        label_pairs(part.logits) if part.labels.ndim == 2 else part.logits
+        for part in (forget, retrained)
+    ]
+    return {
+        "gap_to_retrained": gap_to_retrained(*flat),
+        "against_retrained": {
+            "tug_of_war": tug_of_war(*flat),
+            "completeness": completeness(*predictions),
+            "js_divergence": float(js_divergence(*predictions).mean()),
+            "forget_cka": linear_cka(forget.features, retrained.features),
+            "test_cka": linear_cka(model.parts["test"].features, reference.parts["test"].features),
+            "membership_probes": membership_probes_of(reference),
+        },
+    }
 
 
 def peak_memory_mb(collectives: Collectives) -> float:

@@ -9,12 +9,13 @@ from typing import Any
 from ..models import Classifier, save_weights
 from ..run_dir import write_json
 from ..runtime.checkpoint import drop_checkpoints
+from ..runtime.env import job_info
 from .context import Job, file_digest
 from .evaluation import (
     Evaluation,
+    against_reference,
     evaluate,
     further_figures,
-    gap,
     peak_memory_mb,
     save_samples,
 )
@@ -47,9 +48,9 @@ def measure(
     result = {
         **evaluation.figures,
         **further_figures(evaluation, job.config),
-        **_facts(job),
+        **facts(job),
         **extra,
-        "gap_to_retrained": _gap(job, evaluation),
+        **_against_reference(job, evaluation),
         "wall_seconds": seconds,
         "device_seconds": seconds * job.collectives.world_size,
         "peak_memory_mb": peak_memory_mb(job.collectives),
@@ -65,20 +66,23 @@ def measure(
     return result
 
 
-def _gap(job: Job, evaluation: Evaluation) -> float | None:
+def _against_reference(job: Job, evaluation: Evaluation) -> dict[str, Any]:
     if job.config.reference is None:
-        return None
+        return {"gap_to_retrained": None, "against_retrained": None}
     reference = evaluate(job.model(job.config.reference), job.batches, job.config)
-    return gap(evaluation.figures, reference.figures)
+    return against_reference(evaluation, reference)
 
 
-def _facts(job: Job) -> dict[str, Any]:
-    manifest, splits = job.data.manifest, job.data.splits
+def facts(job: Job) -> dict[str, Any]:
+    """Return what a result tells of the run and its data besides the figures."""
+    manifest, splits, place = job.data.manifest, job.data.splits, job_info()
     return {
         "verb": job.config.verb,
         "seed": job.config.seed,
         "world_size": job.collectives.world_size,
         "device": str(job.collectives.device),
+        "job_id": place.job_id,
+        "restarts": place.run_restarts,
         "signature": job.prepared.signature,
         "title": manifest.title,
         "synthetic": manifest.synthetic,

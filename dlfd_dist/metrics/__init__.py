@@ -1,15 +1,24 @@
 """Measures: pure functions of arrays, one kind per file."""
 
 from .accuracy import accuracy, accuracy_per_label, correct
-from .gap import gap_to_retrained
+from .gap import gap_to_retrained, tug_of_war
+from .membership_probes import MembershipProbes, membership_probes
 from .mia import MIAResult, attack_accuracy, auc, balanced_mia, forgetting_score, mia_paper
 from .nomus import nomus
 from .over_forgetting import OverForgetting, over_forgetting
 from .sample_losses import logit_scaled_confidence, sample_losses
 from .separation import Separation, class_separation
+from .similarity import (
+    completeness,
+    js_divergence,
+    label_pairs,
+    linear_cka,
+    zero_retrain_forgetting,
+)
 
 __all__ = [
     "MIAResult",
+    "MembershipProbes",
     "OverForgetting",
     "Separation",
     "accuracy",
@@ -18,12 +27,19 @@ __all__ = [
     "auc",
     "balanced_mia",
     "class_separation",
+    "completeness",
     "correct",
     "forgetting_score",
     "gap_to_retrained",
+    "js_divergence",
+    "label_pairs",
+    "linear_cka",
     "logit_scaled_confidence",
+    "membership_probes",
     "mia_paper",
     "nomus",
     "over_forgetting",
     "sample_losses",
+    "tug_of_war",
+    "zero_retrain_forgetting",
 ]

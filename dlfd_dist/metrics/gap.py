@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 GAP_FIGURES = ("retain_accuracy", "forget_accuracy", "test_accuracy", "mia_accuracy")
@@ -14,3 +15,13 @@ def gap_to_retrained(model: Mapping[str, float], retrained: Mapping[str, float])
     Source: Fan et al. 2024 (SalUn), "average gap".
     """
     return sum(abs(model[name] - retrained[name]) for name in GAP_FIGURES) / len(GAP_FIGURES)
+
+
+def tug_of_war(model: Mapping[str, float], retrained: Mapping[str, float]) -> float:
+    """Return the product of 1 - |difference to Retrained| over forget, retain and test accuracy.
+
+    1 is best; a method that pays for one with another loses in the product.
+    Source: Zhao et al. 2024, "What makes unlearning hard", eq. 3.
+    """
+    names = ("forget_accuracy", "retain_accuracy", "test_accuracy")
+    return math.prod(1 - abs(model[name] - retrained[name]) for name in names)

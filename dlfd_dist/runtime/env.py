@@ -1,4 +1,5 @@
-"""Who this process is among the ranks; only here are torchrun's or Slurm's variables read."""
+"""Who this process is among the ranks, and in which start of which job; only here are torchrun's or
+Slurm's variables read."""
 
 from __future__ import annotations
 
@@ -8,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import ConfigError
+
+STARTS_BEFORE = "DLFD_STARTS_BEFORE"
+"""Starts of this run before this one, where its starter counts them: a campaign does, over jobs."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,34 @@ class RankInfo:
     @property
     def is_main(self) -> bool:
         return self.rank == 0
+
+
+@dataclass(frozen=True)
+class JobInfo:
+    """The job that this process belongs to."""
+
+    job_id: str | None = None
+    """As squeue prints it, 123 or 123_4 for a task of an array; None outside SLURM."""
+    restarts: int = 0
+    """How often SLURM or torchrun started the job again."""
+    starts_before: int | None = None
+    """Starts of the run before this one, under other jobs too; None: nobody counts them."""
+
+    @property
+    def run_restarts(self) -> int:
+        return self.restarts if self.starts_before is None else self.starts_before
+
+
+def job_info(env: Mapping[str, str] = os.environ) -> JobInfo:
+    """Return this process's job."""
+    array, task = env.get("SLURM_ARRAY_JOB_ID"), env.get("SLURM_ARRAY_TASK_ID")
+    job_id = f"{array}_{task}" if array else env.get("SLURM_JOB_ID")
+    restarts = _count(env, "SLURM_RESTART_COUNT") or _count(env, "TORCHELASTIC_RESTART_COUNT")
+    return JobInfo(job_id, restarts or 0, _count(env, STARTS_BEFORE))
+
+
+def _count(env: Mapping[str, str], name: str) -> int | None:
+    return int(env[name]) if env.get(name, "").isdecimal() else None
 
 
 def _integers(env: Mapping[str, str], *names: str) -> list[int]:

@@ -30,10 +30,23 @@ class StopFlag:
         self.requested = True
 
 
+_early = StopFlag()
+
+
+def note_early_stops() -> None:
+    """Count a stop that is asked for before `stop_flag` listens as one that comes inside it.
+
+    For a rank among several: were it to leave by itself, the others would wait for it in vain.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, _early._handle)
+
+
 @contextlib.contextmanager
 def stop_flag() -> Iterator[StopFlag]:
     """Yield a flag that TERM and USR2 set instead of ending the process."""
     flag = StopFlag()
+    flag.requested = _early.requested
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return

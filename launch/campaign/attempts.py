@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -80,11 +79,3 @@ def _take(fd: int, key: str) -> None:
         if time.monotonic() > end:
             raise RunDirError(f"Another job is doing run {key}: this one leaves it alone.")
         time.sleep(0.5)
-
-
-def this_job(environ: Mapping[str, str] = os.environ) -> tuple[str, int]:
-    """Return the id of this job as squeue prints it, and how often SLURM has restarted it."""
-    array = environ.get("SLURM_ARRAY_JOB_ID")
-    task = environ.get("SLURM_ARRAY_TASK_ID")
-    job_id = f"{array}_{task}" if array else environ.get("SLURM_JOB_ID", f"local:{os.getpid()}")
-    return job_id, int(environ.get("SLURM_RESTART_COUNT", "0"))

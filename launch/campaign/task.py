@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
     from .plan import CampaignRun
 
-STOPPED = 75
+SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
+STOPPED, FAILED = 75, 1
+MAX_RESTARTS = "DLFD_MAX_RESTARTS"
+"""The batch script sets it, and slurm/lib/requeue.sh obeys it."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,13 @@ class Task:
     def _run_pack(self, runs: list[CampaignRun], record: Mapping[str, Any]) -> int:
         """Run this rank's share of a pack, each run alone on it and with a log of its own."""
         rank, ranks = _leave_the_others()
+        _leave_when_asked()
         worst = 0
         for run in runs[rank::ranks]:
             status = self._run(run, record)
             if status == STOPPED:
+                # In the job's log too: it is the only one of the runs that never began.
+                _tell_if_it_is_the_last(None)
                 return status
             worst = max(worst, status)
         return worst
@@ -81,21 +87,25 @@ class Task:
             return err.exit_status
 
     def _run_as_main(self, run: CampaignRun, config: JobConfig, record: Mapping[str, Any]) -> int:
-        from .attempts import attempt, this_job
+        from dlfd_dist.runtime.env import STARTS_BEFORE, job_info
 
-        run_dir = _claim(config)
+        from .attempts import attempt, read_attempts
+
+        run_dir, place = _claim(config), job_info()
         log = run_dir.logs / "console.log" if record["packed"] else Path(_job_log(record))
-        job_id, restart = this_job()
         facts = {
-            "job_id": job_id, "job": self.job, "restart": restart,
-            "directory": str(run_dir.path), "log": str(log),
+            "job_id": place.job_id or f"local:{os.getpid()}", "job": self.job,
+            "restart": place.restarts, "directory": str(run_dir.path), "log": str(log),
         }  # fmt: skip
         with attempt(self.campaign, run.key, facts) as ended:
+            # Its result counts the starts under other jobs too.
+            os.environ[STARTS_BEFORE] = str(read_attempts(self.campaign, run.key).restarts)
             self._make_restartable(run, run_dir, record)
             with _output_to(log if record["packed"] else None):
                 ended.append(_guarded(config))
-        if ended[-1] == 0:
-            _count_restarts(self.campaign, run.key, run_dir, job_id)
+                if ended[-1] == STOPPED:
+                    _be_deaf()
+                    _tell_if_it_is_the_last(run_dir)
         return ended[-1]
 
     def _make_restartable(
@@ -159,6 +169,60 @@ def _guarded(config: JobConfig) -> int:
         sys.stderr.flush()
 
 
+def _is_last_start() -> bool:
+    """Whether the batch script will not start this job again."""
+    from dlfd_dist.runtime.env import job_info
+
+    limit = os.environ.get(MAX_RESTARTS)
+    return limit is not None and job_info().restarts >= int(limit)
+
+
+def _mind_early_signals() -> None:
+    """Decide what a signal does before the loop listens, when there is nothing to save yet."""
+    if os.environ.get("SLURM_NTASKS", "1") == "1":
+        _leave_when_asked()
+    else:
+        from dlfd_dist.runtime.preemption import note_early_stops
+
+        note_early_stops()
+
+
+def _leave_when_asked() -> None:
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: sys.exit(STOPPED))
+
+
+def _be_deaf() -> None:
+    """Hear no signal any more: a second one would kill a rank that has saved and is leaving."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _tell_if_it_is_the_last(run_dir: RunDir | None) -> None:
+    """Say why a run that stopped will not come back by itself."""
+    from dlfd_dist.runtime.env import job_info
+
+    if not _is_last_start():
+        return
+    print(
+        f"dlfd: stopped after {job_info().restarts} restarts, "
+        f"cluster.max_restarts={os.environ[MAX_RESTARTS]}; 'dlfd retry CAMPAIGN --failed' or a "
+        f"higher limit goes on from {_reached(run_dir)}.",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _reached(run_dir: RunDir | None) -> str:
+    if run_dir is None:
+        return "there"
+    try:
+        latest = (run_dir.checkpoints / "latest").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        latest = "step_0"
+    return "step " + latest.strip().removeprefix("step_")
+
+
 def _leave_the_others() -> tuple[int, int]:
     """Make this task of a job step a rank of its own; return its place among the tasks."""
     if "SLURM_STEP_ID" not in os.environ:
@@ -196,23 +260,12 @@ def _output_to(log: Path | None) -> Iterator[None]:
         os.close(file)
 
 
-def _count_restarts(campaign: Path, key: str, run_dir: RunDir, job_id: str) -> None:
-    """Tell in the result how often the run was started again."""
-    from dlfd_dist.run_dir import write_json
-
-    from .attempts import read_attempts
-
-    restarts = read_attempts(campaign, key).restarts
-    result = run_dir.read_result()
-    write_json(run_dir.result, {**result, "restarts": restarts, "job_id": job_id})
-
-
 def main(arguments: list[str]) -> int:
-    # A signal before the loop listens: there is nothing to save yet, so the job just goes on later.
-    for number in (signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(number, lambda *_: sys.exit(STOPPED))
+    _mind_early_signals()
     campaign, job, *index = arguments
-    return Task(Path(campaign), job, int(index[0]) if index else 0)()
+    status = Task(Path(campaign), job, int(index[0]) if index else 0)()
+    _be_deaf()
+    return FAILED if status == STOPPED and _is_last_start() else status
 
 
 if __name__ == "__main__":

@@ -8,10 +8,24 @@ requeue_or_exit() { # STATUS
   if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; fi
   if [ "$1" -eq 75 ] || [ "$1" -eq 140 ]; then
     if [ "${SLURM_RESTART_COUNT:-0}" -lt "${DLFD_MAX_RESTARTS:-100}" ]; then
-      scontrol requeue "$job"
+      requeue_job "$job"
     else
       echo "dlfd: not started again after ${SLURM_RESTART_COUNT:-0} restarts (DLFD_MAX_RESTARTS)" >&2
     fi
   fi
   exit "$1"
+}
+
+# A controller that is away (restarted, failing over) must not cost the run: scontrol gives up after
+# MessageTimeout, 10 s. One that answers and refuses three times means it.
+requeue_job() { # JOB
+  local end=$((SECONDS + 900)) refused=0
+  until scontrol requeue "$1"; do
+    if scontrol ping >/dev/null 2>&1; then refused=$((refused + 1)); fi
+    if [ $refused -ge 3 ] || [ $SECONDS -ge $end ]; then
+      echo "dlfd: SLURM did not requeue $1: submit again, or 'dlfd retry'" >&2
+      return
+    fi
+    sleep 5
+  done
 }

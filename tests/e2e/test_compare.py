@@ -10,8 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from safetensors.numpy import load_file
 
 from dlfd_dist.compose import load_config
+from dlfd_dist.metrics import linear_cka, tug_of_war
 from dlfd_dist.run_dir import RunDir, read_events
 from tests.fakes.command_line import Ended, Faces, Process, command, steps_done, tree
 
@@ -62,6 +64,24 @@ def whole(faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "compare"
     assert main(words_of(faces, out)) == 0
     return out
+
+
+def test_a_result_says_how_near_its_model_is_to_retrained(whole: Path):
+    runs = json.loads((whole / "comparison.json").read_text())["runs"]
+    retrained = {r["train_seed"]: whole / r["run_dir"] for r in runs if r["role"] == "retrained"}
+    for run in (r for r in runs if r["role"] == "method"):
+        path, other = RunDir(whole / run["run_dir"]), RunDir(retrained[run["train_seed"]])
+        result, reference = path.read_result(), other.read_result()
+        mine, theirs = load_file(path.samples), load_file(other.samples)
+        near = result["against_retrained"]
+        for part in ("forget", "test"):
+            name = f"{part}.features"
+            wanted = linear_cka(mine[name].astype(float), theirs[name].astype(float))
+            assert near[f"{part}_cka"] == pytest.approx(wanted, rel=1e-4)
+        assert near["tug_of_war"] == pytest.approx(tug_of_war(result, reference))
+        assert 0 <= near["js_divergence"] <= 1
+        assert near["membership_probes"] == reference["membership_probes"]
+        assert reference["against_retrained"] is None
 
 
 # --- tuning and train seeds

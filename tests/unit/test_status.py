@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import signal
 import time
+import types
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from dlfd_dist.run_dir import append_event
 from launch.campaign import states as module
+from launch.campaign.attempts import attempts_file
 from launch.campaign.causes import cause
 from launch.campaign.slurm import _expanded, minutes
+from launch.campaign.task import main as task_main
 from tests.fakes.campaigns import Campaigns, make_campaigns
 
 LONG_AGO = "2020-01-01T00:00:00"
@@ -25,6 +33,18 @@ def campaigns(tmp_path, monkeypatch, capfd) -> Campaigns:
     made = make_campaigns(tmp_path, monkeypatch, capfd)
     assert made.submit("train", "seed=0,1").status == 0
     return made
+
+
+def task(words: list[str]) -> int:
+    """Do what a job does on its rank, and give this process its signals back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    try:
+        # The stream that a job has, which follows the descriptor; pytest's own does not.
+        with open(2, "w", closefd=False) as stream, contextlib.redirect_stderr(stream):
+            return task_main(words)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def state(campaigns: Campaigns, label: str = "seed=0") -> str:
@@ -122,6 +142,58 @@ def test_status_shows_the_cause_the_lines_and_the_log(campaigns: Campaigns):
     assert "noise" not in told.out
 
 
+@pytest.mark.parametrize("pack", ["1", "2"], ids=["alone", "packed"])
+def test_a_run_out_of_restarts_is_failed_and_says_how_it_goes_on(
+    tmp_path, monkeypatch, capfd, pack
+):
+    made = make_campaigns(tmp_path, monkeypatch, capfd)
+    assert made.submit("train", "seed=0,1", f"cluster.pack={pack}", "cluster.max_restarts=3")
+    monkeypatch.setattr("dlfd_dist.__main__.run_ranks", _saves_at_step_7_and_stops)
+    for name, value in (("JOB_ID", "101"), ("RESTART_COUNT", "3")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("DLFD_MAX_RESTARTS", "3")
+    job_id = "101"
+    if pack == "1":
+        job_id = "101_0"
+        monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "101")
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    (job,) = made.path.glob("jobs/01-001-*.json")
+    capfd.readouterr()
+    # Not 75: the batch script would call it a start that is to be followed by another.
+    assert task([str(made.path), job.stem, "0"]) == 1
+    log = made.path / "jobs" / f"{job.stem}{'_0' if pack == '1' else ''}.out"
+    log.write_text(capfd.readouterr().err)
+    made.slurm.set(job_id, "FAILED", end=LONG_AGO, code="1:0")
+    found = made.states()["seed=0"]
+    assert found["state"] == "failed"
+    assert found["cause"] == (
+        "stopped after 3 restarts, cluster.max_restarts=3; 'dlfd retry CAMPAIGN --failed' or a "
+        "higher limit goes on from step 7."
+    )
+    if pack == "2":  # it shared the rank, and never began
+        assert "goes on from there" in made.states()["seed=1"]["cause"]
+    for name in ("JOB_ID", "ARRAY_JOB_ID", "ARRAY_TASK_ID", "RESTART_COUNT"):
+        monkeypatch.delenv(f"SLURM_{name}", raising=False)
+    again = made.run("retry", made.path, "--failed", "--json").json
+    assert "seed=0" in [run["run"] for run in again["runs"]]
+
+
+def _saves_at_step_7_and_stops(configs) -> int:
+    (run,) = (Path(config.run.root) for config in configs)
+    (checkpoints,) = run.glob("seed=0*/checkpoints")
+    (checkpoints / "latest").write_text("step_7\n")
+    return 75
+
+
+def test_a_run_that_may_be_started_again_ends_with_75(campaigns: Campaigns, monkeypatch):
+    monkeypatch.setattr("dlfd_dist.__main__.run_ranks", _saves_at_step_7_and_stops)
+    monkeypatch.setenv("SLURM_JOB_ID", "101")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    monkeypatch.setenv("DLFD_MAX_RESTARTS", "3")
+    assert task([str(campaigns.path), "01-001-train", "0"]) == 75
+    assert "max_restarts" not in campaigns.run("status", campaigns.path).out
+
+
 def test_other_code_than_that_of_the_submission_is_told(campaigns: Campaigns, monkeypatch):
     assert campaigns.run("status", campaigns.path, "--json").json["code"] is None
     monkeypatch.setattr(
@@ -142,6 +214,86 @@ def test_logs_name_what_is_there(campaigns: Campaigns):
     assert campaigns.run("logs", run).out == "step one\n"
     assert campaigns.run("logs", run, "--rank", "1").out.endswith("from rank 1\n")
     assert "There is no log" in campaigns.run("logs", run, "--rank", "7").err
+
+
+# --- followed until the end
+
+
+def on_sleep(
+    monkeypatch: pytest.MonkeyPatch, where: str, *then: Callable[[], object]
+) -> list[float]:
+    """Let each wait of a module do the next of these things at once; return how long they were."""
+    waits: list[float] = []
+    coming = iter(then)
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        next(coming)()
+
+    clock = types.SimpleNamespace(**{name: getattr(time, name) for name in dir(time)})
+    clock.sleep = sleep
+    monkeypatch.setattr(f"launch.campaign.{where}.time", clock)
+    return waits
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_watch_slows_down_and_ends_with_the_last_run(campaigns: Campaigns, monkeypatch):
+    folder = campaigns.start("seed=0")
+
+    def end_all() -> None:
+        (folder / "result.json").write_text(json.dumps({"device_seconds": 1.0}))
+        campaigns.slurm.set("101_1", "FAILED", end=LONG_AGO, code="1:0")
+
+    waits = on_sleep(monkeypatch, "status", *[lambda: None] * 10, end_all)
+    told = campaigns.run("status", campaigns.path, "--watch")
+    assert told.status == 1  # as without --watch: a run has failed
+    assert told.out.count("2 runs: ") == 12
+    assert "1 failed, 1 finished" in told.out.rsplit("2 runs: ", 1)[1]
+    assert waits[:3] == [2.0, 3.0, 4.5]
+    assert waits == sorted(waits)
+    assert max(waits) == 60.0
+
+
+@pytest.mark.parametrize("words", [["status", "--watch"], ["logs", "-f"]])
+def test_an_interrupted_look_ends_quietly(campaigns: Campaigns, monkeypatch, words):
+    campaigns.start("seed=0")
+    on_sleep(monkeypatch, words[0], interrupt)
+    path = campaigns.path / "seed=0" if words[0] == "logs" else campaigns.path
+    told = campaigns.run(*words, path)
+    assert (told.status, told.err) == (130, "")
+
+
+@pytest.mark.parametrize("rank", [None, 1])
+def test_a_log_is_followed_until_its_run_has_ended(campaigns: Campaigns, monkeypatch, rank):
+    folder = campaigns.start("seed=0")
+    key = campaigns.states()["seed=0"]["key"]
+    log = folder / "logs" / ("console.log" if rank is None else "rank_0001.jsonl")
+
+    def say(text: str) -> None:
+        line = text if rank is None else json.dumps({"time": 0, "message": text.strip()})
+        with log.open("a") as file:
+            file.write(line if rank is None else line + "\n")
+
+    def end() -> None:
+        say("the end" if rank is None else "the end\n")
+        ended = {"event": "end", "time": 1.0, "status": 1}
+        append_event(attempts_file(campaigns.path, key), ended)
+        campaigns.slurm.set("101_0", "FAILED", end=LONG_AGO, code="1:0")
+
+    say("first\n")
+    monkeypatch.setattr("launch.campaign.logs.ASK_S", 0.0)
+    then = [lambda: say("second\n"), lambda: None, end]
+    waits = on_sleep(monkeypatch, "logs", *then, lambda: None, lambda: None)
+    more = [] if rank is None else ["--rank", rank]
+    told = campaigns.run("logs", campaigns.path / "seed=0", "-f", *more)
+    assert told.status == 0
+    assert [line.split()[-1] for line in told.out.splitlines()] == ["first", "second", "end"]
+    assert 3 <= len(waits) <= 5
+    # Without -f it is read to its present end.
+    assert campaigns.run("logs", campaigns.path / "seed=0", *more).out == told.out
 
 
 @pytest.mark.parametrize(
