@@ -52,7 +52,7 @@ class ClusterConfig:
     max_restarts: int = 20
     """How often a job that saved and asked to go on is requeued."""
     max_running: int | None = None
-    """Tasks of one array that may run at once; null: no limit."""
+    """Tasks of the campaign that may run at once; null: no limit."""
     max_array: int = 1000
     """Tasks in one array; a longer one is cut (MaxArraySize of the site, less one)."""
     pack: str = "auto"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from dlfd_dist.errors import ConfigError
 from dlfd_dist.run_dir import RunDir
 
 from .states import UNDER_WAY, RunStatus, run_states
-from .status import find_run
+from .status import INTERRUPTED, find_run
 
 POLL_S = 0.5
 ASK_S = 5.0
@@ -26,9 +25,11 @@ def run_logs(words: Sequence[str], *, follow: bool, rank: int | None) -> int:
         raise ConfigError("Give one run: dlfd logs RUN [-f] [--rank N].")
     campaign, key = _run(words[0])
     file = _file(Path(words[0]), campaign, key, rank)
-    for line in _lines(file, campaign if follow else None, key):
-        print(_readable(line) if rank is not None else line, end="")
-        sys.stdout.flush()
+    try:
+        for line in _lines(file, campaign if follow else None, key):
+            print(_readable(line) if rank is not None else line, end="", flush=True)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 

@@ -10,8 +10,9 @@ import functools
 import hashlib
 import itertools
 import json
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from dlfd_dist.config import ClusterConfig, JobConfig, signature, to_dict
 from dlfd_dist.data.loaders import ResolvedRows, resolve_rows
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.jobs.context import check_enough, file_digest
-from dlfd_dist.models import weights_path
+from dlfd_dist.methods import methods
+from dlfd_dist.models import Classifier, build_model, load_weights, weights_path
 from dlfd_dist.run_dir import RunDir
 
 from ..comparison.planning import (
@@ -227,6 +229,8 @@ class Identify:
         self.digests = rows.digests()
         self.file_digest = functools.cache(file_digest)
         self.costs: dict[str, float] = {}
+        self.models: dict[str, Classifier] = {}
+        self.fitting: set[tuple[str, str]] = set()
 
     def all(self, planned: Sequence[tuple[Planned, tuple[str, ...]]]) -> list[CampaignRun]:
         """Return the runs of one stage, each with its key, directory and shape."""
@@ -244,9 +248,11 @@ class Identify:
         spec = choose_spec(self.cluster, config, minutes=seconds / 60, num_runs=num_runs)
         config.validate(spec.ranks_per_run)
         check_enough(config, self.rows, spec.ranks_per_run)
+        finished = all(RunDir(Path(p)).finished() for p in _models(config).values() if parents)
+        self._check_model(config, _models(config).values() if finished else ())
         config = replace(config, runtime=replace(config.runtime, world_size=spec.ranks_per_run))
         directory, key = None, signature(config, self.digests | {"parents": "-".join(parents)})
-        if all(RunDir(Path(path)).finished() for path in _models(config).values() if parents):
+        if finished:
             sign = signature(config, self.digests | self._inputs(config))
             directory = str(Path(config.run.root) / f"{config.run.name}-{sign}")
             key = key if parents else sign
@@ -262,6 +268,31 @@ class Identify:
         if same not in self.costs:
             self.costs[same] = rank_seconds(config, self.rows, self.cluster)
         return self.costs[same]
+
+    def _check_model(self, config: JobConfig, checkpoints: Iterable[str]) -> None:
+        """Refuse what the job would refuse: settings or weights that the model does not allow.
+
+        The model has no values, so that making it takes milliseconds; weights that are there
+        already are read once.
+        """
+        import torch
+
+        shape = repr((config.model, config.data.image_size))
+        if shape not in self.models:
+            with torch.device("meta"):
+                self.models[shape] = build_model(
+                    config.model, image_size=config.data.image_size,
+                    num_outputs=self.rows.manifest.num_outputs, seed=0,
+                )  # fmt: skip
+        model = self.models[shape]
+        for path in checkpoints:
+            if (shape, path) not in self.fitting:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # that there are no values to copy into
+                    load_weights(model, path)
+                self.fitting.add((shape, path))
+        if config.verb == "unlearn":
+            methods.get(config.method.name).check(config.method, model)
 
     def _inputs(self, config: JobConfig) -> dict[str, str]:
         """Return SHA-256 of the models it starts from."""

@@ -29,6 +29,9 @@ from .states import (
 from .submit import show_submission, submit
 
 WATCH_FIRST_S, WATCH_LAST_S = 2.0, 60.0
+INTERRUPTED = 130
+"""Exit status of a command that only looks and was told to stop looking."""
+CLEAR = "\x1b[H\x1b[2J"
 
 
 def run_status(words: Sequence[str], *, watch: bool, as_json: bool) -> int:
@@ -36,17 +39,34 @@ def run_status(words: Sequence[str], *, watch: bool, as_json: bool) -> int:
     paths = [find_campaign(word) for word in words] or campaigns()
     if not paths:
         raise ConfigError("There is no campaign under runs/: give the directory of one.")
+    try:
+        found = _watch(paths, words, as_json=as_json) if watch else _look(paths, words, as_json)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 1 if any(s.state in ENDED_BADLY for one in found.values() for s in one) else 0
+
+
+def _look(
+    paths: Sequence[Path], words: Sequence[str], as_json: bool
+) -> dict[Path, list[RunStatus]]:
+    found = {path: run_states(path) for path in paths}
+    _show(found, detailed=bool(words), as_json=as_json)
+    return found
+
+
+def _watch(
+    paths: Sequence[Path], words: Sequence[str], *, as_json: bool
+) -> dict[Path, list[RunStatus]]:
+    """Show the runs until none is under way, ever more seldom: each look asks the scheduler."""
     delay = WATCH_FIRST_S
     while True:
-        found = {path: run_states(path) for path in paths}
-        _show(found, detailed=bool(words), as_json=as_json)
-        under_way = any(s.state in UNDER_WAY for one in found.values() for s in one)
-        if not watch or not under_way:
-            break
+        if sys.stdout.isatty() and not as_json:
+            print(CLEAR, end="")
+        found = _look(paths, words, as_json)
+        if not any(s.state in UNDER_WAY for one in found.values() for s in one):
+            return found
         time.sleep(delay)
         delay = min(WATCH_LAST_S, delay * 1.5)
-    bad = any(s.state in ENDED_BADLY for one in found.values() for s in one)
-    return 1 if bad else 0
 
 
 def _show(found: dict[Path, list[RunStatus]], *, detailed: bool, as_json: bool) -> None:

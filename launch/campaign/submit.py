@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,28 @@ from .states import live
 REPORT = LaunchSpec(why="runs whatever became of the others, and names what is missing")
 
 
+class Lanes:
+    """cluster.max_running for a whole campaign: so many lanes, with one task in each at a time.
+
+    SLURM itself limits the tasks of one array alone (%N). A job takes as many lanes as tasks of it
+    may run at once, and waits until the jobs before it in these lanes have ended, well or not.
+    """
+
+    def __init__(self, limit: int | None, busy: Sequence[str]):
+        self.limit = limit
+        self._lanes = [(0.0, list(busy))] * (limit or 0)
+        """When each is free, by the estimates, and the jobs that must have ended by then."""
+
+    def take(self, num_tasks: int, task_seconds: float) -> tuple[list[str], list[str]]:
+        """Return the jobs to wait for, and a list that the caller puts the new job's id into."""
+        self._lanes.sort(key=lambda lane: lane[0])
+        taken, job = self._lanes[:num_tasks], []
+        if taken:
+            end = taken[-1][0] + math.ceil(num_tasks / len(taken)) * task_seconds
+            self._lanes[: len(taken)] = [(end, job)] * len(taken)
+        return list(dict.fromkeys(one for _, jobs in taken for one in jobs)), job
+
+
 @dataclass
 class Submission:
     """What one submit or retry queues, and what it need not."""
@@ -32,6 +55,8 @@ class Submission:
     finished: dict[str, Path]
     joined: dict[str, Placement]
     """Runs that an earlier submission has in the queue."""
+    busy: list[str] = field(default_factory=list)
+    """The jobs of earlier submissions that have not ended, whatever they do."""
     code: Path | None = None
     placed: dict[str, Placement] = field(default_factory=dict)
     job_ids: list[str] = field(default_factory=list)
@@ -56,6 +81,24 @@ class Submission:
         """Return the ids of the jobs whose models the runs of a batch need."""
         where = {**self.joined, **placed}
         return [where[key].job_id for key in batch.parents if key not in self.finished]
+
+    @property
+    def lanes(self) -> Lanes:
+        return Lanes(self.campaign.cluster.max_running, self.busy)
+
+    def task_seconds(self, batch: Batch) -> float:
+        """Return what the longest task of a batch is estimated to take."""
+        runs = self.campaign.by_key
+        sums = [sum(runs[key].rank_seconds for key in unit) for unit in batch.units]
+        return max(sums) / batch.spec.ranks
+
+
+def waits(after_ok: Sequence[str], after_any: Sequence[str]) -> list[str]:
+    """Return the options of a job that needs models, and a lane."""
+    options = dependency(after_ok=after_ok)
+    if not options or not after_any:
+        return options or dependency(after_any=after_any)
+    return [f"{options[0]},afterany:{':'.join(after_any)}", *options[1:]]
 
 
 def script_of(campaign: Campaign, batch: Batch, code_dir: Path | None) -> Script:
@@ -109,10 +152,12 @@ def _look(campaign: Campaign) -> Submission:
 
 def _submission(campaign: Campaign, ledger: Ledger, joined: Mapping[str, Placement]) -> Submission:
     wanted = {run.key for run in campaign.runs}
+    ids = [where.job_id.split("_")[0] for where in joined.values()]
+    busy = list(dict.fromkeys(one for one in ids if not one.startswith("local:")))
     joined = {key: where for key, where in joined.items() if key in wanted}
     number = 1 + sum(event["event"] == "planned" for event in ledger.events())
     code_dir = code.checkout() if not campaign.cluster.prefix else None
-    return Submission(campaign, number, campaign.finished(), joined, code_dir)
+    return Submission(campaign, number, campaign.finished(), joined, busy, code_dir)
 
 
 def submit(campaign: Campaign) -> Submission:
@@ -128,9 +173,12 @@ def submit(campaign: Campaign) -> Submission:
         if campaign.cluster.kind == "local":
             _start_locally(submission, ledger, batches)
             return submission
+        lanes = submission.lanes
         for batch in batches:
             after = submission.waits_for(batch, submission.placed)
-            _queue(submission, ledger, batch, dependency(after_ok=after))
+            ended, job = lanes.take(len(batch.units), submission.task_seconds(batch))
+            _queue(submission, ledger, batch, waits(after, ended))
+            job.append(submission.job_ids[-1])
         waiting = [where.job_id.split("_")[0] for where in submission.joined.values()]
         after = list(dict.fromkeys([*submission.job_ids, *waiting]))
         if after or not (campaign.path / "report.html").is_file():
@@ -260,24 +308,29 @@ def _hours(submission: Submission) -> float:
 def _job_rows(submission: Submission) -> list[dict[str, Any]]:
     """Return the jobs with what they wait for, by the names that stand for ids not given yet."""
     placed: dict[str, Placement] = {}
-    rows = []
+    rows, lanes = [], submission.lanes
     for batch in submission.batches:
-        waits = submission.waits_for(batch, placed)
-        rows.append({
-            "job": batch.name, "runs": sum(map(len, batch.units)), "tasks": len(batch.units),
-            "nodes": batch.spec.nodes, "tasks_per_node": batch.spec.tasks_per_node,
-            "packed": batch.spec.packed, "why": batch.spec.why, "waits_for": waits,
-            "what": batch.title, "sbatch": submission.script(batch).text(),
-        })  # fmt: skip
+        after = submission.waits_for(batch, placed)
+        ended, job = lanes.take(len(batch.units), submission.task_seconds(batch))
+        rows.append(_job_row(submission, batch, after, ended))
         facts = {"job": batch.name, "units": batch.units, "array": len(batch.units) > 1}
         placed |= placements_of({**facts, "job_id": f"<{batch.name}>"})
-    report = submission.report
-    rows.append({
-        "job": report.name, "runs": 0, "tasks": 1, "nodes": 1, "tasks_per_node": 1,
-        "packed": False, "why": REPORT.why, "waits_for": [f"<{row['job']}>" for row in rows],
-        "what": "report", "sbatch": submission.script(report).text(),
-    })  # fmt: skip
-    return rows
+        job.append(f"<{batch.name}>")
+    names = [f"<{row['job']}>" for row in rows]
+    return [*rows, _job_row(submission, submission.report, (), names)]
+
+
+def _job_row(
+    submission: Submission, batch: Batch, after_ok: Sequence[str], after_any: Sequence[str]
+) -> dict[str, Any]:
+    spec = batch.spec
+    return {
+        "job": batch.name, "runs": sum(map(len, batch.units)), "tasks": len(batch.units),
+        "nodes": spec.nodes, "tasks_per_node": spec.tasks_per_node, "packed": spec.packed,
+        "why": spec.why, "waits_for": list(after_ok), "waits_for_end_of": list(after_any),
+        "what": "report" if spec is REPORT else batch.title,
+        "sbatch": submission.script(batch).text(),
+    }  # fmt: skip
 
 
 def _facts(submission: Submission) -> dict[str, Any]:
@@ -298,15 +351,26 @@ def show_plan(submission: Submission, *, as_json: bool) -> None:
         return
     _show_head(submission)
     for row in rows:
-        waits = f", after {' '.join(row['waits_for'])}" if row["waits_for"] else ""
         shape = f"{row['nodes']} x {row['tasks_per_node']} ranks"
-        print(f"  {row['job']}: {row['runs']} runs in {row['tasks']} tasks of {shape}{waits}")
+        after = [
+            f", {word} {' '.join(row[name])}"
+            for word, name in (("after", "waits_for"), ("when ended", "waits_for_end_of"))
+            if row[name]
+        ]
+        print(
+            f"  {row['job']}: {row['runs']} runs in {row['tasks']} tasks of {shape}", *after, sep=""
+        )
         print(f"    {row['what']} ({row['why']})")
+    limit = submission.campaign.cluster.max_running
+    if limit:
+        print(
+            f"  cluster.max_running={limit}: at most {limit} of these tasks run at once, over all "
+            "jobs; for that a job may wait for the end of others that it does not need"
+        )
     for row in rows:
         script = submission.campaign.path / "jobs" / f"{row['job']}.sbatch"
-        how = "afterany" if row["what"] == "report" else "afterok"
-        waits = f"--dependency={how}:{':'.join(row['waits_for'])} " if row["waits_for"] else ""
-        print(f"\n# sbatch {waits}{script}\n{row['sbatch']}", end="")
+        options = waits(row["waits_for"], row["waits_for_end_of"])
+        print(f"\n# {' '.join(['sbatch', *options, str(script)])}\n{row['sbatch']}", end="")
 
 
 def _show_head(submission: Submission) -> None:

@@ -1,4 +1,4 @@
-"""Campaigns on the lab: submit, status, results; a run that fails; a run that is asked to stop."""
+"""Campaigns on the lab: submit, status, results; runs that fail, are stopped, lose a node."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from dlfd_dist.run_dir import read_events
+from dlfd_dist.run_dir import RunDir, read_events
 from launch.cli import main
-from tests.slurm.cluster import Lab
+from tests.slurm.cluster import Lab, slurm
+from tests.slurm.test_templates import was_signalled
 
 SETTINGS = [
     "data=synthetic", "data.image_size=32", "data.synthetic.num_identities=12",
@@ -128,3 +130,101 @@ def test_a_run_told_to_stop_is_requeued_counts_it_and_restarts_by_its_script_alo
     subprocess.run(["sbatch", str(run / "submit.sbatch")], check=True, capture_output=True)
     wait_for(lambda: states(dlfd, out)["train"]["state"] == "finished")
     assert json.loads((run / "result.json").read_text())["restarts"] == 1
+
+
+TRAINING = [
+    w for w in SETTINGS if not w.startswith(("train.max_steps", "method", "synthesis"))
+] + ["train.epochs=8", "cluster.pack=1"]  # fmt: skip
+
+
+def steps_of(campaign: Path, run: str) -> int:
+    metrics = [path / "metrics.jsonl" for path in campaign.glob(f"runs/{run}*")]
+    return max((e["step"] for file in metrics for e in read_events(file)), default=0)
+
+
+def rank_of(campaign: Path, task: int) -> psutil.Process:
+    """Return the only rank of a task; the lab's processes are this machine's."""
+    words = {"launch.campaign.task", str(campaign)}
+    commands = {p: p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"])}
+    found = [
+        process
+        for process, command in commands.items()
+        if words <= set(command) and command[-1] == str(task) and "srun" not in command
+    ]
+    assert len(found) == 1, [commands[process] for process in found]
+    return found[0]
+
+
+def shorten_limit(job_id: str) -> None:
+    """Let the time limit of a running job be near: SLURM sends USR2 at its next look."""
+    minutes, _, seconds = slurm("squeue", "-h", "-j", job_id, "-o", "%M").rpartition(":")
+    limit = int(minutes or 0) + (1 if int(seconds) < 40 else 2)
+    slurm("scontrol", "update", f"jobid={job_id}", f"TimeLimit={limit}")
+
+
+def test_runs_longer_than_their_limit_go_on_by_themselves_until_restarts_run_out(
+    dlfd, tmp_path: Path
+):
+    """The ranks stand still, as if at a long step, until SLURM has found the limit near."""
+    out = tmp_path / "campaign"
+    dlfd("submit", "train", *TRAINING, "seed=0,1", "cluster.max_restarts=1", f"run.dir={out}")
+    wait_for(lambda: all(steps_of(out, f"seed={n}") >= 1 for n in (0, 1)))
+    ranks = [rank_of(out, task) for task in (0, 1)]
+    for rank in ranks:
+        rank.suspend()
+    jobs = [states(dlfd, out)[f"seed={n}"]["job_id"] for n in (0, 1)]
+    for job_id in jobs:
+        shorten_limit(job_id)
+    wait_for(lambda: all(map(was_signalled, ranks)))
+    for job_id, rank in zip(jobs, ranks, strict=True):
+        slurm("scontrol", "update", f"jobid={job_id}", "TimeLimit=30")
+        rank.resume()
+    # Both come back by themselves; one of them is told to stop a second time.
+    wait_for(lambda: states(dlfd, out)["seed=0"]["restarts"] == 1)
+    before = steps_of(out, "seed=0")
+    wait_for(lambda: steps_of(out, "seed=0") > before)
+    slurm("scancel", "--signal=USR2", jobs[0])
+    wait_for(lambda: states(dlfd, out)["seed=0"]["state"] not in ("running", "restarting"))
+    found = states(dlfd, out)["seed=0"]
+    assert found["state"] == "failed"
+    assert "stopped after 1 restarts, cluster.max_restarts=1; " in found["cause"]
+    wait_for(lambda: states(dlfd, out)["seed=1"]["state"] == "finished")
+    _, said = dlfd("retry", out, "--failed", "--json")
+    assert [run["run"] for run in json.loads(said)["runs"]] == ["seed=0"]
+    wait_for(lambda: states(dlfd, out)["seed=0"]["state"] == "finished")
+    restarts = [
+        json.loads(next(out.glob(f"runs/seed={n}*/result.json")).read_text())["restarts"]
+        for n in (0, 1)
+    ]
+    assert restarts == [2, 1]
+
+
+def test_a_run_that_loses_a_node_goes_on_and_is_not_called_finished_meanwhile(
+    dlfd, lab: Lab, tmp_path: Path
+):
+    out = tmp_path / "campaign"
+    many = ["cluster.nodes=2", "cluster.tasks_per_node=1", "run.checkpoint_every=1"]
+    dlfd("submit", "train", *TRAINING, *many, f"run.dir={out}")
+    wait_for(lambda: steps_of(out, "train") >= 2)
+    job_id = states(dlfd, out)["train"]["job_id"]
+    hosts = slurm("squeue", "-h", "-j", job_id, "-o", "%N")
+    node = slurm("scontrol", "show", "hostnames", hosts).splitlines()[1]
+    slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    seen: list[str] = []
+    try:
+        (run,) = (out / "runs").iterdir()
+
+        def finished() -> bool:
+            has_result = RunDir(run).finished()
+            seen.append(states(dlfd, out)["train"]["state"])
+            assert has_result or seen[-1] in ("running", "restarting", "finished")
+            return has_result
+
+        wait_for(finished)
+    finally:
+        lab.resume(node)
+    assert "restarting" in seen
+    assert seen[-1] == "finished"
+    assert json.loads((run / "result.json").read_text())["restarts"] == 1
+    _, said = dlfd("logs", run)
+    assert int(said.split("going on from step ")[1].split()[0]) >= 2

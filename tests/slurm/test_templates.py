@@ -34,6 +34,12 @@ def assert_same(run: Path, local: RunDir, world_size: int) -> None:
     assert RunDir(run).read_result()["world_size"] == world_size
 
 
+def assert_restarts_told(run: Path, job: Job) -> None:
+    """The result knows its job, and how often SLURM started it again."""
+    result = RunDir(run).read_result()
+    assert (result["job_id"], result["restarts"]) == (job.number, job.restarts)
+
+
 def test_the_run_moves_the_weights(original: Path, local: RunDir):
     """Else the comparisons here would prove nothing."""
     before, after = load_file(RunDir(original).model), load_file(local.model)
@@ -64,6 +70,7 @@ def test_four_ranks_of_srun_stopped_by_usr2_come_back_and_finish_equal(
     started(job, run)
     slurm("scancel", "--signal=USR2", job.number)
     assert_stopped_once(job)
+    assert_restarts_told(run, job)
     assert_same(run, local, 4)
 
 
@@ -79,6 +86,7 @@ def test_four_ranks_of_torchrun_give_way_to_a_higher_partition_and_finish_equal(
     more = ("--partition=high", "--nodes=4", "--exclusive", "--wrap=true")
     lab.submit(*more, output=tmp_path / "high.out")
     assert_stopped_once(job)
+    assert_restarts_told(run, job)
     assert_same(run, local, 4)
 
 
@@ -118,9 +126,9 @@ def test_a_run_on_two_nodes_survives_the_failure_of_one(
 def rank_of(run: Path) -> psutil.Process:
     """Return the only rank of a run; the lab's processes are this machine's."""
     words = [f"run.dir={run}", "dlfd_dist"]
-    found = [p for p in psutil.process_iter(["cmdline"]) if set(words) <= set(p.info["cmdline"])
-             and "srun" not in p.info["cmdline"]]  # fmt: skip
-    assert len(found) == 1, [p.info["cmdline"] for p in found]
+    commands = {p: p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"])}
+    found = [p for p, c in commands.items() if set(words) <= set(c) and "srun" not in c]
+    assert len(found) == 1, [commands[process] for process in found]
     return found[0]
 
 

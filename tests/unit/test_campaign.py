@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from dlfd_dist.compose import split_cluster
-from dlfd_dist.config import ClusterConfig, JobConfig
-from dlfd_dist.errors import ConfigError
+from dlfd_dist.config import ClusterConfig, JobConfig, ModelConfig
+from dlfd_dist.errors import CheckpointError, ConfigError
+from dlfd_dist.models import build_model, save_weights
+from dlfd_dist.runtime.env import job_info
 from launch.campaign.plan import Campaign, make_batches, plan_campaign, read_plan
 from launch.campaign.spec import LaunchSpec, asked_shape, choose_spec
 
@@ -112,9 +114,54 @@ def test_a_wrong_request_is_refused_before_anything_is_written(words, message, t
     assert not list(tmp_path.iterdir())
 
 
+def test_a_method_that_the_model_does_not_allow_is_refused_before_the_model_is_there(tmp_path):
+    with pytest.raises(ConfigError, match="method.k=99 is larger than the model: it has 10 blocks"):
+        plan("compare", tmp_path, "method=eu_k", "method.k=99")
+    with pytest.raises(ConfigError, match="data.image_size"):
+        plan("train", tmp_path, "model=vit_b_16", "data.image_size=30")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("verb", "words"), [("evaluate", []), ("unlearn", ["method=finetune"])])
+def test_a_checkpoint_of_other_classes_or_architecture_is_refused(verb, words, tmp_path: Path):
+    model = build_model(ModelConfig(), image_size=32, num_outputs=3, seed=0)
+    file = tmp_path / "three.safetensors"
+    save_weights(model, file)
+    words = [f"checkpoint={file}", "forget.fraction=0.25", *words]
+    with pytest.raises(CheckpointError, match="it has 3 outputs and the data . classes"):
+        plan(verb, tmp_path, *words)
+    with pytest.raises(CheckpointError, match="is of another architecture"):
+        plan(verb, tmp_path, *words, "model=vit_b_16")
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_a_verb_that_is_no_job_is_refused():
     with pytest.raises(ConfigError, match="'dlfd submit doctor' is not known: it takes train"):
         plan_campaign("doctor", [])
+
+
+# --- jobs and their restarts
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({}, (None, 0)),
+        ({"SLURM_JOB_ID": "7"}, ("7", 0)),
+        ({"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2"}, ("7", 2)),
+        ({"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1"}, ("7_1", 0)),
+        ({"TORCHELASTIC_RESTART_COUNT": "1"}, (None, 1)),
+        # Torchrun in a job begins at 0 in every start of the job.
+        ({"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2", "TORCHELASTIC_RESTART_COUNT": "0"},
+         ("7", 2)),
+        # A campaign also counts the starts under earlier jobs.
+        ({"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "0", "DLFD_STARTS_BEFORE": "3"}, ("7", 3)),
+        ({"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "5", "DLFD_STARTS_BEFORE": "0"}, ("7", 0)),
+    ],
+)  # fmt: skip
+def test_a_job_and_its_restarts_are_read_from_whoever_counts_them(env, expected):
+    found = job_info(env)
+    assert (found.job_id, found.run_restarts) == expected
 
 
 # --- shapes

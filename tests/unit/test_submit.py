@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import random
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from launch.campaign import local as local_campaign
 from launch.campaign.ledger import Ledger
 from launch.campaign.sbatch import Script
 from launch.campaign.spec import LaunchSpec
+from launch.campaign.submit import Lanes
 from tests.fakes.campaigns import GIVEN, Campaigns, make_campaigns
 
 RECORDS = Path(__file__).parents[1] / "records" / "sbatch"
@@ -68,6 +71,46 @@ def test_children_wait_for_their_own_models_and_the_report_for_all(campaigns: Ca
         ["--dependency=afterany:101:102:103"],
     ]
     assert "#SBATCH --array=0-3\n" in (campaigns.path / "jobs/01-001-train.sbatch").read_text()
+
+
+def test_max_running_holds_for_all_arrays_together(campaigns: Campaigns):
+    words = ["method=dlfd,ssd", "seed=0,1,2", "cluster.max_running=3"]
+    plan = campaigns.submit("compare", *words, "--dry-run").out
+    assert "at most 3 of these tasks run at once, over all jobs" in plan
+    assert "--dependency=afterok:<01-001-train>_1:<01-001-train>_0,afterany:<01-001-train>" in plan
+    campaigns.submit("compare", *words)
+    waits = [w for c in campaigns.slurm.calls("sbatch") for w in c if w.startswith("--depend")]
+    assert waits == [
+        "--dependency=afterok:101_1:101_0,afterany:101",
+        # Two tasks each: beside the first pair there is one lane left.
+        "--dependency=afterok:101_3:101_2,afterany:101:102",
+        "--dependency=afterok:101_5:101_4,afterany:102:103",
+        "--dependency=afterany:101:102:103:104",
+    ]
+    assert "#SBATCH --array=0-5%3\n" in (campaigns.path / "jobs/01-001-train.sbatch").read_text()
+    # A later submission waits for what is in the queue.
+    campaigns.submit("compare", "method=dlfd,ssd", "seed=0,1,2,3", "cluster.max_running=3")
+    assert "--dependency=afterany:101:102:103:104" in campaigns.slurm.calls("sbatch")[-3]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_lanes_never_let_more_tasks_run_and_let_all_run_where_there_is_room(seed: int):
+    draw = random.Random(seed)
+    limit = seed % 7 + 1
+    lanes = Lanes(limit, [])
+    jobs = [(draw.randint(1, 9), draw.uniform(1, 20)) for _ in range(12)]
+    spans: list[tuple[float, float, int]] = []
+    for number, (tasks, seconds) in enumerate(jobs):
+        after, job = lanes.take(tasks, seconds)
+        job.append(str(number))
+        width, start = min(tasks, limit), max((spans[int(one)][1] for one in after), default=0.0)
+        # The estimate may be wrong either way.
+        took = math.ceil(tasks / width) * seconds * draw.uniform(0.1, 3)
+        spans.append((start, start + took, width))
+    for moment, _, _ in spans:
+        assert sum(width for start, end, width in spans if start <= moment < end) <= limit
+    assert Lanes(None, []).take(5, 1.0)[0] == []
+    assert [Lanes(9, []).take(4, 1.0)[0], Lanes(9, ["7"]).take(4, 1.0)[0]] == [[], ["7"]]
 
 
 def test_what_is_queued_is_joined_and_what_is_finished_is_reused(campaigns: Campaigns):
