@@ -22,6 +22,7 @@ from .config import (
     CompareConfig,
     JobConfig,
     MethodConfig,
+    SearchConfig,
     to_dict,
 )
 from .errors import ConfigError
@@ -102,6 +103,22 @@ def split_cluster(overrides: Sequence[str]) -> tuple[ClusterConfig, list[str]]:
     return _build(ClusterConfig, values, "cluster.", {}), rest
 
 
+def split_search(overrides: Sequence[str]) -> tuple[SearchConfig, list[str]]:
+    """Return the settings of `dlfd search` (search=NAME, search.key=value), and what is left.
+
+    >>> split_search(["search=asha", "search.num_samples=5", "seed=3"])[1]
+    ['seed=3']
+    """
+    given, rest, name = *_split("search", overrides), "asha"
+    for parsed in _parse(rest):
+        if parsed.key_or_group == "search":
+            name = str(parsed.value())
+            _group_override(parsed, resource_dir("configs"))
+    rest = [one for one in rest if one.split("=", 1)[0] != "search"]
+    values = _read_yaml(resource_dir("configs") / "search" / f"{name}.yaml") | given
+    return _build(SearchConfig, values, "search.", {}), rest
+
+
 def cluster_from_dict(values: dict[str, Any]) -> ClusterConfig:
     """Return the settings of a cluster that a campaign recorded."""
     return _build(ClusterConfig, values, "cluster.", {})
@@ -147,6 +164,38 @@ def _group_override(parsed: Override, config_dir: Path) -> str:
     return parsed.input_line or ""
 
 
+def _with_tuned(parsed: list[Override]) -> list[Override]:
+    """Put the settings of +tuned=FILE, which a search wrote, in the place of it.
+
+    What else is on the command line counts more, wherever it stands.
+    """
+    files = [one for one in parsed if one.key_or_group == "tuned"]
+    if not files:
+        return parsed
+    rest = [one for one in parsed if one.key_or_group != "tuned"]
+    path = Path(str(files[-1].value()))
+    values = _read_yaml(path)
+    tuned_for = _section(values.get("method"), "method").get("name")
+    names = [str(one.value()) for one in rest if one.key_or_group == "method"] or ["dlfd"]
+    if tuned_for != names[-1]:
+        raise ConfigError(
+            f"tuned={path} is for method={tuned_for}, not for method={names[-1]}: give "
+            f"method={tuned_for}, or the file of another search."
+        )
+    given = {one.key_or_group for one in rest}
+    settings = {
+        f"{section}.{key}": value
+        for section, held in values.items()
+        for key, value in _section(held, section).items()
+    }
+    texts = [
+        f"{name}={'null' if value is None else value}"
+        for name, value in settings.items()
+        if name not in given and name != "method.name"
+    ]
+    return [*rest, *_parse(texts)]
+
+
 def _setting_override(parsed: Override, known: list[str]) -> str:
     key = parsed.key_or_group
     if key not in known:
@@ -171,7 +220,7 @@ def compose_job(verb: str, overrides: Sequence[str]) -> JobConfig:
     ConfigError naming the setting as the user wrote it, with a near match where there is one.
     """
     config_dir = resource_dir("configs")
-    parsed = _parse(overrides)
+    parsed = _with_tuned(_parse(overrides))
     for one in parsed:
         if one.is_delete():
             raise ConfigError(f"{one.input_line} is not understood: a setting cannot be deleted.")

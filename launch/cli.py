@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dlfd_dist import __version__
 from dlfd_dist.errors import ConfigError, DlfdError
@@ -25,6 +25,8 @@ class Command:
     flags: frozenset[str] = frozenset()
     """The options of this verb alone that were given, such as --watch."""
     rank: int | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    """The options that were given with a value, such as --out PAGE.html."""
 
 
 HELP = """dlfd: a trained vision model forgets people, with the evidence
@@ -36,7 +38,13 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
   unlearn     forget: method=dlfd checkpoint=PATH forget.request=FILE (methods: docs/methods.md)
   evaluate    measure a checkpoint; reference=PATH adds the gap to Retrained
   compare     methods x seeds against Original and Retrained: method=dlfd,scrub seed=0,1,2
+  search      the settings of a method: search=asha|optuna|pbt|random search.num_samples=20
+              [--resume]; the chosen ones: dlfd unlearn +tuned=DIR/best.yaml
   report      a page for finished runs: dlfd report RUN_DIR... [--out PAGE.html]
+  certify     certificate.json of a finished run: dlfd certify RUN_DIR [--key KEY.pem] [--names]
+  verify      check it: dlfd verify RUN_DIR|certificate.json [--public-key PEM] [--recompute]
+              [--checkpoint PATH] [--reference PATH]
+  keygen      a pair of Ed25519 keys to sign certificates with: dlfd keygen KEY.pem
   submit      any verb and grid as SLURM jobs: dlfd submit compare method=dlfd,scrub seed=0,1,2
               cluster=slurm_generic [cluster.key=value ...] [--test-only]
   status      what became of the runs: dlfd status [CAMPAIGN] [--watch]
@@ -59,11 +67,11 @@ def parse(arguments: list[str]) -> Command:
     words, flags, values = [], set(), {}
     rest = iter(arguments)
     for argument in rest:
-        if argument in ("--out", "--rank"):
+        if argument in VALUES:
             values[argument] = next(rest, None)
             if values[argument] is None:
-                what = "a path: --out PAGE.html" if argument == "--out" else "a number: --rank 0"
-                raise ConfigError(f"{argument} needs {what}.")
+                kind, example = VALUES[argument]
+                raise ConfigError(f"{argument} needs {kind}: {argument} {example}.")
         elif argument.startswith("-"):
             flags.add(argument)
         else:
@@ -73,15 +81,26 @@ def parse(arguments: list[str]) -> Command:
     own = frozenset(flags - set(COMMON))
     rank = _rank(values.get("--rank"))
     out = values.get("--out")
-    return Command(verb, words, "--dry-run" in flags, "--json" in flags, out, own, rank)
+    return Command(verb, words, "--dry-run" in flags, "--json" in flags, out, own, rank, values)
 
 
 COMMON = ("--dry-run", "--json")
 OPTIONS = {
     "--out": "report", "--test-only": "submit", "--watch": "status", "-f": "logs",
-    "--rank": "logs", "--failed": "retry",
+    "--rank": "logs", "--failed": "retry", "--resume": "search",
+    "--key": "certify", "--names": "certify", "--public-key": "verify", "--recompute": "verify",
+    "--checkpoint": "verify", "--reference": "verify",
 }  # fmt: skip
 """The options of one verb alone."""
+VALUES = {
+    "--out": ("a path", "PAGE.html"),
+    "--rank": ("a number", "0"),
+    "--key": ("a path", "KEY.pem"),
+    "--public-key": ("a path", "KEY.pub.pem"),
+    "--checkpoint": ("a path", "RUN_DIR"),
+    "--reference": ("a path", "RUN_DIR"),
+}
+"""The options that take a value: what it is, and an example."""
 
 
 def _check_options(verb: str, given: set[str]) -> None:
@@ -92,7 +111,7 @@ def _check_options(verb: str, given: set[str]) -> None:
         if verb in VERBS and verb != OPTIONS[option]:
             more = "; runs go to run.dir=DIR" if option == "--out" else ""
             raise ConfigError(f"{option} is an option of 'dlfd {OPTIONS[option]}' alone{more}.")
-    if verb in ("status", "logs", "cancel", "retry") and "--dry-run" in given:
+    if verb in ("status", "logs", "cancel", "retry", "verify") and "--dry-run" in given:
         raise ConfigError(f"--dry-run is not an option of 'dlfd {verb}'.")
 
 
@@ -114,6 +133,13 @@ def _compare(command: Command) -> int:
     return run_compare(command.words, dry_run=command.dry_run, as_json=command.json)
 
 
+def _search(command: Command) -> int:
+    from .search.search import run_search
+
+    resume = "--resume" in command.flags
+    return run_search(command.words, resume=resume, dry_run=command.dry_run, as_json=command.json)
+
+
 def _demo(command: Command) -> int:
     from .demo import run_demo
 
@@ -124,6 +150,28 @@ def _report(command: Command) -> int:
     from .report import run_report
 
     return run_report(command.words, out=command.out, dry_run=command.dry_run, as_json=command.json)
+
+
+def _certify(command: Command) -> int:
+    from .certify import run_certify
+
+    return run_certify(
+        command.words, key=command.options.get("--key"), names="--names" in command.flags,
+        dry_run=command.dry_run, as_json=command.json,
+    )  # fmt: skip
+
+
+def _verify(command: Command) -> int:
+    from .certify import run_verify
+
+    recompute = "--recompute" in command.flags
+    return run_verify(command.words, command.options, recompute=recompute, as_json=command.json)
+
+
+def _keygen(command: Command) -> int:
+    from .certify import run_keygen
+
+    return run_keygen(command.words, dry_run=command.dry_run, as_json=command.json)
 
 
 def _doctor(command: Command) -> int:
@@ -171,7 +219,11 @@ VERBS: dict[str, Callable[[Command], int]] = {
     "unlearn": _run_verb,
     "evaluate": _run_verb,
     "compare": _compare,
+    "search": _search,
     "report": _report,
+    "certify": _certify,
+    "verify": _verify,
+    "keygen": _keygen,
     "submit": _submit,
     "status": _status,
     "logs": _logs,
@@ -182,10 +234,17 @@ VERBS: dict[str, Callable[[Command], int]] = {
 
 
 def _verb_help(verb: str) -> str:
-    if verb not in ("demo", "train", "unlearn", "evaluate", "compare", "submit"):
+    if verb not in ("demo", "train", "unlearn", "evaluate", "compare", "search", "submit"):
         return HELP
     from dlfd_dist.compose import config_text, settings_text
-    from dlfd_dist.config import ClusterConfig, CompareConfig, DLFDConfig, JobConfig, to_dict
+    from dlfd_dist.config import (
+        ClusterConfig,
+        CompareConfig,
+        DLFDConfig,
+        JobConfig,
+        SearchConfig,
+        to_dict,
+    )
 
     text = (
         f"usage: dlfd {verb} [key=value ...] [--dry-run] [--json]\n\n"
@@ -194,6 +253,8 @@ def _verb_help(verb: str) -> str:
     )
     if verb in ("compare", "demo"):
         text += settings_text({"compare": to_dict(CompareConfig())})
+    if verb == "search":
+        text += settings_text({"search": to_dict(SearchConfig())})
     if verb == "submit":
         text += settings_text({"cluster": to_dict(ClusterConfig())})
     return text

@@ -16,7 +16,17 @@ from .methods import (
     SSDConfig,
     UNSIRConfig,
 )
-from .search import SEARCH_SPACES, draw_settings
+from .search import (
+    Choice,
+    Range,
+    SearchConfig,
+    Space,
+    Uniform,
+    draw_from,
+    draw_settings,
+    read_space,
+    search_space,
+)
 from .sections import (
     DataConfig,
     ForgetConfig,
@@ -32,6 +42,7 @@ from .sections import (
 
 __all__ = [
     "BadTeacherConfig",
+    "Choice",
     "ClusterConfig",
     "CompareConfig",
     "DLFDConfig",
@@ -45,10 +56,12 @@ __all__ = [
     "MetricsConfig",
     "ModelConfig",
     "NegGradPlusConfig",
+    "Range",
     "RunConfig",
     "RuntimeConfig",
     "SCRUBConfig",
-    "SEARCH_SPACES",
+    "SearchConfig",
+    "Space",
     "SSDConfig",
     "SalUnConfig",
     "SynthesisConfig",
@@ -56,8 +69,12 @@ __all__ = [
     "TrainConfig",
     "TransportConfig",
     "UNSIRConfig",
+    "Uniform",
+    "draw_from",
     "draw_settings",
     "read_by",
+    "read_space",
+    "search_space",
     "signature",
     "to_dict",
 ]

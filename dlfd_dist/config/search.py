@@ -1,13 +1,22 @@
-"""The range of every setting that tuning may draw, per method; one space for tune and search."""
+"""What a search may draw, read from configs/search/space/, and the settings of `dlfd search`."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
+
+from ..errors import ConfigError
+from ..resources import resource_dir
+from .checks import one_of, require
+
+EXAMPLE = "'method.lr: {low: 1.0e-4, high: 1.0e-2, log: true}'"
 
 
 @dataclass(frozen=True)
@@ -17,6 +26,16 @@ class Uniform:
     low: float
     high: float
     log: bool = False
+    in_flight: bool = False
+    """Whether it may change in the middle of a run."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ConfigError(
+                f"It runs from {self.low:g} to {self.high:g}: low must be below high."
+            )
+        if self.log and self.low <= 0:
+            raise ConfigError(f"It is logarithmic from {self.low:g}: low must be above 0.")
 
     def draw(self, generator: np.random.Generator) -> float:
         if self.log:
@@ -33,77 +52,145 @@ class Choice:
 
     values: Sequence[Any]
 
+    def __post_init__(self) -> None:
+        if not self.values or any(isinstance(value, list | dict) for value in self.values):
+            raise ConfigError("It is a list without plain values: give at least one.")
+
     def draw(self, generator: np.random.Generator) -> Any:
         return self.values[int(generator.integers(len(self.values)))]
 
     def __str__(self) -> str:
-        return ", ".join(map(str, self.values))
+        return ", ".join("null" if value is None else str(value) for value in self.values)
 
 
 Range = Uniform | Choice
+Space = Mapping[str, Range]
 
-LR = Uniform(1e-4, 3e-2, log=True)
-ADAM_LR = Uniform(1e-5, 3e-3, log=True)
-EPOCHS = Choice((1, 2, 3, 4))
-TEMPERATURE = Choice((1.0, 2.0, 4.0))
 
-SEARCH_SPACES: Mapping[str, Mapping[str, Range]] = {
-    "finetune": {"method.lr": LR, "method.epochs": EPOCHS},
-    "neggrad": {"method.lr": Uniform(1e-5, 1e-2, log=True), "method.epochs": EPOCHS},
-    "neggrad_plus": {
-        "method.lr": LR,
-        "method.epochs": EPOCHS,
-        "method.alpha": Uniform(0.5, 0.999),
-    },
-    "cf_k": {"method.lr": LR, "method.epochs": EPOCHS, "method.k": Choice((1, 2, 3, 5))},
-    "eu_k": {"method.lr": LR, "method.epochs": EPOCHS, "method.k": Choice((1, 2, 3, 5))},
-    "unsir": {
-        "method.lr": ADAM_LR,
-        "method.repair_lr": ADAM_LR,
-        "method.repair_epochs": Choice((1, 2, 3)),
-        "method.noise_penalty": Uniform(0.01, 1.0, log=True),
-    },
-    "bad_teacher": {
-        "method.lr": ADAM_LR,
-        "method.epochs": EPOCHS,
-        "method.temperature": TEMPERATURE,
-        "method.retain_fraction": Choice((0.3, 1.0)),
-    },
-    "scrub": {
-        "method.lr": Uniform(1e-4, 1e-2, log=True),
-        "method.epochs": Choice((2, 3, 4)),
-        "method.max_epochs": Choice((1, 2)),
-        "method.temperature": TEMPERATURE,
-        "method.distill_weight": Uniform(1e-3, 1.0, log=True),
-    },
-    "salun": {
-        "method.lr": LR,
-        "method.epochs": EPOCHS,
-        "method.sparsity": Choice((0.3, 0.5, 0.7, 0.9)),
-    },
-    "ssd": {
-        "method.selection": Uniform(1.0, 10.0, log=True),
-        "method.dampening": Uniform(0.1, 5.0, log=True),
-    },
-    "l1_sparse": {
-        "method.lr": LR,
-        "method.epochs": EPOCHS,
-        "method.l1_weight": Uniform(1e-6, 1e-3, log=True),
-    },
-    "dlfd": {
-        "method.lr": LR,
-        "method.epochs": EPOCHS,
-        "method.forget_weight": Uniform(0.5, 20.0, log=True),
-        "method.initial_retain_weight": Uniform(0.0, 1.0),
-        "method.forget_threshold": Uniform(0.01, 0.15),
-        "synthesis.step_size": Uniform(0.01, 0.4, log=True),
-        "synthesis.pgd_radius": Uniform(0.05, 2.0, log=True),
-    },
-}
+@functools.cache
+def search_space(method: str) -> Space:
+    """Return what a search of a method draws, in the order of the draws; empty for none."""
+    path = resource_dir("configs") / "search" / "space" / f"{method}.yaml"
+    return read_space(path) if path.is_file() else {}
+
+
+def read_space(path: Path) -> Space:
+    """Read a space from YAML; ConfigError names the setting that is not usable."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
+        why = str(getattr(err, "problem", None) or getattr(err, "strerror", None) or err)
+        raise ConfigError(f"The search space {path} cannot be read ({why}).") from err
+    if not isinstance(values, dict):
+        raise ConfigError(f"The search space {path} holds no settings: write {EXAMPLE}.")
+    return {str(name): _range(path, str(name), value) for name, value in values.items()}
+
+
+def _range(path: Path, name: str, value: Any) -> Range:
+    try:
+        if isinstance(value, list):
+            return Choice(tuple(value))
+        if not isinstance(value, dict) or not {"low", "high"} <= value.keys():
+            raise ConfigError(f"It is {value!r}: write a list of values, or {EXAMPLE}.")
+        unknown = value.keys() - {"low", "high", "log", "in_flight"}
+        if unknown:
+            raise ConfigError(
+                f"It has '{min(map(str, unknown))}': low, high, log and in_flight go."
+            )
+        bounds = {key: _number(value[key]) for key in ("low", "high")}
+        flags = {key: bool(value.get(key, False)) for key in ("log", "in_flight")}
+        return Uniform(**bounds, **flags)
+    except ConfigError as err:
+        raise ConfigError(f"The search space {path} cannot be used at {name}. {err}") from None
+
+
+def _number(value: Any) -> float:
+    """Return a bound; YAML takes 1e-4 for a text, as only 1.0e-4 is a number to it."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{value!r} is not a number.") from None
 
 
 def draw_settings(method: str, trial: int, seed: int) -> dict[str, Any]:
     """Return the settings of one trial, a function of (method, trial, seed) alone."""
-    key = [seed, trial, *method.encode()]
-    generator = np.random.default_rng(key)
-    return {name: space.draw(generator) for name, space in SEARCH_SPACES[method].items()}
+    return draw_from(search_space(method), method, trial, seed)
+
+
+def draw_from(space: Space, method: str, trial: int, seed: int) -> dict[str, Any]:
+    """Return the settings of one trial from a space of one's own."""
+    generator = np.random.default_rng([seed, trial, *method.encode()])
+    return {name: values.draw(generator) for name, values in space.items()}
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """The section `search` of the command line (search=NAME reads configs/search/NAME.yaml)."""
+
+    sampler: str = "random"
+    """Where settings come from: random, or Optuna's tpe or nsga2."""
+    scheduler: str = "none"
+    """What becomes of running trials: none, asha (those behind are stopped early) or pbt (those
+    behind go on from one in front, with other forgetting weights)."""
+    num_samples: int = 20
+    """Trials; the first has the method's own settings."""
+    objective: str = "nomus"
+    """Judged on val: nomus, pareto (accuracy up, forgetting score down), or gap (the distance to
+    the Retrained model of reference=PATH)."""
+    space: str | None = None
+    """YAML file of what is drawn; null: configs/search/space/<method>.yaml."""
+    seed: int = 0
+    """Seed of the draws."""
+    grace_steps: int | None = None
+    """Steps that asha gives every trial; null: a ninth of the longest trial."""
+    reduction_factor: int = 3
+    """Of so many trials that asha compares, one goes on."""
+    perturb_every: int | None = None
+    """Steps between the changes of pbt; null: a fifth of a trial."""
+    replicate: int = 3
+    """How many of the best trials run again with other seeds; the winner is chosen among them. 0:
+    the best trial wins, by one seed."""
+    replicate_seeds: int = 3
+    """Seeds of each."""
+    workers_per_trial: int = 1
+    """Ranks of a trial."""
+    cpus_per_trial: int = 1
+    """Cores of each rank of a trial."""
+    gpus_per_trial: float | None = None
+    """GPUs of each rank of a trial, 0.25 for four trials on one GPU; null: one if there is one."""
+    concurrent: int | None = None
+    """Trials at a time; null: as many as there is room for."""
+    address: str | None = None
+    """Address of a Ray cluster that runs already, or auto; null: this machine alone."""
+    object_store_mb: int = 200
+    """Memory that Ray takes to share objects on this machine."""
+    pin: bool = True
+    """Bind the ranks of a trial to cores of their own."""
+
+    def __post_init__(self) -> None:
+        one_of("search.sampler", self.sampler, ("random", "tpe", "nsga2"))
+        one_of("search.scheduler", self.scheduler, ("none", "asha", "pbt"))
+        one_of("search.objective", self.objective, ("nomus", "pareto", "gap"))
+        for name in ("num_samples", "workers_per_trial", "cpus_per_trial", "replicate_seeds"):
+            require(getattr(self, name) >= 1, f"search.{name}", getattr(self, name), ">= 1")
+        for name in ("seed", "replicate"):
+            require(getattr(self, name) >= 0, f"search.{name}", getattr(self, name), ">= 0")
+        for name in ("grace_steps", "perturb_every", "concurrent"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"search.{name}", value, ">= 1, or null")
+        require(
+            self.reduction_factor >= 2, "search.reduction_factor", self.reduction_factor, ">= 2"
+        )
+        require(
+            self.gpus_per_trial is None or self.gpus_per_trial >= 0,
+            "search.gpus_per_trial", self.gpus_per_trial, ">= 0, or null",
+        )  # fmt: skip
+        # Ray refuses an object store below 75 MB.
+        require(self.object_store_mb >= 80, "search.object_store_mb", self.object_store_mb, ">= 80")
+        if self.scheduler == "pbt" and self.sampler != "random":
+            raise ConfigError(
+                f"search.sampler={self.sampler} is not allowed with search.scheduler=pbt, which "
+                "finds new settings itself: leave search.sampler=random."
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,8 +22,28 @@ from .session import Session
 logger = logging.getLogger(__name__)
 
 
-def unlearn(job: Job, stop: StopFlag) -> dict[str, Any]:
-    """Run a method from the original checkpoint to a delivered model; return the result."""
+Observer = Callable[[Session, Probe], None]
+"""Hears of every probe on every rank, after its step has ended and any checkpoint is whole; what it
+raises ends the run."""
+
+
+def _unheard(_session: Session, _found: Probe) -> None:
+    """Hear of a probe that nobody waits for."""
+
+
+def unlearn(
+    job: Job,
+    stop: StopFlag,
+    *,
+    observe: Observer = _unheard,
+    end: Callable[..., dict[str, Any]] = finish,
+) -> dict[str, Any]:
+    """Run a method from the original checkpoint to a delivered model; return the result.
+
+    Parameters
+    ----------
+    end : what `finish` is to a run, which delivers the model, measures it and writes the result
+    """
     cfg = job.config.method
     build = methods.get(cfg.name)
     course = Course(
@@ -37,22 +58,25 @@ def unlearn(job: Job, stop: StopFlag) -> dict[str, Any]:
         method.load_state_dict(session.values["method"])
         method.load_tensors(session.tensors)
     elif method.initial_probe:
-        _probe(session, method, 0, selectable=False)
+        observe(session, _probe(session, method, 0, selectable=False))
     for turn in course.turns(session.first):
         lr = updater.set_epoch(turn.epoch, turn.phase.lr)
         numbers = method.step(_batch(job, turn), updater, stop=stop.requested)
         done = turn.index + 1
         _log(session, turn, numbers, lr)
+        found = None
         if done == course.num_steps or turn.ends_phase or _probe_due(cfg, done):
             selectable = turn.phase.selectable or done == course.num_steps
-            _probe(session, method, done, selectable=selectable)
+            found = _probe(session, method, done, selectable=selectable)
         session.end_step(
             done, stop=numbers["stop"] > 0, loop={"method": method.state_dict()},
             tensors=method.tensors,
         )  # fmt: skip
+        if found is not None:
+            observe(session, found)
     session.progress.close()
     session.deliver_best()
-    return finish(
+    return end(
         session,
         selected_step=session.best_values.get("step", course.num_steps),
         selection=_selection(session, cfg),
@@ -96,7 +120,7 @@ def _probe_due(cfg: MethodConfig, done: int) -> bool:
     return cfg.probe_every is not None and done % cfg.probe_every == 0
 
 
-def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable: bool) -> None:
+def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable: bool) -> Probe:
     """Measure forget against val, tell the method, keep the model when it is the best so far.
 
     selectable : whether the model may be kept
@@ -111,6 +135,7 @@ def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable:
     best = session.best_values.get("value")
     if selectable and value is not None and (best is None or value > best):
         session.keep_best(step=done, value=value)
+    return found
 
 
 def _selection_value(cfg: MethodConfig, found: Probe) -> float | None:

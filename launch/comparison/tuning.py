@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from dlfd_dist.config import SEARCH_SPACES, JobConfig, draw_settings
+from dlfd_dist.config import JobConfig, draw_settings, search_space
 from dlfd_dist.run_dir import RunDir
 
 from .planning import Plan, Planned, placed, seeded, with_settings
@@ -37,7 +37,7 @@ class Trial:
 
 def searched(method: str, given: frozenset[str]) -> dict[str, str]:
     """Return the settings that are drawn and their ranges; one the user gave is not drawn."""
-    space = SEARCH_SPACES.get(method, {})
+    space = search_space(method)
     return {name: str(values) for name, values in space.items() if name not in given}
 
 
@@ -131,7 +131,7 @@ def tuning_record(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
 def _method_record(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
     method = trials[0].runs[0].config.method.name
     best = best_trial(trials)
-    given = sorted(plan.given & SEARCH_SPACES[method].keys())
+    given = sorted(plan.given & search_space(method).keys())
     return {
         "settings": best.settings if best else None,
         "value": best.value if best else None,

@@ -1,0 +1,132 @@
+"""A trial of a search: an unlearning run that is measured on retain, forget and val, never on test.
+
+Its signature is not that of the same run outside a search, whose result holds figures of test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import JobConfig, signature
+from ..data.loaders import Batches, ResolvedData
+from ..methods import methods
+from ..models import Classifier, save_weights
+from ..run_dir import RunDir, write_json
+from ..runtime.checkpoint import drop_checkpoints
+from ..runtime.collectives import Collectives
+from ..runtime.preemption import StopFlag
+from ..runtime.seeding import purpose_key, shuffled
+from .context import DTYPES, Prepared, file_digest, make_model, open_job
+from .evaluation import against_val, peak_memory_mb, run_model, save_samples
+from .finish import facts
+from .session import Session
+from .unlearn import Observer, unlearn
+
+NOT_MEASURED = (
+    "test_accuracy", "mia", "mia_paper", "forgetting_score", "nomus", "gap_to_retrained",
+    "over_forgetting", "separation",
+)  # fmt: skip
+
+
+def prepare_trial(
+    config: JobConfig, data: ResolvedData, inputs: Mapping[str, str], world_size: int
+) -> Prepared:
+    """Return a trial on data that is resolved already; ConfigError for settings that cannot be.
+
+    Parameters
+    ----------
+    inputs : digests of the data and the checkpoint, and of anything else the trial begins with
+    """
+    config.validate(world_size)
+    methods.get(config.method.name).check(config.method, make_model(config, data, None))
+    known = {**inputs, "measured": "retain, forget and val"}
+    sign = signature(config, known)
+    assert config.run.dir is None, "a trial is placed by its signature"
+    run_dir = RunDir(Path(config.run.root) / f"{config.run.name}-{sign}")
+    return Prepared(config, data, known, sign, run_dir)
+
+
+def run_trial(
+    prepared: Prepared, collectives: Collectives, stop: StopFlag, observe: Observer
+) -> dict[str, Any]:
+    """Run a trial on this rank, or return the result it already has."""
+    with open_job(prepared, collectives) as job:
+        if job.run_dir.finished():
+            return job.run_dir.read_result()
+        return unlearn(job, stop, observe=observe, end=finish_trial)
+
+
+def finish_trial(session: Session, *, selected_step: int | None, selection: str) -> dict[str, Any]:
+    """Deliver the model of a trial, measure it without the test set, write its result."""
+    job = session.job
+    if job.collectives.is_main:
+        save_weights(session.model, job.run_dir.model)
+    parts, figures = measure_on_val(session.model, job.batches, job.config)
+    result = {
+        **dict.fromkeys(NOT_MEASURED),
+        **figures,
+        **facts(job),
+        "selected_step": selected_step,
+        "selection": selection,
+        "num_steps": session.num_steps,
+        "wall_seconds": session.seconds,
+        "device_seconds": session.seconds * job.collectives.world_size,
+        "peak_memory_mb": peak_memory_mb(job.collectives),
+    }
+    if job.collectives.is_main:
+        save_samples(job.run_dir, parts)
+        result["model_sha256"] = file_digest(job.run_dir.model)
+        write_json(job.run_dir.result, result)
+        drop_checkpoints(job.run_dir.checkpoints)
+    job.collectives.barrier()
+    return result
+
+
+def measure_on_val(
+    model: Classifier, batches: Batches, config: JobConfig
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return outputs and figures on retain, forget and val."""
+    splits, size = batches.data.splits, config.metrics.eval_batch_size
+    ids = {"retain": splits.retain, "forget": splits.forget, "val": splits.val}
+    parts = {name: run_model(model, batches, rows, size) for name, rows in ids.items()}
+    figures: dict[str, Any] = {f"{name}_accuracy": part.accuracy for name, part in parts.items()}
+    figures["validation"] = against_val(parts["forget"], parts["val"], config, "mia")
+    return parts, figures
+
+
+def retain_sample(data: ResolvedData) -> np.ndarray:
+    """Return retain images, as many as forget and val have, to look at between steps."""
+    splits = data.splits
+    order = shuffled(splits.retain, 0, purpose_key("retain sample of a search"))
+    return np.sort(order[: len(splits.forget) + len(splits.val)])
+
+
+def reference_figures(config: JobConfig, data: ResolvedData) -> dict[str, float]:
+    """Return what the Retrained model of the configuration is like, without the test set."""
+    collectives = Collectives()
+    batches = Batches(
+        data, config.data, collectives=collectives, dtype=DTYPES[config.runtime.dtype]
+    )
+    model = make_model(config, data, config.reference)
+    _, figures = measure_on_val(model, batches, config)
+    sample = run_model(model, batches, retain_sample(data), config.metrics.eval_batch_size)
+    return {
+        "forget_accuracy": figures["forget_accuracy"],
+        "val_accuracy": figures["val_accuracy"],
+        "mia_auc": figures["validation"]["mia_auc"],
+        "retain_accuracy": figures["retain_accuracy"],
+        "retain_sample_accuracy": sample.accuracy or 0.0,
+    }
+
+
+def sample_accuracy(session: Session) -> float:
+    """Return the accuracy on the retain sample; every rank calls it."""
+    job = session.job
+    found = run_model(
+        session.model, job.batches, retain_sample(job.data), job.config.metrics.eval_batch_size
+    )
+    return found.accuracy or 0.0

@@ -1,0 +1,131 @@
+"""The one place where Ray is started: on this machine, or as part of a cluster that runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dlfd_dist.config import SearchConfig
+from dlfd_dist.errors import ConfigError
+
+from ..local import cores
+
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Said aloud, as newer versions of Ray turn token authentication on.
+    "RAY_AUTH_MODE": "disabled",
+    # Trials name their files absolutely; Tune would change into a directory of its own.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Of Tune's own logs only those for TensorBoard are wanted.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Seconds between saves of the state that --resume goes on from.
+    "TUNE_GLOBAL_CHECKPOINT_S": "2",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    "RAY_DEDUP_LOGS": "0",
+}
+MISSING = (
+    "Ray and Optuna are needed for 'dlfd search', and {name} is not installed: install them with "
+    "pip install 'dlfd-dist[search]'."
+)
+
+
+@dataclass(frozen=True)
+class Room:
+    """What there is to run trials on."""
+
+    cpus: float
+    gpus: float
+
+    def check(self, search: SearchConfig, gpus_per_rank: float) -> None:
+        """Refuse a trial that would wait for ever."""
+        cpus = search.workers_per_trial * search.cpus_per_trial
+        gpus = search.workers_per_trial * gpus_per_rank
+        for name, wanted, there in (("cores", cpus, self.cpus), ("GPUs", gpus, self.gpus)):
+            if wanted > there:
+                raise ConfigError(
+                    f"A trial needs {wanted:g} {name} (search.workers_per_trial="
+                    f"{search.workers_per_trial} ranks), and there are {there:g}: give fewer ranks "
+                    "per trial, or less to each."
+                )
+
+    def at_a_time(self, search: SearchConfig, gpus_per_rank: float) -> int:
+        """Return how many trials run at a time."""
+        num = int(self.cpus // (search.workers_per_trial * search.cpus_per_trial))
+        if gpus_per_rank:
+            num = min(num, int(self.gpus / (search.workers_per_trial * gpus_per_rank) + 1e-9))
+        return max(1, min(num, search.concurrent or num))
+
+
+def require_ray() -> None:
+    """Raise ConfigError that names the extra when Ray or Optuna is not installed."""
+    from importlib.util import find_spec
+
+    for name in ("ray", "optuna"):
+        try:
+            found = find_spec(name)
+        except ValueError:
+            found = None
+        if found is None:
+            raise ConfigError(MISSING.format(name=name))
+
+
+def local_room(search: SearchConfig) -> Room:
+    """Return what this machine has; no Ray is started."""
+    import torch
+
+    return Room(cores(), torch.cuda.device_count())
+
+
+def gpus_per_rank(search: SearchConfig, device: str, room: Room) -> float:
+    """Return search.gpus_per_trial, else one where there is one and it may be used."""
+    if device == "cpu":
+        return 0.0
+    return (1.0 if room.gpus else 0.0) if search.gpus_per_trial is None else search.gpus_per_trial
+
+
+@contextlib.contextmanager
+def ray_cluster(search: SearchConfig) -> Iterator[Room]:
+    """Yield the room of a Ray that runs; what is started here ends with the block."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    started = not ray.is_initialized()
+    if started:
+        _start(search)
+    try:
+        found = ray.cluster_resources()
+        yield Room(found.get("CPU", 0.0), found.get("GPU", 0.0))
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _start(search: SearchConfig) -> None:
+    import ray
+
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if search.address is not None:
+        # Processes of another start of Ray do not have our environment.
+        passed = {k: v for k, v in os.environ.items() if k.startswith(("DLFD_", "OMP_"))}
+        try:
+            ray.init(address=search.address, runtime_env={"env_vars": passed}, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as err:
+            raise ConfigError(
+                f"There is no Ray cluster at search.address={search.address} "
+                f"({str(err).splitlines()[0]}): start one with 'ray start --head', or leave "
+                "search.address out for this machine alone."
+            ) from err
+        return
+    room = local_room(search)
+    ray.init(
+        num_cpus=int(room.cpus),
+        num_gpus=int(room.gpus),
+        object_store_memory=search.object_store_mb * 1_000_000,
+        include_dashboard=False,
+        **quiet,
+    )

@@ -1,0 +1,318 @@
+"""What a search consists of: the runs' configuration, the space, the identity. Nothing is written.
+
+Ray is not known here, so that a dry run and every refusal need none.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dlfd_dist import __version__
+from dlfd_dist.compose import compose_job, expand_grid, known_settings, split_search
+from dlfd_dist.config import (
+    METHOD_CONFIGS,
+    JobConfig,
+    SearchConfig,
+    Space,
+    Uniform,
+    draw_from,
+    read_space,
+    search_space,
+    signature,
+)
+from dlfd_dist.data.loaders import ResolvedRows, resolve_rows
+from dlfd_dist.errors import ConfigError, RunDirError
+from dlfd_dist.jobs.context import input_digests
+from dlfd_dist.jobs.plan import num_steps
+from dlfd_dist.registry import near_match
+from dlfd_dist.run_dir import write_json
+
+from ..campaign.code import checkout
+from ..comparison.planning import with_settings
+
+# What may differ between two starts of one search: where it runs, and what comes after the trials.
+NOT_IN_IDENTITY = (
+    "replicate", "replicate_seeds", "concurrent", "address", "object_store_mb", "pin",
+    "cpus_per_trial", "gpus_per_trial", "workers_per_trial",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """A search before its first trial."""
+
+    search: SearchConfig
+    config: JobConfig
+    """The run with the method's own settings; every path in it is absolute."""
+    space: Space
+    """What is drawn: of the method's space what the command line does not say."""
+    out: Path
+
+    @property
+    def trials(self) -> Path:
+        return self.out / "trials"
+
+    @property
+    def replicates(self) -> Path:
+        return self.out / "replicates"
+
+    @property
+    def ray(self) -> Path:
+        """Where Ray Tune keeps its own state, and its TensorBoard files."""
+        return self.out / "ray"
+
+    @property
+    def identity(self) -> Path:
+        return self.out / "search.json"
+
+    def own_settings(self) -> dict[str, Any]:
+        """Return the method's own value of everything that is searched."""
+        values = asdict(self.config)
+        return {name: _at(values, name) for name in self.space}
+
+    def points(self) -> list[dict[str, Any]]:
+        """Return the settings of every trial of a random search, the method's own first."""
+        method, seed = self.config.method.name, self.search.seed
+        drawn = [
+            draw_from(self.space, method, number, seed)
+            for number in range(1, self.search.num_samples)
+        ]
+        return [self.own_settings(), *drawn]
+
+
+def _at(values: Mapping[str, Any], setting: str) -> Any:
+    section, name = setting.split(".")
+    return values[section][name]
+
+
+def make_plan(overrides: Sequence[str]) -> SearchPlan:
+    """Return the search that a command line asks for; ConfigError where it cannot be."""
+    search, rest = split_search(overrides)
+    points = expand_grid(rest)
+    if len(points) > 1:
+        raise ConfigError(
+            "A search is of one method on one data set: give every setting one value, or take "
+            "'dlfd compare compare.tune=N' to tune several methods alike."
+        )
+    config = compose_job("unlearn", rest)
+    out = Path(config.run.dir or "runs/search").absolute()
+    given = {one.split("=", 1)[0].lstrip("+") for one in rest}
+    space = _space(search, config, given)
+    _check(search, config, space)
+    return SearchPlan(search, _placed(config, search, out), space, out)
+
+
+def _space(search: SearchConfig, config: JobConfig, given: set[str]) -> Space:
+    """Return what is drawn; ConfigError for a setting the method lacks, and for nothing at all."""
+    method = config.method.name
+    path = Path(search.space) if search.space else None
+    space = dict(read_space(path) if path else search_space(method))
+    where = str(path) if path else f"of method={method}"
+    known = known_settings(METHOD_CONFIGS[method])
+    allowed = [name for name in known if name.startswith(("method.", "synthesis.", "ot."))]
+    for name in space:
+        if name not in allowed or name == "method.name":
+            raise ConfigError(
+                f"The search space {where} has '{name}', which is not a setting of unlearning with "
+                f"method={method}." + near_match(name, allowed)
+            )
+    if config.method.select != "accuracy" and path is None:
+        space.pop("method.max_forgetting_score", None)
+    if search.scheduler == "pbt":
+        space = {k: v for k, v in space.items() if isinstance(v, Uniform) and v.in_flight}
+    kept = {name: values for name, values in space.items() if name not in given}
+    if not kept:
+        why = "holds no settings" if not space else "holds only settings that you gave a value"
+        if search.scheduler == "pbt" and not space:
+            why = "has nothing with in_flight: true, which is all that pbt changes"
+        raise ConfigError(
+            f"The search space {where} {why}, so there is nothing to search: leave a setting out "
+            "of the command line, or give search.space=FILE.yaml."
+        )
+    return kept
+
+
+def _check(search: SearchConfig, config: JobConfig, space: Space) -> None:
+    if search.objective == "gap" and config.reference is None:
+        raise ConfigError(
+            "search.objective=gap is the distance to the Retrained model: give it with "
+            "reference=PATH, or take search.objective=nomus."
+        )
+    if search.objective == "pareto" and search.scheduler == "pbt":
+        raise ConfigError(
+            "search.objective=pareto is not allowed with search.scheduler=pbt, which needs one "
+            "figure to rank by: take search.objective=nomus."
+        )
+    if search.sampler == "nsga2" and search.objective != "pareto":
+        raise ConfigError(
+            f"search.sampler=nsga2 weighs several objectives, and search.objective="
+            f"{search.objective} is one: take search.objective=pareto or search.sampler=tpe."
+        )
+    if search.scheduler == "pbt" and search.num_samples < 2:
+        raise ConfigError(
+            f"search.num_samples={search.num_samples} is not allowed with search.scheduler=pbt: a "
+            "population has at least 2 trials."
+        )
+    if search.workers_per_trial > 1:
+        raise ConfigError(
+            f"search.workers_per_trial={search.workers_per_trial} is not possible yet, a trial "
+            "runs on one rank: leave it at 1."
+        )
+    if config.runtime.world_size > 1:
+        raise ConfigError(
+            f"runtime.world_size={config.runtime.world_size} is not possible in 'dlfd search', "
+            "whose trials run on one rank each: leave it at 1."
+        )
+    config.validate(search.workers_per_trial)
+    # Bounds that the method itself refuses are found now, not in the tenth trial.
+    for name, values in space.items():
+        ends = (values.low, values.high) if isinstance(values, Uniform) else values.values
+        for value in ends:
+            try:
+                with_settings(config, {name: value})
+            except (ConfigError, TypeError) as err:
+                raise ConfigError(
+                    f"The search space lets {name} be {value}, which cannot be: {err}"
+                ) from err
+
+
+def _placed(config: JobConfig, search: SearchConfig, out: Path) -> JobConfig:
+    """Return a configuration that means the same in every process, wherever that was started."""
+
+    def absolute(path: str | None) -> str | None:
+        return str(Path(path).absolute()) if path else path
+
+    runtime = replace(config.runtime, threads_per_rank=search.cpus_per_trial)
+    data = replace(
+        config.data, root=absolute(config.data.root), cache_dir=absolute(config.data.cache_dir)
+    )
+    return replace(
+        config,
+        checkpoint=absolute(config.checkpoint), reference=absolute(config.reference),
+        data=data, forget=replace(config.forget, request=absolute(config.forget.request)),
+        runtime=runtime,
+        run=replace(config.run, name="trial", root=str(out / "trials"), dir=None),
+    )  # fmt: skip
+
+
+def longest(plan: SearchPlan, rows: ResolvedRows) -> int:
+    """Return the steps of the longest trial that the space allows."""
+    epochs = plan.space.get("method.epochs")
+    config = plan.config
+    if epochs is not None:
+        most = epochs.high if isinstance(epochs, Uniform) else max(epochs.values)
+        config = with_settings(config, {"method.epochs": math.ceil(most)})
+    return num_steps(config, rows)
+
+
+def identity(plan: SearchPlan, rows: ResolvedRows) -> dict[str, Any]:
+    """Return what makes the search this one: inputs, code, settings, space."""
+    inputs = input_digests(plan.config, rows)
+    settings = {k: v for k, v in asdict(plan.search).items() if k not in NOT_IN_IDENTITY}
+    return {
+        "inputs": inputs,
+        "code": {"version": __version__, "revision": _revision()},
+        "config": signature(plan.config, inputs),
+        "search": settings,
+        "space": {name: str(values) for name, values in plan.space.items()},
+        "method": plan.config.method.name,
+        "title": rows.manifest.title,
+    }
+
+
+def _revision() -> str | None:
+    """Return the last commit that touched what a search runs; None outside a checkout."""
+    root = checkout()
+    if root is None or not (root / ".git").exists():
+        return None
+    words = ["log", "-1", "--format=%H", "--", "dlfd_dist", "launch/search"]
+    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
+    return done.stdout.strip() or None
+
+
+def claim(plan: SearchPlan, rows: ResolvedRows, *, resume: bool) -> None:
+    """Take the directory of the search; RunDirError where it is not this search's."""
+    mine = identity(plan, rows)
+    held = _held(plan)
+    if held is None:
+        if resume:
+            raise RunDirError(
+                f"run.dir={plan.out} holds no search to go on with: leave --resume out, or give "
+                "the run.dir of the search."
+            )
+        try:
+            if plan.out.exists() and (not plan.out.is_dir() or any(plan.out.iterdir())):
+                raise RunDirError(
+                    f"run.dir={plan.out} exists and is not a search: choose another directory."
+                )
+            plan.out.mkdir(parents=True, exist_ok=True)
+            write_json(plan.identity, mine)
+        except OSError as err:
+            raise RunDirError(
+                f"run.dir={plan.out} cannot be written ({err.strerror}): choose another directory."
+            ) from err
+        return
+    if not resume:
+        raise RunDirError(
+            f"run.dir={plan.out} holds a search already: add --resume to go on with it, or choose "
+            "another directory."
+        )
+    difference = _difference(held, mine)
+    if difference:
+        raise RunDirError(
+            f"run.dir={plan.out} is another search: {difference} Choose another directory, or "
+            "start it as it was begun."
+        )
+
+
+def _held(plan: SearchPlan) -> dict[str, Any] | None:
+    if not plan.identity.is_file():
+        return None
+    try:
+        held = json.loads(plan.identity.read_text(encoding="utf-8"))
+        return held if isinstance(held, dict) and "inputs" in held else {}
+    except (OSError, ValueError) as err:
+        raise RunDirError(
+            f"{plan.identity} is damaged, so nobody can tell which search this is: choose another "
+            "run.dir."
+        ) from err
+
+
+def _difference(held: Mapping[str, Any], mine: Mapping[str, Any]) -> str | None:
+    """Return one sentence on what differs first, None if it is the same search."""
+    names = {"data": "data set", "request": "forget request", "checkpoint": "checkpoint"}
+    for key in {**mine["inputs"], **held.get("inputs", {})}:
+        was, now = held.get("inputs", {}).get(key), mine["inputs"].get(key)
+        if was != now:
+            what = names.get(key, key)
+            return f"its {what} is {_short(was)}, and this one's is {_short(now)}."
+    for key, now in mine["code"].items():
+        was = held.get("code", {}).get(key)
+        if was != now:
+            return f"it was begun at code {key} {_short(was)}, and the code is at {_short(now)}."
+    for key, now in mine["search"].items():
+        was = held.get("search", {}).get(key)
+        if was != now:
+            return f"its search.{key} is {was}, and this one's is {now}."
+    if held.get("method") != mine["method"]:
+        return f"its method is {held.get('method')}, and this one's is {mine['method']}."
+    if held.get("space") != mine["space"]:
+        return "its search space is another."
+    if held.get("config") != mine["config"]:
+        return "other settings on the command line."
+    return None
+
+
+def _short(value: Any) -> str:
+    return str(value)[:12] if value else "none"
+
+
+def rows_of(plan: SearchPlan, *, draw: bool) -> ResolvedRows:
+    """Return the resolved rows; `draw` as in resolve_rows."""
+    return resolve_rows(plan.config.data, plan.config.forget, draw=draw)

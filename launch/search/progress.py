@@ -1,0 +1,201 @@
+"""What a search shows while it runs: a table with ETA on a terminal, else a line per trial."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from dlfd_dist.config import SearchConfig
+from dlfd_dist.logs import duration
+
+from .objective import mode
+
+logger = logging.getLogger("dlfd_dist.search")
+
+REDRAW_S = 0.5
+SHOWN = 12
+COLUMNS = ("trial", "state", "step", "objective", "val", "forgetting", "time", "settings")
+
+
+@dataclass
+class _Row:
+    number: int
+    settings: dict[str, Any]
+    state: str = "waiting"
+    last: dict[str, Any] = field(default_factory=dict)
+
+
+class Table:
+    """The trials of one phase; told of every report and every end."""
+
+    def __init__(self, search: SearchConfig, total: int, title: str):
+        self.search, self.total, self.title = search, total, title
+        self.rows: dict[str, _Row] = {}
+        self.num_ended = 0
+        self.start = time.monotonic()
+        self.on_terminal = sys.stderr.isatty()
+        self._lines = 0
+        self._drawn = 0.0
+
+    def started(self, trial_id: str, number: int, settings: dict[str, Any]) -> None:
+        # Tune counts the trials of a searcher from 1, those of a grid from 0.
+        number -= self.title == "trial" and self.search.sampler != "random"
+        row = self.rows.setdefault(trial_id, _Row(number, settings))
+        row.settings, row.state = settings, "running"
+        self._draw()
+
+    def reported(self, trial_id: str, figures: dict[str, Any]) -> None:
+        self.rows.setdefault(trial_id, _Row(len(self.rows), {})).last = figures
+        self._draw()
+
+    def ended(self, trial_id: str, *, error: bool = False) -> None:
+        row = self.rows.setdefault(trial_id, _Row(len(self.rows), {}))
+        row.state = "failed" if error or row.last.get("failed") else (
+            "finished" if row.last.get("finished") else "stopped"
+        )  # fmt: skip
+        self.num_ended += 1
+        if self.on_terminal:
+            self._draw(now=True)
+            return
+        logger.info(
+            "%d/%d eta=%s %s %d: %s", self.num_ended, self.total, self.eta, self.title,
+            row.number, self._what(row),
+        )  # fmt: skip
+
+    @property
+    def eta(self) -> str:
+        if not self.num_ended:
+            return "?"
+        each = (time.monotonic() - self.start) / self.num_ended
+        return duration(each * (self.total - self.num_ended))
+
+    def _what(self, row: _Row) -> str:
+        if row.state == "failed":
+            return f"failed: {row.last.get('failed') or 'see its log'}"
+        if not row.last:
+            return row.state
+        return (
+            f"{row.state} at step {row.last['step']}, {self.search.objective} "
+            f"{row.last['objective']:.3f}, val {row.last['accuracy']:.3f}, forgetting "
+            f"{row.last['forgetting_score']:.3f}, {duration(row.last['seconds'])}"
+        )
+
+    def _draw(self, *, now: bool = False) -> None:
+        if not self.on_terminal or (not now and time.monotonic() - self._drawn < REDRAW_S):
+            return
+        self._drawn = time.monotonic()
+        lines = self.lines()
+        up = f"\x1b[{self._lines}F\x1b[J" if self._lines else ""
+        sys.stderr.write(up + "\n".join(lines) + "\n")
+        sys.stderr.flush()
+        self._lines = len(lines)
+
+    def lines(self) -> list[str]:
+        """Return the table: running trials, then the best of those that have ended."""
+        sign = 1 if mode(self.search) == "min" else -1
+        running = [row for row in self.rows.values() if row.state == "running"]
+        others = [row for row in self.rows.values() if row.state != "running" and row.last]
+        others.sort(key=lambda row: sign * row.last["objective"])
+        shown = [_cells(row) for row in [*running, *others][:SHOWN]]
+        widths = [max(len(r[i]) for r in [COLUMNS, *shown]) for i in range(len(COLUMNS))]
+        head = f"{self.title}s: {self.num_ended}/{self.total} ended, eta {self.eta}"
+        return [head] + [
+            "  ".join(cell.ljust(width) for cell, width in zip(r, widths, strict=True))[
+                :160
+            ].rstrip()
+            for r in [COLUMNS, *shown]
+        ]
+
+    def close(self) -> None:
+        self._draw(now=True)
+
+
+def _cells(row: _Row) -> tuple[str, ...]:
+    last = row.last
+    settings = " ".join(f"{k.split('.')[1]}={short(v)}" for k, v in row.settings.items())
+    if not last:
+        return (str(row.number), row.state, "", "", "", "", "", settings)
+    return (
+        str(row.number), row.state, f"{last['step']}/{last['num_steps']}",
+        f"{last['objective']:.3f}", f"{last['accuracy']:.3f}",
+        f"{last['forgetting_score']:.3f}+-{last['forgetting_score_se']:.3f}",
+        duration(last["seconds"]), settings,
+    )  # fmt: skip
+
+
+def short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else "null" if value is None else str(value)
+
+
+@dataclass
+class Ended:
+    """A trial as Tune left it."""
+
+    trial_id: str
+    status: str
+    point: Any
+    figures: dict[str, Any]
+    error_file: str | None
+
+
+class Watch:
+    """What this process knows of the phase that runs; Tune's saved callbacks look it up here."""
+
+    table: Table | None = None
+    ended: ClassVar[list[Ended]] = []
+
+
+def number_of(trial: Any) -> int:
+    """Return the place of a trial in the order of their making, which a restored search keeps."""
+    return int(re.split(r"[_@]", trial.experiment_tag)[0])
+
+
+def callback() -> Any:
+    """Return a callback of Tune that tells the table of the phase that runs.
+
+    Tune saves it with the search and restores it in another process, so it holds nothing itself.
+    """
+    from ray.tune import Callback
+
+    class Told(Callback):
+        def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            watch, point = _here()
+            settings = point.of(trial.config).settings
+            watch.table.started(trial.trial_id, number_of(trial), settings)
+
+        def on_trial_result(
+            self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any
+        ) -> None:
+            _here()[0].table.reported(trial.trial_id, result)
+
+        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            _here()[0].table.ended(trial.trial_id)
+
+        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            _here()[0].table.ended(trial.trial_id, error=True)
+
+        def on_experiment_end(self, trials: Any, **info: Any) -> None:
+            watch, point = _here()
+            watch.ended = [
+                Ended(
+                    one.trial_id, one.status, point.of(one.config), dict(one.last_result or {}),
+                    one.error_file,
+                )
+                for one in sorted(trials, key=number_of)
+            ]  # fmt: skip
+
+    return Told()
+
+
+def _here() -> tuple[Any, Any]:
+    """Return this process's own Watch, whichever process the callback was made in."""
+    import importlib
+
+    return (
+        importlib.import_module("launch.search.progress").Watch,
+        importlib.import_module("launch.search.trial").Point,
+    )

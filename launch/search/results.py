@@ -1,0 +1,232 @@
+"""What came of a search: rows, Pareto front, importance, search.csv, best.yaml, results.json."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dlfd_dist.compose import settings_text
+from dlfd_dist.config import SearchConfig
+from dlfd_dist.run_dir import write_json, write_text
+
+from .algorithms import distributions, nearest
+from .objective import mode, title
+from .plan import SearchPlan
+from .progress import Ended
+
+FIGURES = (
+    "objective", "nomus", "nomus_se", "accuracy", "forgetting_score", "forgetting_score_se",
+    "forget_accuracy", "retain_accuracy", "mia_auc", "step", "num_steps", "seconds",
+    "device_seconds",
+)  # fmt: skip
+FILES = ("search.csv", "best.yaml", "results.json", "report.html")
+CONFIDENCE = 0.9
+FOR_IMPORTANCE = 4
+"""Fewer trials than this say nothing of any setting."""
+
+Row = dict[str, Any]
+
+
+def rows_of(ended: Sequence[Ended], out: Path) -> list[Row]:
+    """Return a row per trial, in the order they were begun."""
+    return [_row(number, one, out) for number, one in enumerate(ended)]
+
+
+def _row(number: int, one: Ended, out: Path) -> Row:
+    figures = one.figures
+    run_dir = figures.get("run_dir") or None
+    failed = figures.get("failed") or ""
+    if one.status == "ERROR":
+        failed = _last_line(one.error_file)
+    state = (
+        "failed" if failed
+        else "finished" if figures.get("finished")
+        else "stopped" if one.status == "TERMINATED"
+        else "unfinished"
+    )  # fmt: skip
+    known = {name: figures.get(name) if state != "failed" else None for name in FIGURES}
+    if state != "finished":
+        known["retain_accuracy"] = None
+    return {
+        "trial": number,
+        "state": state,
+        **known,
+        "seed": one.point.seed,
+        "settings": one.point.settings,
+        "run_dir": str(Path(run_dir).relative_to(out)) if run_dir else None,
+        "failed": failed,
+    }
+
+
+def _last_line(file: str | None) -> str:
+    try:
+        lines = Path(file or "").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1][:300] if said else "its worker ended."
+
+
+def finished(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["state"] == "finished"]
+
+
+def front(rows: Sequence[Row]) -> list[int]:
+    """Return the finished trials that no other beats in both accuracy and forgetting score."""
+    done = finished(rows)
+
+    def is_beaten(row: Row) -> bool:
+        a, f = row["accuracy"], row["forgetting_score"]
+        return any(
+            o["accuracy"] >= a
+            and o["forgetting_score"] <= f
+            and (o["accuracy"] > a or o["forgetting_score"] < f)
+            for o in done
+        )
+
+    return [row["trial"] for row in done if not is_beaten(row)]
+
+
+def ranked(rows: Sequence[Row], search: SearchConfig) -> list[Row]:
+    """Return the finished trials, the best first; of a Pareto search those of the front first."""
+    sign = 1 if mode(search) == "min" else -1
+    on_front = set(front(rows)) if search.objective == "pareto" else set()
+    return sorted(
+        finished(rows),
+        key=lambda row: (
+            row["trial"] not in on_front and bool(on_front), sign * row["objective"], row["trial"],
+        ),
+    )  # fmt: skip
+
+
+def judged(candidate: Row, replicates: Sequence[Row], search: SearchConfig) -> dict[str, Any]:
+    """Return what a candidate is worth over the seeds of its replicates, with the bound.
+
+    The bound is the one that the mean exceeds (or, of a gap, stays below) with 90 % confidence, by
+    Student's t. With one seed the standard error is that of the measurement. The trial that made it
+    a candidate does not count: it was chosen for its luck as well.
+    """
+    values = [row["objective"] for row in finished(replicates)]
+    if not values:
+        return {"trial": candidate["trial"], "values": [], "mean": None, "bound": None}
+    mean = statistics.fmean(values)
+    if len(values) == 1:
+        half = _t(10**6) * float(finished(replicates)[0]["nomus_se"] or 0.0)
+    else:
+        half = _t(len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+    bound = mean + half if mode(search) == "min" else mean - half
+    return {"trial": candidate["trial"], "values": values, "mean": mean, "bound": bound}
+
+
+def _t(freedom: int) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(CONFIDENCE, freedom))
+
+
+def winner(
+    rows: Sequence[Row], candidates: Sequence[Mapping[str, Any]], search: SearchConfig
+) -> Row | None:
+    """Return the trial with the best bound; without replicates the best trial; None without any."""
+    known = [one for one in candidates if one["bound"] is not None]
+    if known:
+        sign = 1 if mode(search) == "min" else -1
+        best = min(known, key=lambda one: (sign * one["bound"], one["trial"]))
+        return next(row for row in rows if row["trial"] == best["trial"])
+    best_first = ranked(rows, search)
+    return best_first[0] if best_first else None
+
+
+def importance(rows: Sequence[Row], plan: SearchPlan) -> dict[str, float]:
+    """Return the share of each setting in the variance of the objective over the trials (fANOVA).
+
+    Trials that were stopped count with what they had reached; empty with too few trials.
+    """
+    import optuna
+
+    used = [r for r in rows if r["state"] in ("finished", "stopped") and r["objective"] is not None]
+    spread = {row["objective"] for row in used}
+    if len(used) < FOR_IMPORTANCE or len(spread) < 2:
+        return {}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="minimize" if mode(plan.search) == "min" else "maximize")
+    spaces = distributions(plan.space)
+    for row in used:
+        params = {name: nearest(plan.space[name], row["settings"][name]) for name in spaces}
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=params, distributions=spaces, value=float(row["objective"])
+            )
+        )
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=plan.search.seed)
+    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(share) for name, share in found.items()}
+
+
+def write_all(
+    plan: SearchPlan,
+    rows: Sequence[Row],
+    replicates: Sequence[Row],
+    candidates: Sequence[Mapping[str, Any]],
+    seconds: float,
+) -> dict[str, Any]:
+    """Write search.csv, best.yaml and results.json; return what the last one holds."""
+    best = winner(rows, candidates, plan.search)
+    content = {
+        "title": title(plan.search),
+        "method": plan.config.method.name,
+        "objective": plan.search.objective,
+        "mode": mode(plan.search),
+        "search": vars(plan.search),
+        "space": {name: str(values) for name, values in plan.space.items()},
+        "log": [name for name, v in plan.space.items() if getattr(v, "log", False)],
+        "rows": list(rows),
+        "replicates": list(replicates),
+        "candidates": list(candidates),
+        "winner": best["trial"] if best else None,
+        "front": front(rows),
+        "importance": importance(rows, plan),
+        "seconds": seconds,
+    }
+    write_text(plan.out / "search.csv", csv_text(rows, replicates, list(plan.space)))
+    write_json(plan.out / "results.json", content)
+    if best is not None:
+        write_text(plan.out / "best.yaml", best_text(plan, best, candidates))
+    return content
+
+
+def csv_text(rows: Sequence[Row], replicates: Sequence[Row], names: Sequence[str]) -> str:
+    """Return every trial and every replicate as CSV."""
+    fields = ["kind", "trial", "state", *FIGURES, "seed", *names, "run_dir", "failed"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fields, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for kind, group in (("trial", rows), ("replicate", replicates)):
+        for row in group:
+            writer.writerow({"kind": kind, **row, **row["settings"]})
+    return text.getvalue()
+
+
+def best_text(plan: SearchPlan, best: Row, candidates: Sequence[Mapping[str, Any]]) -> str:
+    """Return the chosen settings as +tuned= reads them, with where they come from."""
+    values: dict[str, dict[str, Any]] = {"method": {"name": plan.config.method.name}}
+    for name, value in best["settings"].items():
+        section, key = name.split(".")
+        values.setdefault(section, {})[key] = value
+    lines = [f"trial {best['trial']} of {plan.search.num_samples}, {best['run_dir']}"]
+    lines += [f"{title(plan.search)}: {best['objective']:.4f} in the search"]
+    for one in candidates:
+        if one["trial"] == best["trial"] and one["mean"] is not None:
+            lines += [
+                f"mean of {len(one['values'])} other seeds {one['mean']:.4f}, "
+                f"{CONFIDENCE:.0%} bound {one['bound']:.4f}"
+            ]
+    if plan.search.scheduler == "pbt":
+        lines += ["pbt: these settings held at the end of a run that others began (lineage.json)"]
+    head = "".join(f"# {line}\n" for line in lines)
+    use = f"# dlfd unlearn method={plan.config.method.name} +tuned=THIS_FILE ...\n"
+    return head + use + settings_text(values)

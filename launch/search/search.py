@@ -1,0 +1,318 @@
+"""dlfd search: trials with Ray Tune, the best again with other seeds, the results."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dlfd_dist.compose import config_text
+from dlfd_dist.config import to_dict
+from dlfd_dist.data.loaders import ResolvedRows
+from dlfd_dist.errors import ConfigError, DlfdError, RunDirError
+from dlfd_dist.jobs import prepare
+from dlfd_dist.jobs.plan import num_steps
+from dlfd_dist.logs import setup_console
+from dlfd_dist.run_dir import write_text
+from dlfd_dist.runtime.checkpoint import drop_checkpoints
+from dlfd_dist.runtime.env import rank_info
+
+from ..local import cores
+from .algorithms import param_space, perturb_every, scheduler, searcher
+from .cluster import Room, gpus_per_rank, local_room, ray_cluster, require_ray
+from .objective import title
+from .plan import SearchPlan, claim, longest, make_plan, rows_of
+from .progress import Ended, Table, Watch, callback, short
+from .results import FILES, Row, judged, ranked, write_all
+from .results import rows_of as result_rows
+from .trial import Shared
+
+logger = logging.getLogger("dlfd_dist.search")
+
+
+class Stopped(DlfdError):
+    """The search was asked to stop."""
+
+    exit_status = 75
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The search was stopped as asked; the same command with --resume goes on from there."
+        )
+
+
+def run_search(overrides: Sequence[str], *, resume: bool, dry_run: bool, as_json: bool) -> int:
+    """Search the settings of a method and write what was found into run.dir."""
+    if rank_info().source != "single":
+        raise ConfigError(
+            "'dlfd search' starts its trials itself: start it once, without torchrun or srun, and "
+            "its trials run on one rank each."
+        )
+    require_ray()
+    plan = make_plan(overrides)
+    if plan.search.address is None:
+        room = local_room(plan.search)
+        room.check(plan.search, _gpus(plan, room))
+    if dry_run:
+        _print_plan(plan, as_json=as_json)
+        return 0
+    setup_console()
+    data = prepare(plan.config, plan.search.workers_per_trial).data
+    claim(plan, data, resume=resume)
+    with _locked(plan):
+        content = _run(plan, data)
+    _show(plan, content, as_json=as_json)
+    return 0 if content["winner"] is not None else 1
+
+
+def _gpus(plan: SearchPlan, room: Room) -> float:
+    return gpus_per_rank(plan.search, plan.config.runtime.device, room)
+
+
+@contextlib.contextmanager
+def _locked(plan: SearchPlan) -> Iterator[None]:
+    """Hold the directory of the search; RunDirError while another process does."""
+    with (plan.out / "search.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            raise RunDirError(
+                f"run.dir={plan.out} is being written by another 'dlfd search': wait until it has "
+                "ended, or choose another directory."
+            ) from err
+        write_text(plan.out / "config.yaml", config_text(plan.config))
+        yield
+
+
+def _run(plan: SearchPlan, rows: ResolvedRows) -> dict[str, Any]:
+    """Run the trials and the replicates of the best; write the results after each."""
+    start = time.monotonic()
+    shared = _shared(plan, rows)
+    with _terminate_as_interrupt(), ray_cluster(plan.search) as room:
+        room.check(plan.search, _gpus(plan, room))
+        tuner = _Phases(plan, rows, shared, room)
+        trials = result_rows(tuner.trials(), plan.out)
+        _drop_stopped(plan, trials)
+        write_all(plan, trials, [], [], time.monotonic() - start)
+        replicates, candidates = _replicate(plan, tuner, trials)
+    content = write_all(plan, trials, replicates, candidates, time.monotonic() - start)
+    from dlfd_dist.report.search import write_search_report
+
+    write_search_report(plan.out)
+    return content
+
+
+def _shared(plan: SearchPlan, rows: ResolvedRows) -> Shared:
+    reference = None
+    if plan.search.objective == "gap":
+        from dlfd_dist.jobs.trial import reference_figures
+
+        from .trial import resolved
+
+        reference = reference_figures(plan.config, resolved(plan.config)[0])
+    every = perturb_every(plan.search, num_steps(plan.config, rows), plan.config.method.probe_every)
+    return Shared(plan.config, plan.search, reference, every)
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Let TERM and USR2 do what Ctrl-C does, which Tune answers by saving its state."""
+
+    def interrupt(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    numbers = (signal.SIGTERM, signal.SIGUSR2)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Phases:
+    """Runs trials and replicates with Tune, in one Ray."""
+
+    def __init__(self, plan: SearchPlan, rows: ResolvedRows, shared: Shared, room: Room):
+        self.plan, self.rows, self.shared, self.room = plan, rows, shared, room
+        self.gpus = _gpus(plan, room)
+        self.concurrent = room.at_a_time(plan.search, self.gpus)
+
+    def trials(self) -> list[Ended]:
+        """Run the trials, going on with those of an earlier start."""
+        from ray.tune import Tuner
+
+        search, folder = self.plan.search, self.plan.ray / "search"
+        if Tuner.can_restore(str(folder)):
+            tuner = Tuner.restore(
+                str(folder), self._trainable(self.shared), resume_unfinished=True,
+                restart_errored=True,
+            )  # fmt: skip
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            tuner = self._tuner("search", self.shared, param_space(self.plan), search.num_samples)
+        return self._fit(tuner, search.num_samples, "trial")
+
+    def replicates(self, points: Sequence[dict[str, Any]]) -> list[Ended]:
+        """Run settings with other seeds; those finished before are found by signature."""
+        from ray import tune
+
+        shutil.rmtree(self.plan.ray / "replicates", ignore_errors=True)
+        shared = replace(self.shared, save_every=None)
+        tuner = self._tuner("replicates", shared, {"point": tune.grid_search(list(points))}, None)
+        return self._fit(tuner, len(points), "replicate")
+
+    def _trainable(self, shared: Shared) -> Any:
+        from ray import tune
+
+        from .trial import tune_trial
+
+        resources = {"CPU": self.plan.search.cpus_per_trial, "GPU": self.gpus}
+        return tune.with_resources(tune.with_parameters(tune_trial, shared=shared), resources)
+
+    def _tuner(
+        self, name: str, shared: Shared, space: dict[str, Any], num_samples: int | None
+    ) -> Any:
+        from ray.tune import RunConfig, TuneConfig, Tuner
+        from ray.tune.logger import TBXLoggerCallback
+
+        plan, is_search = self.plan, num_samples is not None
+        is_given = bool(space)
+        config = TuneConfig(
+            # Tune repeats a grid so many times; every trial stands in it once.
+            num_samples=1 if is_given else num_samples or 1,
+            max_concurrent_trials=self.concurrent if is_given else None,
+            search_alg=searcher(plan, self.concurrent) if is_search else None,
+            scheduler=self._scheduler() if is_search else None,
+            reuse_actors=True,
+            trial_dirname_creator=_trial_name,
+        )
+        run = RunConfig(
+            name=name, storage_path=str(plan.ray), verbose=0,
+            callbacks=[callback(), TBXLoggerCallback()],
+        )  # fmt: skip
+        return Tuner(self._trainable(shared), param_space=space, tune_config=config, run_config=run)
+
+    def _scheduler(self) -> Any:
+        return scheduler(self.plan, longest(self.plan, self.rows), self.shared.save_every)
+
+    def _fit(self, tuner: Any, total: int, name: str) -> list[Ended]:
+        Watch.table, Watch.ended = Table(self.plan.search, total, name), []
+        # Tune announces itself on standard output, which is the result's.
+        with contextlib.redirect_stdout(None):
+            tuner.fit()
+        Watch.table.close()
+        done = [one for one in Watch.ended if one.status in ("TERMINATED", "ERROR")]
+        if len(done) < total:
+            raise Stopped()
+        return Watch.ended
+
+
+def _trial_name(trial: Any) -> str:
+    return str(trial.trial_id)
+
+
+def _drop_stopped(plan: SearchPlan, rows: Sequence[Row]) -> None:
+    """Remove the checkpoints that nobody goes on from: no trial of this search runs any more."""
+    for row in rows:
+        if row["state"] in ("stopped", "failed") and row["run_dir"]:
+            drop_checkpoints(plan.out / row["run_dir"] / "checkpoints")
+    # Those that a population handed on. (Tune's own limit on their number loses count with pbt.)
+    for folder in plan.ray.glob("search/*/checkpoint_*"):
+        shutil.rmtree(folder)
+
+
+def _replicate(
+    plan: SearchPlan, phases: _Phases, rows: Sequence[Row]
+) -> tuple[list[Row], list[dict[str, Any]]]:
+    """Run the best trials, and the method's own settings, with other seeds; return their worth."""
+    search = plan.search
+    if not search.replicate:
+        return [], []
+    chosen = ranked(rows, search)[: search.replicate]
+    if search.scheduler != "pbt" and rows[0]["state"] == "finished" and rows[0] not in chosen:
+        chosen.append(rows[0])
+    seeds = [plan.config.seed + number for number in range(1, search.replicate_seeds + 1)]
+    points = [{"settings": row["settings"], "seed": seed} for row in chosen for seed in seeds]
+    if not points:
+        return [], []
+    found = result_rows(phases.replicates(points), plan.out)
+    for row in found:
+        row["trial"] = next(c["trial"] for c in chosen if c["settings"] == row["settings"])
+    candidates = [
+        judged(row, [one for one in found if one["trial"] == row["trial"]], search)
+        for row in chosen
+    ]
+    return found, candidates
+
+
+def _show(plan: SearchPlan, content: dict[str, Any], *, as_json: bool) -> None:
+    files = {name: str(plan.out / name) for name in FILES}
+    if as_json:
+        print(json.dumps({**content, "files": files}, indent=2, sort_keys=True))
+        return
+    rows = content["rows"]
+    states = {row["state"]: sum(r["state"] == row["state"] for r in rows) for row in rows}
+    print(f"trials     {', '.join(f'{number} {state}' for state, number in states.items())}")
+    for row in rows:
+        if row["state"] == "failed":
+            print(f"failed     trial {row['trial']}: {row['failed']}")
+    if content["winner"] is None:
+        print("No trial finished, so nothing was chosen.")
+        return
+    best = next(row for row in rows if row["trial"] == content["winner"])
+    print(f"objective  {title(plan.search)}")
+    for one in content["candidates"]:
+        if one["mean"] is not None:
+            mark = "*" if one["trial"] == content["winner"] else " "
+            print(
+                f"{mark} trial {one['trial']:3d} in the search "
+                f"{next(r['objective'] for r in rows if r['trial'] == one['trial']):.3f}, mean of "
+                f"{len(one['values'])} other seeds {one['mean']:.3f}, bound {one['bound']:.3f}"
+            )
+    settings = " ".join(f"{name}={short(value)}" for name, value in best["settings"].items())
+    print(f"chosen     trial {best['trial']}: {settings}")
+    for name, share in list(content["importance"].items())[:5]:
+        print(f"importance {share:5.1%} {name}")
+    for name in FILES:
+        if (plan.out / name).is_file():
+            print(f"{name:10} {plan.out / name}")
+
+
+def _print_plan(plan: SearchPlan, *, as_json: bool) -> None:
+    rows = rows_of(plan, draw=False)
+    search = plan.search
+    at_a_time = local_room(search).at_a_time(search, _gpus(plan, local_room(search)))
+    steps = longest(plan, rows)
+    space = {name: str(values) for name, values in plan.space.items()}
+    files = [str(plan.out / name) for name in FILES]
+    if as_json:
+        shown = {
+            "dry_run": True, "config": to_dict(plan.config), "search": to_dict(search),
+            "space": space, "at_a_time": at_a_time, "max_steps": steps, "files": files,
+        }  # fmt: skip
+        print(json.dumps(shown, indent=2, sort_keys=True))
+        return
+    print(config_text(plan.config))
+    print(
+        f"# search: {search.num_samples} trials of method={plan.config.method.name}, "
+        f"{at_a_time} at a time on {cores()} cores, at most {steps} steps each"
+    )
+    print(f"# sampler {search.sampler}, scheduler {search.scheduler}, by {title(search)}")
+    for name, values in space.items():
+        print(f"  {name}: {values}")
+    print(
+        f"# then the best {search.replicate} again with {search.replicate_seeds} other seeds"
+        if search.replicate
+        else "# the best trial wins, by one seed"
+    )
+    print("# files that would be written")
+    for file in files:
+        print(f"  {file}")

@@ -1,0 +1,243 @@
+"""dlfd search on a tiny data set: choice, resume, a killed driver, and never the test set."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dlfd_dist.config import SearchConfig
+from dlfd_dist.data.loaders import Batches
+from dlfd_dist.run_dir import RunDir, read_events
+from launch.search.cluster import ray_cluster
+from launch.search.plan import make_plan
+from launch.search.trial import Point, Shared, run_rank
+from tests.fakes.command_line import Ended, Faces, Process, command
+
+Dlfd = Callable[..., Ended]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray() -> Iterator[None]:
+    """One Ray for all searches of this file that run in this process."""
+    with ray_cluster(SearchConfig()):
+        yield
+
+
+@pytest.fixture(scope="module")
+def settings(faces: Faces, original: Path) -> list[str]:
+    small = [one for one in faces.forget if not one.startswith("runtime.")]
+    return [
+        *small,
+        f"checkpoint={original}",
+        "method=dlfd",
+        "method.epochs=2",
+        "method.clip_norm=1.0",
+    ]
+
+
+def rows_of(out: Path, kind: str = "trial") -> list[dict[str, str]]:
+    with (out / "search.csv").open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["kind"] == kind]
+
+
+def results_of(out: Path) -> dict[str, int]:
+    return {str(p): p.stat().st_mtime_ns for p in out.glob("*/*/result.json")}
+
+
+@pytest.fixture(scope="module")
+def asha(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    from launch.cli import main
+
+    out = tmp_path_factory.mktemp("search") / "with asha"
+    words = [
+        *settings, "search=asha", "search.num_samples=4", "search.grace_steps=1",
+        "search.replicate=1", "search.replicate_seeds=2", f"run.dir='{out}'",
+    ]  # fmt: skip
+    assert main(["search", *words]) == 0
+    return out, words
+
+
+def test_trials_are_run_directories_and_the_best_is_chosen_over_other_seeds(
+    asha: tuple[Path, list[str]],
+):
+    out, _ = asha
+    rows = rows_of(out)
+    assert [row["trial"] for row in rows] == ["0", "1", "2", "3"]
+    assert {row["state"] for row in rows} <= {"finished", "stopped"}
+    assert rows[0]["method.lr"] == "0.002"
+    for row in rows:
+        run = RunDir(out / row["run_dir"])
+        assert run.config.is_file()
+        assert run.finished() == (row["state"] == "finished")
+        assert float(row["forgetting_score_se"]) > 0
+        probes = [e for e in read_events(run.metrics) if e["event"] == "probe"]
+        assert probes
+    found = json.loads((out / "results.json").read_text())
+    seeds = {row["seed"] for row in rows_of(out, "replicate")}
+    assert seeds == {"1", "2"}
+    known = [one for one in found["candidates"] if one["bound"] is not None]
+    assert found["winner"] == max(known, key=lambda one: one["bound"])["trial"]
+    assert list(out.glob("ray/search/*/events.out.tfevents.*"))
+    assert (out / "report.html").stat().st_size > 10_000
+
+
+def test_nothing_of_the_test_set_is_in_a_trial(asha: tuple[Path, list[str]]):
+    out, _ = asha
+    for path in out.glob("*/*/result.json"):
+        result = json.loads(path.read_text())
+        assert result["test_accuracy"] is None
+        assert result["nomus"] is None
+        assert result["validation"]["nomus"] > 0
+
+
+def test_the_chosen_settings_are_used_by_unlearn(
+    dlfd: Dlfd, faces: Faces, asha: tuple[Path, list[str]], original: Path, tmp_path: Path
+):
+    out, _ = asha
+    ended = dlfd(
+        "unlearn", *faces.forget, f"checkpoint={original}", "method=dlfd", f"run.dir={tmp_path}/u",
+        f"+tuned='{out}/best.yaml'", "--json",
+    )  # fmt: skip
+    assert ended.status == 0, ended.err
+    assert ended.json["test_accuracy"] is not None
+    best = next(
+        row for row in rows_of(out)
+        if row["trial"] == str(json.loads((out / "results.json").read_text())["winner"])
+    )  # fmt: skip
+    text = (tmp_path / "u" / "config.yaml").read_text()
+    assert f"lr: {best['method.lr']}" in text
+
+
+def test_a_finished_search_is_gone_on_with_only_when_asked_and_then_runs_nothing(
+    dlfd: Dlfd, asha: tuple[Path, list[str]]
+):
+    out, words = asha
+    before, rows = results_of(out), rows_of(out)
+    ended = dlfd("search", *words)
+    assert ended.status == 2
+    assert "add --resume" in ended.sentence
+    ended = dlfd("search", *words, "--resume", "--json")
+    assert ended.status == 0, ended.err
+    assert results_of(out) == before
+    assert [(r["trial"], r["objective"]) for r in rows_of(out)] == [
+        (r["trial"], r["objective"]) for r in rows
+    ]
+    assert ended.json["winner"] is not None
+    ended = dlfd("search", *words, "data.split_seed=1", "method.lr=0.1", "--resume")
+    assert ended.status == 2
+    assert "is another search" in ended.sentence
+
+
+def test_two_objectives_give_a_front(dlfd: Dlfd, settings: list[str], tmp_path: Path):
+    ended = dlfd(
+        "search", *settings, "search=optuna", "search.sampler=nsga2", "search.objective=pareto",
+        "search.num_samples=4", "search.replicate=0", f"run.dir={tmp_path}/s", "--json",
+    )  # fmt: skip
+    assert ended.status == 0, ended.err
+    assert ended.json["front"]
+    assert ended.json["winner"] in ended.json["front"]
+    assert len(ended.json["rows"]) == 4
+
+
+def test_the_gap_to_retrained_is_an_objective(
+    dlfd: Dlfd, settings: list[str], retrained: Path, tmp_path: Path
+):
+    ended = dlfd(
+        "search", *settings, "search=optuna", "search.objective=gap", f"reference={retrained}",
+        "search.num_samples=3", "search.replicate=0", f"run.dir={tmp_path}/s", "--json",
+    )  # fmt: skip
+    assert ended.status == 0, ended.err
+    values = {row["trial"]: row["objective"] for row in ended.json["rows"]}
+    assert values[ended.json["winner"]] == min(values.values())
+
+
+def test_a_population_hands_on_its_checkpoints(dlfd: Dlfd, settings: list[str], tmp_path: Path):
+    ended = dlfd(
+        "search", *settings, "search=pbt", "search.num_samples=4", "search.perturb_every=2",
+        "search.replicate=0", f"run.dir={tmp_path}/s", "--json",
+    )  # fmt: skip
+    assert ended.status == 0, ended.err
+    assert {row["state"] for row in ended.json["rows"]} == {"finished"}
+    assert not list((tmp_path / "s").glob("ray/search/*/checkpoint_*"))
+    for lineage in (tmp_path / "s" / "trials").glob("*/lineage.json"):
+        before = json.loads(lineage.read_text())
+        assert [one["step"] for one in before] == sorted(one["step"] for one in before)
+
+
+def test_a_trial_that_diverges_is_told_as_failed(dlfd: Dlfd, settings: list[str], tmp_path: Path):
+    space = tmp_path / "space.yaml"
+    space.write_text("method.lr: [1.0e+30]\n")
+    ended = dlfd(
+        "search", *settings, "method.clip_norm=null", "search=random", f"search.space={space}",
+        "search.num_samples=2", "search.replicate=0", f"run.dir={tmp_path}/s", "--json",
+    )  # fmt: skip
+    assert ended.status == 0, ended.err
+    states = [row["state"] for row in ended.json["rows"]]
+    assert states == ["finished", "failed"]
+    assert "NaN" in ended.json["rows"][1]["failed"]
+
+
+def test_a_killed_search_goes_on_without_running_a_finished_trial_again(
+    dlfd: Dlfd, settings: list[str], tmp_path: Path
+):
+    out = tmp_path / "s"
+    words = [
+        *settings, "search=random", "search.num_samples=4", "search.replicate=0", f"run.dir={out}",
+    ]  # fmt: skip
+    process = Process(command("search", *words), tmp_path / "log")
+    try:
+        process.wait_for(lambda: len(results_of(out)) >= 1, timeout_s=150)
+    finally:
+        process.signal(signal.SIGKILL)
+        process.kill_all()
+    before = results_of(out)
+    assert before
+    ended = dlfd("search", *words, "--resume", "--json")
+    assert ended.status == 0, ended.err
+    assert {row["state"] for row in ended.json["rows"]} == {"finished"}
+    after = results_of(out)
+    assert len(after) == 4
+    assert {path: after[path] for path in before} == before
+
+
+def test_no_image_of_the_test_set_is_looked_at(
+    settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    plan = make_plan([*settings, "search=random", f"run.dir={tmp_path}"])
+    seen: set[int] = set()
+    batches: list[Batches] = []
+    shard = Batches.shard
+
+    def watched(self: Batches, ids: np.ndarray, **more: Any) -> Any:
+        seen.update(ids.tolist())
+        batches.append(self)
+        return shard(self, ids, **more)
+
+    monkeypatch.setattr(Batches, "shard", watched)
+    told: list[dict[str, Any]] = []
+    shared = Shared(plan.config, replace(plan.search, pin=False))
+    run_rank(Point(plan.own_settings()), shared, lambda figures, _folder=None: told.append(figures))
+    splits = batches[0].data.splits
+    assert told[-1]["finished"]
+    assert set(splits.val.tolist()) <= seen
+    assert not set(splits.test.tolist()) & seen
+    # The same settings again: the finished run is found, and nothing is looked at.
+    seen.clear()
+    run_rank(Point(plan.own_settings()), shared, lambda figures, _folder=None: told.append(figures))
+    assert told[-1]["finished"]
+    assert not seen
+
+
+def test_more_cores_than_there_are_is_refused(dlfd: Dlfd, settings: list[str], tmp_path: Path):
+    ended = dlfd("search", *settings, "search.cpus_per_trial=64", f"run.dir={tmp_path}/s")
+    assert ended.status == 2
+    assert "64 cores" in ended.sentence
+    assert not (tmp_path / "s").exists()

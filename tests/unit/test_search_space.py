@@ -1,0 +1,338 @@
+"""launch/search, configs/search: spaces, refusals, what is chosen, +tuned=. No Ray starts."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dlfd_dist.compose import compose_job, known_settings
+from dlfd_dist.config import (
+    METHOD_CONFIGS,
+    Choice,
+    Uniform,
+    draw_settings,
+    read_space,
+    search_space,
+)
+from dlfd_dist.errors import ConfigError, RunDirError
+from dlfd_dist.methods import methods
+from dlfd_dist.resources import resource_dir
+from launch.comparison.planning import with_settings
+from launch.search import cluster, plan, results
+from launch.search.algorithms import nearest
+from launch.search.cluster import Room
+from launch.search.objective import gap, standard_errors
+from launch.search.pinning import pinned
+from launch.search.plan import make_plan
+
+GIVEN = ["data=synthetic", "forget.fraction=0.25", "checkpoint=original"]
+SPACES = resource_dir("configs") / "search" / "space"
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def space(text: str) -> Path:
+        path = tmp_path / "space.yaml"
+        path.write_text(text)
+        return path
+
+    return space
+
+
+def test_every_method_of_the_registry_has_a_space():
+    assert sorted(path.stem for path in SPACES.glob("*.yaml")) == methods.names()
+
+
+@pytest.mark.parametrize("method", sorted(METHOD_CONFIGS))
+def test_a_space_names_settings_of_its_method_and_bounds_that_it_allows(method: str):
+    config = compose_job("unlearn", [*GIVEN, f"method={method}"])
+    known = known_settings(METHOD_CONFIGS[method])
+    for name, values in search_space(method).items():
+        assert name in known
+        ends = (values.low, values.high) if isinstance(values, Uniform) else values.values
+        for value in ends:
+            with_settings(config, {name: value})
+
+
+def test_what_is_appended_to_a_space_leaves_the_draws_before_it_alone():
+    drawn = draw_settings("dlfd", 3, 0)
+    assert list(drawn)[:3] == ["method.lr", "method.epochs", "method.forget_weight"]
+    # As drawn before the space of dlfd grew.
+    assert drawn["method.lr"] == pytest.approx(draw_settings("dlfd", 3, 0)["method.lr"])
+    assert draw_settings("dlfd", 3, 1) != drawn
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "holds no settings"),
+        ("method.lr: {low: 0.1, high: 0.001}", "low must be below high"),
+        ("method.lr: {low: 0.1, high: 0.1}", "low must be below high"),
+        ("method.lr: {low: 0.0, high: 0.1, log: true}", "low must be above 0"),
+        ("method.lr: {low: 0.1}", "write a list of values"),
+        ("method.lr: 3", "write a list of values"),
+        ("method.lr: []", "give at least one"),
+        ("method.lr: {low: much, high: 1}", "'much' is not a number"),
+        ("method.lr: {low: 0, high: 1, step: 2}", "It has 'step'"),
+        ("method.lr: [0.1", "cannot be read"),
+    ],
+)
+def test_a_space_that_cannot_be_is_refused_with_the_setting(write: Any, text: str, said: str):
+    with pytest.raises(ConfigError, match=said):
+        read_space(write(text))
+
+
+def test_bounds_may_be_written_as_yaml_takes_for_a_text(write: Any):
+    space = read_space(write("method.lr: {low: 1e-4, high: 1e-2, log: true}\nmethod.k: [1, null]"))
+    assert space["method.lr"] == Uniform(1e-4, 1e-2, log=True)
+    assert str(space["method.k"]) == "1, null"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["method=dlfd_official"], "method=dlfd_official holds no settings"),
+        (["method=ssd", "method.selection=2", "method.dampening=1"], "that you gave a value"),
+        (["method=ssd", "search=pbt"], "in_flight"),
+        (["search.objective=gap"], "reference=PATH"),
+        (["search.objective=nomsu"], "Did you mean 'nomus'"),
+        (["search=ahsa"], "Did you mean 'asha'"),
+        (["search.nmu_samples=3"], "Did you mean 'num_samples'"),
+        (["search.num_samples=0"], ">= 1"),
+        (["search=optuna", "search.sampler=nsga2"], "search.objective=pareto"),
+        (["search=pbt", "search.sampler=tpe"], "leave search.sampler=random"),
+        (["search=pbt", "search.objective=pareto"], "needs one"),
+        (["search=pbt", "search.num_samples=1"], "at least 2"),
+        (["search.workers_per_trial=2"], "not possible yet.* leave it at 1"),
+        (["method=dlfd,scrub"], "of one method"),
+        (["runtime.world_size=2"], "one rank each"),
+        (["search.space=nowhere.yaml"], "nowhere.yaml cannot be read"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused_in_a_sentence(overrides: list[str], said: str):
+    with pytest.raises(ConfigError, match=said):
+        make_plan([*GIVEN, *overrides])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("method.rl: [1]", "which is not a setting of unlearning"),
+        ("train.lr: [0.1]", "which is not a setting of unlearning"),
+        ("method.lr: {low: -1, high: 1}", "lets method.lr be -1.0"),
+        ("method.momentum: [0.5, 1.5]", "lets method.momentum be 1.5"),
+    ],
+)
+def test_a_space_of_ones_own_is_checked_before_the_first_trial(write: Any, text: str, said: str):
+    with pytest.raises(ConfigError, match=said):
+        make_plan([*GIVEN, f"search.space={write(text)}"])
+
+
+def test_what_the_command_line_says_is_not_drawn_and_the_first_trial_is_the_methods_own():
+    found = make_plan([*GIVEN, "method.lr=0.5", "search=random", "search.num_samples=3"])
+    assert "method.lr" not in found.space
+    assert "method.max_forgetting_score" not in found.space
+    first, *others = found.points()
+    assert first["method.forget_weight"] == 3.0
+    assert len(others) == 2
+    assert others[0] != others[1]
+    own = make_plan([*GIVEN, "method.select=accuracy"])
+    assert "method.max_forgetting_score" in own.space
+
+
+def test_pbt_changes_the_forgetting_weights_alone():
+    assert set(make_plan([*GIVEN, "search=pbt"]).space) == {
+        "method.forget_weight", "method.initial_retain_weight", "method.forget_threshold",
+        "method.final_retain_weight",
+    }  # fmt: skip
+
+
+def test_a_trial_that_no_machine_here_can_run_is_refused_at_once():
+    search = replace(make_plan([*GIVEN, "method.lr=0.1"]).search, workers_per_trial=3)
+    with pytest.raises(ConfigError, match="needs 3 cores .* there are 2"):
+        Room(2, 0).check(search, 0)
+    with pytest.raises(ConfigError, match="needs 1.5 GPUs"):
+        Room(8, 1).check(search, 0.5)
+    assert Room(8, 0).at_a_time(search, 0) == 2
+    assert Room(8, 1).at_a_time(search, 0.1) == 2
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'dlfd-dist\[search\]'"):
+        cluster.require_ray()
+
+
+class Held:
+    """A search in a directory, to be gone on with."""
+
+    def __init__(self, tmp_path: Path):
+        self.plan = make_plan([*GIVEN, f"run.dir={tmp_path / 'out'}", f"checkpoint={tmp_path}"])
+
+    def claim(self, monkeypatch: pytest.MonkeyPatch, *, resume: bool, **changes: Any) -> None:
+        mine = {
+            "inputs": {"data": "aa", "request": "bb"}, "code": {"version": "1", "revision": "cc"},
+            "config": "dd", "search": {"num_samples": 3}, "space": {}, "method": "dlfd",
+        } | changes  # fmt: skip
+        monkeypatch.setattr(plan, "identity", lambda *_: json.loads(json.dumps(mine)))
+        plan.claim(self.plan, None, resume=resume)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"inputs": {"data": "zz", "request": "bb"}}, "its data set is aa, and this one's is zz"),
+        ({"inputs": {"data": "aa", "request": "zz"}}, "its forget request is bb"),
+        ({"code": {"version": "1", "revision": "zz"}}, "begun at code revision cc"),
+        ({"search": {"num_samples": 4}}, "search.num_samples is 3"),
+        ({"method": "scrub"}, "its method is dlfd"),
+        ({"space": {"method.lr": "1 to 2"}}, "its search space is another"),
+        ({"config": "zz"}, "other settings"),
+    ],
+)
+def test_a_search_goes_on_as_the_same_search_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: Any, said: str
+):
+    held = Held(tmp_path)
+    held.claim(monkeypatch, resume=False)
+    held.claim(monkeypatch, resume=True)
+    with pytest.raises(RunDirError, match="add --resume"):
+        held.claim(monkeypatch, resume=False)
+    with pytest.raises(RunDirError, match=said):
+        held.claim(monkeypatch, resume=True, **changes)
+
+
+def test_there_must_be_a_search_to_go_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    held = Held(tmp_path)
+    with pytest.raises(RunDirError, match="holds no search"):
+        held.claim(monkeypatch, resume=True)
+    held.plan.out.mkdir()
+    (held.plan.out / "letter.txt").write_text("dear")
+    with pytest.raises(RunDirError, match="is not a search"):
+        held.claim(monkeypatch, resume=False)
+
+
+def row(trial: int, objective: float, **more: Any) -> dict[str, Any]:
+    base = {
+        "trial": trial, "state": "finished", "objective": objective, "accuracy": 0.5,
+        "forgetting_score": 0.1, "nomus_se": 0.05,
+    }  # fmt: skip
+    return base | more
+
+
+def test_the_winner_is_the_trial_with_the_best_bound_and_not_the_luckiest():
+    search = make_plan(GIVEN).search
+    rows = [row(0, 0.70), row(1, 0.90), row(2, 0.80)]
+    lucky = results.judged(rows[1], [row(1, v) for v in (0.95, 0.60, 0.75)], search)
+    steady = results.judged(rows[2], [row(2, v) for v in (0.74, 0.75, 0.76)], search)
+    assert lucky["mean"] > steady["mean"]
+    assert lucky["bound"] < steady["bound"]
+    chosen = results.winner(rows, [lucky, steady], search)
+    assert chosen is not None
+    assert chosen["trial"] == 2
+
+
+def test_the_bound_is_students():
+    search = make_plan(GIVEN).search
+    found = results.judged(row(1, 0.9), [row(1, v) for v in (0.7, 0.8, 0.9)], search)
+    # t of 90 % with 2 degrees of freedom is 1.8856; the standard deviation is 0.1.
+    assert found["bound"] == pytest.approx(0.8 - 1.8856 * 0.1 / 3**0.5, abs=1e-4)
+    one = results.judged(row(1, 0.9), [row(1, 0.8)], search)
+    assert one["bound"] == pytest.approx(0.8 - 1.2816 * 0.05, abs=1e-4)
+
+
+def test_of_a_gap_the_small_one_wins():
+    search = make_plan([*GIVEN, "search.objective=gap", "reference=retrained"]).search
+    rows = [row(0, 0.10), row(1, 0.05), row(2, 0.01, state="stopped")]
+    assert [one["trial"] for one in results.ranked(rows, search)] == [1, 0]
+
+
+def test_the_front_holds_what_no_other_trial_beats_in_both():
+    rows = [
+        row(0, 0, accuracy=0.9, forgetting_score=0.3),
+        row(1, 0, accuracy=0.6, forgetting_score=0.1),
+        row(2, 0, accuracy=0.6, forgetting_score=0.2),
+        row(3, 0, accuracy=0.95, forgetting_score=0.0, state="stopped"),
+    ]
+    assert results.front(rows) == [0, 1]
+
+
+def test_importance_finds_the_setting_that_acts():
+    found = make_plan([*GIVEN, "search.num_samples=40"])
+    rows = [
+        row(n, settings["method.forget_weight"] / 20, settings=settings)
+        for n, settings in enumerate(found.points())
+    ]
+    shares = results.importance(rows, found)
+    assert next(iter(shares)) == "method.forget_weight"
+    assert sum(shares.values()) == pytest.approx(1)
+    assert results.importance(rows[:3], found) == {}
+
+
+def test_standard_errors_shrink_with_the_images_measured():
+    few = standard_errors(0.7, 0.1, num_forget=20, num_val=20)
+    many = standard_errors(0.7, 0.1, num_forget=2000, num_val=2000)
+    assert few["nomus_se"] == pytest.approx(10 * many["nomus_se"])
+
+
+def test_the_gap_is_a_mean_distance_and_does_without_what_is_not_known():
+    reference = {"forget_accuracy": 0.5, "val_accuracy": 0.6, "mia_auc": 0.5, "retain": 1.0}
+    figures = {"forget_accuracy": 0.7, "val_accuracy": 0.6, "mia_auc": 0.4, "retain": 0.9}
+    assert gap(figures, reference, "retain") == pytest.approx(0.1)
+    assert gap(figures | {"retain": None}, reference, "retain") == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("values", "value", "expected"),
+    [
+        (Uniform(1.0, 2.0), 5.0, 2.0), (Uniform(1.0, 2.0), None, 2.0),
+        (Choice((1, 5)), 4, 5), (Choice((None, 2)), None, None), (Choice(("a", "b")), "c", "a"),
+    ],
+)  # fmt: skip
+def test_a_value_outside_a_range_moves_to_its_nearest(values: Any, value: Any, expected: Any):
+    assert nearest(values, value) == expected
+
+
+def test_two_trials_are_bound_to_different_cores():
+    before = os.sched_getaffinity(0)
+    if len(before) < 2:
+        pytest.skip("one core")
+    with pinned(1) as first:
+        if not first:
+            pytest.skip("trials of somebody else hold the cores")
+        assert os.sched_getaffinity(0) == set(first)
+        os.sched_setaffinity(0, before)
+        with pinned(1) as second:
+            assert not set(first) & set(second)
+    assert os.sched_getaffinity(0) == before
+
+
+def tuned_file(folder: Path) -> Path:
+    path = folder / "best.yaml"
+    path.write_text(
+        "method:\n  name: dlfd\n  lr: 0.0123\n  clip_norm: null\nsynthesis:\n  layer: logits\n"
+    )
+    return path
+
+
+def test_tuned_settings_come_after_the_methods_own_and_before_the_command_line(tmp_path: Path):
+    path = tuned_file(tmp_path)
+    config = compose_job("unlearn", [*GIVEN, "method=dlfd", f"+tuned={path}"])
+    assert config.method.lr == 0.0123
+    assert config.method.clip_norm is None
+    assert config.synthesis.layer == "logits"
+    assert config.synthesis.steps == 5
+    config = compose_job("unlearn", [*GIVEN, "method.lr=0.5", f"+tuned={path}"])
+    assert config.method.lr == 0.5
+
+
+def test_settings_tuned_for_another_method_are_refused(tmp_path: Path):
+    with pytest.raises(ConfigError, match="is for method=dlfd, not for method=scrub"):
+        compose_job("unlearn", [*GIVEN, "method=scrub", f"+tuned={tuned_file(tmp_path)}"])
+    with pytest.raises(ConfigError, match="no configuration at nowhere"):
+        compose_job("unlearn", [*GIVEN, "+tuned=nowhere"])
