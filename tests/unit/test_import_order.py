@@ -20,6 +20,7 @@ LAYERS: list[set[str]] = [
     {"__main__"},
 ]
 REPORT_MAY = {"errors", "config", "run_dir", "metrics", "report", "__init__"}
+EVIDENCE_MAY = {"errors", "config", "run_dir", "metrics", "evidence", "__init__"}
 HEAVY_IN_LAUNCH = {"torch", "ray", "submitit", "matplotlib", "numpy", "sklearn"}
 
 
@@ -52,6 +53,8 @@ def imported_rooms(path: Path) -> Iterator[tuple[int, str]]:
 def allowed(room: str) -> set[str]:
     if room == "report":
         return REPORT_MAY
+    if room == "evidence":
+        return EVIDENCE_MAY
     index = next(i for i, layer in enumerate(LAYERS) if room in layer)
     return set().union(*LAYERS[: index + 1])
 

@@ -1,0 +1,52 @@
+"""Certified figures against the same figures measured again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from .canonical import same
+
+RELATIVE = 1e-6
+ABSOLUTE = 1e-9
+"""For figures near zero, where a relative tolerance means nothing."""
+
+
+def compare_figures(certified: Any, again: Any) -> tuple[bool, str]:
+    """Return whether figures agree, and a sentence on how.
+
+    The same machine with the same number of threads gives them bit for bit; elsewhere sums round
+    differently, and RELATIVE is allowed.
+    """
+    if same(certified, again):
+        return True, "all figures are equal bit for bit"
+    apart = list(_apart(certified, again, ""))
+    if not apart:
+        return True, f"all figures are equal within {RELATIVE:g} relative, not bit for bit"
+    more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""
+    return False, f"these figures differ: {'; '.join(apart[:3])}{more}"
+
+
+def _apart(certified: Any, again: Any, where: str) -> Iterator[str]:
+    if isinstance(certified, dict) and isinstance(again, dict):
+        for name in sorted(certified.keys() | again.keys()):
+            inside = f"{where}.{name}" if where else name
+            if name not in again:
+                yield f"{inside} is certified, and was not measured again"
+            elif name not in certified:
+                yield f"{inside} is measured, and not certified"
+            else:
+                yield from _apart(certified[name], again[name], inside)
+    elif isinstance(certified, list) and isinstance(again, list) and len(certified) == len(again):
+        for i, (one, other) in enumerate(zip(certified, again, strict=True)):
+            yield from _apart(one, other, f"{where}[{i}]")
+    elif not _near(certified, again):
+        yield f"{where} is {again}, certified {certified}"
+
+
+def _near(one: Any, other: Any) -> bool:
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (one, other))
+    if numbers:
+        return math.isclose(one, other, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
+    return same(one, other)

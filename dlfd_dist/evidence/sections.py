@@ -1,0 +1,285 @@
+"""The sections of a certificate, out of a run directory; verification builds them again.
+
+What a run directory does not tell (code, environment, the hours) is recorded when it is certified.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors import safe_open
+
+from ..run_dir import RunDir
+from .pseudonyms import Hider, Salt, file_sha256
+from .statement import DOES_NOT_PROVE, PROVES
+
+PARTS = ("retain", "forget", "val", "test")
+
+FACTS = {
+    "verb", "seed", "world_size", "device", "job_id", "restarts", "signature", "title",
+    "synthetic", "may_show", "credit", "label_names", "image_size", "num_images", "selected_step",
+    "selection", "num_steps", "wall_seconds", "device_seconds", "peak_memory_mb", "model_sha256",
+}  # fmt: skip
+"""What result.json holds beside figures. Class names and credits are left out of a certificate: the
+classes may be people."""
+
+FREE_TEXT = {
+    "": ("checkpoint", "reference"),
+    "data": ("root", "manifest", "cache_dir"),
+    "forget": ("request",),
+    "run": ("name", "root", "dir"),
+}
+"""Settings that a user words freely: never in a certificate without names."""
+
+ONE_SEED = "One run with one seed: another seed may turn out differently."
+NOT_CLEANED = (
+    "Equal images were not looked for (data.clean=false): an image of the request may still be "
+    "trained on, or measured as unseen, under another path."
+)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What is known only at the moment of certification."""
+
+    code: dict[str, Any]
+    """version, revision and diff_sha256"""
+    environment: dict[str, Any]
+    """python, platform, packages"""
+    certified: str
+    result_written: str
+    """both as 2026-01-31T23:59:59Z"""
+    version: str
+    signed_by: str | None
+    """fingerprint of the key"""
+    statement: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def of(cls, sections: Mapping[str, Any]) -> Recorded:
+        """Return what a certificate recorded."""
+        code, environment = (
+            {key: value for key, value in sections[name].items() if key != "as_of"}
+            for name in ("code", "environment")
+        )
+        times, issued = sections["times"], sections["issued"]
+        return cls(
+            code, environment, times["certified"], times["result_written"], issued["version"],
+            issued["signed_by"], sections["statement"],
+        )  # fmt: skip
+
+
+STATEMENT = {"proves": PROVES, "does_not_prove": DOES_NOT_PROVE}
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The small files of a finished run, read."""
+
+    run: RunDir
+    result: dict[str, Any]
+    config: dict[str, Any]
+    identity: dict[str, Any]
+    request: list[dict[str, str]]
+    removed: list[dict[str, str]] | None
+
+    @classmethod
+    def read(cls, run: RunDir) -> RunFiles:
+        removed = _read_csv(run.removed) if run.removed.is_file() else None
+        return cls(
+            run, run.read_result(), yaml.safe_load(run.config.read_text(encoding="utf-8")),
+            json.loads(run.identity.read_text(encoding="utf-8")), _read_csv(run.request), removed,
+        )  # fmt: skip
+
+    @property
+    def entries(self) -> list[str]:
+        return [line["entry"] for line in self.request]
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
+
+
+def certified_files(run: RunDir, *, all_names: bool = False) -> list[Path]:
+    """Return the files of a run directory that count: those that are there, or `all_names`."""
+    paths = (
+        run.config, run.identity, run.request, run.removed, run.metrics, run.samples, run.result,
+        run.model,
+    )  # fmt: skip
+    return [path for path in paths if all_names or path.is_file()]
+
+
+def digest_of(run: RunDir, path: Path, salt: Salt | None) -> str | None:
+    """Return the digest under which a file is certified: plain for weights, which name nobody.
+
+    None: it needs the salt, and there is none.
+    """
+    if path == run.model:
+        return "sha256:" + file_sha256(path)
+    return None if salt is None else salt.of_file(path)
+
+
+def build_sections(
+    files: RunFiles, salt: Salt, recorded: Recorded, *, names: bool
+) -> dict[str, Any]:
+    """Return all sections of the certificate of a run.
+
+    Parameters
+    ----------
+    names : show the people of the request, and paths
+    """
+    hider = Hider(salt, files.entries, shown=names)
+    return {
+        "issued": {
+            "version": recorded.version,
+            "names": names,
+            "signed_by": recorded.signed_by,
+        },
+        "run": _run(files, salt, hider),
+        "request": _request(files, salt, names=names),
+        "split": _split(files, salt),
+        "leak_audit": _leak_audit(files),
+        "code": {"as_of": "certification", **recorded.code},
+        "config": _config(files.config, hider),
+        "environment": {"as_of": "certification", **recorded.environment},
+        "checkpoints": _checkpoints(files),
+        "metrics": _metrics(files.result),
+        "seeds": _seeds(files.config),
+        "times": {
+            "wall_seconds": files.result["wall_seconds"],
+            "device_seconds": files.result["device_seconds"],
+            "result_written": recorded.result_written,
+            "certified": recorded.certified,
+        },
+        "files": _files(files.run, salt),
+        "statement": recorded.statement,
+    }
+
+
+def _run(files: RunFiles, salt: Salt, hider: Hider) -> dict[str, Any]:
+    result, config = files.result, files.config
+    told = (
+        "world_size", "device", "job_id", "restarts", "selected_step", "selection", "num_steps",
+        "peak_memory_mb",
+    )  # fmt: skip
+    return {
+        "verb": config["verb"],
+        "method": config["method"]["name"] if config["verb"] == "unlearn" else None,
+        "title": hider.within(result["title"]),
+        "synthetic": result["synthetic"],
+        # 8 hex digits over settings and request: in clear, names could be tried against them.
+        "signature": salt.of("signature", files.identity["signature"]),
+        **{name: result.get(name) for name in told},
+    }
+
+
+def _request(files: RunFiles, salt: Salt, *, names: bool) -> dict[str, Any]:
+    matched = [line for line in files.request if line["status"] == "matched"]
+    lines = [_line(line, salt, names=names) for line in files.request]
+    return {
+        "rows": salt.of("rows", files.identity["inputs"]["request"]),
+        "people": sum(line["kind"] == "identity" for line in matched),
+        "single_images": sum(line["kind"] == "image" for line in matched),
+        "outside_training": len(files.request) - len(matched),
+        # In the order of the pseudonyms, for that of the file may be that of the names.
+        "lines": sorted(lines, key=lambda line: line["pseudonym"]),
+    }
+
+
+def _line(line: Mapping[str, str], salt: Salt, *, names: bool) -> dict[str, Any]:
+    """Return a line of the request; how many images a person has may say who it is."""
+    shown = {"name": line["entry"], "num_images": int(line["num_images"])} if names else {}
+    pseudonym = salt.pseudonym(line["entry"])
+    return {"pseudonym": pseudonym, "kind": line["kind"], "status": line["status"], **shown}
+
+
+def _split(files: RunFiles, salt: Salt) -> dict[str, Any]:
+    counts = files.result["num_images"]
+    with safe_open(files.run.samples, framework="numpy") as samples:
+        held = set(samples.keys())
+        rows = {
+            part: samples.get_tensor(f"{part}.ids").astype("<i8").tobytes()
+            if f"{part}.ids" in held
+            else b""
+            for part in PARTS
+        }
+    return {
+        "data": salt.of("data", files.identity["inputs"]["data"]),
+        "parts": {
+            part: {"images": counts[part], "rows": salt.of_bytes("part", rows[part])}
+            for part in PARTS
+        },
+    }
+
+
+def _leak_audit(files: RunFiles) -> dict[str, Any]:
+    if files.removed is None:
+        counts = dict.fromkeys(("duplicates", "leaks", "forget_kept_in_retain"))
+        return {"equal_images_removed": False, **counts, "warning": NOT_CLEANED}
+    reasons = [row["reason"] for row in files.removed]
+    stay = sum((row["part"], row["kept_part"]) == ("forget", "retain") for row in files.removed)
+    warning = (
+        f"{stay} images of the request are equal to retain images, which stay and were trained on."
+    )
+    return {
+        "equal_images_removed": True,
+        "duplicates": reasons.count("duplicate"),
+        "leaks": reasons.count("leak"),
+        "forget_kept_in_retain": stay,
+        "warning": warning if stay else "",
+    }
+
+
+def _config(config: Mapping[str, Any], hider: Hider) -> dict[str, Any]:
+    hidden = dict(config)
+    for section, settings in FREE_TEXT.items():
+        values = hidden if not section else dict(hidden[section])
+        for name in settings:
+            if values.get(name) is not None:
+                values[name] = hider.always(str(values[name]))
+        hidden = values if not section else {**hidden, section: values}
+    return hider.within(hidden)
+
+
+def _checkpoints(files: RunFiles) -> dict[str, Any]:
+    inputs = files.identity["inputs"]
+    given = {"in": inputs.get("checkpoint"), "reference": inputs.get("reference")}
+    return {
+        **{name: digest and f"sha256:{digest}" for name, digest in given.items()},
+        "out": digest_of(files.run, files.run.model, None),
+    }
+
+
+def _metrics(result: Mapping[str, Any]) -> dict[str, Any]:
+    mia, over = result["mia"] or {}, result.get("over_forgetting") or {}
+    return {
+        "figures": {name: value for name, value in result.items() if name not in FACTS},
+        "guards": {
+            "attack_floor": {"flag": mia.get("floor"), "reason": mia.get("floor_reason", "")},
+            "over_forgetting": {"flag": over.get("flag"), "reason": over.get("reason", "")},
+            "one_seed": {"flag": True, "reason": ONE_SEED},
+        },
+    }
+
+
+def _seeds(config: Mapping[str, Any]) -> dict[str, int]:
+    return {
+        "run": config["seed"],
+        "forget": config["forget"]["seed"],
+        "split": config["data"]["split_seed"],
+        "metrics": config["metrics"]["seed"],
+        "synthetic": config["data"]["synthetic"]["seed"],
+    }
+
+
+def _files(run: RunDir, salt: Salt) -> list[dict[str, Any]]:
+    return [
+        {"path": path.relative_to(run.path).as_posix(), "digest": digest_of(run, path, salt)}
+        for path in certified_files(run)
+    ]

@@ -1,0 +1,196 @@
+"""dlfd certify, verify and keygen: the certificate of a run, written and checked."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from dlfd_dist import __version__
+from dlfd_dist.errors import ConfigError, DataError
+from dlfd_dist.evidence import (
+    ABSOLUTE,
+    CERTIFICATE,
+    RELATIVE,
+    SALT,
+    STATEMENT,
+    Check,
+    Given,
+    Recorded,
+    fingerprint,
+    generate,
+    issue,
+    public_path,
+    read_private,
+    read_public,
+    read_run,
+    refuse_second,
+    verify,
+)
+from dlfd_dist.run_dir import RunDir
+
+from .campaign.code import current
+
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "POT", "safetensors")
+
+
+def run_keygen(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
+    """Write a new pair of keys."""
+    path = _one(words, "keygen", "PATH, where the private key shall lie")
+    files = [str(path), str(public_path(path))]
+    if dry_run:
+        _print_plan(files, as_json=as_json)
+        return 0
+    mark = fingerprint(generate(path))
+    if as_json:
+        print(json.dumps({"files": files, "fingerprint": mark}, indent=2, sort_keys=True))
+    else:
+        print(f"private key  {files[0]} (keep it to yourself)\npublic key   {files[1]}")
+        print(f"fingerprint  {mark}")
+    return 0
+
+
+def run_certify(
+    words: Sequence[str], *, key: str | None, names: bool, dry_run: bool, as_json: bool
+) -> int:
+    """Write the certificate of a finished run."""
+    path = _one(words, "certify", "the directory of a finished run")
+    files = read_run(path)
+    refuse_second(path)
+    private = None if key is None else read_private(Path(key))
+    if dry_run:
+        _print_plan([str(path / CERTIFICATE), str(path / SALT)], as_json=as_json)
+        return 0
+    signed_by = None if private is None else fingerprint(private.public_key())
+    document = issue(files, _recorded(files.run, signed_by), names=names, key=private)
+    if as_json:
+        print(json.dumps(document, indent=2, sort_keys=True))
+        return 0
+    print(f"certificate  {path / CERTIFICATE}")
+    print(f"salt         {path / SALT} (private: it tells who the pseudonyms are)")
+    print(f"signed by    {signed_by or 'nobody: --key KEY.pem signs it'}")
+    return 0
+
+
+def run_verify(
+    words: Sequence[str], options: Mapping[str, str], *, recompute: bool, as_json: bool
+) -> int:
+    """Check a certificate; 0 when every check holds, else 1."""
+    path = _one(words, "verify", "a run directory or its certificate.json")
+    paths = {name: Path(value) for name, value in options.items()}
+    reference = paths.get("--reference")
+    key = paths.get("--public-key")
+    given = Given(
+        None if key is None else read_public(key),
+        paths.get("--checkpoint"),
+        reference,
+        (lambda run: _measure(run, reference)) if recompute else None,
+    )
+    checks = verify(path, given)
+    good = all(check.ok for check in checks)
+    if as_json:
+        found = {"ok": good, "checks": [asdict(check) for check in checks], **STATEMENT}
+        print(json.dumps(found, indent=2, sort_keys=True))
+    else:
+        _print_checks(checks, good=good, recompute=recompute)
+    return 0 if good else 1
+
+
+def _print_checks(checks: Sequence[Check], *, good: bool, recompute: bool) -> None:
+    for check in checks:
+        print(f"{'ok' if check.ok else 'FAILED':8}{check.name}: {check.meaning}")
+    if recompute:
+        print(
+            f"(recompute: bit for bit on the same machine and threads, elsewhere within "
+            f"{RELATIVE:g} relative or {ABSOLUTE:g} absolute)"
+        )
+    for title, key in (("proves", "proves"), ("does not prove", "does_not_prove")):
+        print(f"\nWhat a certificate {title}:")
+        for line in STATEMENT[key]:
+            print(f"  - {line}")
+    failed = sum(not check.ok for check in checks)
+    print("\nevery check holds" if good else f"\n{failed} of {len(checks)} checks FAILED")
+
+
+def _one(words: Sequence[str], verb: str, what: str) -> Path:
+    if len(words) != 1:
+        found = f"{len(words)} words" if words else "nothing"
+        raise ConfigError(f"'dlfd {verb}' was given {found}: give {what}.")
+    return Path(words[0])
+
+
+def _print_plan(files: Sequence[str], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"dry_run": True, "files": files}, indent=2))
+        return
+    print("# files that would be written")
+    for file in files:
+        print(f"  {file}")
+
+
+def _recorded(run: RunDir, signed_by: str | None) -> Recorded:
+    written = datetime.fromtimestamp(run.result.stat().st_mtime, timezone.utc)
+    return Recorded(
+        asdict(current()[0]), _environment(), _time(datetime.now(timezone.utc)), _time(written),
+        __version__, signed_by, STATEMENT,
+    )  # fmt: skip
+
+
+def _time(when: datetime) -> str:
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _environment() -> dict[str, Any]:
+    """Return what figures may depend on; no host name, for machines are named after people."""
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = None
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": packages,
+    }
+
+
+def _measure(run: RunDir, reference: Path | None) -> dict[str, Any]:
+    """Return the figures of a run's delivered model, measured again on one rank here.
+
+    Raises DlfdError where data or models are not what the run had.
+    """
+    from dlfd_dist.compose import load_config
+    from dlfd_dist.data.loaders import Batches, resolve_data
+    from dlfd_dist.jobs.context import DTYPES, Job, Prepared
+    from dlfd_dist.jobs.evaluation import against_reference, evaluate, further_figures
+    from dlfd_dist.runtime.env import RankInfo
+    from dlfd_dist.runtime.init import process_group
+
+    config = load_config(run.config)
+    where = str(reference) if reference else config.reference
+    data = resolve_data(config.data, config.forget)
+    held = json.loads(run.identity.read_text(encoding="utf-8"))
+    changed = [name for name, digest in data.digests().items() if held["inputs"][name] != digest]
+    if changed:
+        raise DataError(
+            f"The {' and '.join(changed)} of now is not what the run had: give it back its data."
+        )
+    config = replace(config, runtime=replace(config.runtime, world_size=1))
+    with process_group(config.runtime, RankInfo()) as collectives:
+        batches = Batches(
+            data, config.data, collectives=collectives, dtype=DTYPES[config.runtime.dtype],
+            channels_last=config.runtime.channels_last,
+        )  # fmt: skip
+        prepared = Prepared(config, data, held["inputs"], held["signature"], run)
+        job = Job(prepared, collectives, batches)
+        found = evaluate(job.model(str(run.model)), batches, config)
+        figures = {**found.figures, **further_figures(found, config)}
+        if where is None:
+            return {**figures, "gap_to_retrained": None, "against_retrained": None}
+        return figures | against_reference(found, evaluate(job.model(where), batches, config))

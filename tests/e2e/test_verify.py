@@ -1,0 +1,47 @@
+"""A real run is certified, signed, verified and measured again; what was changed is found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def test_certify_sign_verify_recompute(dlfd, faces, original: Path, tmp_path: Path):
+    run, key = tmp_path / "run of Person-01", tmp_path / "key.pem"
+    words = [f"checkpoint={original}", f'run.dir="{run}"', "run.name=Person-01"]
+    assert dlfd("unlearn", "method=finetune", *faces.forget, *words).status == 0
+    assert dlfd("keygen", key).status == 0
+    assert "never written over" in dlfd("keygen", key).sentence
+    assert dlfd("certify", run, "--key", key).status == 0
+    text = (run / "certificate.json").read_text(encoding="utf-8").casefold()
+    assert "person-" not in text
+    assert "people who left" not in text
+    public = tmp_path / "key.pub.pem"
+    ended = dlfd("verify", run, "--public-key", public, "--recompute")
+    assert ended.status == 0, ended.out
+    assert "equal bit for bit" in ended.out
+    assert "not a privacy guarantee" in ended.out
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    (run / "result.json").write_text(json.dumps({**result, "nomus": 1.0}), encoding="utf-8")
+    ended = dlfd("verify", run / "certificate.json", "--json")
+    assert ended.status == 1
+    failed = [check["name"] for check in ended.json["checks"] if not check["ok"]]
+    assert failed[0] == "file result.json"
+    assert "is there already" in dlfd("certify", run).sentence
+
+
+def test_bad_input_is_one_sentence(dlfd, original: Path, tmp_path: Path):
+    (tmp_path / "key.pem").write_text("nothing", encoding="utf-8")
+    for words, said in (
+        (["certify"], "give the directory of a finished run"),
+        (["certify", tmp_path], "not a finished run"),
+        (["certify", original], "forgets nobody"),
+        (["verify", tmp_path], "cannot be read"),
+        (["verify", original, "--key", "x"], "option of 'dlfd certify'"),
+        (["verify", original, "--public-key", tmp_path / "key.pem"], "not a public key"),
+        (["verify", original, "--public-key"], "needs a path"),
+        (["keygen", tmp_path / "no folder" / "key"], "cannot be written"),
+    ):
+        ended = dlfd(*words)
+        assert ended.status == 2, words
+        assert said in ended.sentence

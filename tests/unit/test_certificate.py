@@ -1,0 +1,299 @@
+"""Certificates: no name in clear, and no byte or field changed without verify finding it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from dlfd_dist.compose import config_text
+from dlfd_dist.config import DataConfig, DLFDConfig, ForgetConfig, JobConfig, RunConfig
+from dlfd_dist.errors import DlfdError
+from dlfd_dist.evidence import (
+    CERTIFICATE,
+    SALT,
+    STATEMENT,
+    Given,
+    Recorded,
+    fingerprint,
+    generate,
+    issue,
+    read_private,
+    read_public,
+    read_run,
+    verify,
+)
+from dlfd_dist.evidence.canonical import read_json, to_text
+from dlfd_dist.evidence.chain import make_chain
+from dlfd_dist.evidence.pseudonyms import file_sha256
+from dlfd_dist.evidence.recomputed import compare_figures
+from dlfd_dist.evidence.schema import CERTIFICATE_SCHEMA, misfit
+from dlfd_dist.run_dir import RunDir, write_json, write_text
+
+DOCS = Path(__file__).parents[2] / "docs"
+NAMES = ("Wilhelmina Featherstone", "Bartholomew-Quigley", "archive/Zenobia Ash/1987.png")
+RECORDED = Recorded(
+    {"version": "0.1.0", "revision": None, "diff_sha256": None},
+    {"python": "3.11.2", "platform": "Linux x86_64", "packages": {"numpy": "2.4.6"}},
+    "2026-01-31T23:59:59Z", "2026-01-31T23:50:00Z", "0.1.0", None, STATEMENT,
+)  # fmt: skip
+
+NOTHING = Given()
+
+
+def make_run(folder: Path) -> RunDir:
+    """Write a small run directory as a finished unlearning run leaves it."""
+    run = RunDir(folder / "runs" / "a")
+    run.model.parent.mkdir(parents=True)
+    original = folder / "Zenobia Ash.safetensors"
+    for path, value in ((original, 0.0), (run.model, 1.0)):
+        save_file({"weight": np.full((2, 3), value, dtype=np.float32)}, path)
+    parts = {f"{p}.ids": np.arange(i, i + 3) for i, p in enumerate(("retain", "forget", "val"))}
+    save_file(parts, run.samples)
+    config = JobConfig(
+        verb="unlearn", checkpoint=str(original), method=DLFDConfig(name="dlfd"),
+        data=DataConfig(root="/home/wilhelmina-featherstone/photos", label=["QuigleyBartholomew"]),
+        forget=ForgetConfig(request="/tmp/forget bartholomew-quigley.txt"),
+        run=RunConfig(name="wilhelmina_featherstone"),
+    )  # fmt: skip
+    write_text(run.config, config_text(config))
+    inputs = {"data": "ab" * 32, "request": "cd" * 32, "checkpoint": file_sha256(original)}
+    write_json(run.identity, {"signature": "80fbd39f", "inputs": inputs})
+    lines = "".join(
+        f"{i},{name},{'image' if '/' in name else 'identity'},matched,4\n"
+        for i, name in enumerate(NAMES, start=1)
+    )
+    write_text(run.request, "line,entry,kind,status,num_images\n" + lines)
+    removed = "archive/Zenobia Ash/1987.png,forget,leak,b.png,retain\n"
+    write_text(run.removed, "image_path,part,reason,kept_path,kept_part\n" + removed)
+    write_text(run.metrics, '{"event": "step", "step": 1, "loss": 0.5}\n')
+    write_json(run.result, _result(file_sha256(run.model)))
+    return run
+
+
+def _result(model_sha256: str) -> dict[str, Any]:
+    mia = {"accuracy": 0.52, "floor": True, "floor_reason": "The interval holds 0.5."}
+    return {
+        "test_accuracy": 0.75, "nomus": 0.86, "forgetting_score": 0.02, "mia": mia,
+        "over_forgetting": {"flag": False, "reason": "", "p_value": 0.7},
+        "gap_to_retrained": None, "verb": "unlearn", "seed": 0, "world_size": 1, "device": "cpu",
+        "signature": "80fbd39f", "title": "Photos of W. Featherstone (Wilhelmina Featherstone)",
+        "synthetic": False, "label_names": ["Wilhelmina Featherstone"], "credit": "",
+        "num_images": {"retain": 3, "forget": 3, "val": 3, "test": 0}, "selected_step": 3,
+        "selection": "the weights after the last step", "num_steps": 3, "wall_seconds": 1.5,
+        "device_seconds": 1.5, "peak_memory_mb": 100.0, "model_sha256": model_sha256,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    """A run with an unsigned certificate."""
+    made = make_run(tmp_path)
+    issue(read_run(made.path), RECORDED, names=False, key=None)
+    return made
+
+
+def found(path: Path, given: Given = NOTHING) -> list[str]:
+    """Return what is wrong: the names of failed checks, or that it is no certificate at all."""
+    try:
+        return [check.name for check in verify(path, given) if not check.ok]
+    except DlfdError as err:
+        return [str(err)]
+
+
+def leaves(value: Any, where: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    items: Any = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    else:
+        yield where
+    for key, held in items:
+        yield from leaves(held, (*where, key))
+
+
+def changed(document: Any, where: tuple[Any, ...]) -> Any:
+    """Return a copy with another value of the same type, where there is one, at a leaf."""
+    copied = copy.deepcopy(document)
+    holder = copied
+    for key in where[:-1]:
+        holder = holder[key]
+    old = holder[where[-1]]
+    if isinstance(old, bool) or old is None:
+        new: Any = not old
+    elif isinstance(old, str):
+        new = old[:-1] + ("0" if old[-1:] != "0" else "1")
+    else:
+        new = old + 1
+    holder[where[-1]] = new
+    return copied
+
+
+def test_an_intact_run_verifies(run: RunDir):
+    assert found(run.path) == []
+    assert found(run.path / CERTIFICATE) == []
+
+
+def test_no_name_of_the_request_stands_in_the_certificate(run: RunDir):
+    text = (run.path / CERTIFICATE).read_text(encoding="utf-8").casefold()
+    plain = "".join(c for c in text if c.isalnum())
+    for part in ("wilhelmina", "featherstone", "bartholomew", "quigley", "zenobia", "1987"):
+        assert part not in text
+        assert part not in plain
+    assert "80fbd39f" not in text
+    assert "cd" * 32 not in text
+    assert (run.path / SALT).stat().st_mode & 0o777 == 0o600
+    salt = json.loads((run.path / SALT).read_text(encoding="utf-8"))
+    assert sorted(salt["names"].values()) == sorted(NAMES)
+
+
+def test_plain_digests_of_files_with_names_are_not_given(run: RunDir):
+    text = (run.path / CERTIFICATE).read_text(encoding="utf-8")
+    for path in (run.request, run.config, run.identity, run.result, run.samples, run.removed):
+        assert file_sha256(path) not in text
+    assert file_sha256(run.model) in text
+
+
+def test_names_are_shown_when_asked_for(tmp_path: Path):
+    run = make_run(tmp_path)
+    document = issue(read_run(run.path), RECORDED, names=True, key=None)
+    assert {line["name"] for line in document["sections"]["request"]["lines"]} == set(NAMES)
+    assert found(run.path) == []
+
+
+def test_500_random_changes_of_a_byte_are_found(run: RunDir):
+    rng = np.random.default_rng(0)
+    files = [path for path in sorted(run.path.rglob("*")) if path.is_file()]
+    files.append(next(run.path.parents[1].glob("*.safetensors")))
+    assert len(files) == 11
+    for number in range(500):
+        path = files[number % len(files)]
+        content = path.read_bytes()
+        flipped = bytearray(content)
+        place, change = int(rng.integers(len(flipped))), int(rng.integers(1, 256))
+        flipped[place] ^= change
+        path.write_bytes(flipped)
+        assert found(run.path), f"{path.name}, byte {place} ^ {change}"
+        path.write_bytes(content)
+    assert found(run.path) == []
+
+
+def test_every_changed_field_is_found(run: RunDir):
+    path = run.path / CERTIFICATE
+    document = json.loads(path.read_text(encoding="utf-8"))
+    places = list(leaves(document))
+    assert len(places) > 200
+    for where in places:
+        path.write_text(to_text(changed(document, where)), encoding="utf-8")
+        assert found(run.path), where
+
+
+def test_what_files_say_is_found_also_where_the_chain_was_made_anew(run: RunDir):
+    path = run.path / CERTIFICATE
+    document = json.loads(path.read_text(encoding="utf-8"))
+    recorded = ("code", "environment", "statement", "issued")
+    for where in leaves(document["sections"]):
+        if where[0] in recorded or where[1] in ("certified", "result_written"):
+            continue
+        forged = copy.deepcopy(document)
+        forged["sections"] = changed(document["sections"], where)
+        forged["chain"] = make_chain(forged["sections"])
+        path.write_text(to_text(forged), encoding="utf-8")
+        assert found(run.path), where
+
+
+@pytest.mark.parametrize(
+    "place", [(), ("sections",), ("sections", "run"), ("chain", 0), ("sections", "files", 0)]
+)
+def test_extra_fields_fail(run: RunDir, place: tuple[Any, ...]):
+    path = run.path / CERTIFICATE
+    document = json.loads(path.read_text(encoding="utf-8"))
+    holder = document
+    for key in place:
+        holder = holder[key]
+    holder["also"] = 1
+    path.write_text(to_text(document), encoding="utf-8")
+    assert found(run.path) == ["form"]
+
+
+def test_a_path_that_leaves_the_run_fails(run: RunDir):
+    path = run.path / CERTIFICATE
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["sections"]["files"][0]["path"] = "../../Zenobia Ash.safetensors"
+    document["chain"] = make_chain(document["sections"])
+    path.write_text(to_text(document), encoding="utf-8")
+    assert "file ../../Zenobia Ash.safetensors" in found(run.path)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ('{"format": "x", "format": "y"}', "stands twice"),
+        ('{"a": NaN}', "NaN is not a number"),
+        ('{"a": 1e999}', "not a certificate"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a": "\\ud800"}', "not a certificate"),
+        ("[]", "does not say format"),
+        ('{"format": "dlfd-certificate", "version": 2}', "version 2"),
+    ],
+)
+def test_what_is_no_certificate_gets_one_sentence(tmp_path: Path, text: str, match: str):
+    path = tmp_path / CERTIFICATE
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DlfdError, match=match):
+        verify(path)
+
+
+def test_signature(tmp_path: Path):
+    run, pem = make_run(tmp_path), tmp_path / "key.pem"
+    public = generate(pem)
+    assert pem.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(DlfdError, match="never written over"):
+        generate(pem)
+    signed = Recorded(**{**vars(RECORDED), "signed_by": fingerprint(public)})
+    document = issue(read_run(run.path), signed, names=False, key=read_private(pem))
+    assert found(run.path) == []
+    assert found(run.path, Given(read_public(tmp_path / "key.pub.pem"))) == []
+    assert found(run.path, Given(generate(tmp_path / "other"))) == ["signature"]
+    path = run.path / CERTIFICATE
+    for where in leaves(document["signature"]):
+        forged = {**document, "signature": changed(document["signature"], where)}
+        path.write_text(to_text(forged), encoding="utf-8")
+        assert found(run.path), where
+    path.write_text(to_text({**document, "signature": None}), encoding="utf-8")
+    assert found(run.path) == ["signature"]
+    forged = copy.deepcopy(document)
+    forged["sections"]["code"]["version"] = "9"
+    forged["chain"] = make_chain(forged["sections"])
+    path.write_text(to_text(forged), encoding="utf-8")
+    assert found(run.path) == ["signature"]
+
+
+def test_an_unsigned_certificate_fails_where_a_key_is_given(run: RunDir, tmp_path: Path):
+    assert found(run.path, Given(generate(tmp_path / "key"))) == ["signature"]
+
+
+def test_the_published_schema_is_that_of_the_code(run: RunDir):
+    published = json.loads((DOCS / "certificate.schema.json").read_text(encoding="utf-8"))
+    assert published == CERTIFICATE_SCHEMA
+    document = read_json(run.path / CERTIFICATE, "certificate")[0]
+    assert misfit(document, published) is None
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.validate(document, published)
+
+
+def test_figures_are_compared_within_the_stated_tolerance():
+    figures = {"a": {"b": [0.5, 1e-12]}, "c": "said", "d": None}
+    assert compare_figures(figures, copy.deepcopy(figures)) == (
+        True, "all figures are equal bit for bit",
+    )  # fmt: skip
+    assert compare_figures(figures, {**figures, "a": {"b": [0.5 + 1e-8, 0.0]}})[0]
+    for other in ({"b": [0.5 + 1e-5, 1e-12]}, {"b": [0.5]}, {}, {"b": [True, 1e-12]}):
+        assert not compare_figures(figures, {**figures, "a": other})[0]
