@@ -30,7 +30,7 @@ unit: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 test-slurm: setup
 	OMP_NUM_THREADS=1 slurm/lab/with.sh $(BIN)/pytest tests/slurm
