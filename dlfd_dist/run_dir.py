@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +47,25 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def exclusively(lock: Path, command: str, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the directory of a lock file; RunDirError while another process does."""
+    end = time.monotonic() + wait_s
+    with lock.open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as err:
+                if time.monotonic() >= end:
+                    raise RunDirError(
+                        f"run.dir={lock.parent} is being written by another '{command}': wait "
+                        "until it has ended, or choose another directory."
+                    ) from err
+            time.sleep(0.2)
+        yield
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import json
 import warnings
 from collections import Counter
@@ -306,74 +305,3 @@ def _models(config: JobConfig) -> dict[str, str]:
 
 def _trains(one: Planned) -> bool:
     return one.role in ("original", "retrained")
-
-
-# --- jobs
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Runs of equal shape and equal parents: one job, or an array where there are several."""
-
-    name: str
-    units: tuple[tuple[str, ...], ...]
-    """The runs of each task, by key."""
-    spec: LaunchSpec
-    parents: tuple[str, ...] = ()
-    title: str = ""
-
-
-def make_batches(runs: Sequence[CampaignRun], cluster: ClusterConfig, number: int) -> list[Batch]:
-    """Return the jobs that do these runs, parents first.
-
-    Trainings of one seed share a pack and no other run does, so that afterok of a child names just
-    the models it needs.
-    """
-    batches = []
-    for (spec, parents), group in _grouped(runs).items():
-        units = _units(group, spec, cluster)
-        for start in range(0, len(units), cluster.max_array):
-            cut = tuple(units[start : start + cluster.max_array])
-            name = f"{number:02d}-{len(batches) + 1:03d}-{_stage(group[0])}"
-            batches.append(Batch(name, cut, spec, parents, _title(group)))
-    return batches
-
-
-def _grouped(
-    runs: Sequence[CampaignRun],
-) -> dict[tuple[LaunchSpec, tuple[str, ...]], list[CampaignRun]]:
-    groups: dict[tuple[LaunchSpec, tuple[str, ...]], list[CampaignRun]] = {}
-    # Trainings stand before what starts from them.
-    for run in sorted(runs, key=lambda run: bool(run.parents)):
-        groups.setdefault((run.spec, run.parents), []).append(run)
-    return groups
-
-
-def _units(
-    runs: Sequence[CampaignRun], spec: LaunchSpec, cluster: ClusterConfig
-) -> list[tuple[str, ...]]:
-    if not spec.packed:
-        return [(run.key,) for run in runs]
-    if runs[0].role in ("original", "retrained"):
-        by_seed = itertools.groupby(
-            sorted(runs, key=lambda run: run.train_seed or 0), key=lambda run: run.train_seed
-        )
-        return [tuple(run.key for run in same) for _, same in by_seed]
-    size = _pack_size(runs, spec, cluster)
-    return [tuple(r.key for r in runs[n : n + size]) for n in range(0, len(runs), size)]
-
-
-def _pack_size(runs: Sequence[CampaignRun], spec: LaunchSpec, cluster: ClusterConfig) -> int:
-    if cluster.pack != "auto":
-        return int(cluster.pack)
-    longest = max(run.rank_seconds for run in runs)
-    return spec.tasks_per_node * max(1, int(cluster.pack_min * 60 / longest))
-
-
-def _stage(run: CampaignRun) -> str:
-    return "train" if run.role in ("original", "retrained") else str(run.config["verb"])
-
-
-def _title(runs: Sequence[CampaignRun]) -> str:
-    labels = [run.label for run in runs]
-    return ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")

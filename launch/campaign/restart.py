@@ -9,7 +9,8 @@ from typing import Any
 
 from dlfd_dist.compose import cluster_from_dict
 
-from .plan import Batch, Campaign, CampaignRun
+from .batches import Batch
+from .plan import Campaign, CampaignRun
 from .sbatch import Script
 from .spec import LaunchSpec
 

@@ -9,20 +9,27 @@ from dataclasses import replace
 from pathlib import Path
 
 from dlfd_dist.config import METHOD_CONFIGS, ForgetConfig, JobConfig
-from dlfd_dist.run_dir import RunDir
+from dlfd_dist.run_dir import RunDir, exclusively
 
-from ..comparison.compare import Ran, write_results
+from ..comparison.compare import COMPARE_LOCK, Ran, write_results
 from ..comparison.planning import Planned
 from ..report import run_report
 from .ledger import Ledger
 from .plan import CampaignRun
 from .states import planned_runs, run_states
 
+REPORT_WAIT_S = 600.0
+"""How long one report job waits for another, of an earlier submission, to end."""
 ROLES = ("original", "retrained", "method")
 
 
 def write_campaign_report(campaign: Path) -> int:
     """Write the page and, for a comparison, its tables; exit status 1 when runs are missing."""
+    with exclusively(campaign / COMPARE_LOCK, "report of the campaign", wait_s=REPORT_WAIT_S):
+        return _write_report(campaign)
+
+
+def _write_report(campaign: Path) -> int:
     runs = planned_runs(campaign, Ledger(campaign))
     statuses = run_states(campaign)
     done = {s.label: Path(s.directory or "") for s in statuses if s.state == "finished"}

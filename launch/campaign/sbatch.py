@@ -28,8 +28,8 @@ class Script:
     title: str
     spec: LaunchSpec
     cluster: ClusterConfig
-    num_tasks: int = 1
-    """Tasks of the array; 1: a plain job."""
+    array: str = ""
+    """Numbers of the tasks, such as 0-3,5; empty: a plain job."""
     directory: str = "."
     """Where the job starts: relative paths of the settings are read from there."""
     code: Path | None = None
@@ -44,7 +44,7 @@ class Script:
     @property
     def log(self) -> Path:
         """Where SLURM writes what the job says; %a is the task of an array."""
-        task = "_%a" if self.num_tasks > 1 else ""
+        task = "_%a" if self.array else ""
         return self.output or self.campaign / "jobs" / f"{self.job}{task}.out"
 
     @property
@@ -56,7 +56,7 @@ class Script:
             "#!/bin/bash",
             f"# {self.title}",
             f"# {self.spec.why}" if self.spec.why else "#",
-            *(f"#SBATCH {_sbatch_word(option)}" for option in self.options),
+            *(f"#SBATCH {sbatch_word(option)}" for option in self.options),
         ]
         return "\n".join([*head, *_body(self)]) + "\n"
 
@@ -64,23 +64,17 @@ class Script:
 def _options(script: Script) -> Iterator[str]:
     cluster, spec = script.cluster, script.spec
     yield f"--job-name={script.job_name}"
-    for name in ("partition", "account", "qos", "constraint"):
-        if getattr(cluster, name) is not None:
-            yield f"--{name}={getattr(cluster, name)}"
+    yield from place_options(cluster)
     yield f"--nodes={spec.nodes}"
     yield f"--ntasks-per-node={spec.tasks_per_node}"
     yield f"--cpus-per-task={cluster.cpus_per_task}"
     if cluster.mem_gb is not None:
         yield f"--mem={round(cluster.mem_gb * 1024)}M"
-    gpu = f"{cluster.gpu_type}:" if cluster.gpu_type else ""
-    if cluster.gpus == "gres":
-        yield f"--gres=gpu:{gpu}{spec.tasks_per_node}"
-    elif cluster.gpus == "per_task":
-        yield f"--gpus-per-task={gpu}1"
+    yield from gpu_options(cluster, spec.tasks_per_node)
     yield f"--time={cluster.time_min}"
-    if script.num_tasks > 1:
+    if script.array:
         limit = f"%{cluster.max_running}" if cluster.max_running else ""
-        yield f"--array=0-{script.num_tasks - 1}{limit}"
+        yield f"--array={script.array}{limit}"
     yield "--requeue"
     # To the job steps, not to the batch shell (no B:): the ranks save and exit 75.
     yield f"--signal=USR2@{cluster.signal_s}"
@@ -90,7 +84,29 @@ def _options(script: Script) -> Iterator[str]:
     yield from cluster.options
 
 
-def _sbatch_word(option: str) -> str:
+def place_options(cluster: ClusterConfig) -> Iterator[str]:
+    """Yield the options that say where a job may run."""
+    for name in ("partition", "account", "qos", "constraint"):
+        if getattr(cluster, name) is not None:
+            yield f"--{name}={getattr(cluster, name)}"
+
+
+def gpu_options(cluster: ClusterConfig, num: int, *, per_task: int = 1) -> Iterator[str]:
+    """Yield the option that asks for GPUs.
+
+    Parameters
+    ----------
+    num : on each node, where a site hands them out by node
+    per_task : where it hands them out by task
+    """
+    kind = f"{cluster.gpu_type}:" if cluster.gpu_type else ""
+    if cluster.gpus == "gres":
+        yield f"--gres=gpu:{kind}{num}"
+    elif cluster.gpus == "per_task":
+        yield f"--gpus-per-task={kind}{per_task}"
+
+
+def sbatch_word(option: str) -> str:
     """Return an option as a #SBATCH line takes it: values with blanks in quotes."""
     name, equals, value = option.partition("=")
     if re.search(r"[\s#\"'\\]", value):
@@ -127,8 +143,17 @@ def _slurm_dir(script: Script) -> Path:
     return resource_dir("slurm")
 
 
-def dependency(after_ok: Sequence[str] = (), after_any: Sequence[str] = ()) -> list[str]:
-    """Return the options that make a job wait; one whose parent failed is not left pending."""
-    if after_ok:
-        return [f"--dependency=afterok:{':'.join(after_ok)}", "--kill-on-invalid-dep=yes"]
-    return [f"--dependency=afterany:{':'.join(after_any)}"] if after_any else []
+def dependency(
+    after_ok: Sequence[str] = (), after_any: Sequence[str] = (), *, by_task: bool = False
+) -> list[str]:
+    """Return the options that make a job wait; one whose parent failed is not left pending.
+
+    Parameters
+    ----------
+    after_ok : jobs that must succeed; with `by_task` arrays, and each task waits for its number
+    after_any : jobs that must have ended
+    """
+    found = [("aftercorr" if by_task else "afterok", after_ok), ("afterany", after_any)]
+    words = [f"{word}:{':'.join(ids)}" for word, ids in found if ids]
+    options = [f"--dependency={','.join(words)}"] if words else []
+    return [*options, "--kill-on-invalid-dep=yes"] if after_ok else options

@@ -148,6 +148,22 @@ def sacct(job_ids: Sequence[str]) -> dict[str, JobState]:
     return found
 
 
+def controller_states() -> dict[str, JobState]:
+    """Return every job that the controller still knows, ended ones too, in one call."""
+    found = {}
+    for line in _call(["scontrol", "show", "job", "-o"]).splitlines():
+        told = dict(re.findall(r"(\w+)=(\S*)", line))
+        job_id = told.get("JobId", "")
+        if told.get("ArrayTaskId", "").isdecimal():
+            job_id = f"{told['ArrayJobId']}_{told['ArrayTaskId']}"
+        if job_id:
+            found[job_id] = JobState(
+                told["JobState"], told.get("Reason", ""), told.get("ExitCode", ""),
+                told.get("NodeList", ""), told.get("EndTime", ""),
+            )  # fmt: skip
+    return found
+
+
 def _expanded(job_id: str) -> Iterator[str]:
     """Yield the tasks that a line of sacct stands for: 7_[0-2,5%2] is four that are pending."""
     match = re.fullmatch(r"(\d+)_\[([\d,\-]+)(?:%\d+)?\]", job_id)

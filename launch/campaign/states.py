@@ -6,7 +6,6 @@ SLURM starts such a job again under the same id, and sacct is some time behind s
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
 import time
@@ -152,11 +151,41 @@ def job_states(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
         if one.startswith("local:") and is_alive(one)
     }
     ids = [one for one in job_ids if not one.startswith("local:")]
-    # Where squeue does not answer, accounting and run directories still tell something.
-    with contextlib.suppress(slurm.SchedulerError):
-        found |= slurm.squeue() if ids else {}
+    if not ids:
+        return found
+    try:
+        found |= slurm.squeue()
+    except slurm.SchedulerError:
+        # Nobody says that what accounting has under way has ended.
+        told = _accounting(campaign, ids)
+        return found | {
+            job_id: replace(job, queued=True) if job.state in STARTED else job
+            for job_id, job in told.items()
+        }
     left = [one for one in ids if one not in found]
-    return _accounting(campaign, left) | found if left else found
+    return _corrected(_accounting(campaign, left)) | found if left else found
+
+
+def _corrected(jobs: dict[str, JobState]) -> dict[str, JobState]:
+    """Return what accounting says of jobs that squeue does not list, without what cannot be.
+
+    A record that a crash of slurmctld left open has its job under way for ever. The controller
+    knows better for some minutes after the end (MinJobAge); later nobody knows.
+    """
+    open_ones = [job_id for job_id, job in jobs.items() if job.state in STARTED]
+    if not open_ones:
+        return jobs
+    try:
+        told = slurm.controller_states()
+    except slurm.SchedulerError:
+        told = {one: jobs[one] for one in open_ones}
+    for job_id in open_ones:
+        known = told.get(job_id)
+        if known is None:
+            del jobs[job_id]
+        else:
+            jobs[job_id] = replace(known, queued=known.state in STARTED)
+    return jobs
 
 
 def _accounting(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
@@ -220,10 +249,8 @@ def _ended(
     code = tries.exit_status
     if job is None and code is None:
         return _by_signs_of_life(campaign, status, place, tries)
-    if job is not None and job.state in (*COMES_BACK, *STARTED) and _just_now(job.end):
+    if job is not None and job.state in COMES_BACK and _just_now(job.end, tries):
         return replace(status, state="restarting")
-    if job is not None and not slurm.has("squeue") and job.state in STARTED:
-        return replace(status, state=QUEUED.get(job.state, "running"))
     log = Path(status.log) if status.log else _job_log(campaign, place)
     word = job.state if job is not None else ""
     why, lines = cause(word, job.exit_code if job else "", code, log)
@@ -251,12 +278,12 @@ def _by_signs_of_life(
     )
 
 
-def _just_now(end: str) -> bool:
+def _just_now(end: str, tries: Attempts) -> bool:
     try:
-        when = datetime.datetime.fromisoformat(end)
-    except ValueError:
-        return True  # Unknown: sacct has not noted an end
-    return time.time() - when.timestamp() < AGAIN_WITHIN_S
+        when = datetime.datetime.fromisoformat(end).timestamp()
+    except ValueError:  # Unknown: nobody has noted an end
+        when = tries.events[-1]["time"] if tries.events else time.time()
+    return time.time() - when < AGAIN_WITHIN_S
 
 
 def _job_log(campaign: Path, place: Placement) -> Path:

@@ -15,8 +15,9 @@ from dlfd_dist.errors import RunDirError
 from dlfd_dist.run_dir import write_json, write_text
 
 from . import code, slurm
+from .batches import Batch, make_batches
 from .ledger import Ledger, Placement, placements_of
-from .plan import Batch, Campaign, make_batches, plan_campaign
+from .plan import Campaign, plan_campaign
 from .sbatch import Script, dependency
 from .spec import LaunchSpec
 from .states import live
@@ -68,7 +69,7 @@ class Submission:
             for run in self.campaign.runs
             if run.key not in self.finished and run.key not in self.joined
         ]
-        return make_batches(todo, self.campaign.cluster, self.number)
+        return make_batches(todo, self.campaign.cluster, self.number, self.joined.keys())
 
     @property
     def report(self) -> Batch:
@@ -80,7 +81,8 @@ class Submission:
     def waits_for(self, batch: Batch, placed: Mapping[str, Placement]) -> list[str]:
         """Return the ids of the jobs whose models the runs of a batch need."""
         where = {**self.joined, **placed}
-        return [where[key].job_id for key in batch.parents if key not in self.finished]
+        ids = [where[key].job_id for key in batch.parents]
+        return list(dict.fromkeys(i.split("_")[0] if batch.by_task else i for i in ids))
 
     @property
     def lanes(self) -> Lanes:
@@ -93,21 +95,13 @@ class Submission:
         return max(sums) / batch.spec.ranks
 
 
-def waits(after_ok: Sequence[str], after_any: Sequence[str]) -> list[str]:
-    """Return the options of a job that needs models, and a lane."""
-    options = dependency(after_ok=after_ok)
-    if not options or not after_any:
-        return options or dependency(after_any=after_any)
-    return [f"{options[0]},afterany:{':'.join(after_any)}", *options[1:]]
-
-
 def script_of(campaign: Campaign, batch: Batch, code_dir: Path | None) -> Script:
     cluster = campaign.cluster
     if batch.spec is REPORT:
         cluster = replace(cluster, gpus="none")
     return Script(
         campaign.path, campaign.name, batch.name, f"dlfd {campaign.verb}: {batch.title}",
-        batch.spec, cluster, len(batch.units), os.getcwd(), code_dir,
+        batch.spec, cluster, batch.array, os.getcwd(), code_dir,
     )  # fmt: skip
 
 
@@ -176,8 +170,8 @@ def submit(campaign: Campaign) -> Submission:
         lanes = submission.lanes
         for batch in batches:
             after = submission.waits_for(batch, submission.placed)
-            ended, job = lanes.take(len(batch.units), submission.task_seconds(batch))
-            _queue(submission, ledger, batch, waits(after, ended))
+            ended, job = lanes.take(batch.num_tasks, submission.task_seconds(batch))
+            _queue(submission, ledger, batch, dependency(after, ended, by_task=batch.by_task))
             job.append(submission.job_ids[-1])
         waiting = [where.job_id.split("_")[0] for where in submission.joined.values()]
         after = list(dict.fromkeys([*submission.job_ids, *waiting]))
@@ -241,7 +235,7 @@ def _queue(submission: Submission, ledger: Ledger, batch: Batch, waits: Sequence
     made = submission.script(batch)
     facts: dict[str, Any] = {
         "job": batch.name, "name": made.job_name, "units": batch.units,
-        "array": made.num_tasks > 1, "report": batch.spec is REPORT,
+        "array": bool(made.array), "report": batch.spec is REPORT,
     }  # fmt: skip
     # First the intent: a command that dies after sbatch leaves a job that _settle finds by name.
     ledger.append("submitting", **facts)
@@ -311,9 +305,9 @@ def _job_rows(submission: Submission) -> list[dict[str, Any]]:
     rows, lanes = [], submission.lanes
     for batch in submission.batches:
         after = submission.waits_for(batch, placed)
-        ended, job = lanes.take(len(batch.units), submission.task_seconds(batch))
+        ended, job = lanes.take(batch.num_tasks, submission.task_seconds(batch))
         rows.append(_job_row(submission, batch, after, ended))
-        facts = {"job": batch.name, "units": batch.units, "array": len(batch.units) > 1}
+        facts = {"job": batch.name, "units": batch.units, "array": bool(batch.array)}
         placed |= placements_of({**facts, "job_id": f"<{batch.name}>"})
         job.append(f"<{batch.name}>")
     names = [f"<{row['job']}>" for row in rows]
@@ -325,9 +319,10 @@ def _job_row(
 ) -> dict[str, Any]:
     spec = batch.spec
     return {
-        "job": batch.name, "runs": sum(map(len, batch.units)), "tasks": len(batch.units),
+        "job": batch.name, "runs": sum(map(len, batch.units)), "tasks": batch.num_tasks,
         "nodes": spec.nodes, "tasks_per_node": spec.tasks_per_node, "packed": spec.packed,
         "why": spec.why, "waits_for": list(after_ok), "waits_for_end_of": list(after_any),
+        "by_task": batch.by_task,
         "what": "report" if spec is REPORT else batch.title,
         "sbatch": submission.script(batch).text(),
     }  # fmt: skip
@@ -354,7 +349,10 @@ def show_plan(submission: Submission, *, as_json: bool) -> None:
         shape = f"{row['nodes']} x {row['tasks_per_node']} ranks"
         after = [
             f", {word} {' '.join(row[name])}"
-            for word, name in (("after", "waits_for"), ("when ended", "waits_for_end_of"))
+            for word, name in (
+                ("after the same task of" if row["by_task"] else "after", "waits_for"),
+                ("when ended", "waits_for_end_of"),
+            )
             if row[name]
         ]
         print(
@@ -369,7 +367,7 @@ def show_plan(submission: Submission, *, as_json: bool) -> None:
         )
     for row in rows:
         script = submission.campaign.path / "jobs" / f"{row['job']}.sbatch"
-        options = waits(row["waits_for"], row["waits_for_end_of"])
+        options = dependency(row["waits_for"], row["waits_for_end_of"], by_task=row["by_task"])
         print(f"\n# {' '.join(['sbatch', *options, str(script)])}\n{row['sbatch']}", end="")
 
 

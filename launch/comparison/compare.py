@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import sys
@@ -24,7 +23,7 @@ from dlfd_dist.report.html import write_report
 from dlfd_dist.report.records import load_comparison
 from dlfd_dist.report.summary import summarise
 from dlfd_dist.report.tables import csv_table, latex_table, markdown_table, text_table
-from dlfd_dist.run_dir import write_json, write_text
+from dlfd_dist.run_dir import exclusively, write_json, write_text
 from dlfd_dist.runtime.env import RankInfo, rank_info
 from dlfd_dist.runtime.init import pick_device
 
@@ -35,6 +34,8 @@ from .runs import Progress, Runs, stop_signals
 from .tuning import Trial, judged, plan_trials, searched, trial_runs, tuned_configs, tuning_record
 from .workers import Workers
 
+COMPARE_LOCK = "compare.lock"
+"""Held while files of a comparison are written, by a campaign's report job too."""
 FILES = ("comparison.json", "summary.json", "table.md", "table.csv", "table.tex", "report.html")
 
 
@@ -125,20 +126,14 @@ def claimed(plan: Plan) -> Iterator[None]:
                 f"run.dir={out} exists and is not a comparison: choose another directory."
             )
         (out / "runs").mkdir(parents=True, exist_ok=True)
-        lock = (out / "compare.lock").open("a")
+        lock = out / COMPARE_LOCK
+        lock.touch()
     except OSError as err:
         raise RunDirError(
             f"run.dir={out} cannot be written ({err.strerror}): free some space or choose another "
             "directory."
         ) from err
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            raise RunDirError(
-                f"run.dir={out} is being written by another 'dlfd compare': wait until it has "
-                "ended, or choose another directory."
-            ) from err
+    with exclusively(lock, "dlfd compare"):
         write_text(out / "config.yaml", config_text(plan.configs[0]))
         yield
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import shutil
@@ -16,11 +15,11 @@ from typing import Any
 from dlfd_dist.compose import config_text
 from dlfd_dist.config import to_dict
 from dlfd_dist.data.loaders import ResolvedRows
-from dlfd_dist.errors import ConfigError, DlfdError, RunDirError
+from dlfd_dist.errors import ConfigError, DlfdError
 from dlfd_dist.jobs import prepare
 from dlfd_dist.jobs.plan import num_steps
 from dlfd_dist.logs import setup_console
-from dlfd_dist.run_dir import write_text
+from dlfd_dist.run_dir import exclusively, write_text
 from dlfd_dist.runtime.checkpoint import drop_checkpoints
 from dlfd_dist.runtime.env import rank_info
 
@@ -79,14 +78,7 @@ def _gpus(plan: SearchPlan, room: Room) -> float:
 @contextlib.contextmanager
 def _locked(plan: SearchPlan) -> Iterator[None]:
     """Hold the directory of the search; RunDirError while another process does."""
-    with (plan.out / "search.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            raise RunDirError(
-                f"run.dir={plan.out} is being written by another 'dlfd search': wait until it has "
-                "ended, or choose another directory."
-            ) from err
+    with exclusively(plan.out / "search.lock", "dlfd search"):
         write_text(plan.out / "config.yaml", config_text(plan.config))
         yield
 

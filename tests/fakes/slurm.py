@@ -1,4 +1,4 @@
-"""SLURM at its boundary: sbatch, squeue, sacct, scancel and sinfo as programs in a folder of PATH.
+"""SLURM at its boundary: its commands as programs in a folder of PATH.
 
 They record their arguments and keep one table of jobs, whose states a test sets.
 """
@@ -29,8 +29,9 @@ if name == "sbatch":
         print("sbatch: Job 1 to start at 2030-01-01T00:00:00 using 2 processors", file=sys.stderr)
         sys.exit()
     state["last"] += 1
-    job, array = str(state["last"]), re.search(r"--array=0-(\\d+)", text)
-    ids = [f"{{job}}_{{n}}" for n in range(int(array[1]) + 1)] if array else [job]
+    job, array = str(state["last"]), re.search(r"--array=([\\d,-]+)", text)
+    ends = [part.split("-") for part in array[1].split(",")] if array else []
+    ids = [f"{{job}}_{{n}}" for e in ends for n in range(int(e[0]), int(e[-1]) + 1)] or [job]
     title = re.search(r"--job-name=(\\S+)", text)[1]
     for one in ids:
         state["jobs"][one] = {{"state": "PENDING", "name": title, "queued": True, "code": "0:0"}}
@@ -52,6 +53,10 @@ elif name == "scancel":
         if one in words or one.split("_")[0] in words:
             job.update(queued=False, state="CANCELLED by 0")
     (folder / "state.json").write_text(json.dumps(state))
+elif name == "scontrol":
+    for one, job in state["jobs"].items():
+        if "controller" in job:
+            print(f"JobId={{one}} JobState={{job['controller']}} Reason=None ExitCode=1:0")
 elif name == "sinfo":
     print("batch|1:00:00|4\\nlong|infinite|2")
 """
@@ -69,7 +74,7 @@ class FakeSlurm:
         folder.mkdir(parents=True)
         (folder / "state.json").write_text(json.dumps({"last": 100, "jobs": {}, "refuse": {}}))
         (folder / "calls.jsonl").touch()
-        for name in names or ("sbatch", "squeue", "sacct", "scancel", "sinfo"):
+        for name in names or ("sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo"):
             program = folder / name
             program.write_text(PROGRAM.format(python=python, folder=str(folder)))
             program.chmod(program.stat().st_mode | stat.S_IXUSR)

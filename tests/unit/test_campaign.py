@@ -13,7 +13,8 @@ from dlfd_dist.config import ClusterConfig, JobConfig, ModelConfig
 from dlfd_dist.errors import CheckpointError, ConfigError
 from dlfd_dist.models import build_model, save_weights
 from dlfd_dist.runtime.env import job_info
-from launch.campaign.plan import Campaign, make_batches, plan_campaign, read_plan
+from launch.campaign.batches import Batch, make_batches
+from launch.campaign.plan import Campaign, plan_campaign, read_plan
 from launch.campaign.spec import LaunchSpec, asked_shape, choose_spec
 
 GIVEN = [
@@ -56,12 +57,46 @@ def test_short_runs_are_packed_and_a_pack_of_models_holds_one_seed_only(tmp_path
     assert units(campaign) == [
         ("01-001-train", [["retrained seed 0", "original seed 0"],
                           ["retrained seed 1", "original seed 1"]]),
-        ("01-002-unlearn", [["dlfd seed 0", "scrub seed 0"]]),
-        ("01-003-unlearn", [["dlfd seed 1", "scrub seed 1"]]),
+        ("01-002-unlearn", [["dlfd seed 0", "scrub seed 0"], ["dlfd seed 1", "scrub seed 1"]]),
     ]  # fmt: skip
     spec = campaign.runs[0].spec
     assert (spec.packed, spec.nodes, spec.tasks_per_node) == (True, 1, 2)
     assert "less than cluster.pack_min=20" in spec.why
+
+
+@pytest.mark.parametrize("words", [["cluster.pack=1"], ["cluster.pack=2"], ["cluster.max_array=3"]])
+@pytest.mark.parametrize("left_out", [[], ["original seed 2"], ["retrained seed 0", "ssd seed 4"]])
+def test_over_many_seeds_a_task_waits_for_the_tasks_that_make_its_models(
+    words, left_out, tmp_path: Path
+):
+    campaign = plan("compare", tmp_path, "method=ssd,finetune", "seed=range(0,7)", *words)
+    runs = [run for run in campaign.runs if run.label not in left_out]
+    batches = make_batches(runs, campaign.cluster, 1)
+    todo = {run.key for run in runs}
+    place = {
+        key: (batch.name, number if batch.array else None)
+        for batch in batches
+        for number, unit in enumerate(batch.units)
+        for key in unit
+    }
+    assert sorted(key for b in batches for unit in b.units for key in unit) == sorted(todo)
+    assert any(batch.by_task for batch in batches)
+    for batch in batches:
+        awaited = {place[parent][0] for parent in batch.parents}
+        for number, unit in enumerate(batch.units):
+            needed = {p for key in unit for p in campaign.by_key[key].parents} & todo
+            if batch.by_task and unit:
+                # SLURM lets a task wait for its number in each of these arrays, and it is there.
+                assert {place[parent] for parent in needed} == {(n, number) for n in awaited}
+            else:
+                assert needed <= set(batch.parents)
+
+
+def test_numbers_that_an_array_leaves_out_are_left_out_of_its_option():
+    made = [(), ("a",), ("b",), (), ("c",)]
+    assert Batch("", tuple(made), LaunchSpec()).array == "1-2,4"
+    assert Batch("", (("a",), ("b",)), LaunchSpec()).array == "0-1"
+    assert Batch("", (("a",),), LaunchSpec()).array == ""
 
 
 def test_an_array_longer_than_the_site_allows_is_cut(tmp_path: Path):
@@ -93,7 +128,7 @@ def test_a_thousand_runs_are_planned_in_seconds(tmp_path: Path):
     batches = make_batches(campaign.runs, campaign.cluster, 1)
     assert time.process_time() - start < 5
     assert len(campaign.runs) == 167 * 6
-    assert len(batches) == 168
+    assert [len(batch.units) for batch in batches] == [167, 167]
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_the_batch_script_is_the_recorded_one(cluster: str, spec: LaunchSpec):
     settings = replace(settings, python=settings.python or "/env/bin/python")
     script = Script(
         Path("/shared/my runs"), "0123abcd", "01-001-train", "two runs", spec, settings,
-        num_tasks=2, directory="/home/ann's", code=Path("/home/ann's/code"),
+        array="0-1", directory="/home/ann's", code=Path("/home/ann's/code"),
     )  # fmt: skip
     text = script.text().replace(str(resource_dir("slurm")), "SLURM_DIR")
     record = RECORDS / f"{cluster}.sbatch"
