@@ -51,7 +51,7 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
   logs        what a run said: dlfd logs RUN [-f] [--rank N]
   cancel      dlfd cancel CAMPAIGN|RUN
   retry       dlfd retry CAMPAIGN --failed
-  doctor      check this installation and machine; 'dlfd doctor slurm' checks a cluster
+  doctor      check this installation and machine; 'dlfd doctor cluster=NAME' checks a cluster
 
   --dry-run   print the resolved configuration, the plan and the files; write nothing
   --json      print the result (or the dry run) as JSON on standard output

@@ -124,13 +124,17 @@ def check_machine() -> list[Check]:
 
 
 def run_doctor(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
-    """Print every check of this machine or, with the word slurm, of the cluster; 1: one failed."""
+    """Print every check of this machine or, with slurm or cluster=NAME, of the cluster; 1: one
+    failed."""
     if words and words[0] == "slurm":
         return _run_slurm(words[1:], dry_run=dry_run, as_json=as_json)
+    if any(word.startswith("cluster") for word in words):
+        return _run_slurm(words, dry_run=dry_run, as_json=as_json)
     if words:
         raise ConfigError(
             f"'dlfd doctor' takes no settings, and '{words[0]}' was given: leave it. Checks of a "
-            "cluster begin with the word slurm: dlfd doctor slurm partition=NAME."
+            "cluster begin with the word slurm, dlfd doctor slurm partition=NAME, or are of one of "
+            "your settings, dlfd doctor cluster=NAME."
         )
     if dry_run:
         _print_plan(CHECKED, as_json=as_json)

@@ -1,4 +1,4 @@
-"""dlfd doctor slurm: what the cluster can do, asked of its clients and of one tiny job.
+"""dlfd doctor cluster=NAME (or slurm): what a cluster can do, by its clients and one tiny job.
 
 The job runs one task on each of a few nodes (launch/doctor/probe.py) and takes seconds.
 """
@@ -17,14 +17,17 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from dlfd_dist.compose import split_cluster
+from dlfd_dist.config import ClusterConfig
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.registry import near_match
 from dlfd_dist.resources import resource_dir
 from dlfd_dist.run_dir import write_text
 
+from ..campaign.sbatch import gpu_options, place_options, sbatch_word
 from .check import Check
 from .nodes import LOCK_REMEDY, check_nodes, last_line
 from .probe import NodeFinding, read_findings
@@ -45,7 +48,7 @@ ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEM
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of the cluster: the words after `dlfd doctor slurm`."""
+    """What is asked of the cluster: the words after `dlfd doctor slurm`, or `dlfd doctor`."""
 
     partition: str = ""
     account: str = ""
@@ -57,22 +60,38 @@ class Question:
     python: str = sys.executable
     wait_s: int = 300
     """How long the probe job may wait and run."""
+    site: ClusterConfig = field(default_factory=ClusterConfig)
+    """What cluster=NAME says: the probe job is asked for as the jobs of a campaign would be."""
 
 
 def read_question(words: Sequence[str]) -> Question:
-    """Return the question that key=value words ask."""
-    kinds = {field.name: type(field.default) for field in fields(Question)}
+    """Return the question that key=value words ask; what cluster=NAME says comes first."""
+    of_site = [word for word in words if word.startswith(("cluster=", "cluster."))]
+    question = _question_of(split_cluster(of_site)[0]) if of_site else Question()
+    kinds = {one.name: type(one.default) for one in fields(Question) if one.name != "site"}
     given: dict[str, str | int] = {}
-    for word in words:
+    for word in (word for word in words if word not in of_site):
         name, separator, value = word.partition("=")
         if name not in kinds or not separator:
             raise ConfigError(
-                f"'{word}' is not understood. 'dlfd doctor slurm' takes "
+                f"'{word}' is not understood. 'dlfd doctor' takes, of a cluster, cluster=NAME, "
                 + ", ".join(f"{known}=" for known in kinds)
                 + f".{near_match(name, kinds)}"
             )
         given[name] = _number(name, value) if kinds[name] is int else value
-    return Question(**given)  # pyright: ignore[reportArgumentType]
+    return replace(question, **given)  # pyright: ignore[reportArgumentType]
+
+
+def _question_of(site: ClusterConfig) -> Question:
+    if site.kind != "slurm":
+        raise ConfigError(
+            f"cluster.kind={site.kind} is this machine: 'dlfd doctor' without words checks it."
+        )
+    return Question(
+        site.partition or "", site.account or "", site.qos or "", nodes=site.nodes or 2,
+        gpus_per_node=0 if site.gpus == "none" else site.tasks_per_node or site.max_tasks_per_node,
+        python=site.python or sys.executable, site=site,
+    )  # fmt: skip
 
 
 def _number(name: str, value: str) -> int:
@@ -144,8 +163,12 @@ class Node:
     @property
     def gpus(self) -> int:
         """GPUs in a text such as gpu:a100:4(S:0-1),gpu:2."""
-        counts = re.findall(r"\bgpu(?::[^:,(]*[A-Za-z][^:,(]*)?:(\d+)", self.gres)
-        return sum(int(count) for count in counts)
+        return self.gpus_of(None)
+
+    def gpus_of(self, kind: str | None) -> int:
+        """Return the GPUs of a kind (--gres=gpu:KIND:1), or of every one."""
+        found = re.findall(r"\bgpu(?::([^:,(]*[A-Za-z][^:,(]*))?:(\d+)", self.gres)
+        return sum(int(count) for name, count in found if kind in (None, name))
 
 
 def check_partition(question: Question) -> tuple[Check, list[Node]]:
@@ -181,10 +204,15 @@ def check_accounting() -> Check:
 
 
 def check_gres(question: Question, nodes: Sequence[Node]) -> Check:
-    per_node = Counter(node.gpus for node in nodes)
+    kind = question.site.gpu_type
+    per_node = Counter(node.gpus_of(kind) for node in nodes)
     found = ", ".join(f"{n} nodes with {gpus}" for gpus, n in sorted(per_node.items()))
+    found += f" of {kind}" if kind else ""
     enough = sum(n for gpus, n in per_node.items() if gpus >= question.gpus_per_node)
     remedy = "give a smaller gpus_per_node=, fewer nodes=, or another partition="
+    if kind:
+        listed = ", ".join(sorted({node.gres for node in nodes}))
+        remedy += f", or a cluster.gpu_type that is there: {listed}"
     return Check("GPUs of the partition", enough >= question.nodes, found, remedy)
 
 
@@ -229,23 +257,43 @@ def probe_script(question: Question, folder: Path) -> str:
         # the job failed.
         "--output=/dev/null", "--no-requeue", "--chdir=/",
     ]  # fmt: skip
-    for option in ("partition", "account", "qos"):
-        value = getattr(question, option)
-        options += [f"--{option}={value}"] if value else []
-    options += [f"--gpus-per-node={question.gpus_per_node}"] if question.gpus_per_node else []
+    options += _site_options(question)
     rendezvous = (resource_dir("slurm") / "lib" / "rendezvous.sh").read_text(encoding="utf-8")
     where, python = shlex.quote(str(folder)), shlex.quote(question.python)
+    site = question.site
+    # In a container there may be an interpreter that the node itself lacks.
+    look = [] if site.prefix else [f"command -v {python} || exit {NO_PYTHON}"]
+    srun = shlex.join([
+        "srun", "--kill-on-bad-exit=0", "--wait=60", *site.srun_args, *site.prefix, question.python,
+        "-m", "launch.doctor.probe", str(folder),
+    ])  # fmt: skip
     return "\n".join([
         "#!/bin/bash",
-        *(f"#SBATCH {option}" for option in options),
+        *(f"#SBATCH {sbatch_word(option)}" for option in options),
         f"cd {where} || exit {NO_FOLDER}",
         f"exec > job.out 2>&1 || exit {NO_FOLDER}",
-        f"command -v {python} || exit {NO_PYTHON}",
+        *site.setup,
+        *look,
         rendezvous.strip(),
         "export OMP_NUM_THREADS=1",
-        f"srun --kill-on-bad-exit=0 --wait=60 {python} -m launch.doctor.probe {where}",
+        srun,
         "",
     ])  # fmt: skip
+
+
+def _site_options(question: Question) -> Iterator[str]:
+    """Yield what a job of the campaign would ask for too: where it runs, GPUs, memory."""
+    given = {name: getattr(question, name) or None for name in ("partition", "account", "qos")}
+    site = replace(question.site, **given)
+    yield from place_options(site)
+    if site.mem_gb is not None:
+        yield f"--mem={round(site.mem_gb * 1024)}M"
+    num = question.gpus_per_node
+    if num and site.gpus == "none":
+        yield f"--gpus-per-node={num}"
+    elif num:
+        yield from gpu_options(site, num, per_task=num)
+    yield from site.options
 
 
 @dataclass(frozen=True)
@@ -264,6 +312,11 @@ def run_probe(question: Question, folder: Path) -> Ended | Check:
     submitted = ask("sbatch", "--parsable", text=probe_script(question, folder))
     if submitted.error:
         remedy = "correct partition=, account= or qos=, or ask the site what you may use"
+        if question.site != ClusterConfig():
+            remedy = (
+                "correct the cluster's partition, account, qos, constraint, gpus, gpu_type or "
+                "options (configs/cluster, or cluster.KEY=), or ask the site what you may use"
+            )
         return Check("probe job", False, submitted.error, remedy)
     job = submitted.out.split(";")[0]
     start = time.monotonic()

@@ -246,6 +246,52 @@ def test_a_job_is_submitted_as_if_from_outside_any_job(
     assert handed["SLURM_CONF"] == "/etc/other.conf"
 
 
+# --- a setting of configs/cluster
+
+
+def test_the_probe_job_is_asked_for_as_the_jobs_of_that_cluster_are(
+    slurm: FakeSlurm, doctor: Doctor, tmp_path: Path
+):
+    slurm.sinfo("node1|idle|gpu:a100:4", "node2|idle|gpu:a100:4")
+    words = ["cluster=example_gres", 'cluster.options=["--comment=two words"]', "wait_s=9"]
+    status, checks = doctor(*words)
+    assert status == 0, checks
+    script = (tmp_path / "fake slurm" / "script").read_text()
+    asked = ["partition=gpu", "account=my_project", "qos=normal", "mem=245760M", "gres=gpu:a100:4"]
+    assert all(f"#SBATCH --{option}\n" in script for option in asked)
+    assert '#SBATCH --comment="two words"\n' in script
+    assert script.index("module load cuda") < script.index("\nsrun ")
+    doctor(
+        "cluster=example_gpus_per_task",
+        "gpus_per_node=2",
+        "partition=other",
+        "cluster.gpu_type=a100",
+    )
+    script = (tmp_path / "fake slurm" / "script").read_text()
+    assert "#SBATCH --gpus-per-task=a100:2\n" in script
+    assert "#SBATCH --partition=other\n" in script
+    assert "#SBATCH --constraint=h100\n" in script
+    assert "--wait=60 apptainer exec --nv" in script
+    assert "command -v" not in script
+
+
+def test_a_kind_of_gpu_that_the_nodes_lack_is_answered_with_what_they_have(
+    slurm: FakeSlurm, doctor: Doctor
+):
+    status, checks = doctor("cluster=example_gres")
+    assert status == 1
+    assert checks["GPUs of the partition"]["found"] == "2 nodes with 0 of a100"
+    assert "cluster.gpu_type that is there: gpu:4" in checks["GPUs of the partition"]["remedy"]
+
+
+def test_a_refused_setting_is_named(slurm: FakeSlurm, doctor: Doctor):
+    slurm.answers("sbatch", error="sbatch: error: Invalid feature specification\n", status=1)
+    status, checks = doctor("cluster=slurm_generic", "cluster.constraint=h200")
+    assert status == 1
+    assert checks["probe job"]["found"] == "sbatch: error: Invalid feature specification"
+    assert "constraint" in checks["probe job"]["remedy"]
+
+
 # --- words and dry runs
 
 
@@ -257,6 +303,7 @@ def test_words_are_read():
 @pytest.mark.parametrize(
     ("word", "said"),
     [
+        ("cluster=local", "is this machine"), ("cluster=nope", "cluster=nope is not known"),
         ("partiton=gpu", "Did you mean 'partition'"), ("nodes", "'nodes' is not understood"),
         ("nodes=two", "nodes='two' is not a whole number from 1"), ("nodes=0", "nodes='0'"),
         ("gpus_per_node=-1", "gpus_per_node='-1' is not a whole number from 0"),
