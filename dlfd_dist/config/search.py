@@ -160,12 +160,16 @@ class SearchConfig:
     """Cores of each rank of a trial."""
     gpus_per_trial: float | None = None
     """GPUs of each rank of a trial, 0.25 for four trials on one GPU; null: one if there is one."""
+    backend: str = "ray"
+    """ray; or slurm_array (dlfd submit search): every trial is a task of an array, without Ray."""
     concurrent: int | None = None
     """Trials at a time; null: as many as there is room for."""
     address: str | None = None
     """Address of a Ray cluster that runs already, or auto; null: this machine alone."""
+    join_s: int = 120
+    """Seconds that the nodes of `dlfd submit search` may take to join."""
     object_store_mb: int = 200
-    """Memory that Ray takes to share objects on this machine."""
+    """Memory that Ray takes on a node to share objects."""
     pin: bool = True
     """Bind the ranks of a trial to cores of their own."""
 
@@ -173,7 +177,10 @@ class SearchConfig:
         one_of("search.sampler", self.sampler, ("random", "tpe", "nsga2"))
         one_of("search.scheduler", self.scheduler, ("none", "asha", "pbt"))
         one_of("search.objective", self.objective, ("nomus", "pareto", "gap"))
-        for name in ("num_samples", "workers_per_trial", "cpus_per_trial", "replicate_seeds"):
+        one_of("search.backend", self.backend, ("ray", "slurm_array"))
+        for name in (
+            "num_samples", "workers_per_trial", "cpus_per_trial", "replicate_seeds", "join_s",
+        ):  # fmt: skip
             require(getattr(self, name) >= 1, f"search.{name}", getattr(self, name), ">= 1")
         for name in ("seed", "replicate"):
             require(getattr(self, name) >= 0, f"search.{name}", getattr(self, name), ">= 0")
@@ -189,6 +196,11 @@ class SearchConfig:
         )  # fmt: skip
         # Ray refuses an object store below 75 MB.
         require(self.object_store_mb >= 80, "search.object_store_mb", self.object_store_mb, ">= 80")
+        if self.backend == "slurm_array" and (self.sampler, self.scheduler) != ("random", "none"):
+            raise ConfigError(
+                "search.backend=slurm_array runs every trial by itself, so nothing can be learnt "
+                "from one for another: take search=random, or search.backend=ray."
+            )
         if self.scheduler == "pbt" and self.sampler != "random":
             raise ConfigError(
                 f"search.sampler={self.sampler} is not allowed with search.scheduler=pbt, which "

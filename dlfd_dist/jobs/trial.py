@@ -43,11 +43,18 @@ def prepare_trial(
     """
     config.validate(world_size)
     methods.get(config.method.name).check(config.method, make_model(config, data, None))
+    known, sign, run_dir = trial_identity(config, inputs)
+    return Prepared(config, data, known, sign, run_dir)
+
+
+def trial_identity(
+    config: JobConfig, inputs: Mapping[str, str]
+) -> tuple[dict[str, str], str, RunDir]:
+    """Return what a trial begins with, its signature, and the directory that this gives it."""
     known = {**inputs, "measured": "retain, forget and val"}
     sign = signature(config, known)
     assert config.run.dir is None, "a trial is placed by its signature"
-    run_dir = RunDir(Path(config.run.root) / f"{config.run.name}-{sign}")
-    return Prepared(config, data, known, sign, run_dir)
+    return known, sign, RunDir(Path(config.run.root) / f"{config.run.name}-{sign}")
 
 
 def run_trial(

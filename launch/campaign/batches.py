@@ -34,6 +34,8 @@ class Batch:
     title: str = ""
     by_task: bool = False
     """Each task waits for the task of its number in the parents' arrays, and for no other."""
+    after: tuple[str, ...] = ()
+    """Keys of the runs that must have ended before it, well or not."""
 
     @property
     def num_tasks(self) -> int:
@@ -89,6 +91,7 @@ def make_batches(
             f"{number:02d}-{count:03d}-{_stage(array.runs[0])}",
             tuple(tuple(run.key for run in unit) for unit in array.units),
             array.runs[0].spec, array.parents, _title(array.runs), array.by_task,
+            array.runs[0].after,
         )
         for count, array in enumerate(arrays, 1)
     ]  # fmt: skip
@@ -113,8 +116,10 @@ def _per_seed(
 ) -> Iterator[_Array]:
     """Trainings of one seed share a pack and no other run does, so that afterok of a child names
     just the models it needs."""
-    in_order = sorted(runs, key=lambda run: bool(run.parents))
-    for group in _grouped(in_order, lambda run: (run.spec, waits[run.key], _trains(run))):
+    in_order = sorted(runs, key=lambda run: bool(run.parents or run.after))
+    for group in _grouped(
+        in_order, lambda run: (run.spec, waits[run.key], run.after, _trains(run))
+    ):
         units = _units(group, cluster)
         for start in range(0, len(units), cluster.max_array):
             yield _Array(units[start : start + cluster.max_array], waits[group[0].key])

@@ -36,7 +36,7 @@ from ..comparison.planning import (
 from .cost import rank_seconds
 from .spec import LaunchSpec, choose_spec
 
-VERBS = ("train", "unlearn", "evaluate", "compare")
+VERBS = ("train", "unlearn", "evaluate", "compare", "search")
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class CampaignRun:
     """Where it lies, when that is known before it has run."""
     rank_seconds: float = 0.0
     """The estimate on one rank."""
+    after: tuple[str, ...] = ()
+    """Keys of the runs that must have ended before it, well or not."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,14 @@ def read_plan(file: Path) -> tuple[dict[str, Any], list[CampaignRun]]:
     """Return what a plan file holds: verb, words and cluster, and the runs."""
     values = json.loads(file.read_text(encoding="utf-8"))
     runs = [
-        CampaignRun(**{**run, "spec": LaunchSpec(**run["spec"]), "parents": tuple(run["parents"])})
+        CampaignRun(
+            **{
+                **run,
+                "spec": LaunchSpec(**run["spec"]),
+                "parents": tuple(run["parents"]),
+                "after": tuple(run.get("after", ())),
+            }
+        )
         for run in values.pop("runs")
     ]
     return values, runs
@@ -121,6 +130,10 @@ def plan_campaign(verb: str, words: Sequence[str]) -> Campaign:
             f"'dlfd submit {verb}' is not known: it takes {', '.join(VERBS[:-1])} or {VERBS[-1]}."
         )
     cluster, rest = split_cluster(words)
+    if verb == "search":
+        from ..search.submit import search_campaign
+
+        return search_campaign(rest, cluster)
     keys = {word.split("=", 1)[0] for word in rest}
     if verb == "compare" or (verb == "unlearn" and "checkpoint" not in keys):
         if verb == "unlearn" and "method" not in keys:

@@ -31,6 +31,10 @@ def write_campaign_report(campaign: Path) -> int:
 
 def _write_report(campaign: Path) -> int:
     runs = planned_runs(campaign, Ledger(campaign))
+    if runs[0].config["verb"] == "search":
+        from ..search.job import write_search
+
+        return write_search(campaign)
     statuses = run_states(campaign)
     done = {s.label: Path(s.directory or "") for s in statuses if s.state == "finished"}
     failures = {s.label: f"{s.state}. {s.cause}".strip() for s in statuses if s.label not in done}

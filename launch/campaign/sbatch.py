@@ -125,6 +125,9 @@ def _body(script: Script) -> Iterator[str]:
     for name in ("rendezvous.sh", "requeue.sh"):
         yield f". {shlex.quote(str(lib / name))}"
     yield f"export DLFD_MAX_RESTARTS={cluster.max_restarts}"
+    if script.spec.ray:
+        yield from _ray_body(script)
+        return
     # Killing the others at once when a rank ends would turn the 75 of ranks that stop a moment
     # apart into 143. The runs of a pack have nothing to do with each other.
     words = [
@@ -135,6 +138,22 @@ def _body(script: Script) -> Iterator[str]:
     ]  # fmt: skip
     yield shlex.join(words) + ' "${SLURM_ARRAY_TASK_ID:-0}"'
     yield "requeue_or_exit $?"
+
+
+def _ray_body(script: Script) -> Iterator[str]:
+    """Yield the start of one launch.search.node on each node, whatever tasks the job has there."""
+    cluster, spec = script.cluster, script.spec
+    yield f". {shlex.quote(str(_slurm_dir(script) / 'lib' / 'ray.sh'))}"
+    python = [cluster.python or sys.executable, "-m"]
+    gpus = [f"--gpus-per-task={spec.tasks_per_node}"] if cluster.gpus == "per_task" else []
+    words = [
+        "srun", "--kill-on-bad-exit=0", f"--wait={RANKS_WAIT_S}", f"--ntasks={spec.nodes}",
+        "--ntasks-per-node=1", f"--cpus-per-task={cluster.cpus_per_task * spec.tasks_per_node}",
+        *gpus, *cluster.srun_args, *cluster.prefix, *python, "launch.search.node",
+        *python, "launch.campaign.task", str(script.campaign), script.job,
+    ]  # fmt: skip
+    yield shlex.join(words)
+    yield 'requeue_or_exit "$(ray_status $?)"'
 
 
 def _slurm_dir(script: Script) -> Path:

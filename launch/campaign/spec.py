@@ -22,6 +22,8 @@ class LaunchSpec:
     """Several runs, each on one rank, instead of one run on all ranks."""
     why: str = field(default="", compare=False)
     """Why the planner chose so."""
+    ray: bool = False
+    """One process on each node, which starts Ray there; the tasks are the room that Ray has."""
 
     @property
     def ranks(self) -> int:

@@ -84,6 +84,12 @@ class Submission:
         ids = [where[key].job_id for key in batch.parents]
         return list(dict.fromkeys(i.split("_")[0] if batch.by_task else i for i in ids))
 
+    def waits_for_end_of(self, batch: Batch, placed: Mapping[str, Placement]) -> list[str]:
+        """Return the ids of the jobs that must have ended before a batch, well or not."""
+        where = {**self.joined, **placed}
+        ids = [where[key].job_id.split("_")[0] for key in batch.after if key not in self.finished]
+        return list(dict.fromkeys(ids))
+
     @property
     def lanes(self) -> Lanes:
         return Lanes(self.campaign.cluster.max_running, self.busy)
@@ -171,6 +177,7 @@ def submit(campaign: Campaign) -> Submission:
         for batch in batches:
             after = submission.waits_for(batch, submission.placed)
             ended, job = lanes.take(batch.num_tasks, submission.task_seconds(batch))
+            ended = [*submission.waits_for_end_of(batch, submission.placed), *ended]
             _queue(submission, ledger, batch, dependency(after, ended, by_task=batch.by_task))
             job.append(submission.job_ids[-1])
         waiting = [where.job_id.split("_")[0] for where in submission.joined.values()]
@@ -306,6 +313,7 @@ def _job_rows(submission: Submission) -> list[dict[str, Any]]:
     for batch in submission.batches:
         after = submission.waits_for(batch, placed)
         ended, job = lanes.take(batch.num_tasks, submission.task_seconds(batch))
+        ended = [*submission.waits_for_end_of(batch, placed), *ended]
         rows.append(_job_row(submission, batch, after, ended))
         facts = {"job": batch.name, "units": batch.units, "array": bool(batch.array)}
         placed |= placements_of({**facts, "job_id": f"<{batch.name}>"})

@@ -7,12 +7,13 @@ with a job: settings are in the plan, progress is in the run directories.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,20 +79,30 @@ class Task:
         from dlfd_dist.runtime.env import rank_info
 
         try:
+            if run.config["verb"] == "search":
+                from ..search.job import part_of
+
+                part = part_of(self.campaign, run)
+                if not rank_info().is_main:
+                    return part()
+                return self._run_as_main(run, part.claim(), part, record)
             config = _ready(run)
+            work = functools.partial(run_ranks, [config])
             if not rank_info().is_main:
-                return run_ranks([config])
-            return self._run_as_main(run, config, record)
+                return work()
+            return self._run_as_main(run, _claim(config), work, record)
         except DlfdError as err:
             print(f"dlfd: {run.label}: {err}", file=sys.stderr)
             return err.exit_status
 
-    def _run_as_main(self, run: CampaignRun, config: JobConfig, record: Mapping[str, Any]) -> int:
+    def _run_as_main(
+        self, run: CampaignRun, run_dir: RunDir, work: Callable[[], int], record: Mapping[str, Any]
+    ) -> int:
         from dlfd_dist.runtime.env import STARTS_BEFORE, job_info
 
         from .attempts import attempt, read_attempts
 
-        run_dir, place = _claim(config), job_info()
+        place = job_info()
         log = run_dir.logs / "console.log" if record["packed"] else Path(_job_log(record))
         facts = {
             "job_id": place.job_id or f"local:{os.getpid()}", "job": self.job,
@@ -102,7 +113,7 @@ class Task:
             os.environ[STARTS_BEFORE] = str(read_attempts(self.campaign, run.key).restarts)
             self._make_restartable(run, run_dir, record)
             with _output_to(log if record["packed"] else None):
-                ended.append(_guarded(config))
+                ended.append(_guarded(work))
                 if ended[-1] == STOPPED:
                     _be_deaf()
                     _tell_if_it_is_the_last(run_dir)
@@ -122,7 +133,7 @@ class Task:
         write_json(self.campaign / "jobs" / f"{name}.json", job)
         write_text(run_dir.path / "submit.sbatch", text)
         for file in ("code.json", "code.diff"):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, shutil.SameFileError):
                 shutil.copyfile(self.campaign / file, run_dir.path / file)
 
 
@@ -155,12 +166,10 @@ def _claim(config: JobConfig) -> RunDir:
     return run_dir
 
 
-def _guarded(config: JobConfig) -> int:
+def _guarded(work: Callable[[], int]) -> int:
     """Run on this rank; a crash is printed and is exit status 1, so that a pack goes on."""
-    from dlfd_dist.__main__ import run_ranks
-
     try:
-        return run_ranks([config])
+        return work()
     except Exception:
         traceback.print_exc()
         return 1

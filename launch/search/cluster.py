@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import secrets
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dlfd_dist.config import SearchConfig
-from dlfd_dist.errors import ConfigError
+from dlfd_dist.errors import ConfigError, DlfdError
 
 from ..local import cores
 
+logger = logging.getLogger("dlfd_dist.search")
+
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Said aloud, as newer versions of Ray turn token authentication on.
-    "RAY_AUTH_MODE": "disabled",
     # Trials name their files absolutely; Tune would change into a directory of its own.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # Of Tune's own logs only those for TensorBoard are wanted.
@@ -27,6 +32,9 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_DEDUP_LOGS": "0",
 }
+ADDRESS, NODES, PORTS = "DLFD_RAY_ADDRESS", "DLFD_RAY_NODES", "DLFD_RAY_PORTS"
+"""What launch.search.node tells of the Ray it started: address, nodes, free ports LOW-HIGH."""
+WATCH_S = 5.0
 MISSING = (
     "Ray and Optuna are needed for 'dlfd search', and {name} is not installed: install them with "
     "pip install 'dlfd-dist[search]'."
@@ -39,6 +47,7 @@ class Room:
 
     cpus: float
     gpus: float
+    nodes: int = 1
 
     def check(self, search: SearchConfig, gpus_per_rank: float) -> None:
         """Refuse a trial that would wait for ever."""
@@ -51,6 +60,11 @@ class Room:
                     f"{search.workers_per_trial} ranks), and there are {there:g}: give fewer ranks "
                     "per trial, or less to each."
                 )
+        if search.cpus_per_trial > self.cpus / self.nodes:
+            raise ConfigError(
+                f"A rank needs {search.cpus_per_trial} cores, and a node has "
+                f"{self.cpus / self.nodes:g}: lower search.cpus_per_trial."
+            )
 
     def at_a_time(self, search: SearchConfig, gpus_per_rank: float) -> int:
         """Return how many trials run at a time."""
@@ -92,23 +106,65 @@ def ray_cluster(search: SearchConfig) -> Iterator[Room]:
     """Yield the room of a Ray that runs; what is started here ends with the block."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if search.address is None and ADDRESS not in os.environ:
+        # Nobody else on this machine may join; said aloud, as the default differs by version.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
 
     started = not ray.is_initialized()
     if started:
         _start(search)
+    ended = threading.Event()
     try:
+        if NODES in os.environ and started:
+            _wait_for_nodes(search, int(os.environ[NODES]))
+            threading.Thread(target=_watch_nodes, args=[ended], daemon=True).start()
         found = ray.cluster_resources()
-        yield Room(found.get("CPU", 0.0), found.get("GPU", 0.0))
+        yield Room(found.get("CPU", 0.0), found.get("GPU", 0.0), max(1, num_nodes()))
     finally:
+        ended.set()
         if started:
             ray.shutdown()
+
+
+def num_nodes() -> int:
+    import ray
+
+    return sum(bool(node["Alive"]) for node in ray.nodes())
+
+
+def _wait_for_nodes(search: SearchConfig, wanted: int) -> None:
+    end = time.monotonic() + search.join_s
+    while num_nodes() < wanted:
+        if time.monotonic() > end:
+            raise DlfdError(
+                f"Of {wanted} nodes {num_nodes()} joined Ray within {search.join_s} s: the job's "
+                "output says what the others met; give more with search.join_s."
+            )
+        time.sleep(0.2)
+    logger.info("Ray has %d nodes", wanted)
+
+
+def _watch_nodes(ended: threading.Event) -> None:
+    """Stop the search when a node's Ray is lost: trials would wait for its cores for ever."""
+    wanted = int(os.environ[NODES])
+    while not ended.wait(WATCH_S):
+        with contextlib.suppress(Exception):
+            found = num_nodes()
+            if found < wanted and not ended.is_set():
+                logger.warning("of %d nodes %d are left: the search stops and saves", wanted, found)
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
 
 
 def _start(search: SearchConfig) -> None:
     import ray
 
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if ADDRESS in os.environ:
+        ray.init(address=os.environ[ADDRESS], **quiet)
+        return
     if search.address is not None:
         # Processes of another start of Ray do not have our environment.
         passed = {k: v for k, v in os.environ.items() if k.startswith(("DLFD_", "OMP_"))}

@@ -39,7 +39,7 @@ from ..comparison.planning import with_settings
 # What may differ between two starts of one search: where it runs, and what comes after the trials.
 NOT_IN_IDENTITY = (
     "replicate", "replicate_seeds", "concurrent", "address", "object_store_mb", "pin",
-    "cpus_per_trial", "gpus_per_trial", "workers_per_trial",
+    "cpus_per_trial", "gpus_per_trial", "workers_per_trial", "backend", "join_s",
 )  # fmt: skip
 
 
@@ -75,6 +75,10 @@ class SearchPlan:
         """Return the method's own value of everything that is searched."""
         values = asdict(self.config)
         return {name: _at(values, name) for name in self.space}
+
+    def seeds(self) -> list[int]:
+        """Return the seeds of the replicates."""
+        return [self.config.seed + n for n in range(1, self.search.replicate_seeds + 1)]
 
     def points(self) -> list[dict[str, Any]]:
         """Return the settings of every trial of a random search, the method's own first."""
@@ -159,15 +163,10 @@ def _check(search: SearchConfig, config: JobConfig, space: Space) -> None:
             f"search.num_samples={search.num_samples} is not allowed with search.scheduler=pbt: a "
             "population has at least 2 trials."
         )
-    if search.workers_per_trial > 1:
-        raise ConfigError(
-            f"search.workers_per_trial={search.workers_per_trial} is not possible yet, a trial "
-            "runs on one rank: leave it at 1."
-        )
     if config.runtime.world_size > 1:
         raise ConfigError(
-            f"runtime.world_size={config.runtime.world_size} is not possible in 'dlfd search', "
-            "whose trials run on one rank each: leave it at 1."
+            f"runtime.world_size={config.runtime.world_size} is not possible in 'dlfd search': "
+            "the ranks of a trial are search.workers_per_trial."
         )
     config.validate(search.workers_per_trial)
     # Bounds that the method itself refuses are found now, not in the tenth trial.
@@ -236,9 +235,23 @@ def _revision() -> str | None:
     return done.stdout.strip() or None
 
 
-def claim(plan: SearchPlan, rows: ResolvedRows, *, resume: bool) -> None:
-    """Take the directory of the search; RunDirError where it is not this search's."""
-    mine = identity(plan, rows)
+def check_same(plan: SearchPlan, rows: ResolvedRows) -> dict[str, Any]:
+    """Return the identity; RunDirError where the directory holds another search."""
+    mine, held = identity(plan, rows), _held(plan)
+    difference = _difference(held, mine) if held is not None else None
+    if difference:
+        raise RunDirError(
+            f"run.dir={plan.out} is another search: {difference} Choose another directory, or "
+            "start it as it was begun."
+        )
+    return mine
+
+
+def claim(plan: SearchPlan, rows: ResolvedRows, *, resume: bool | None) -> None:
+    """Take the directory of the search; RunDirError where it is not this search's.
+
+    resume: whether there must be a search to go on with; None: there may be one
+    """
     held = _held(plan)
     if held is None:
         if resume:
@@ -247,28 +260,30 @@ def claim(plan: SearchPlan, rows: ResolvedRows, *, resume: bool) -> None:
                 "the run.dir of the search."
             )
         try:
-            if plan.out.exists() and (not plan.out.is_dir() or any(plan.out.iterdir())):
+            if _in_use(plan.out):
                 raise RunDirError(
                     f"run.dir={plan.out} exists and is not a search: choose another directory."
                 )
             plan.out.mkdir(parents=True, exist_ok=True)
-            write_json(plan.identity, mine)
+            write_json(plan.identity, identity(plan, rows))
         except OSError as err:
             raise RunDirError(
                 f"run.dir={plan.out} cannot be written ({err.strerror}): choose another directory."
             ) from err
         return
-    if not resume:
+    if resume is False:
         raise RunDirError(
             f"run.dir={plan.out} holds a search already: add --resume to go on with it, or choose "
             "another directory."
         )
-    difference = _difference(held, mine)
-    if difference:
-        raise RunDirError(
-            f"run.dir={plan.out} is another search: {difference} Choose another directory, or "
-            "start it as it was begun."
-        )
+    check_same(plan, rows)
+
+
+def _in_use(path: Path) -> bool:
+    """Return whether something is there that is neither ours nor a campaign that runs us."""
+    if not path.is_dir():
+        return path.exists()
+    return any(path.iterdir()) and not (path / "ledger.jsonl").is_file()
 
 
 def _held(plan: SearchPlan) -> dict[str, Any] | None:

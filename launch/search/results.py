@@ -11,7 +11,7 @@ from typing import Any
 
 from dlfd_dist.compose import settings_text
 from dlfd_dist.config import SearchConfig
-from dlfd_dist.run_dir import write_json, write_text
+from dlfd_dist.run_dir import RunDir, write_json, write_text
 
 from .algorithms import distributions, nearest
 from .objective import mode, title
@@ -103,6 +103,16 @@ def ranked(rows: Sequence[Row], search: SearchConfig) -> list[Row]:
     )  # fmt: skip
 
 
+def candidates(rows: Sequence[Row], search: SearchConfig) -> list[Row]:
+    """Return the trials to run again with other seeds: the method's own settings and the best.
+
+    Of a population (pbt) the best alone: its first trial has not kept its settings.
+    """
+    own = rows[0] if rows and rows[0]["state"] == "finished" and search.scheduler != "pbt" else None
+    best = [row for row in ranked(rows, search) if row is not own][: search.replicate]
+    return [*best, *([own] if own is not None else [])] if search.replicate else []
+
+
 def judged(candidate: Row, replicates: Sequence[Row], search: SearchConfig) -> dict[str, Any]:
     """Return what a candidate is worth over the seeds of its replicates, with the bound.
 
@@ -120,6 +130,18 @@ def judged(candidate: Row, replicates: Sequence[Row], search: SearchConfig) -> d
         half = _t(len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
     bound = mean + half if mode(search) == "min" else mean - half
     return {"trial": candidate["trial"], "values": values, "mean": mean, "bound": bound}
+
+
+def all_judged(
+    plan: SearchPlan, chosen: Sequence[Row], replicates: list[Row]
+) -> tuple[list[Row], list[dict[str, Any]]]:
+    """Return the replicates with the trials they repeat, and what each candidate is worth."""
+    for row in replicates:
+        row["trial"] = next(c["trial"] for c in chosen if c["settings"] == row["settings"])
+    return replicates, [
+        judged(row, [one for one in replicates if one["trial"] == row["trial"]], plan.search)
+        for row in chosen
+    ]
 
 
 def _t(freedom: int) -> float:
@@ -165,6 +187,22 @@ def importance(rows: Sequence[Row], plan: SearchPlan) -> dict[str, float]:
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=plan.search.seed)
     found = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {name: float(share) for name, share in found.items()}
+
+
+def write_end(plan: SearchPlan, content: Mapping[str, Any], restarts: int) -> None:
+    """Write the page and, where a trial was chosen, result.json: the search is finished."""
+    from dlfd_dist.report.search import write_search_report
+
+    write_search_report(plan.out)
+    if content["winner"] is None:
+        return
+    rows = [*content["rows"], *content["replicates"]]
+    result = {
+        "verb": "search", "title": content["title"], "winner": content["winner"],
+        "num_trials": len(content["rows"]), "wall_seconds": content["seconds"],
+        "device_seconds": sum(row["device_seconds"] or 0.0 for row in rows), "restarts": restarts,
+    }  # fmt: skip
+    write_json(RunDir(plan.out).result, result)
 
 
 def write_all(

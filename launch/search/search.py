@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import shutil
 import signal
 import time
@@ -21,17 +22,17 @@ from dlfd_dist.jobs.plan import num_steps
 from dlfd_dist.logs import setup_console
 from dlfd_dist.run_dir import exclusively, write_text
 from dlfd_dist.runtime.checkpoint import drop_checkpoints
-from dlfd_dist.runtime.env import rank_info
+from dlfd_dist.runtime.env import job_info, rank_info
 
 from ..local import cores
 from .algorithms import param_space, perturb_every, scheduler, searcher
-from .cluster import Room, gpus_per_rank, local_room, ray_cluster, require_ray
+from .cluster import ADDRESS, Room, gpus_per_rank, local_room, ray_cluster, require_ray
 from .objective import title
 from .plan import SearchPlan, claim, longest, make_plan, rows_of
 from .progress import Ended, Table, Watch, callback, short
-from .results import FILES, Row, judged, ranked, write_all
+from .results import FILES, Row, all_judged, candidates, write_all, write_end
 from .results import rows_of as result_rows
-from .trial import Shared
+from .trial import Shared, reference_of
 
 logger = logging.getLogger("dlfd_dist.search")
 
@@ -47,8 +48,13 @@ class Stopped(DlfdError):
         )
 
 
-def run_search(overrides: Sequence[str], *, resume: bool, dry_run: bool, as_json: bool) -> int:
-    """Search the settings of a method and write what was found into run.dir."""
+def run_search(
+    overrides: Sequence[str], *, resume: bool | None, dry_run: bool, as_json: bool
+) -> int:
+    """Search the settings of a method and write what was found into run.dir.
+
+    resume: whether there must be a search to go on with; None, as jobs need it: there may be one
+    """
     if rank_info().source != "single":
         raise ConfigError(
             "'dlfd search' starts its trials itself: start it once, without torchrun or srun, and "
@@ -56,7 +62,11 @@ def run_search(overrides: Sequence[str], *, resume: bool, dry_run: bool, as_json
         )
     require_ray()
     plan = make_plan(overrides)
-    if plan.search.address is None:
+    if plan.search.backend != "ray":
+        raise ConfigError(
+            f"search.backend={plan.search.backend} is for 'dlfd submit search': leave it out here."
+        )
+    if plan.search.address is None and ADDRESS not in os.environ:
         room = local_room(plan.search)
         room.check(plan.search, _gpus(plan, room))
     if dry_run:
@@ -67,7 +77,7 @@ def run_search(overrides: Sequence[str], *, resume: bool, dry_run: bool, as_json
     claim(plan, data, resume=resume)
     with _locked(plan):
         content = _run(plan, data)
-    _show(plan, content, as_json=as_json)
+    show(plan, content, as_json=as_json)
     return 0 if content["winner"] is not None else 1
 
 
@@ -93,24 +103,15 @@ def _run(plan: SearchPlan, rows: ResolvedRows) -> dict[str, Any]:
         trials = result_rows(tuner.trials(), plan.out)
         _drop_stopped(plan, trials)
         write_all(plan, trials, [], [], time.monotonic() - start)
-        replicates, candidates = _replicate(plan, tuner, trials)
-    content = write_all(plan, trials, replicates, candidates, time.monotonic() - start)
-    from dlfd_dist.report.search import write_search_report
-
-    write_search_report(plan.out)
+        replicates, judgements = _replicate(plan, tuner, trials)
+    content = write_all(plan, trials, replicates, judgements, time.monotonic() - start)
+    write_end(plan, content, job_info().run_restarts)
     return content
 
 
 def _shared(plan: SearchPlan, rows: ResolvedRows) -> Shared:
-    reference = None
-    if plan.search.objective == "gap":
-        from dlfd_dist.jobs.trial import reference_figures
-
-        from .trial import resolved
-
-        reference = reference_figures(plan.config, resolved(plan.config)[0])
     every = perturb_every(plan.search, num_steps(plan.config, rows), plan.config.method.probe_every)
-    return Shared(plan.config, plan.search, reference, every)
+    return Shared(plan.config, plan.search, reference_of(plan), every)
 
 
 @contextlib.contextmanager
@@ -164,15 +165,18 @@ class _Phases:
     def _trainable(self, shared: Shared) -> Any:
         from ray import tune
 
+        from .ranks import resources
         from .trial import tune_trial
 
-        resources = {"CPU": self.plan.search.cpus_per_trial, "GPU": self.gpus}
-        return tune.with_resources(tune.with_parameters(tune_trial, shared=shared), resources)
+        search = self.plan.search
+        room = resources(search.cpus_per_trial, self.gpus, search.workers_per_trial)
+        function = tune.with_parameters(tune_trial, shared=shared, gpus=self.gpus)
+        return tune.with_resources(function, room)
 
     def _tuner(
         self, name: str, shared: Shared, space: dict[str, Any], num_samples: int | None
     ) -> Any:
-        from ray.tune import RunConfig, TuneConfig, Tuner
+        from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
         from ray.tune.logger import TBXLoggerCallback
 
         plan, is_search = self.plan, num_samples is not None
@@ -189,6 +193,8 @@ class _Phases:
         run = RunConfig(
             name=name, storage_path=str(plan.ray), verbose=0,
             callbacks=[callback(), TBXLoggerCallback()],
+            # A trial whose process was killed; one that cannot be has told so, and has not failed.
+            failure_config=FailureConfig(max_failures=1),
         )  # fmt: skip
         return Tuner(self._trainable(shared), param_space=space, tune_config=config, run_config=run)
 
@@ -224,28 +230,18 @@ def _drop_stopped(plan: SearchPlan, rows: Sequence[Row]) -> None:
 def _replicate(
     plan: SearchPlan, phases: _Phases, rows: Sequence[Row]
 ) -> tuple[list[Row], list[dict[str, Any]]]:
-    """Run the best trials, and the method's own settings, with other seeds; return their worth."""
-    search = plan.search
-    if not search.replicate:
-        return [], []
-    chosen = ranked(rows, search)[: search.replicate]
-    if search.scheduler != "pbt" and rows[0]["state"] == "finished" and rows[0] not in chosen:
-        chosen.append(rows[0])
-    seeds = [plan.config.seed + number for number in range(1, search.replicate_seeds + 1)]
-    points = [{"settings": row["settings"], "seed": seed} for row in chosen for seed in seeds]
+    """Run the candidates with other seeds; return the replicates, and what they make of each."""
+    chosen = candidates(rows, plan.search)
+    points = [
+        {"settings": row["settings"], "seed": seed} for row in chosen for seed in plan.seeds()
+    ]
     if not points:
         return [], []
-    found = result_rows(phases.replicates(points), plan.out)
-    for row in found:
-        row["trial"] = next(c["trial"] for c in chosen if c["settings"] == row["settings"])
-    candidates = [
-        judged(row, [one for one in found if one["trial"] == row["trial"]], search)
-        for row in chosen
-    ]
-    return found, candidates
+    return all_judged(plan, chosen, result_rows(phases.replicates(points), plan.out))
 
 
-def _show(plan: SearchPlan, content: dict[str, Any], *, as_json: bool) -> None:
+def show(plan: SearchPlan, content: dict[str, Any], *, as_json: bool) -> None:
+    """Print what a search found."""
     files = {name: str(plan.out / name) for name in FILES}
     if as_json:
         print(json.dumps({**content, "files": files}, indent=2, sort_keys=True))

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from dlfd_dist.jobs import Prepared
     from dlfd_dist.jobs.session import Session
     from dlfd_dist.methods import Probe
+    from dlfd_dist.runtime.collectives import Collectives
+    from dlfd_dist.runtime.env import RankInfo
+
+    from .plan import SearchPlan
 
 Report = Callable[..., None]
 """Hands figures, and a folder as checkpoint, to Tune; ends the trial by raising."""
@@ -106,10 +110,31 @@ def trial_config(shared: Shared, point: Point) -> JobConfig:
     return config
 
 
-def tune_trial(config: dict[str, Any], *, shared: Shared) -> None:
-    """Run a trial of one rank inside a worker of Tune."""
+def identity_of(
+    shared: Shared, point: Point, inputs: Mapping[str, str]
+) -> tuple[JobConfig, dict[str, str], str, RunDir]:
+    """Return the run that a trial is: configuration, inputs, signature and directory."""
+    from dlfd_dist.jobs.trial import trial_identity
+
+    config = trial_config(shared, point)
+    return config, *trial_identity(config, inputs)
+
+
+def reference_of(plan: SearchPlan) -> dict[str, float] | None:
+    """Return what the Retrained model is like on val, where the objective is the gap to it."""
+    if plan.search.objective != "gap":
+        return None
+    from dlfd_dist.jobs.trial import reference_figures
+
+    return reference_figures(plan.config, resolved(plan.config)[0])
+
+
+def tune_trial(config: dict[str, Any], *, shared: Shared, gpus: float) -> None:
+    """Run a trial inside a worker of Tune."""
     from ray import tune
     from ray.tune import Checkpoint, get_checkpoint, get_context
+
+    from .ranks import run_all
 
     def report(figures: Mapping[str, Any], folder: Path | None = None) -> None:
         checkpoint = Checkpoint.from_directory(str(folder)) if folder else None
@@ -118,18 +143,21 @@ def tune_trial(config: dict[str, Any], *, shared: Shared) -> None:
     held = get_checkpoint()
     trial_id = get_context().get_trial_id() or ""
     with held.as_directory() if held else contextlib.nullcontext() as folder:
-        run_rank(Point.of(config), shared, report, trial_id, Path(folder) if folder else None)
+        begin = Path(folder) if folder else None
+        run_all(Point.of(config), shared, report, trial_id, begin, gpus)
 
 
 def run_rank(
-    point: Point, shared: Shared, report: Report, trial_id: str = "", held: Path | None = None
-) -> None:
+    point: Point, shared: Shared, report: Report, trial_id: str = "", held: Path | None = None,
+    info: RankInfo | None = None,
+) -> None:  # fmt: skip
     """Run a trial on this rank, from its start or from the checkpoint in `held`.
 
     A run that cannot be, or whose loss is no number, reports the worst figures and ends well.
     """
     from dlfd_dist.runtime.env import rank_info
     from dlfd_dist.runtime.init import process_group
+    from dlfd_dist.runtime.preemption import StoppedEarly
 
     logging.getLogger("dlfd_dist").setLevel(logging.INFO)
     logging.getLogger("dlfd_dist").propagate = False
@@ -137,7 +165,7 @@ def run_rank(
     with contextlib.ExitStack() as stack:
         if search.pin:
             stack.enter_context(pinned(search.cpus_per_trial))
-        info = rank_info()
+        info = info or rank_info()
         collectives = stack.enter_context(process_group(shared.config.runtime, info))
         try:
             prepared = _prepare(point, shared, trial_id, held, collectives)
@@ -145,6 +173,8 @@ def run_rank(
                 stack.enter_context(_alone(prepared.run_dir))
             collectives.barrier()
             _run(prepared, shared, point, collectives, report, trial_id)
+        except StoppedEarly:
+            raise
         except DlfdError as err:
             report({**_figures({}), **worst(search), "failed": str(err), "finished": False})
 
@@ -210,13 +240,15 @@ def _run(
     prepared: Prepared, shared: Shared, point: Point, collectives: Any, report: Report, trial: str
 ) -> None:
     from dlfd_dist.jobs.trial import run_trial
-    from dlfd_dist.runtime.preemption import StopFlag
+    from dlfd_dist.runtime.preemption import stop_flag
 
     told = _Told(prepared, shared, point, report, trial)
     if shared.save_every is None:
-        told.again()
-    result = run_trial(prepared, collectives, StopFlag(), told.probe)
-    told.result(result)
+        told.agreed(collectives, told.again)
+    with stop_flag() as stop:
+        result = run_trial(prepared, collectives, stop, told.probe)
+    if collectives.is_main:
+        told.result(result)
 
 
 class _Told:
@@ -227,6 +259,23 @@ class _Told:
     ):
         self.prepared, self.shared, self.point = prepared, shared, point
         self.report, self.trial_id = report, trial_id
+
+    def agreed(self, collectives: Collectives, tell: Callable[[], None]) -> None:
+        """Let the first rank tell; where Tune then ends the trial, all ranks end it together."""
+        stopped: SystemExit | None = None
+        try:
+            if collectives.is_main:
+                tell()
+        except SystemExit as err:
+            stopped = err
+        if collectives.world_size > 1:
+            import torch
+
+            flag = torch.tensor([int(stopped is not None)], device=collectives.device)
+            if collectives.all_reduce_max(flag).item() and stopped is None:
+                stopped = SystemExit(0)
+        if stopped is not None:
+            raise stopped
 
     def again(self) -> None:
         """Tell of the probes that an earlier start of the run made and its checkpoint keeps."""
@@ -260,9 +309,12 @@ class _Told:
             "forget_accuracy": found.forget_accuracy, "seconds": session.seconds,
             "num_steps": session.num_steps,
         }  # fmt: skip
-        every = self.shared.save_every
-        with self._checkpoint(found.step, every) as folder:
-            self._tell(figures, session.best_values.get("value"), retain, folder)
+
+        def tell() -> None:
+            with self._checkpoint(found.step, self.shared.save_every) as folder:
+                self._tell(figures, session.best_values.get("value"), retain, folder)
+
+        self.agreed(session.job.collectives, tell)
 
     def result(self, result: Mapping[str, Any]) -> None:
         """Tell of the delivered model."""

@@ -1,0 +1,142 @@
+"""`dlfd submit search` on the lab: ranks of a trial, a killed driver, an array without Ray."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from launch.cli import main
+from tests.slurm.cluster import Job, Lab, slurm
+from tests.slurm.conftest import SETTINGS
+
+pytest.importorskip("ray")
+
+SHORT = [
+    *[one for one in SETTINGS if not one.startswith("train.")], "method=dlfd",
+    "method.max_steps=3", "method.probe_every=1", "search.num_samples=8", "cluster=slurm_lab",
+    "cluster.mem_gb=2",
+]  # fmt: skip
+
+
+@pytest.fixture
+def submit(lab: Lab, original: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Job]:
+    """Return a maker of searches on the lab; it gives back the first job."""
+    if not lab.has_namespaces():
+        pytest.skip("Ray cannot start several nodes on one address")
+
+    def make(out: Path, *words: str) -> Job:
+        capfd.readouterr()
+        given = [*SHORT, f"checkpoint={original}", f"run.dir={out}", *words]
+        assert main(["submit", "search", *given, "--json"]) == 0
+        ids = json.loads(capfd.readouterr().out)["job_ids"]
+        jobs = [Job(one, out / "jobs" / "01-001-search.out") for one in ids]
+        lab.jobs.extend(jobs)
+        return jobs[0]
+
+    return make
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    with (out / "search.csv").open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["kind"] == "trial"]
+
+
+def results_of(out: Path) -> dict[str, int]:
+    return {str(p): p.stat().st_mtime_ns for p in out.glob("trials/*/result.json")}
+
+
+def judged(out: Path) -> list[tuple[str, ...]]:
+    return [(r["trial"], r["method.lr"], r["objective"], r["state"]) for r in rows_of(out)]
+
+
+def processes_of(out: Path) -> list[psutil.Process]:
+    """Return what still runs for a search; the lab's processes are this machine's."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        command = " ".join(process.info["cmdline"] or [])
+        if process.info["status"] != psutil.STATUS_ZOMBIE and str(out) in command:
+            found.append(process)
+    return found
+
+
+def driver_of(out: Path) -> psutil.Process:
+    (found,) = [
+        p for p in processes_of(out)
+        if "launch.campaign.task" in p.cmdline() and "launch.search.node" not in p.cmdline()
+    ]  # fmt: skip
+    return found
+
+
+def rays(job: Job) -> list[int]:
+    """Return Ray's processes of a job, by the token that only it has."""
+    found = []
+    for process in psutil.process_iter(["name", "status"]):
+        try:
+            if process.info["status"] != psutil.STATUS_ZOMBIE and (
+                process.environ().get("SLURM_JOB_ID") == job.number
+                and "RAY_AUTH_TOKEN" in process.environ()
+            ):
+                found.append(process.pid)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def test_a_killed_search_comes_back_and_an_array_finds_the_same(
+    submit: Callable[..., Job], tmp_path: Path
+):
+    array, killed = tmp_path / "array", tmp_path / "killed"
+    given = ("search=random", "search.replicate=0")
+    undisturbed = submit(array, *given, "search.backend=slurm_array", "cluster.pack=4")
+    job = submit(killed, *given, "cluster.nodes=2", "cluster.tasks_per_node=1")
+    job.wait_for(lambda: len(results_of(killed)) >= 1, 240)
+    before = results_of(killed)
+    driver_of(killed).kill()
+    job.wait_for(lambda: job.restarts == 1)
+    assert not rays(job)
+    assert job.wait(300) == "COMPLETED"
+    after = results_of(killed)
+    assert {path: after[path] for path in before} == before
+    assert json.loads((killed / "result.json").read_text())["restarts"] == 1
+    assert not rays(job)
+    undisturbed.wait()
+    Job(str(int(undisturbed.number) + 1), array / "jobs" / "01-report.out").wait()
+    assert judged(killed) == judged(array)
+    best: list[Any] = [(out / "best.yaml").read_text().splitlines()[3:] for out in (killed, array)]
+    assert best[0] == best[1]
+
+
+def test_trials_of_two_ranks_on_two_nodes_finish_and_free_everything(
+    submit: Callable[..., Job], tmp_path: Path
+):
+    out = tmp_path / "ranks"
+    job = submit(
+        out, "search=optuna", "search.scheduler=asha", "search.grace_steps=1",
+        "search.workers_per_trial=2", "search.replicate=0", "cluster.nodes=2",
+        "cluster.tasks_per_node=2",
+    )  # fmt: skip
+    assert job.wait(300) == "COMPLETED"
+    rows = rows_of(out)
+    assert len(rows) == 8
+    assert {row["state"] for row in rows} <= {"finished", "stopped"}
+    for path in out.glob("trials/*/result.json"):
+        result = json.loads(path.read_text())
+        assert result["device_seconds"] == pytest.approx(2 * result["wall_seconds"])
+    assert not rays(job)
+    assert slurm("squeue", "-h", "-j", job.number, "-t", "RUNNING") == ""
+
+
+def test_more_ranks_than_the_allocation_has_are_refused_at_once(
+    lab: Lab, original: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    words = [*SHORT, f"checkpoint={original}", f"run.dir={tmp_path}/s", "cluster.nodes=2"]
+    words += ["cluster.tasks_per_node=1", "search.workers_per_trial=3"]
+    assert main(["submit", "search", *words]) == 2
+    assert "needs 3 cores" in capfd.readouterr().err
+    assert not (tmp_path / "s").exists()
