@@ -23,9 +23,9 @@ from .search import (
     Space,
     Uniform,
     draw_from,
-    draw_settings,
     read_space,
     search_space,
+    used_space,
 )
 from .sections import (
     DataConfig,
@@ -71,7 +71,7 @@ __all__ = [
     "UNSIRConfig",
     "Uniform",
     "draw_from",
-    "draw_settings",
+    "used_space",
     "read_by",
     "read_space",
     "search_space",

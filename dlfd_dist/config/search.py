@@ -114,13 +114,16 @@ def _number(value: Any) -> float:
         raise ConfigError(f"{value!r} is not a number.") from None
 
 
-def draw_settings(method: str, trial: int, seed: int) -> dict[str, Any]:
-    """Return the settings of one trial, a function of (method, trial, seed) alone."""
-    return draw_from(search_space(method), method, trial, seed)
+def used_space(method: str, select: str) -> Space:
+    """Return what a search of a method draws, less what it does not read (method.select)."""
+    space = dict(search_space(method))
+    if select != "accuracy":
+        space.pop("method.max_forgetting_score", None)
+    return space
 
 
 def draw_from(space: Space, method: str, trial: int, seed: int) -> dict[str, Any]:
-    """Return the settings of one trial from a space of one's own."""
+    """Return the settings of one trial, a function of (space, method, trial, seed) alone."""
     generator = np.random.default_rng([seed, trial, *method.encode()])
     return {name: values.draw(generator) for name, values in space.items()}
 

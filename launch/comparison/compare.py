@@ -245,7 +245,7 @@ def _trial_lines(plan: Plan, trials: Sequence[Trial]) -> Iterator[str]:
     """Yield per method how many trials it gets and what they search."""
     for config in plan.configs:
         number = sum(trial.name == config.run.name for trial in trials)
-        spans = searched(config.method.name, plan.given)
+        spans = searched(config, plan.given)
         ranges = "; ".join(f"{key}: {span}" for key, span in spans.items())
         what = f" ({ranges})" if ranges else ", nothing to search"
         yield f"{config.run.name}: {number} trials{what}"

@@ -1,7 +1,8 @@
 """Equal tuning: every method gets the same number of trials, judged on val before the comparison.
 
-Trial 0 has the method's own settings, so that by validation nothing is lost. No figure of the test
-set is read here.
+These are the trials of `dlfd search search=random` with the same seed: settings, order and trial 0,
+which has the method's own. They run on the comparison's workers and seeds, and need no Ray. No
+figure of the test set is read here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from dlfd_dist.config import JobConfig, draw_settings, search_space
+from dlfd_dist.config import JobConfig, Space, draw_from, search_space, used_space
 from dlfd_dist.run_dir import RunDir
 
 from .planning import Plan, Planned, placed, seeded, with_settings
@@ -35,10 +36,10 @@ class Trial:
     """The mean over the runs; None: one of them did not finish."""
 
 
-def searched(method: str, given: frozenset[str]) -> dict[str, str]:
+def searched(config: JobConfig, given: frozenset[str]) -> Space:
     """Return the settings that are drawn and their ranges; one the user gave is not drawn."""
-    space = search_space(method)
-    return {name: str(values) for name, values in space.items() if name not in given}
+    space = used_space(config.method.name, config.method.select)
+    return {name: values for name, values in space.items() if name not in given}
 
 
 def plan_trials(plan: Plan) -> list[Trial]:
@@ -46,18 +47,17 @@ def plan_trials(plan: Plan) -> list[Trial]:
     return [
         _trial(plan, config, number)
         for config in plan.configs
-        if searched(config.method.name, plan.given)
+        if searched(config, plan.given)
         for number in range(plan.compare.tune)
     ]
 
 
 def _trial(plan: Plan, config: JobConfig, number: int) -> Trial:
-    method = config.method.name
-    names = searched(method, plan.given)
+    space = searched(config, plan.given)
     if number > 0:
-        drawn = draw_settings(method, number, plan.compare.tune_seed)
-        config = with_settings(config, {name: drawn[name] for name in names})
-    settings = {name: _value(config, name) for name in names}
+        drawn = draw_from(space, config.method.name, number, plan.compare.tune_seed)
+        config = with_settings(config, drawn)
+    settings = {name: _value(config, name) for name in space}
     runs = tuple(_run(plan, config, number, *pair) for pair in _pairs(plan))
     return Trial(config.run.name, settings, runs)
 
@@ -129,15 +129,15 @@ def tuning_record(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def _method_record(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
-    method = trials[0].runs[0].config.method.name
+    config = trials[0].runs[0].config
     best = best_trial(trials)
-    given = sorted(plan.given & search_space(method).keys())
+    given = sorted(plan.given & search_space(config.method.name).keys())
     return {
         "settings": best.settings if best else None,
         "value": best.value if best else None,
         "default_value": trials[0].value,
-        "searched": searched(method, plan.given),
-        "given": {name: _value(trials[0].runs[0].config, name) for name in given},
+        "searched": {name: str(values) for name, values in searched(config, plan.given).items()},
+        "given": {name: _value(config, name) for name in given},
         "failed": sum(trial.value is None for trial in trials),
         "trials": [{"settings": t.settings, "value": t.value} for t in trials],
     }

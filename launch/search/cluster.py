@@ -179,6 +179,8 @@ def _start(search: SearchConfig) -> None:
         return
     room = local_room(search)
     ray.init(
+        # Without it Ray would join whatever else of it runs on this machine.
+        address="local",
         num_cpus=int(room.cpus),
         num_gpus=int(room.gpus),
         object_store_memory=search.object_store_mb * 1_000_000,

@@ -23,8 +23,8 @@ from dlfd_dist.config import (
     Uniform,
     draw_from,
     read_space,
-    search_space,
     signature,
+    used_space,
 )
 from dlfd_dist.data.loaders import ResolvedRows, resolve_rows
 from dlfd_dist.errors import ConfigError, RunDirError
@@ -116,7 +116,7 @@ def _space(search: SearchConfig, config: JobConfig, given: set[str]) -> Space:
     """Return what is drawn; ConfigError for a setting the method lacks, and for nothing at all."""
     method = config.method.name
     path = Path(search.space) if search.space else None
-    space = dict(read_space(path) if path else search_space(method))
+    space = dict(read_space(path) if path else used_space(method, config.method.select))
     where = str(path) if path else f"of method={method}"
     known = known_settings(METHOD_CONFIGS[method])
     allowed = [name for name in known if name.startswith(("method.", "synthesis.", "ot."))]
@@ -126,8 +126,6 @@ def _space(search: SearchConfig, config: JobConfig, given: set[str]) -> Space:
                 f"The search space {where} has '{name}', which is not a setting of unlearning with "
                 f"method={method}." + near_match(name, allowed)
             )
-    if config.method.select != "accuracy" and path is None:
-        space.pop("method.max_forgetting_score", None)
     if search.scheduler == "pbt":
         space = {k: v for k, v in space.items() if isinstance(v, Uniform) and v.in_flight}
     kept = {name: values for name, values in space.items() if name not in given}

@@ -16,6 +16,7 @@ import pytest
 from dlfd_dist.config import SearchConfig
 from dlfd_dist.data.loaders import Batches
 from dlfd_dist.run_dir import RunDir, read_events
+from launch.local import cores
 from launch.search.cluster import ray_cluster
 from launch.search.plan import make_plan
 from launch.search.trial import Point, Shared, run_rank
@@ -38,7 +39,7 @@ def settings(faces: Faces, original: Path) -> list[str]:
         *small,
         f"checkpoint={original}",
         "method=dlfd",
-        "method.epochs=2",
+        "method.epochs=1",
         "method.clip_norm=1.0",
     ]
 
@@ -139,12 +140,12 @@ def test_a_finished_search_is_gone_on_with_only_when_asked_and_then_runs_nothing
 def test_two_objectives_give_a_front(dlfd: Dlfd, settings: list[str], tmp_path: Path):
     ended = dlfd(
         "search", *settings, "search=optuna", "search.sampler=nsga2", "search.objective=pareto",
-        "search.num_samples=4", "search.replicate=0", f"run.dir={tmp_path}/s", "--json",
+        "search.num_samples=3", "search.replicate=0", f"run.dir={tmp_path}/s", "--json",
     )  # fmt: skip
     assert ended.status == 0, ended.err
     assert ended.json["front"]
     assert ended.json["winner"] in ended.json["front"]
-    assert len(ended.json["rows"]) == 4
+    assert len(ended.json["rows"]) == 3
 
 
 def test_the_gap_to_retrained_is_an_objective(
@@ -152,7 +153,7 @@ def test_the_gap_to_retrained_is_an_objective(
 ):
     ended = dlfd(
         "search", *settings, "search=optuna", "search.objective=gap", f"reference={retrained}",
-        "search.num_samples=3", "search.replicate=0", f"run.dir={tmp_path}/s", "--json",
+        "search.num_samples=2", "search.replicate=0", f"run.dir={tmp_path}/s", "--json",
     )  # fmt: skip
     assert ended.status == 0, ended.err
     values = {row["trial"]: row["objective"] for row in ended.json["rows"]}
@@ -161,7 +162,8 @@ def test_the_gap_to_retrained_is_an_objective(
 
 def test_a_population_hands_on_its_checkpoints(dlfd: Dlfd, settings: list[str], tmp_path: Path):
     ended = dlfd(
-        "search", *settings, "search=pbt", "search.num_samples=4", "search.perturb_every=2",
+        "search", *settings, "method.epochs=2", "search=pbt", "search.num_samples=3",
+        "search.perturb_every=2",
         "search.replicate=0", f"run.dir={tmp_path}/s", "--json",
     )  # fmt: skip
     assert ended.status == 0, ended.err
@@ -190,7 +192,7 @@ def test_a_killed_search_goes_on_without_running_a_finished_trial_again(
 ):
     out = tmp_path / "s"
     words = [
-        *settings, "search=random", "search.num_samples=4", "search.replicate=0", f"run.dir={out}",
+        *settings, "search=random", "search.num_samples=3", "search.replicate=0", f"run.dir={out}",
     ]  # fmt: skip
     process = Process(command("search", *words), tmp_path / "log")
     try:
@@ -204,8 +206,24 @@ def test_a_killed_search_goes_on_without_running_a_finished_trial_again(
     assert ended.status == 0, ended.err
     assert {row["state"] for row in ended.json["rows"]} == {"finished"}
     after = results_of(out)
-    assert len(after) == 4
+    assert len(after) == 3
     assert {path: after[path] for path in before} == before
+
+
+def test_a_trial_of_two_ranks_is_the_trial_of_one(dlfd: Dlfd, settings: list[str], tmp_path: Path):
+    if cores() < 2:
+        pytest.skip("two ranks need two cores")
+    words = [
+        *settings, "runtime.dtype=float64", "search=random", "search.num_samples=2",
+        "search.replicate=0", "--json",
+    ]  # fmt: skip
+    one = dlfd("search", *words, f"run.dir={tmp_path}/one")
+    two = dlfd("search", *words, f"run.dir={tmp_path}/two", "search.workers_per_trial=2")
+    assert (one.status, two.status) == (0, 0), two.err
+    for a, b in zip(one.json["rows"], two.json["rows"], strict=True):
+        assert (a["state"], b["state"]) == ("finished", "finished")
+        assert b["objective"] == pytest.approx(a["objective"], abs=1e-9)
+        assert b["device_seconds"] == pytest.approx(2 * b["seconds"])
 
 
 def test_no_image_of_the_test_set_is_looked_at(
@@ -236,8 +254,12 @@ def test_no_image_of_the_test_set_is_looked_at(
     assert not seen
 
 
-def test_more_cores_than_there_are_is_refused(dlfd: Dlfd, settings: list[str], tmp_path: Path):
-    ended = dlfd("search", *settings, "search.cpus_per_trial=64", f"run.dir={tmp_path}/s")
+@pytest.mark.parametrize("word", ["search.cpus_per_trial=6400", "search.workers_per_trial=6400"])
+def test_more_cores_than_there_are_is_refused(
+    dlfd: Dlfd, settings: list[str], tmp_path: Path, word: str
+):
+    given = [*settings, "method.global_batch_size=6400", word, f"run.dir={tmp_path}/s"]
+    ended = dlfd("search", *given)
     assert ended.status == 2
-    assert "64 cores" in ended.sentence
+    assert "6400 cores" in ended.sentence
     assert not (tmp_path / "s").exists()

@@ -15,7 +15,7 @@ from dlfd_dist.config import (
     METHOD_CONFIGS,
     Choice,
     Uniform,
-    draw_settings,
+    draw_from,
     read_space,
     search_space,
 )
@@ -60,11 +60,11 @@ def test_a_space_names_settings_of_its_method_and_bounds_that_it_allows(method: 
 
 
 def test_what_is_appended_to_a_space_leaves_the_draws_before_it_alone():
-    drawn = draw_settings("dlfd", 3, 0)
-    assert list(drawn)[:3] == ["method.lr", "method.epochs", "method.forget_weight"]
-    # As drawn before the space of dlfd grew.
-    assert drawn["method.lr"] == pytest.approx(draw_settings("dlfd", 3, 0)["method.lr"])
-    assert draw_settings("dlfd", 3, 1) != drawn
+    space = search_space("dlfd")
+    before = dict(list(space.items())[:7])
+    drawn = draw_from(space, "dlfd", 3, 0)
+    assert {name: drawn[name] for name in before} == draw_from(before, "dlfd", 3, 0)
+    assert draw_from(space, "dlfd", 3, 1) != drawn
 
 
 @pytest.mark.parametrize(

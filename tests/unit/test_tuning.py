@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from dlfd_dist.config import draw_settings
 from launch.comparison.planning import make_plan, unlearning_runs, with_models
 from launch.comparison.tuning import (
     Trial,
@@ -20,6 +19,7 @@ from launch.comparison.tuning import (
     tuned_configs,
     tuning_record,
 )
+from launch.search.plan import make_plan as search_plan
 
 GIVEN = ["data=synthetic", "forget.fraction=0.25", "run.dir=out", "seed=4,5"]
 
@@ -95,11 +95,14 @@ def test_the_first_trial_has_the_methods_own_settings_and_the_others_drawn_ones(
     plan = plan_of("compare.tune_seed=9")
     dlfd = next(c for c in plan.configs if c.method.name == "dlfd")
     first, *others = of_method(plan_trials(plan), "dlfd")
+    words = ["data=synthetic", "forget.fraction=0.25", "checkpoint=original", "method=dlfd"]
+    as_searched = search_plan([*words, "search=random", "search.seed=9"]).points()
+    assert "method.max_forgetting_score" not in first.settings
     own = first.runs[0].config
     assert (own.method, own.synthesis) == (dlfd.method, dlfd.synthesis)
     assert first.settings["method.lr"] == dlfd.method.lr
     for number, trial in enumerate(others, start=1):
-        assert trial.settings == draw_settings("dlfd", number, 9)
+        assert trial.settings == as_searched[number]
         config = trial.runs[0].config
         assert config.method.lr == trial.settings["method.lr"]
         assert config.synthesis.step_size == trial.settings["synthesis.step_size"]
@@ -108,7 +111,7 @@ def test_the_first_trial_has_the_methods_own_settings_and_the_others_drawn_ones(
 
 def test_settings_that_the_user_gave_are_not_drawn():
     plan = plan_of("method.lr=0.5")
-    assert set(searched("finetune", plan.given)) == {"method.epochs"}
+    assert set(searched(plan.configs[0], plan.given)) == {"method.epochs"}
     trials = plan_trials(plan)
     assert {trial.runs[0].config.method.lr for trial in trials} == {0.5}
     assert not any("method.lr" in trial.settings for trial in trials)
