@@ -1,0 +1,78 @@
+"""launch/search/submit: what is queued for a search; nothing runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dlfd_dist.errors import ConfigError
+from launch.campaign.plan import make_batches, plan_campaign
+from launch.campaign.submit import Submission
+from launch.search.node import Step
+
+GIVEN = [
+    "data=synthetic", "data.image_size=32", "data.synthetic.num_identities=12", "cluster=slurm_lab",
+    "forget.fraction=0.25", "method=dlfd", "search.num_samples=5", "search.replicate=1",
+    "search.replicate_seeds=2",
+]  # fmt: skip
+
+
+@pytest.fixture
+def given(tiny, tmp_path: Path) -> list[str]:
+    from dlfd_dist.models import build_model, save_weights
+
+    config = tiny("train")
+    model = build_model(config.model, image_size=32, num_outputs=8, seed=0)
+    save_weights(model, tmp_path / "model.safetensors")
+    return [
+        *GIVEN, f"checkpoint={tmp_path}/model.safetensors", f"run.dir={tmp_path}/search",
+    ]  # fmt: skip
+
+
+def test_a_search_with_ray_is_one_job_on_all_nodes(given: list[str]):
+    campaign = plan_campaign("search", [*given, "cluster.nodes=2", "cluster.tasks_per_node=3"])
+    (batch,) = make_batches(campaign.runs, campaign.cluster, 1)
+    submission = Submission(campaign, 1, {}, {})
+    text = submission.script(batch).text()
+    assert "#SBATCH --nodes=2\n" in text
+    assert "--ntasks=2 --ntasks-per-node=1 --cpus-per-task=3" in text
+    assert "lib/ray.sh" in text
+    assert text.rstrip().endswith('requeue_or_exit "$(ray_status $?)"')
+
+
+def test_an_array_has_a_task_for_each_trial_and_then_for_each_replicate(given: list[str]):
+    words = [*given, "search=random", "search.backend=slurm_array", "cluster.pack=1"]
+    campaign = plan_campaign("search", words)
+    trials, replicates = make_batches(campaign.runs, campaign.cluster, 1)
+    assert [len(trials.units), len(replicates.units)] == [5, 4]
+    assert set(replicates.after) == {key for unit in trials.units for key in unit}
+    assert len({run.directory for run in campaign.runs if run.role == "trial"}) == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["cluster.nodes=2", "cluster.tasks_per_node=1", "search.workers_per_trial=3"],
+         "needs 3 cores .* there are 2"),
+        (["cluster.nodes=2", "cluster.tasks_per_node=1", "search.cpus_per_trial=2"],
+         "a node has 1"),
+        (["search=asha", "search.backend=slurm_array"], "take search=random"),
+    ],
+)  # fmt: skip
+def test_a_search_that_the_cluster_cannot_run_is_refused(given: list[str], words, said: str):
+    with pytest.raises(ConfigError, match=said):
+        plan_campaign("search", [*given, *words])
+
+
+def test_every_port_of_ray_lies_in_the_block_of_its_job_below_those_of_linux():
+    environment = {
+        "SLURM_NODEID": "1", "SLURM_NNODES": "2", "MASTER_ADDR": "127.0.0.1",
+        "CUDA_VISIBLE_DEVICES": "0,1", "SLURM_CPUS_PER_TASK": "4",
+    }  # fmt: skip
+    for job in range(0, 5000, 7):
+        step = Step.of({**environment, "SLURM_JOB_ID": str(job)})
+        ports = [int(w.rpartition("=")[2]) for w in step.ray_start() if "port=" in w]
+        assert len(set(ports)) == 8
+        assert step.first_port < min(ports) <= max(ports) < step.first_port + 300 < 32768
+    assert "--num-gpus=2" in step.ray_start()
