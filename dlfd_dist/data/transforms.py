@@ -1,24 +1,34 @@
-"""Training augmentation by name, with parameters that do not depend on how a batch is sharded."""
+"""Training augmentation by name, with parameters that do not depend on how a batch is sharded.
+
+torchvision is imported by what builds an augmentation: loading it takes as long as loading torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, v2
 
 from ..runtime.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from torchvision.transforms import v2
 
 Layers = Sequence[torch.nn.Module]
 
 
 def _flip(image_size: int) -> Layers:
+    from torchvision.transforms import v2
+
     return [v2.RandomHorizontalFlip()]
 
 
 def _face(image_size: int) -> Layers:
     """Small movements and light, mild enough for aligned faces."""
+    from torchvision.transforms import InterpolationMode, v2
+
     return [
         v2.RandomHorizontalFlip(),
         v2.RandomAffine(
@@ -33,6 +43,8 @@ def _face(image_size: int) -> Layers:
 
 def _mufac(image_size: int) -> Layers:
     """The train_transform of MUFAC_loader.py in Dasol-Choi/DLFD."""
+    from torchvision.transforms import v2
+
     return [
         v2.RandomHorizontalFlip(),
         v2.RandomAffine([0, 0], shear=10, scale=(0.8, 1.2)),
@@ -43,6 +55,8 @@ def _mufac(image_size: int) -> Layers:
 
 def _raf_db(image_size: int) -> Layers:
     """The train_transform of RAF_loader.py in Dasol-Choi/DLFD, cropped to our image size."""
+    from torchvision.transforms import v2
+
     return [
         v2.Grayscale(num_output_channels=3),
         v2.RandomHorizontalFlip(),
@@ -68,6 +82,8 @@ def augmentation(name: str, image_size: int) -> v2.Compose | None:
     """
     if name == "none":
         return None
+    from torchvision.transforms import v2
+
     return v2.Compose([*_BUILDERS[name](image_size), v2.Lambda(_clamp)])
 
 

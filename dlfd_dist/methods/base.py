@@ -74,6 +74,8 @@ class Probe:
     nomus: float
     separation: dict[str, float] | None = None
     """class separation of the features on val, where it is asked for"""
+    standard_error: float | None = None
+    """of the forgetting score, where it is that of a sample and not of all images"""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,11 @@ class UnlearningMethod:
     @classmethod
     def check(cls, cfg: MethodConfig, model: Classifier) -> None:
         """Raise ConfigError for settings that this model does not allow."""
+
+    @classmethod
+    def checks_model(cls) -> bool:
+        """Return whether `check` looks at the model, which takes time to build."""
+        return cls.check.__func__ is not UnlearningMethod.check.__func__
 
     def step(self, batch: StepBatch, updater: Updater, *, stop: bool) -> dict[str, float]:
         """Take one step; return what is logged: at least loss, grad_norm and stop."""

@@ -1,6 +1,6 @@
 """Classifiers: torchvision backbones with heads that give features and logits at once."""
 
-from .backbones import backbones
+from .backbones import backbones, check_backbone
 from .blocks import model_blocks
 from .classifier import Classifier, ModelOutput, build_model
 from .heads import set_dropout_rows, task_divergence, task_loss
@@ -11,6 +11,7 @@ __all__ = [
     "ModelOutput",
     "backbones",
     "build_model",
+    "check_backbone",
     "load_weights",
     "model_blocks",
     "save_weights",

@@ -1,10 +1,12 @@
-"""torchvision backbones without their classifier, each with a stem for small images."""
+"""torchvision backbones without their classifier, each with a stem for small images.
+
+torchvision takes as long to load as torch, so it is imported by what builds a model, not by a plan.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import torchvision.models as tv
 from torch import nn
 
 from ..config import ModelConfig
@@ -20,8 +22,24 @@ def _thin_stem(conv: nn.Conv2d) -> nn.Conv2d:
     return nn.Conv2d(conv.in_channels, conv.out_channels, 3, stride=1, padding=1, bias=False)
 
 
+def _patch_size(cfg: ModelConfig) -> int:
+    return 8 if cfg.small_stem else 16
+
+
+def check_backbone(cfg: ModelConfig, image_size: int) -> None:
+    """Raise ConfigError for a backbone that is not known or does not take images of this size."""
+    backbones.get(cfg.name)
+    if cfg.name == "vit_b_16" and image_size % (patch := _patch_size(cfg)):
+        raise ConfigError(
+            f"data.image_size={image_size} does not divide into the {patch}-pixel patches of "
+            f"model=vit_b_16: take a multiple of {patch}."
+        )
+
+
 @backbones.register("resnet18")
 def resnet18(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
+    import torchvision.models as tv
+
     model = tv.resnet18(weights=None)
     width, model.fc = model.fc.in_features, nn.Identity()  # type: ignore[assignment]
     if cfg.small_stem:
@@ -31,6 +49,8 @@ def resnet18(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
 
 @backbones.register("densenet121")
 def densenet121(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
+    import torchvision.models as tv
+
     model = tv.densenet121(weights=None)
     width, model.classifier = model.classifier.in_features, nn.Identity()  # type: ignore[assignment]
     if cfg.small_stem:
@@ -41,6 +61,8 @@ def densenet121(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
 
 @backbones.register("efficientnet_b0")
 def efficientnet_b0(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
+    import torchvision.models as tv
+
     # Stochastic depth draws per call, so a sample's fate would depend on its rank: it is off.
     model = tv.efficientnet_b0(weights=None, stochastic_depth_prob=0.0)
     width = model.classifier[1].in_features
@@ -53,12 +75,9 @@ def efficientnet_b0(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
 @backbones.register("vit_b_16")
 def vit_b_16(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
     """ViT-B with patches of 16 pixels, or of 8 with the small stem."""
-    patch = 8 if cfg.small_stem else 16
-    if image_size % patch:
-        raise ConfigError(
-            f"data.image_size={image_size} does not divide into the {patch}-pixel patches of "
-            f"model=vit_b_16: take a multiple of {patch}."
-        )
+    import torchvision.models as tv
+
+    patch = _patch_size(cfg)
     model = tv.VisionTransformer(
         image_size=image_size,
         patch_size=patch,

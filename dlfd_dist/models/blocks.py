@@ -6,11 +6,8 @@ from collections.abc import Iterator
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchvision.models.vision_transformer import Encoder
 
 from .classifier import Classifier
-
-_CONTAINERS = (nn.Sequential, nn.ModuleList, Encoder)
 
 
 def model_blocks(model: Classifier) -> list[nn.ModuleList]:
@@ -30,8 +27,10 @@ def model_blocks(model: Classifier) -> list[nn.ModuleList]:
 
 
 def _units(module: nn.Module) -> Iterator[nn.Module]:
+    from torchvision.models.vision_transformer import Encoder
+
     for child in module.children():
-        if type(child) in _CONTAINERS:
+        if type(child) in (nn.Sequential, nn.ModuleList, Encoder):
             yield from _units(child)
         elif next(child.parameters(), None) is not None:
             yield child

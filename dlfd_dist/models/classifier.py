@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from ..runtime.seeding import derive_seed, purpose_key, torch_seed
 from ..runtime.sync_bn import use_global_batch_norm
-from .backbones import backbones
+from .backbones import backbones, check_backbone
 from .heads import HEADS, Head
 
 
@@ -44,6 +44,7 @@ def build_model(
 
     bfloat16 : compute forward passes under autocast; weights stay in their dtype
     """
+    check_backbone(cfg, image_size)
     build = backbones.get(cfg.name)
     with torch_seed(derive_seed(seed, purpose_key("weights"))):
         backbone, width = build(cfg, image_size)

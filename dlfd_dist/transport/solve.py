@@ -6,7 +6,6 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-import ot
 import torch
 from torch import Tensor
 
@@ -86,6 +85,8 @@ def _uniform(size: int) -> np.ndarray:
 
 
 def _exact(cost: Tensor, reg: float, max_iter: int) -> tuple[Tensor, int, bool]:
+    import ot  # loads scikit-learn, which a dry run need not wait for
+
     n, m = cost.shape
     # The simplex runs on the host in float64; at these sizes the copy costs less than Sinkhorn.
     matrix = np.ascontiguousarray(cost.to("cpu", torch.float64).numpy())
@@ -94,10 +95,12 @@ def _exact(cost: Tensor, reg: float, max_iter: int) -> tuple[Tensor, int, bool]:
 
 
 def _entropic(cost: Tensor, reg: float, max_iter: int) -> tuple[Tensor, int, bool]:
+    from ot.bregman import sinkhorn_log
+
     n, m = cost.shape
     matrix = cost.to(torch.float64)
     a, b = (torch.full((k,), 1 / k, dtype=matrix.dtype, device=matrix.device) for k in (n, m))
-    plan, log = ot.bregman.sinkhorn_log(
+    plan, log = sinkhorn_log(
         a, b, matrix, reg, numItermax=max_iter, stopThr=MARGINAL_TOLERANCE, warn=False, log=True
     )
     return plan, int(np.asarray(log["niter"])) + 1, marginal_error(plan) <= 1e3 * MARGINAL_TOLERANCE

@@ -1,7 +1,8 @@
 """A campaign: any grid of runs as a DAG, original and retrained -> unlearn -> report.
 
 A run evaluates itself, so that a stage `evaluate` exists only where that is the verb. Nothing is
-written and no scheduler is asked here.
+written and no scheduler is asked here. torch and Hydra are loaded only where runs are planned: status, logs
+and retry read plans too.
 """
 
 from __future__ import annotations
@@ -14,27 +15,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dlfd_dist.compose import compose_job, expand_grid, split_cluster
 from dlfd_dist.config import ClusterConfig, JobConfig, signature, to_dict
-from dlfd_dist.data.loaders import ResolvedRows, resolve_rows
 from dlfd_dist.errors import ConfigError
-from dlfd_dist.jobs.context import check_enough, file_digest
-from dlfd_dist.methods import methods
-from dlfd_dist.models import Classifier, build_model, load_weights, weights_path
 from dlfd_dist.run_dir import RunDir
 
-from ..comparison.planning import (
-    Planned,
-    make_plan,
-    placed,
-    training_runs,
-    unlearning_runs,
-    with_models,
-)
-from .cost import rank_seconds
 from .spec import LaunchSpec, choose_spec
+
+if TYPE_CHECKING:
+    from dlfd_dist.data.loaders import ResolvedRows
+    from dlfd_dist.models import Classifier
+
+    from ..comparison.planning import Planned
 
 VERBS = ("train", "unlearn", "evaluate", "compare", "search")
 
@@ -129,6 +122,8 @@ def plan_campaign(verb: str, words: Sequence[str]) -> Campaign:
         raise ConfigError(
             f"'dlfd submit {verb}' is not known: it takes {', '.join(VERBS[:-1])} or {VERBS[-1]}."
         )
+    from dlfd_dist.compose import split_cluster
+
     cluster, rest = split_cluster(words)
     if verb == "search":
         from ..search.submit import search_campaign
@@ -146,6 +141,10 @@ def plan_campaign(verb: str, words: Sequence[str]) -> Campaign:
 
 
 def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> Campaign:
+    from dlfd_dist.data.loaders import resolve_rows
+
+    from ..comparison.planning import make_plan, training_runs, unlearning_runs, with_models
+
     plan = make_plan(words)
     if plan.compare.tune:
         raise ConfigError(
@@ -187,6 +186,11 @@ def _absolute(planned: Sequence[Planned]) -> list[Planned]:
 
 
 def _grid_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> Campaign:
+    from dlfd_dist.compose import expand_grid
+    from dlfd_dist.data.loaders import resolve_rows
+
+    from ..comparison.planning import Planned, placed
+
     points = expand_grid(words)
     listed = [k for k in _keys(points) if len({_value(p, k) for p in points}) > 1]
     composed = list(_compose_points(verb, points))
@@ -216,6 +220,8 @@ def _value(point: Sequence[str], key: str) -> str:
 
 def _compose_points(verb: str, points: Sequence[Sequence[str]]) -> Iterator[JobConfig]:
     """Yield the configurations; points that differ by their seed alone are composed once."""
+    from dlfd_dist.compose import compose_job
+
     known: dict[tuple[str, ...], JobConfig] = {}
     for point in points:
         seed = _value(point, "seed")
@@ -237,6 +243,8 @@ class Identify:
     """Turns planned runs into runs of a campaign; digests of one data set are taken once."""
 
     def __init__(self, rows: ResolvedRows, cluster: ClusterConfig):
+        from dlfd_dist.jobs.context import file_digest
+
         self.rows, self.cluster = rows, cluster
         self.digests = rows.digests()
         self.file_digest = functools.cache(file_digest)
@@ -255,6 +263,8 @@ class Identify:
         return list({run.key: run for run in runs}.values())
 
     def _run(self, one: Planned, parents: tuple[str, ...], num_runs: int) -> CampaignRun:
+        from dlfd_dist.jobs.context import check_enough
+
         config = one.config
         seconds = self._cost(config)
         spec = choose_spec(self.cluster, config, minutes=seconds / 60, num_runs=num_runs)
@@ -275,6 +285,8 @@ class Identify:
 
     def _cost(self, config: JobConfig) -> float:
         """Return the estimate; runs that differ by seed and place alone cost the same."""
+        from .cost import rank_seconds
+
         same = repr([config.verb, config.data, config.model, config.train, config.method,
                      config.synthesis, config.forget])  # fmt: skip
         if same not in self.costs:
@@ -287,27 +299,42 @@ class Identify:
         The model has no values, so that making it takes milliseconds; weights that are there
         already are read once.
         """
+        from dlfd_dist.methods import methods
+        from dlfd_dist.models import check_backbone, load_weights
+
+        check_backbone(config.model, config.data.image_size)
+        method = methods.get(config.method.name)
+        for path in checkpoints:
+            shape = self._shape(config)
+            if (shape, path) not in self.fitting:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # that there are no values to copy into
+                    load_weights(self._model(config), path)
+                self.fitting.add((shape, path))
+        if config.verb == "unlearn" and method.checks_model():
+            method.check(config.method, self._model(config))
+
+    def _shape(self, config: JobConfig) -> str:
+        return repr((config.model, config.data.image_size))
+
+    def _model(self, config: JobConfig) -> Classifier:
         import torch
 
-        shape = repr((config.model, config.data.image_size))
+        from dlfd_dist.models import build_model
+
+        shape = self._shape(config)
         if shape not in self.models:
             with torch.device("meta"):
                 self.models[shape] = build_model(
                     config.model, image_size=config.data.image_size,
                     num_outputs=self.rows.manifest.num_outputs, seed=0,
                 )  # fmt: skip
-        model = self.models[shape]
-        for path in checkpoints:
-            if (shape, path) not in self.fitting:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # that there are no values to copy into
-                    load_weights(model, path)
-                self.fitting.add((shape, path))
-        if config.verb == "unlearn":
-            methods.get(config.method.name).check(config.method, model)
+        return self.models[shape]
 
     def _inputs(self, config: JobConfig) -> dict[str, str]:
         """Return SHA-256 of the models it starts from."""
+        from dlfd_dist.models import weights_path
+
         return {n: self.file_digest(weights_path(path)) for n, path in _models(config).items()}
 
 

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dlfd_dist.compose import cluster_from_dict
 from dlfd_dist.errors import ConfigError
 
 from . import code, local, slurm
@@ -188,6 +187,8 @@ def run_retry(words: Sequence[str], *, failed: bool, as_json: bool) -> int:
 
 def _stored(path: Path) -> Campaign:
     """Return the campaign as its last plan has it, with every run that was ever asked for."""
+    from dlfd_dist.compose import cluster_from_dict
+
     ledger = Ledger(path)
     last = [e["plan"] for e in ledger.events() if e["event"] == "planned"][-1]
     values, _ = read_plan(path / "plans" / last)
