@@ -26,7 +26,9 @@ from pathlib import Path
 from dlfd_dist.errors import DlfdError
 from launch.comparison.compare import run_compare
 
-METHODS = "finetune,neggrad,neggrad_plus,cf_k,eu_k,unsir,bad_teacher,scrub,salun,ssd,l1_sparse,dlfd"
+METHODS = (
+    "finetune,neggrad,neggrad_plus,cf_k,eu_k,unsir,bad_teacher,scrub,salun,ssd,l1_sparse,dlfd,dlfm"
+)
 FAIR = [f"method={METHODS}", "method.epochs=3", "method.select=nomus", "method.probe_every=10"]
 CK48 = [
     "data=manifest", "data.image_size=48", "data.augment=none", "forget.fraction=0.2",

@@ -167,7 +167,7 @@ def _measure(run: RunDir, reference: Path | None) -> dict[str, Any]:
     """
     from dlfd_dist.compose import load_config
     from dlfd_dist.data.loaders import Batches, resolve_data
-    from dlfd_dist.jobs.context import DTYPES, Job, Prepared
+    from dlfd_dist.jobs.context import DTYPES, Job, Prepared, matched
     from dlfd_dist.jobs.evaluation import against_reference, evaluate, further_figures
     from dlfd_dist.runtime.env import RankInfo
     from dlfd_dist.runtime.init import process_group
@@ -181,13 +181,14 @@ def _measure(run: RunDir, reference: Path | None) -> dict[str, Any]:
         raise DataError(
             f"The {' and '.join(changed)} of now is not what the run had: give it back its data."
         )
+    data, people = matched(config, data)
     config = replace(config, runtime=replace(config.runtime, world_size=1))
     with process_group(config.runtime, RankInfo()) as collectives:
         batches = Batches(
             data, config.data, collectives=collectives, dtype=DTYPES[config.runtime.dtype],
             channels_last=config.runtime.channels_last,
         )  # fmt: skip
-        prepared = Prepared(config, data, held["inputs"], held["signature"], run)
+        prepared = Prepared(config, data, held["inputs"], held["signature"], run, people)
         job = Job(prepared, collectives, batches)
         found = evaluate(job.model(str(run.model)), batches, config)
         figures = {**found.figures, **further_figures(found, config)}

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .checks import one_of, require
-from .methods import MethodConfig
+from .methods import DLFMConfig, MethodConfig
 from .sections import (
     DataConfig,
     ForgetConfig,
@@ -106,6 +106,16 @@ class JobConfig:
                     f"authors' loop: set {name}={theirs} or take method=dlfd."
                 )
 
+    def _require_matching_settings(self) -> None:
+        """Refuse what would let forget images, or single ranks, decide what is matched."""
+        needed = {"train_mode": (self.train_mode, "frozen"), "ot.scope": (self.ot.scope, "global")}
+        for name, (found, allowed) in needed.items():
+            if found != allowed:
+                raise ConfigError(
+                    f"{name}={found} is not allowed with method=dlfm, which compares whole "
+                    f"distributions under one model: set {name}={allowed}."
+                )
+
     def validate(self, world_size: int) -> None:
         """Check the rules across sections, and those that depend on the number of ranks."""
         if self.verb == "unlearn" and self.method.name == "dlfd_official" and world_size != 1:
@@ -115,6 +125,8 @@ class JobConfig:
             )
         if self.verb == "unlearn" and self.method.name == "dlfd_official":
             self._require_official_settings()
+        if self.verb == "unlearn" and isinstance(self.method, DLFMConfig):
+            self._require_matching_settings()
         section = self.method if self.verb == "unlearn" else self.train
         if self.verb != "evaluate" and world_size > section.global_batch_size:
             name = "method" if self.verb == "unlearn" else "train"
@@ -163,5 +175,7 @@ def signature(config: JobConfig, inputs: dict[str, str]) -> str:
     for path in ("checkpoint", "reference"):
         values[path] = values[path] is not None
     values["forget"]["request"] = values["forget"]["request"] is not None
+    if values["method"].get("reference_manifest") is not None:
+        values["method"]["reference_manifest"] = True
     text = json.dumps([read_by(config.verb, values), inputs], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -82,6 +82,66 @@ class DLFDConfig(MethodConfig):
             )
 
 
+REFERENCES = ("val_split", "manifest", "synthesised")
+
+
+@dataclass(frozen=True)
+class DLFMConfig(MethodConfig):
+    """DLFM: match the forget set to people who were never trained on."""
+
+    name: str = "dlfm"
+    match_weight: float = 1.0
+    """Weight of the matching terms, which are added up."""
+    kd_weight: float = 1.0
+    """Weight of KL(original || model) on the retain set; 0: no distillation."""
+    match_batch_size: int = 64
+    """Most images of a forget batch, and of a reference batch, over all ranks."""
+    quantiles: bool = True
+    """Ablation: transport on a line between the confidences of forget and reference."""
+    features: bool = True
+    """Ablation: transport between their features, class by class."""
+    dynamic: bool = True
+    """Matching acts while the probed attack is further from chance than its standard error, on
+    either side. Off: in every step."""
+    reference: str = "val_split"
+    """Who is matched to: val_split (some of the validation people, who are then neither probed nor
+    selected on), manifest (a set of strangers) or synthesised (DLFD's images, and no people)."""
+    reference_fraction: float = 0.5
+    """Share of the validation people set apart, above 0 and below 1 (reference=val_split)."""
+    reference_seed: int = 0
+    """Seed of that draw."""
+    reference_manifest: str | None = None
+    """CSV of strangers with image_path, from the folder of the CSV on, and if known identity and
+    label (reference=manifest). Without labels: see docs/methods.md."""
+    forget_weight: float = 3.0
+    retain_weight: float = 1.0
+    """Weights of distancing and classification in the synthesis (reference=synthesised)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("method.reference", self.reference, REFERENCES)
+        require(self.match_weight > 0, "method.match_weight", self.match_weight, "above 0")
+        for name in ("kd_weight", "forget_weight", "retain_weight", "reference_seed"):
+            require(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), ">= 0")
+        require(
+            self.match_batch_size >= 1, "method.match_batch_size", self.match_batch_size, ">= 1"
+        )
+        require(
+            0 < self.reference_fraction < 1,
+            "method.reference_fraction", self.reference_fraction, "above 0 and below 1",
+        )  # fmt: skip
+        if not (self.quantiles or self.features):
+            raise ConfigError(
+                "method.quantiles=false and method.features=false leave nothing to match: that is "
+                "method=finetune with distillation."
+            )
+        if (self.reference == "manifest") != (self.reference_manifest is not None):
+            raise ConfigError(
+                "method.reference=manifest and method.reference_manifest=FILE go together: give "
+                "both or neither."
+            )
+
+
 @dataclass(frozen=True)
 class NegGradPlusConfig(MethodConfig):
     """NegGrad+ (Kurmanji et al., NeurIPS 2023): alpha * CE(retain) - (1 - alpha) * CE(forget)."""
@@ -235,4 +295,5 @@ METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
     "l1_sparse": L1SparseConfig,
     "dlfd": DLFDConfig,
     "dlfd_official": DLFDConfig,
+    "dlfm": DLFMConfig,
 }

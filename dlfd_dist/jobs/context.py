@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from .. import __version__
 from ..compose import config_text
 from ..config import JobConfig, MethodConfig, signature
 from ..data.loaders import Batches, ResolvedData, ResolvedRows, resolve_data
+from ..data.reference import ReferencePeople, reference_digest, reference_people
 from ..errors import ConfigError, DataError, RunDirError
 from ..logs import close_rank_log, open_rank_log
 from ..methods import methods
@@ -41,6 +44,8 @@ class Prepared:
     """SHA-256 of the data, the request, and the checkpoints that go in"""
     signature: str
     run_dir: RunDir
+    people: ReferencePeople | None = None
+    """whom method=dlfm matches the forget set to; they are no part of `data`"""
 
     def finished(self) -> bool:
         """Whether the run directory holds this run's result; RunDirError if it holds another's."""
@@ -65,6 +70,21 @@ class Job:
     prepared: Prepared
     collectives: Collectives
     batches: Batches
+    reference: Batches | None = None
+    """of the people who are matched to"""
+
+    @property
+    def reference_ids(self) -> np.ndarray:
+        people = self.prepared.people
+        return np.empty(0, dtype=np.int64) if people is None else people.ids
+
+    def reference_shard(self, ids: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        """Return this rank's images and labels, where known, of those who are matched to."""
+        people = self.prepared.people
+        assert self.reference is not None
+        assert people is not None
+        images, labels = self.reference.shard(ids)
+        return images, labels if people.labelled else None
 
     @property
     def config(self) -> JobConfig:
@@ -122,22 +142,31 @@ def prepare(config: JobConfig, world_size: int) -> Prepared:
     """
     config.validate(world_size)
     pick_device(config.runtime, RankInfo())
-    data = resolve_data(config.data, config.forget)
+    resolved = resolve_data(config.data, config.forget)
+    data, people = matched(config, resolved)
     check_enough(config, data, world_size)
     for path in (config.checkpoint, config.reference):
         if path is not None:
             model = make_model(config, data, path)
             if config.verb == "unlearn":
                 methods.get(config.method.name).check(config.method, model)
-    sign, run_dir = run_identity(config, data)
-    return Prepared(config, data, input_digests(config, data), sign, run_dir)
+    sign, run_dir = run_identity(config, resolved)
+    return Prepared(config, data, input_digests(config, resolved), sign, run_dir, people)
+
+
+def matched(config: JobConfig, data: ResolvedData) -> tuple[ResolvedData, ReferencePeople | None]:
+    """Return the data without those whom an unlearning run matches to, and them."""
+    if config.verb != "unlearn":
+        return data, None
+    return reference_people(data, config.method, config.data)
 
 
 def input_digests(config: JobConfig, rows: ResolvedRows) -> dict[str, str]:
     """Return SHA-256 of everything that goes into a run: data, request, checkpoints."""
     paths = {"checkpoint": config.checkpoint, "reference": config.reference}
     given = {name: file_digest(weights_path(path)) for name, path in paths.items() if path}
-    return rows.digests() | given
+    strangers = reference_digest(config.method) if config.verb == "unlearn" else {}
+    return rows.digests() | given | strangers
 
 
 def run_identity(config: JobConfig, rows: ResolvedRows) -> tuple[str, RunDir]:
@@ -205,10 +234,16 @@ def open_job(prepared: Prepared, collectives: Collectives) -> Iterator[Job]:
             __version__, config.verb, prepared.signature, collectives.world_size,
             collectives.device, prepared.run_dir.path,
         )  # fmt: skip
-        batches = Batches(
-            prepared.data, config.data, collectives=collectives,
-            dtype=DTYPES[config.runtime.dtype], channels_last=config.runtime.channels_last,
-        )  # fmt: skip
-        yield Job(prepared, collectives, batches)
+        people = prepared.people
+        batches = _batches(config, prepared.data, collectives)
+        reference = people and _batches(config, people.data, collectives)
+        yield Job(prepared, collectives, batches, reference)
     finally:
         close_rank_log(handler)
+
+
+def _batches(config: JobConfig, data: ResolvedData, collectives: Collectives) -> Batches:
+    return Batches(
+        data, config.data, collectives=collectives,
+        dtype=DTYPES[config.runtime.dtype], channels_last=config.runtime.channels_last,
+    )  # fmt: skip

@@ -25,6 +25,8 @@ class Turn:
     phase: Phase
     retain: np.ndarray
     forget: np.ndarray
+    reference: np.ndarray
+    """of the people who are matched to: ids in their own set"""
     ends_phase: bool
 
 
@@ -35,6 +37,7 @@ class Course:
     ----------
     shuffle : whether the order of an epoch is shuffled
     equal_batches : pass over the steps whose retain and forget batch differ in size
+    reference : ids of the people who are matched to, where a phase wants them
     """
 
     def __init__(
@@ -46,12 +49,14 @@ class Course:
         *,
         shuffle: bool = True,
         equal_batches: bool = False,
+        reference: np.ndarray = NOBODY,
     ):
         self.splits = splits
         self.batch_size = cfg.global_batch_size
         self.seed = seed
         self.shuffle = shuffle
         self.equal_batches = equal_batches
+        self.reference = reference
         self.parts = [(phase, self._samplers(number, phase)) for number, phase in enumerate(phases)]
         self.lengths = [phase.epochs * main.steps_per_epoch for phase, (main, _) in self.parts]
         self.num_steps = min(sum(self.lengths), cfg.max_steps or 10**12)
@@ -80,8 +85,8 @@ class Course:
             for step in steps:
                 is_forget = np.isin(step.ids, self.splits.forget)
                 yield Turn(
-                    start + step.index, phase.first_epoch + step.epoch, phase,
-                    step.ids[~is_forget], step.ids[is_forget], start + step.index + 1 == end,
+                    start + step.index, phase.first_epoch + step.epoch, phase, step.ids[~is_forget],
+                    step.ids[is_forget], NOBODY, start + step.index + 1 == end,
                 )  # fmt: skip
             return
         for step, other in zip(steps, paired.steps(first - start, stop - start), strict=True):
@@ -89,22 +94,32 @@ class Course:
                 continue
             epoch = phase.first_epoch + step.epoch
             ends = start + step.index + 1 == end
-            yield Turn(start + step.index, epoch, phase, step.ids, other.ids, ends)
+            met = self._reference(phase, step.index)
+            yield Turn(start + step.index, epoch, phase, step.ids, other.ids, met, ends)
+
+    def _reference(self, phase: Phase, index: int) -> np.ndarray:
+        if not (phase.reference_batch and len(self.reference)):
+            return NOBODY
+        size = even_size(len(self.reference), phase.reference_batch)
+        return self._sampler(self.reference, "reference order", 0, size).step(index).ids
 
     def _samplers(self, number: int, phase: Phase) -> tuple[EpochSampler, EpochSampler | None]:
         """Return the sampler whose epochs count, and of over=retain that of the forget batches."""
         retain = self._retain(phase.retain_fraction)
         if phase.over == "retain":
             return self._sampler(retain, "retain order", number), self._sampler(
-                self.splits.forget, "forget order", number
-            )
+                self.splits.forget, "forget order", number,
+                phase.forget_batch and even_size(len(self.splits.forget), phase.forget_batch),
+            )  # fmt: skip
         ids = {"forget": self.splits.forget, "mixed": np.union1d(retain, self.splits.forget)}
         return self._sampler(ids[phase.over], f"{phase.over} order", number), None
 
-    def _sampler(self, ids: np.ndarray, purpose: str, number: int) -> EpochSampler:
+    def _sampler(
+        self, ids: np.ndarray, purpose: str, number: int, batch_size: int | None = None
+    ) -> EpochSampler:
         # Every phase has an order of its own; that of the first bears the plain name.
         return EpochSampler(
-            ids, batch_size=self.batch_size, seed=self.seed,
+            ids, batch_size=batch_size or self.batch_size, seed=self.seed,
             purpose=f"{purpose} {number}" if number else purpose, shuffle=self.shuffle,
         )  # fmt: skip
 
@@ -114,3 +129,12 @@ class Course:
             return retain
         count = max(1, round(fraction * len(retain)))
         return np.sort(shuffled(retain, self.seed, purpose_key("retain fraction"))[:count])
+
+
+def even_size(count: int, most: int) -> int:
+    """Return the size of batches nearly equal, none above `most`: a remnant of a few says little.
+
+    >>> even_size(130, 64)
+    44
+    """
+    return -(-count // max(1, -(-count // most)))

@@ -20,6 +20,7 @@ from ..metrics import (
     accuracy_per_label,
     attack_accuracy,
     auc,
+    auc_standard_error,
     balanced_mia,
     class_separation,
     completeness,
@@ -104,6 +105,8 @@ def probe(model: Classifier, batches: Batches, config: JobConfig, step: int) -> 
     forget = run_model(model, batches, splits.forget, size)
     val = run_model(model, batches, splits.val, size)
     found = against_val(forget, val, config, config.method.probe_attack)
+    error = auc_standard_error(len(forget.ids), len(val.ids))
+    around = (found["mia_auc"] - error, found["mia_auc"] + error)
     return Probe(
         step=step,
         val_accuracy=found["accuracy"],
@@ -111,6 +114,8 @@ def probe(model: Classifier, batches: Batches, config: JobConfig, step: int) -> 
         forgetting_score=found["forgetting_score"],
         mia_auc=found["mia_auc"],
         nomus=found["nomus"],
+        auc_error=error,
+        over_forgotten=over_forgetting(forget.losses, val.losses, auc_interval=around).flag,
         separation=_separation(val) if config.metrics.separation else None,
     )
 

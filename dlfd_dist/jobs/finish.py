@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from ..data.reference import describe_reference
 from ..models import Classifier, save_weights
 from ..run_dir import write_json
 from ..runtime.checkpoint import drop_checkpoints
@@ -76,6 +77,9 @@ def _against_reference(job: Job, evaluation: Evaluation) -> dict[str, Any]:
 def facts(job: Job) -> dict[str, Any]:
     """Return what a result tells of the run and its data besides the figures."""
     manifest, splits, place = job.data.manifest, job.data.splits, job_info()
+    met = None
+    if job.config.verb == "unlearn":
+        met = describe_reference(job.prepared.people, job.config.method)
     return {
         "verb": job.config.verb,
         "seed": job.config.seed,
@@ -90,6 +94,7 @@ def facts(job: Job) -> dict[str, Any]:
         "credit": manifest.credit,
         "label_names": manifest.label_names,
         "image_size": job.config.data.image_size,
+        "reference_people": met,
         "num_images": {name: len(ids) for name, ids in splits.parts().items()},
     }
 

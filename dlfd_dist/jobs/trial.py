@@ -20,7 +20,7 @@ from ..runtime.checkpoint import drop_checkpoints
 from ..runtime.collectives import Collectives
 from ..runtime.preemption import StopFlag
 from ..runtime.seeding import purpose_key, shuffled
-from .context import DTYPES, Prepared, file_digest, make_model, open_job
+from .context import DTYPES, Prepared, file_digest, make_model, matched, open_job
 from .evaluation import against_val, peak_memory_mb, run_model, save_samples
 from .finish import facts
 from .session import Session
@@ -44,7 +44,8 @@ def prepare_trial(
     config.validate(world_size)
     methods.get(config.method.name).check(config.method, make_model(config, data, None))
     known, sign, run_dir = trial_identity(config, inputs)
-    return Prepared(config, data, known, sign, run_dir)
+    data, people = matched(config, data)
+    return Prepared(config, data, known, sign, run_dir, people)
 
 
 def trial_identity(
@@ -115,6 +116,7 @@ def retain_sample(data: ResolvedData) -> np.ndarray:
 def reference_figures(config: JobConfig, data: ResolvedData) -> dict[str, float]:
     """Return what the Retrained model of the configuration is like, without the test set."""
     collectives = Collectives()
+    data, _ = matched(config, data)
     batches = Batches(
         data, config.data, collectives=collectives, dtype=DTYPES[config.runtime.dtype]
     )

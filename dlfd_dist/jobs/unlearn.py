@@ -48,7 +48,7 @@ def unlearn(
     build = methods.get(cfg.name)
     course = Course(
         build.phases(cfg), job.data.splits, cfg, job.config.seed,
-        shuffle=build.shuffle, equal_batches=build.equal_batches,
+        shuffle=build.shuffle, equal_batches=build.equal_batches, reference=job.reference_ids,
     )  # fmt: skip
     model = job.model(job.config.checkpoint)
     method = build(_context(job, model, course.num_steps))
@@ -97,10 +97,12 @@ def _batch(job: Job, turn: Turn) -> StepBatch:
         turn.retain, augment_key=augment_key if job.config.method.augment else None
     )
     forget_images, forget_labels = job.batches.shard(turn.forget)
+    met = job.reference_shard(turn.reference) if len(turn.reference) else (None, None)
     return StepBatch(
         turn.index, turn.epoch, turn.phase.name,
         torch.from_numpy(turn.retain), images, labels, len(turn.retain),
         torch.from_numpy(turn.forget), forget_images, forget_labels, len(turn.forget),
+        *met, len(turn.reference),
     )  # fmt: skip
 
 
@@ -132,6 +134,7 @@ def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable:
         **(found.separation or {}), **method.observe(found),
     )  # fmt: skip
     value = _selection_value(session.job.config.method, found)
+    selectable = selectable and not (method.refuses_over_forgetting and found.over_forgotten)
     best = session.best_values.get("value")
     if selectable and value is not None and (best is None or value > best):
         session.keep_best(step=done, value=value)
@@ -152,6 +155,14 @@ def _selection_value(cfg: MethodConfig, found: Probe) -> float | None:
 def _selection(session: Session, cfg: MethodConfig) -> str:
     if cfg.select == "last":
         return "the weights after the last step"
+    if not session.best_values and methods.get(cfg.name).refuses_over_forgetting:
+        logger.warning(
+            "every probe was over-forgotten or above method.max_forgetting_score: this counts as a "
+            "failure, and the weights after the last step are delivered"
+        )
+        return (
+            "the weights after the last step: a failure, for no probe was free of over-forgetting"
+        )
     if not session.best_values:
         logger.warning(
             "no probe had a forgetting score of at most method.max_forgetting_score=%g: the "

@@ -4,6 +4,7 @@ from . import (  # noqa: F401  (fill the registry)
     bad_teacher,
     dlfd,
     dlfd_official,
+    dlfm,
     finetune,
     l1_sparse,
     last_blocks,

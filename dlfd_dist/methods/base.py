@@ -34,6 +34,10 @@ class Phase:
     """learning rate in place of method.lr"""
     retain_fraction: float = 1.0
     """share of the retain set, drawn once, that is passed over"""
+    forget_batch: int | None = None
+    """most images of a forget batch that rides along; null: as many as a retain batch"""
+    reference_batch: int = 0
+    """most images of a batch of the people who are matched to; 0: none is wanted"""
     selectable: bool = True
     """whether method.select may take a probe within it; that after the last step it always may"""
 
@@ -55,6 +59,11 @@ class StepBatch:
     forget_images: Tensor
     forget_labels: Tensor
     forget_total: int
+    reference_images: Tensor | None = None
+    """images of people never trained on, where the phase wants them"""
+    reference_labels: Tensor | None = None
+    """None where nobody labelled them"""
+    reference_total: int = 0
 
     @property
     def both(self) -> Tensor:
@@ -72,6 +81,10 @@ class Probe:
     forgetting_score: float
     mia_auc: float
     nomus: float
+    auc_error: float = 0.0
+    """standard error of mia_auc if forget and val were alike"""
+    over_forgotten: bool = False
+    """forget losses are above those of val by more than chance allows"""
     separation: dict[str, float] | None = None
     """class separation of the features on val, where it is asked for"""
     standard_error: float | None = None
@@ -109,6 +122,8 @@ class UnlearningMethod:
     """Whether a probe is wanted before the first step."""
     equal_batches: ClassVar[bool] = False
     """Whether a step whose retain and forget batches differ in size is passed over."""
+    refuses_over_forgetting: ClassVar[bool] = False
+    """Whether method.select may not take a probe whose forget losses are above those of val."""
 
     def __init__(self, context: MethodContext):
         self.context = context

@@ -39,7 +39,11 @@ class DLFD(UnlearningMethod):
     def step(self, batch: StepBatch, updater: Updater, *, stop: bool) -> dict[str, float]:
         images, report = batch.images, {}
         if self.synthesising:
-            made = self._synthesise(batch)
+            made = synthesise(
+                self.context, batch,
+                forget_weight=self.cfg.forget_weight if self.cfg.distancing else 0.0,
+                retain_weight=self._retain_weight(batch.index),
+            )  # fmt: skip
             images = made.images
             report = made.report()
             self._keep(batch, images)
@@ -72,30 +76,6 @@ class DLFD(UnlearningMethod):
             self.cfg.final_retain_weight,
         )
 
-    def _synthesise(self, batch: StepBatch) -> Synthesised:
-        context, cfg = self.context, self.context.config
-        objective = Objective(
-            self._forget_features(batch),
-            batch.labels,
-            total=batch.total,
-            forget_weight=self.cfg.forget_weight if self.cfg.distancing else 0.0,
-            retain_weight=self._retain_weight(batch.index),
-            layer=cfg.synthesis.layer,
-            ot=cfg.ot,
-            collectives=context.collectives,
-        )
-        return perturb(
-            context.model, batch.images, objective,
-            cfg=cfg.synthesis, pixel_range=context.pixel_range,
-        )  # fmt: skip
-
-    def _forget_features(self, batch: StepBatch) -> Tensor:
-        """Return the features of the global forget batch, computed once per step."""
-        own = layer_output(
-            self.context.model, batch.forget_images, self.context.config.synthesis.layer
-        )
-        return self.context.collectives.gather_rows(own, batch.forget_total)
-
     def _keep(self, batch: StepBatch, synthesised: Tensor) -> None:
         if self.album.full:
             return
@@ -108,3 +88,25 @@ class DLFD(UnlearningMethod):
         self.album.add(torch.as_tensor(batch.ids), original, made)
         if self.context.collectives.is_main:
             self.album.write()
+
+
+def synthesise(
+    context: MethodContext, batch: StepBatch, *, forget_weight: float, retain_weight: float
+) -> Synthesised:
+    """Return retain images moved away from the forget batch, whose features are computed once."""
+    cfg = context.config
+    forget = layer_output(context.model, batch.forget_images, cfg.synthesis.layer)
+    objective = Objective(
+        context.collectives.gather_rows(forget, batch.forget_total),
+        batch.labels,
+        total=batch.total,
+        forget_weight=forget_weight,
+        retain_weight=retain_weight,
+        layer=cfg.synthesis.layer,
+        ot=cfg.ot,
+        collectives=context.collectives,
+    )
+    return perturb(
+        context.model, batch.images, objective,
+        cfg=cfg.synthesis, pixel_range=context.pixel_range,
+    )  # fmt: skip

@@ -3,7 +3,16 @@
 from .accuracy import accuracy, accuracy_per_label, correct
 from .gap import gap_to_retrained, tug_of_war
 from .membership_probes import MembershipProbes, membership_probes
-from .mia import MIAResult, attack_accuracy, auc, balanced_mia, forgetting_score, mia_paper
+from .mia import (
+    CHANCE,
+    MIAResult,
+    attack_accuracy,
+    auc,
+    auc_standard_error,
+    balanced_mia,
+    forgetting_score,
+    mia_paper,
+)
 from .nomus import nomus
 from .over_forgetting import OverForgetting, over_forgetting
 from .sample_losses import logit_scaled_confidence, sample_losses
@@ -17,6 +26,7 @@ from .similarity import (
 )
 
 __all__ = [
+    "CHANCE",
     "MIAResult",
     "MembershipProbes",
     "OverForgetting",
@@ -25,6 +35,7 @@ __all__ = [
     "accuracy_per_label",
     "attack_accuracy",
     "auc",
+    "auc_standard_error",
     "balanced_mia",
     "class_separation",
     "completeness",

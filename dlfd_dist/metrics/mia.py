@@ -136,6 +136,16 @@ def auc(members: np.ndarray, nonmembers: np.ndarray) -> float:
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 
+def auc_standard_error(num_members: int, num_nonmembers: int) -> float:
+    """Return the standard error of the AUC when members and nonmembers are alike.
+
+    It takes samples as independent; with several images of a person the true error is larger.
+    Source: Mann and Whitney 1947, the variance of U.
+    """
+    n, m = num_members, num_nonmembers
+    return float(np.sqrt((n + m + 1) / (12 * n * m)))
+
+
 def tpr_at_fpr(members: np.ndarray, nonmembers: np.ndarray, fpr: float) -> float:
     """Return the largest true-positive rate at a false-positive rate of at most `fpr`."""
     truth = np.r_[np.ones(len(members)), np.zeros(len(nonmembers))]

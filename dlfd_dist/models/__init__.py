@@ -3,7 +3,13 @@
 from .backbones import backbones, check_backbone
 from .blocks import model_blocks
 from .classifier import Classifier, ModelOutput, build_model
-from .heads import set_dropout_rows, task_divergence, task_loss
+from .heads import (
+    set_dropout_rows,
+    task_confidence,
+    task_divergence,
+    task_loss,
+    task_prediction,
+)
 from .weights import load_weights, save_weights, weights_path
 
 __all__ = [
@@ -16,7 +22,9 @@ __all__ = [
     "model_blocks",
     "save_weights",
     "set_dropout_rows",
+    "task_confidence",
     "task_divergence",
     "task_loss",
+    "task_prediction",
     "weights_path",
 ]

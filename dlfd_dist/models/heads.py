@@ -103,6 +103,23 @@ def task_loss(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor
     return {"none": per_sample, "sum": per_sample.sum(), "mean": per_sample.mean()}[reduction]
 
 
+def task_confidence(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return log p_y - log(1 - p_y) per sample, shape (n,), with gradient; of labels their mean.
+
+    What metrics.logit_scaled_confidence is to arrays. Source: Carlini et al. 2022 (LiRA), eq. 6.
+    """
+    if labels.ndim == 2:
+        return torch.where(labels > 0, logits, -logits).mean(1)
+    own = labels[:, None]
+    others = logits.scatter(1, own, -torch.inf).logsumexp(1)
+    return logits.gather(1, own).squeeze(1) - others
+
+
+def task_prediction(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the labels that the logits say, in the form of `labels`, whose dimensions are read."""
+    return logits.argmax(1) if labels.ndim == 1 else (logits > 0).long()
+
+
 def task_divergence(
     logits: Tensor, target_logits: Tensor, labels: Tensor, *, temperature: float = 1.0
 ) -> Tensor:

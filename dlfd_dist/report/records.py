@@ -23,6 +23,7 @@ ORIGINAL = "Original"
 RETRAINED = "Retrained"
 FINE_TUNE = "Fine-tune"
 DLFD = "DLFD"
+DLFM = "DLFM"
 DLFD_OFFICIAL = "DLFD (authors' code)"
 METHOD_LABELS = {
     "finetune": FINE_TUNE,
@@ -38,6 +39,7 @@ METHOD_LABELS = {
     "l1_sparse": "l1-sparse",
     "dlfd_official": DLFD_OFFICIAL,
     "dlfd": DLFD,
+    "dlfm": DLFM,
 }
 ROLE_LABELS = {"original": ORIGINAL, "retrained": RETRAINED}
 

@@ -15,7 +15,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .records import DLFD, DLFD_OFFICIAL, FINE_TUNE, ORIGINAL, RETRAINED
+from .records import DLFD, DLFD_OFFICIAL, DLFM, FINE_TUNE, ORIGINAL, RETRAINED
 
 INK, MUTED, GRID = "#1f2937", "#6b7280", "#e5e7eb"
 FORGET, UNSEEN = "#c8403a", "#2a9d8f"
@@ -36,6 +36,7 @@ ROLE_STYLES: dict[str, tuple[str, Any]] = {
     "l1-sparse": ("#0fb5ae", (6, 1, 0)),
     DLFD_OFFICIAL: ("#56b4e9", "P"),
     DLFD: ("#0067ad", "o"),
+    DLFM: ("#d6007a", "*"),
 }
 _OTHER_STYLES: tuple[tuple[str, Any], ...] = (
     ("#b0568f", "H"), ("#3d5a80", (3, 1, 0)), ("#4b7f52", (8, 1, 0)), ("#9c3d2e", "1"),

@@ -1,7 +1,8 @@
 """Optimal transport between feature distributions, over POT."""
 
 from .cost import COSTS, cosine_cost, squared_euclidean_cost
-from .sharded import SCOPES, solve_global, solve_rank
+from .quantiles import match_quantiles, quantiles_at
+from .sharded import SCOPES, solve_by_class, solve_global, solve_rank
 from .solve import OTResult, marginal_error, solve
 
 __all__ = [
@@ -10,7 +11,10 @@ __all__ = [
     "OTResult",
     "cosine_cost",
     "marginal_error",
+    "match_quantiles",
+    "quantiles_at",
     "solve",
+    "solve_by_class",
     "solve_global",
     "solve_rank",
     "squared_euclidean_cost",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..runtime.collectives import Collectives
@@ -60,6 +61,55 @@ def solve_rank(
         return OTResult(matrix.sum(), matrix.detach(), 0.0, 0, True, solver)
     solved = solve(matrix, solver=solver, reg=reg, max_iter=max_iter)
     return solved._replace(value=solved.value * (len(features) / total))
+
+
+def solve_by_class(
+    features: Tensor,
+    reference: Tensor,
+    classes: Tensor,
+    reference_classes: Tensor,
+    *,
+    total: int,
+    collectives: Collectives,
+    cost: str = "cosine",
+    solver: str = "auto",
+    reg: float = 0.01,
+    max_iter: int = 1000,
+) -> OTResult:
+    """Solve transport between rows of the same class alone, each class weighed by its rows.
+
+    As `solve_global`, with a plan per class. Rows of a class that the reference lacks have no
+    partner and no cost, and the others keep their weight 1 / total.
+
+    Parameters
+    ----------
+    features : (n_local, d) this rank's rows, with gradient
+    reference : (m, d) all reference rows, the same on every rank, without gradient
+    classes, reference_classes : (total,) or (total, L), and (m,) or (m, L): of all rows, the same
+        on every rank; several labels are one class where all of them agree
+    """
+    gathered = collectives.gather_rows(features, total)
+    plan = gathered.new_zeros(total, len(reference))
+    parts = []
+    both, code = torch.unique(torch.cat([classes, reference_classes]), dim=0, return_inverse=True)
+    for number in range(len(both)):
+        rows = torch.nonzero(code[:total] == number).flatten()
+        columns = torch.nonzero(code[total:] == number).flatten()
+        if len(rows) == 0 or len(columns) == 0:
+            continue
+        matrix = COSTS[cost](gathered[rows], reference[columns])
+        part = solve(matrix, solver=solver, reg=reg, max_iter=max_iter)
+        plan[rows[:, None], columns] = part.plan * (len(rows) / total)
+        parts.append(part)
+    plan = plan[collectives.shard(total)]
+    return OTResult(
+        (plan * COSTS[cost](features, reference)).sum(),
+        plan,
+        max((part.marginal_error for part in parts), default=0.0),
+        max((part.num_iters for part in parts), default=0),
+        all(part.converged for part in parts),
+        parts[0].solver if parts else solver,
+    )
 
 
 SCOPES = {"global": solve_global, "rank": solve_rank}

@@ -39,6 +39,14 @@ METHODS = {
     "salun": ["method=salun", "method.max_steps=4"],  # saliency, relabel, 2 of repair
     "ssd": ["method=ssd", "method.selection=1", "method.max_steps=null"],  # 32 mixed: 10, 10, 10, 2
     "l1_sparse": ["method=l1_sparse"],
+    # 8 forget images meet 4 of one val person in batches of 3 and 2, or 8 and 2.
+    "dlfm": ["method=dlfm", "method.dynamic=false", "method.match_batch_size=3"],
+    "dlfm_synthesised": [
+        "method=dlfm",
+        "method.dynamic=false",
+        "method.reference=synthesised",
+        "model.head=mlp",
+    ],
 }
 PHASES = {
     "unsir": ["impair", "impair", "repair"],
@@ -188,7 +196,8 @@ def test_the_album_holds_the_same_pictures_for_1_and_2_ranks(
 
 
 @pytest.mark.parametrize(
-    ("name", "step", "num_steps"), [("dlfd", 1, 3), ("unsir", 1, 3), ("salun", 3, 4), ("ssd", 2, 4)]
+    ("name", "step", "num_steps"),
+    [("dlfd", 1, 3), ("dlfm", 1, 3), ("unsir", 1, 3), ("salun", 3, 4), ("ssd", 2, 4)],
 )
 def test_a_run_goes_on_with_another_number_of_ranks(
     name, step, num_steps, tiny, ranks, tmp_path, original, tmp_path_factory

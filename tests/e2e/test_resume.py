@@ -240,6 +240,7 @@ PHASES = {
     "salun": {"saliency": 2, "relabel": 4, "repair": 12},  # in batches of 4
     "ssd": {"importance": 4},
     "l1_sparse": {"unlearn": 6},
+    "dlfm": {"match": 6},
 }
 OWN = {
     "unsir": ["method.repair_epochs=2"],
@@ -247,6 +248,7 @@ OWN = {
     "ssd": ["method.selection=1"],
     "bad_teacher": ["model.head=mlp"],
     "scrub": ["method.select=rewind", "train_mode=sync_bn"],
+    "dlfm": ["method.probe_every=2"],
 }
 """Settings that make every phase longer than a step, and use what else is to be kept."""
 

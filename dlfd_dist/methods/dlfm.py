@@ -1,0 +1,149 @@
+"""DLFM: distribution-level feature matching, beyond the paper.
+
+Pushing features away is not the same as never having seen somebody. Here the distribution of the
+forget set is pulled onto that of people the model was never trained on, in confidence and, class
+by class, in features, while retain images and the original model's answers on them keep the task.
+docs/methods.md has the reasoning and the limits.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..config import DLFMConfig, MethodConfig
+from ..metrics import CHANCE
+from ..models import (
+    ModelOutput,
+    task_confidence,
+    task_divergence,
+    task_loss,
+    task_prediction,
+)
+from ..synthesis import frozen
+from ..transport import match_quantiles, solve_by_class
+from .bad_teacher import as_teacher
+from .base import MethodContext, Phase, Probe, StepBatch, UnlearningMethod, methods
+from .dlfd import synthesise
+from .update import Updater
+
+
+class Target(NamedTuple):
+    """The whole reference batch under the model of the step, the same on every rank.
+
+    labelled : off, classes are those the original model says, and confidence is that of the class
+        the model itself predicts, for forget images too
+    """
+
+    features: Tensor
+    confidence: Tensor
+    classes: Tensor
+    labelled: bool
+
+
+@methods.register("dlfm")
+class DLFM(UnlearningMethod):
+    """Lower CE(retain) + kd_weight * KL(original || model) + match_weight * OT(forget, strangers).
+
+    Only forget images carry the gradient of the matching: from those they are matched to the model
+    learns nothing but where their distribution lies.
+    """
+
+    refuses_over_forgetting: ClassVar[bool] = True
+
+    def __init__(self, context: MethodContext):
+        super().__init__(context)
+        assert isinstance(context.config.method, DLFMConfig)
+        self.cfg: DLFMConfig = context.config.method
+        self.original = as_teacher(copy.deepcopy(context.model))
+        self.matching = True
+
+    @classmethod
+    def phases(cls, cfg: MethodConfig) -> list[Phase]:
+        assert isinstance(cfg, DLFMConfig)
+        size = cfg.match_batch_size
+        strangers = 0 if cfg.reference == "synthesised" else size
+        return [Phase("match", epochs=cfg.epochs, forget_batch=size, reference_batch=strangers)]
+
+    def step(self, batch: StepBatch, updater: Updater, *, stop: bool) -> dict[str, float]:
+        matching = self.matching
+        target = self._target(batch) if matching else None
+        kept = self.original(batch.images).logits
+        own = len(batch.images)
+
+        def objective(output: ModelOutput) -> dict[str, Tensor]:
+            logits = output.logits[:own]
+            task = task_loss(logits, batch.labels, "sum") / batch.total
+            divergence = task_divergence(logits, kept, batch.labels).sum() / batch.total
+            parts = {"retain_loss": task, "retain_divergence": divergence}
+            loss = task + self.cfg.kd_weight * divergence
+            if target is not None:
+                terms = self._terms(ModelOutput(*(part[own:] for part in output)), target, batch)
+                loss = loss + self.cfg.match_weight * torch.stack(list(terms.values())).sum()
+                parts |= terms
+            return {"loss": loss, **parts}
+
+        # Frozen BatchNorm, and no dropout: both sides of the matching must be the same model.
+        self.context.model.eval()
+        images = batch.both if matching else batch.images
+        return updater.step(images, objective, stop=stop) | {"matching": matching}
+
+    def observe(self, probe: Probe) -> dict[str, Any]:
+        if self.cfg.dynamic:
+            self.matching = abs(probe.mia_auc - CHANCE) > probe.auc_error
+        return {"matching": self.matching, "over_forgotten": probe.over_forgotten}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"matching": self.matching}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.matching = state["matching"]
+
+    def _target(self, batch: StepBatch) -> Target:
+        images, labels, total = (
+            batch.reference_images,
+            batch.reference_labels,
+            batch.reference_total,
+        )
+        if self.cfg.reference == "synthesised":
+            made = synthesise(
+                self.context, batch,
+                forget_weight=self.cfg.forget_weight, retain_weight=self.cfg.retain_weight,
+            )  # fmt: skip
+            images, labels, total = made.images, batch.labels, batch.total
+        assert images is not None
+        model, gather = self.context.model, self.context.collectives.gather_rows
+        with frozen(model), torch.no_grad():
+            output = model(images)
+        labelled = labels is not None
+        classes, judged = labels, labels
+        if classes is None or judged is None:
+            classes = task_prediction(self.original(images).logits, batch.labels)
+            judged = task_prediction(output.logits, batch.labels)
+        confidence = task_confidence(output.logits, judged)
+        return Target(
+            gather(output.features, total), gather(confidence, total), gather(classes, total),
+            labelled,
+        )  # fmt: skip
+
+    def _terms(self, output: ModelOutput, target: Target, batch: StepBatch) -> dict[str, Tensor]:
+        """Return this rank's parts of the matching terms that are switched on."""
+        total, collectives, terms = batch.forget_total, self.context.collectives, {}
+        labels, ot = batch.forget_labels, self.context.config.ot
+        if self.cfg.quantiles:
+            judged = labels if target.labelled else task_prediction(output.logits, labels)
+            terms["quantile_cost"] = match_quantiles(
+                task_confidence(output.logits, judged), target.confidence,
+                total=total, collectives=collectives,
+            )  # fmt: skip
+        if self.cfg.features:
+            classes = collectives.gather_rows(labels, total)
+            terms["ot_cost"] = solve_by_class(
+                output.features, target.features, classes, target.classes,
+                total=total, collectives=collectives,
+                cost=ot.cost, solver=ot.solver, reg=ot.reg, max_iter=ot.max_iter,
+            ).value  # fmt: skip
+        return terms
