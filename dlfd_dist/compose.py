@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from .config import (
     METHOD_CONFIGS,
+    AuditConfig,
     ClusterConfig,
     CompareConfig,
     JobConfig,
@@ -83,6 +84,16 @@ def split_compare(overrides: Sequence[str]) -> tuple[CompareConfig, list[str]]:
     if isinstance(seeds, int) and not isinstance(seeds, bool):
         values["train_seeds"] = [seeds]
     return _build(CompareConfig, values, "compare.", {}), rest
+
+
+def split_audit(overrides: Sequence[str]) -> tuple[AuditConfig, list[str]]:
+    """Return the settings of `dlfd audit` itself, and the overrides that its runs are made of.
+
+    >>> split_audit(["audit.models=4", "seed=3"])[1]
+    ['seed=3']
+    """
+    values, rest = _split("audit", overrides)
+    return _build(AuditConfig, values, "audit.", {}), rest
 
 
 def split_cluster(overrides: Sequence[str]) -> tuple[ClusterConfig, list[str]]:

@@ -40,6 +40,8 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
   compare     methods x seeds against Original and Retrained: method=dlfd,scrub seed=0,1,2
   search      the settings of a method: search=asha|optuna|pbt|random search.num_samples=20
               [--resume]; the chosen ones: dlfd unlearn +tuned=DIR/best.yaml
+  audit       what leaks, judged over many models: dlfd audit ulira|klom method=dlfd,finetune
+              audit.models=16 run.dir=DIR
   report      a page for finished runs: dlfd report RUN_DIR... [--out PAGE.html]
   certify     certificate.json of a finished run: dlfd certify RUN_DIR [--key KEY.pem] [--names]
   verify      check it: dlfd verify RUN_DIR|certificate.json [--public-key PEM] [--recompute]
@@ -140,6 +142,12 @@ def _search(command: Command) -> int:
     return run_search(command.words, resume=resume, dry_run=command.dry_run, as_json=command.json)
 
 
+def _audit(command: Command) -> int:
+    from .audit.audit import run_audit
+
+    return run_audit(command.words, dry_run=command.dry_run, as_json=command.json)
+
+
 def _demo(command: Command) -> int:
     from .demo import run_demo
 
@@ -220,6 +228,7 @@ VERBS: dict[str, Callable[[Command], int]] = {
     "evaluate": _run_verb,
     "compare": _compare,
     "search": _search,
+    "audit": _audit,
     "report": _report,
     "certify": _certify,
     "verify": _verify,
@@ -234,10 +243,11 @@ VERBS: dict[str, Callable[[Command], int]] = {
 
 
 def _verb_help(verb: str) -> str:
-    if verb not in ("demo", "train", "unlearn", "evaluate", "compare", "search", "submit"):
+    if verb not in ("demo", "train", "unlearn", "evaluate", "compare", "search", "audit", "submit"):
         return HELP
     from dlfd_dist.compose import config_text, settings_text
     from dlfd_dist.config import (
+        AuditConfig,
         ClusterConfig,
         CompareConfig,
         DLFDConfig,
@@ -253,6 +263,8 @@ def _verb_help(verb: str) -> str:
     )
     if verb in ("compare", "demo"):
         text += settings_text({"compare": to_dict(CompareConfig())})
+    if verb == "audit":
+        text += settings_text({"audit": to_dict(AuditConfig())})
     if verb == "search":
         text += settings_text({"search": to_dict(SearchConfig())})
     if verb == "submit":

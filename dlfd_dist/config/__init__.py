@@ -1,5 +1,6 @@
 """Frozen dataclasses, one per section of the configuration, and JobConfig that holds them all."""
 
+from .audit import AuditConfig
 from .cluster import ClusterConfig
 from .compare import CompareConfig
 from .job import JobConfig, read_by, signature, to_dict
@@ -42,6 +43,7 @@ from .sections import (
 )
 
 __all__ = [
+    "AuditConfig",
     "BadTeacherConfig",
     "Choice",
     "ClusterConfig",

@@ -39,6 +39,8 @@ NOT_IN_SIGNATURE = {
     },
     "metrics": {"eval_batch_size", "separation"},
     "data": {"root", "cache_dir"},
+    # The digest of the request says who was drawn.
+    "forget": {"rounds"},
 }
 
 # Settings that one verb alone reads.

@@ -123,6 +123,9 @@ class ForgetConfig:
     """Share of the training people to draw when there is no request, above 0 and below 1."""
     seed: int = 0
     """Seed of that draw."""
+    rounds: bool = False
+    """Draw in rounds, as audits do: the seeds of one round forget disjoint sets of people of equal
+    size, so that over many seeds everybody is forgotten equally often."""
 
     def __post_init__(self) -> None:
         if self.request is not None and self.fraction is not None:

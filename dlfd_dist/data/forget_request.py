@@ -162,13 +162,22 @@ def resolve_entries(
 
 
 def draw_request(
-    fraction: float, seed: int, manifest: Manifest, splits: np.ndarray
+    fraction: float, seed: int, manifest: Manifest, splits: np.ndarray, *, rounds: bool = False
 ) -> ResolvedRequest:
-    """Draw a share of the training people at random, at least one."""
+    """Draw a share of the training people at random, at least one.
+
+    Parameters
+    ----------
+    rounds : the seeds of a round take their people from one permutation, one after the other
+    """
     train = splits == "train"
     people = np.unique(manifest.identities[train])
     num = max(1, round(fraction * len(people)))
-    chosen = np.sort(np.random.default_rng(seed).permutation(people)[:num])
+    turn, first = seed, 0
+    if rounds:
+        turn, place = divmod(seed, max(1, len(people) // num))
+        first = place * num
+    chosen = np.sort(np.random.default_rng(turn).permutation(people)[first : first + num])
     rows = np.flatnonzero(train & np.isin(manifest.identities, chosen))
     counts = {p: int((manifest.identities[rows] == p).sum()) for p in chosen}
     lines = [
@@ -186,7 +195,7 @@ def forget_rows(cfg: ForgetConfig, manifest: Manifest, splits: np.ndarray) -> Re
         entries = list(enumerate(manifest.published_request, start=1))
         return resolve_entries(entries, "forget.published", manifest, splits)
     if cfg.fraction is not None:
-        return draw_request(cfg.fraction, cfg.seed, manifest, splits)
+        return draw_request(cfg.fraction, cfg.seed, manifest, splits, rounds=cfg.rounds)
     if cfg.published:
         raise DataError(
             f"forget.published=true finds nothing: no forget set was published with "

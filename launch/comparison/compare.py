@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dlfd_dist.compose import config_text
-from dlfd_dist.config import to_dict
+from dlfd_dist.config import JobConfig, to_dict
 from dlfd_dist.errors import ConfigError, RunDirError
 from dlfd_dist.jobs import prepare
 from dlfd_dist.jobs.context import check_enough, make_model
@@ -69,10 +69,14 @@ def _check(plan: Plan) -> None:
         config.validate(config.runtime.world_size)
 
 
-def _num_workers(plan: Plan) -> int:
-    """Return compare.workers, else one per core; runs on a GPU do not share it unasked."""
-    on_gpu = pick_device(plan.configs[0].runtime, RankInfo()).type == "cuda"
-    return plan.compare.workers or (1 if on_gpu else cores())
+def num_workers(config: JobConfig, wanted: int | None) -> int:
+    """Return the number wanted, else one per core; runs on a GPU do not share it unasked."""
+    on_gpu = pick_device(config.runtime, RankInfo()).type == "cuda"
+    return wanted or (1 if on_gpu else cores())
+
+
+def _workers_of(plan: Plan) -> int:
+    return num_workers(plan.configs[0], plan.compare.workers)
 
 
 @dataclass(frozen=True)
@@ -102,11 +106,11 @@ def _run(plan: Plan) -> Ran:
     total = len(trainings) + len(trial_runs(trials)) + len(unlearnings)
     with (
         stop_signals() as stop,
-        claimed(plan),
-        Workers(_num_workers(plan)) as workers,
+        claimed(plan.out, plan.configs[0]),
+        Workers(_workers_of(plan)) as workers,
         Progress(total) as progress,
     ):
-        runs = Runs(data, workers, progress, stop)
+        runs = Runs(lambda _: data, workers, progress, stop)
         models = runs.run(trainings)
         trials = judged(trials, runs.run(with_models(trial_runs(trials), models)))
         tuned = unlearning_runs(plan, tuned_configs(plan.configs, trials))
@@ -116,25 +120,29 @@ def _run(plan: Plan) -> Ran:
 
 
 @contextlib.contextmanager
-def claimed(plan: Plan) -> Iterator[None]:
-    """Hold the directory of a comparison, new or begun before; RunDirError if that cannot be."""
-    out = plan.out
+def claimed(out: Path, config: JobConfig, verb: str = "compare") -> Iterator[None]:
+    """Hold the directory of a comparison or an audit; RunDirError if that cannot be.
+
+    Parameters
+    ----------
+    out : it may be new or begun before
+    config : what stands in its config.yaml
+    """
+    what = {"compare": "a comparison", "audit": "an audit"}[verb]
     try:
         is_other = out.exists() and (not out.is_dir() or any(out.iterdir()))
         if is_other and not (out / "runs").is_dir():
-            raise RunDirError(
-                f"run.dir={out} exists and is not a comparison: choose another directory."
-            )
+            raise RunDirError(f"run.dir={out} exists and is not {what}: choose another directory.")
         (out / "runs").mkdir(parents=True, exist_ok=True)
-        lock = out / COMPARE_LOCK
+        lock = out / f"{verb}.lock"
         lock.touch()
     except OSError as err:
         raise RunDirError(
             f"run.dir={out} cannot be written ({err.strerror}): free some space or choose another "
             "directory."
         ) from err
-    with exclusively(lock, "dlfd compare"):
-        write_text(out / "config.yaml", config_text(plan.configs[0]))
+    with exclusively(lock, f"dlfd {verb}"):
+        write_text(out / "config.yaml", config_text(config))
         yield
 
 
@@ -212,7 +220,7 @@ def _print_plan(plan: Plan, *, as_json: bool) -> None:
         shown: dict[str, Any] = {
             "dry_run": True, "config": to_dict(plan.configs[0]), "plan": plan_run(first)["plan"],
             "runs": names, "compare": to_dict(plan.compare), "train_seeds": plan.train_seeds,
-            "trials": [run.label for run in trial_runs(trials)], "workers": _num_workers(plan),
+            "trials": [run.label for run in trial_runs(trials)], "workers": _workers_of(plan),
             "files": files,
         }  # fmt: skip
         print(json.dumps(shown, indent=2, sort_keys=True))
@@ -238,7 +246,7 @@ def _at_a_time(plan: Plan) -> str:
     world_size = plan.configs[0].runtime.world_size
     if world_size > 1:
         return f"one at a time on {world_size} ranks"
-    return f"{_num_workers(plan)} at a time"
+    return f"{_workers_of(plan)} at a time"
 
 
 def _trial_lines(plan: Plan, trials: Sequence[Trial]) -> Iterator[str]:

@@ -6,13 +6,14 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
 from dlfd_dist.compose import config_text
+from dlfd_dist.config import JobConfig
 from dlfd_dist.data.loaders import ResolvedRows
 from dlfd_dist.errors import DlfdError
 from dlfd_dist.jobs.context import input_digests, run_identity
@@ -31,14 +32,12 @@ TRIAL_FIGURES = {"nomus": "validation NoMUS", "accuracy": "val", "forgetting_sco
 
 
 class Stopped(DlfdError):
-    """The comparison was asked to stop."""
+    """A comparison or an audit was asked to stop."""
 
     exit_status = 75
 
     def __init__(self) -> None:
-        super().__init__(
-            "The comparison was stopped as asked; the same command goes on from there."
-        )
+        super().__init__("It was stopped as asked; the same command goes on from there.")
 
 
 @contextlib.contextmanager
@@ -114,15 +113,15 @@ class _Placed:
 
 @dataclass
 class Runs:
-    """Runs the stages of one comparison.
+    """Runs the stages of one comparison or audit.
 
     Attributes
     ----------
-    rows : the resolved data, the same for all runs
+    rows : the resolved data of a configuration
     failures : why a run failed and where its log is, by its label
     """
 
-    rows: ResolvedRows
+    rows: Callable[[JobConfig], ResolvedRows]
     workers: Workers
     progress: Progress
     stop: StopFlag
@@ -151,7 +150,7 @@ class Runs:
             threads = max(1, cores() // min(self.workers.num, num_runs))
             runtime = replace(runtime, threads_per_rank=threads)
             planned = replace(planned, config=replace(planned.config, runtime=runtime))
-        signature, run_dir = run_identity(planned.config, self.rows)
+        signature, run_dir = run_identity(planned.config, self.rows(planned.config))
         run_dir.check(signature)
         return _Placed(planned, signature, run_dir)
 
@@ -170,13 +169,13 @@ class Runs:
 
     def _tasks(self, pending: Sequence[_Placed]) -> Iterator[Task]:
         for one in pending:
-            one.claim(self.rows)
+            one.claim(self.rows(one.planned.config))
             yield one.task()
 
     def _run_on_ranks(self, pending: Sequence[_Placed]) -> None:
         """Run one after another, each on its ranks, which write to our console."""
         for one in pending:
-            one.claim(self.rows)
+            one.claim(self.rows(one.planned.config))
         status = run_local(
             [one.planned.config for one in pending], [one.run_dir.config for one in pending]
         )

@@ -1,0 +1,211 @@
+"""The page and the table of an audit; reads audit.json."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+from matplotlib.figure import Figure
+
+from .. import __version__
+from ..run_dir import write_text
+from . import audit_figures as figures
+from .records import ORIGINAL, RETRAINED, label_of
+
+_DPI = 160
+CONTROL = "Retrained again"
+Row = list[str]
+Result = Mapping[str, Any]
+
+
+def label(title: str) -> str:
+    """Return what a world is called in tables and figures."""
+    return {"original": ORIGINAL, "retrained": RETRAINED, "control": CONTROL}.get(
+        title
+    ) or label_of(title)
+
+
+def write_audit_page(out: Path) -> Path:
+    """Write report.html into the directory of an audit that has its audit.json; return it."""
+    result = json.loads((out / "audit.json").read_text(encoding="utf-8"))
+    page = out / "report.html"
+    write_text(page, _render(_context(result)))
+    return page
+
+
+def _in_order(worlds: Mapping[str, Any]) -> dict[str, Any]:
+    """Return worlds as a reader expects them; audit.json holds them by name."""
+    last = ("retrained", "control")
+    place = {"original": -1} | {name: 1 + number for number, name in enumerate(last)}
+    return dict(sorted(worlds.items(), key=lambda pair: place.get(pair[0], 0)))
+
+
+def _context(found: Result) -> dict[str, Any]:
+    result = {**found, "worlds": _in_order(found["worlds"]), "cost": _in_order(found["cost"])}
+    worlds = {label(title): one for title, one in result["worlds"].items()}
+    told = {name: one for name, one in worlds.items() if one["ulira"]}
+    drawn = []
+    if told:
+        drawn = [
+            _drawn(
+                "Told apart", "U-LiRA over all images and models, logarithmic axes. Dotted is "
+                "chance; a curve above it tells models that forgot from models that never saw.",
+                lambda narrow: figures.roc_curves(told, narrow=narrow),
+            ),
+            _drawn(
+                "How exposed each person is", "Chance that a model which forgot a person scores "
+                "above one that never saw them, by their images; 0.5 is chance.",
+                lambda narrow: figures.exposure_histograms(told, narrow=narrow),
+            ),
+        ]  # fmt: skip
+    tables = [("U-LiRA", *ulira_table(result)), ("KLoM", *klom_table(result))]
+    return {
+        "title": result["title"],
+        "settings": result["settings"],
+        "judgement": judgement(result),
+        "tables": tables if result["kind"] == "ulira" else tables[::-1],
+        "notes": notes(result),
+        "exposed": [(name, one["most_exposed"]) for name, one in worlds.items()
+                    if one["role"] == "method" and one["most_exposed"]],
+        "figures": drawn,
+        "cost": [(label(title), one) for title, one in result["cost"].items()],
+        "missing": result["missing"],
+        "version": __version__,
+    }  # fmt: skip
+
+
+def _drawn(title: str, caption: str, draw: Any) -> dict[str, str]:
+    wide, narrow = _uri(draw(False)), _uri(draw(True))
+    return {"title": title, "caption": caption, "wide": wide, "narrow": narrow}
+
+
+def _uri(fig: Figure) -> str:
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=_DPI)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def judgement(result: Result) -> list[str]:
+    """Return in words whether the audit can be believed, and what it found of each method."""
+    control = result["worlds"].get("control", {}).get("ulira")
+    if control is None:
+        lines = ["The audit was not tested: Retrained was not audited against itself."]
+    elif control["at_chance"]:
+        lines = [
+            f"The audit passes its own test: Retrained against Retrained comes out at chance, "
+            f"AUC {_with_interval(control, 'auc')}."
+        ]
+    else:
+        lines = [
+            f"The audit fails its own test: Retrained against Retrained gives AUC "
+            f"{_with_interval(control, 'auc')}, which is not chance. Believe no figure of it."
+        ]
+    for title, one in result["worlds"].items():
+        if one["role"] == "method" and one["ulira"]:
+            lines.append(f"{label(title)}: {_finding(one['ulira'])}")
+    return lines
+
+
+def _finding(found: Mapping[str, Any]) -> str:
+    auc = _with_interval(found, "auc")
+    if found["at_chance"]:
+        return f"not told from Retrained by {found['num_models']} models, AUC {auc}."
+    if found["auc"] < 0.5:
+        return f"AUC {auc} is below chance: the fits do not hold for the models left out."
+    return f"told from models that never saw the people, AUC {auc}."
+
+
+def ulira_table(result: Result) -> tuple[Row, list[Row]]:
+    """Return head and rows of the U-LiRA figures, with 95 % intervals."""
+    head = ["", "Models", "AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "AUC per person"]
+    rows = []
+    for title, one in result["worlds"].items():
+        image, person = one["ulira"], one["ulira_person"]
+        names = ("auc", "tpr_at_1pct", "tpr_at_01pct")
+        cells = [_with_interval(image, name) for name in names] if image else ["–"] * 3
+        whole = _with_interval(person, "auc") if person else "–"
+        rows.append([label(title), str(one["num_models"]), *cells, whole])
+    return head, rows
+
+
+def klom_table(result: Result) -> tuple[Row, list[Row]]:
+    """Return head and rows of KLoM: mean and 95th percentile on forget, retain and val."""
+    parts = ("forget", "retain", "val")
+    head = ["", "Models", *(f"{part} {what}" for part in parts for what in ("mean", "95 %"))]
+    rows = []
+    for title, one in result["worlds"].items():
+        cells = []
+        for part in parts:
+            found = one["klom"][part]
+            cells += [_with_interval(found, name) if found else "–" for name in ("mean", "p95")]
+        rows.append([label(title), str(one["num_models"]), *cells])
+    return head, rows
+
+
+def _with_interval(found: Mapping[str, Any], name: str) -> str:
+    low, high = found[f"{name}_interval"]
+    return f"{found[name]:.3f} ({low:.3f} to {high:.3f})"
+
+
+def notes(result: Result) -> list[str]:
+    """Return what a reader must know of the figures."""
+    scores = [one["ulira"]["num_scores"] for one in result["worlds"].values() if one["ulira"]]
+    lines = [
+        f"Gaussian fits with one variance per {_variance(result)}, the model under test and its "
+        "pair left out. Intervals: 95 % bootstrap over models and people.",
+        f"KLoM is KL(Retrained || world) of 20-bin histograms; with few models it is large for "
+        f"equal worlds too: compare with {CONTROL}.",
+    ]
+    if scores and min(scores) < 1000:
+        lines.append(
+            f"There are only {min(scores)} scores of Retrained: a false-positive rate of 0.1 % "
+            "cannot be told from 0."
+        )
+    if not scores:
+        lines.append(
+            "Too few models forget the same person for U-LiRA: give more audit.models, or a larger "
+            "forget.fraction."
+        )
+    return lines
+
+
+def _variance(result: Result) -> str:
+    return {"pooled": "world", "example": "image"}[result["settings"]["variance"]]
+
+
+def summary_lines(result: Result) -> list[str]:
+    """Return the table of the kind that was asked for, and the judgement, for the terminal."""
+    table = ulira_table if result["kind"] == "ulira" else klom_table
+    head, rows = table(result)
+    return [*_aligned([head, *rows]), *judgement(result), *notes(result)]
+
+
+def markdown(table: tuple[Row, list[Row]]) -> str:
+    """Return a table in Markdown."""
+    head, rows = table
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _aligned(rows: Sequence[Row]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+
+
+def short_pseudonym(text: str) -> str:
+    """Return enough of a pseudonym to find it in audit.csv."""
+    return text.removeprefix("hmac-sha256:")[:12]
+
+
+def _render(context: Mapping[str, Any]) -> str:
+    """Return the page; every value is escaped."""
+    source = resources.files("dlfd_dist.report").joinpath("audit.html.j2").read_text("utf-8")
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["pseudonym"] = short_pseudonym
+    return environment.from_string(source).render(context)

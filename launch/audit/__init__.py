@@ -1,0 +1,1 @@
+"""Audits: what leaks out of models, judged over many of them."""

@@ -1,0 +1,135 @@
+"""dlfd audit ulira|klom: shadow models trained, made to forget, retrained, and told apart."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dlfd_dist.config import JobConfig, to_dict
+from dlfd_dist.data.loaders import ResolvedData, ResolvedRows, resolve_rows
+from dlfd_dist.errors import ConfigError
+from dlfd_dist.jobs import prepare
+from dlfd_dist.jobs.context import check_enough, make_model
+from dlfd_dist.jobs.plan import plan as plan_run
+from dlfd_dist.logs import setup_console
+from dlfd_dist.methods import methods
+from dlfd_dist.report.audit import summary_lines
+from dlfd_dist.runtime.env import rank_info
+
+from ..comparison.compare import claimed, num_workers
+from ..comparison.planning import Planned, with_models
+from ..comparison.runs import Progress, Runs, stop_signals
+from ..comparison.workers import Workers
+from ..job import print_dry_run
+from .planning import AuditPlan, plan_audit, trainings, unlearnings
+from .results import FILES, write_audit
+
+
+def run_audit(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
+    """Run an audit and write audit.json, audit.csv and the page into run.dir."""
+    plan = plan_audit(words)
+    _check(plan)
+    for variant in plan.plan.left_out:
+        print(f"left out: {variant}", file=sys.stderr)
+    if dry_run:
+        _print_plan(plan, as_json=as_json)
+        return 0
+    setup_console()
+    done, failures = _run(plan)
+    wanted = [*trainings(plan), *unlearnings(plan)]
+    result = write_audit(plan.out, plan.kind, plan.audit, wanted, done, rows_of(wanted[0].config))
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        for label in result["missing"]:
+            why = failures.get(label, "a run that it needs did not finish.")
+            print(f"not finished: {label}: {why}")
+        print(*summary_lines(result), f"report: {plan.out / 'report.html'}", sep="\n")
+    return 1 if result["missing"] else 0
+
+
+def _check(plan: AuditPlan) -> None:
+    if rank_info().source != "single":
+        raise ConfigError(
+            "'dlfd audit' starts its runs itself: start it once, without torchrun or srun, and set "
+            "runtime.world_size for runs of several ranks."
+        )
+    for one in [*trainings(plan), *unlearnings(plan)]:
+        one.config.validate(one.config.runtime.world_size)
+
+
+def rows_of(config: JobConfig) -> ResolvedRows:
+    return resolve_rows(config.data, config.forget)
+
+
+def _reading() -> Callable[[JobConfig], ResolvedRows]:
+    """Return rows_of that reads the data of every shadow once."""
+    known: dict[str, ResolvedRows] = {}
+
+    def rows(config: JobConfig) -> ResolvedRows:
+        key = repr((config.data, config.forget))
+        if key not in known:
+            known[key] = rows_of(config)
+        return known[key]
+
+    return rows
+
+
+def _run(plan: AuditPlan) -> tuple[dict[str, Path], dict[str, str]]:
+    """Run the stages; return the finished runs and why the others failed, by label."""
+    first, last = trainings(plan), unlearnings(plan)
+    config = first[0].config
+    rows, data = _reading(), prepare(config, config.runtime.world_size).data
+    _check_methods(plan, data)
+    for one in last:
+        check_enough(one.config, rows(one.config), config.runtime.world_size)
+    with (
+        stop_signals() as stop,
+        claimed(plan.out, plan.plan.configs[0], "audit"),
+        Workers(num_workers(config, plan.audit.workers)) as workers,
+        Progress(len(first) + len(last)) as progress,
+    ):
+        runs = Runs(rows, workers, progress, stop)
+        models = runs.run(first)
+        done = models | runs.run(with_models(last, models))
+        return done, runs.failures
+
+
+def _check_methods(plan: AuditPlan, data: ResolvedData) -> None:
+    model = make_model(plan.first, data, None)
+    for config in plan.plan.configs:
+        methods.get(config.method.name).check(config.method, model)
+
+
+def _print_plan(plan: AuditPlan, *, as_json: bool) -> None:
+    runs: list[Planned] = [*trainings(plan), *unlearnings(plan)]
+    files = [str(plan.out / name) for name in FILES]
+    workers = num_workers(plan.first, plan.audit.workers)
+    if as_json:
+        shown: dict[str, Any] = {
+            "dry_run": True, "audit": to_dict(plan.audit), "kind": plan.kind,
+            "config": to_dict(plan.plan.configs[0]), "plan": plan_run(plan.first)["plan"],
+            "runs": [one.label for one in runs], "workers": workers, "files": files,
+        }  # fmt: skip
+        print(json.dumps(shown, indent=2, sort_keys=True))
+        return
+    print_dry_run([plan.first], as_json=False)
+    print(
+        f"# audit: {len(runs)} runs under {plan.out / 'runs'}, {workers} at a time, those finished "
+        "before are reused"
+    )
+    print(f"# {_forgotten(plan)}")
+    for one in runs:
+        print(f"  {one.label}")
+    print("# files that would be written")
+    for file in files:
+        print(f"  {file}")
+
+
+def _forgotten(plan: AuditPlan) -> str:
+    if plan.draws:
+        return f"every shadow model forgets {plan.first.forget.fraction:.0%} of the people, drawn"
+    return "every shadow model forgets the same people, those of the request"

@@ -1,0 +1,152 @@
+"""U-LiRA and KLoM: known Gaussians, equal worlds, honest leaving-out, hand-computed histograms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import entropy, norm
+
+from dlfd_dist.metrics import auc, klom, lira
+
+POOLED = pytest.mark.parametrize("pooled", [False, True], ids=["per image", "pooled"])
+
+
+def worlds(num_models: int, num_images: int, *, shift: float, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    centre = rng.normal(0, 3, num_images)
+    draw = [rng.normal(centre + by, 1, (num_models, num_images)) for by in (shift, 0)]
+    return draw[0], draw[1]
+
+
+# --- U-LiRA
+
+
+@POOLED
+def test_auc_of_two_known_gaussians_is_the_analytic_one(pooled):
+    """Two normal worlds, a standard deviation apart: the likelihood ratio has AUC Phi(1/sqrt 2)."""
+    own, other = worlds(400, 30, shift=1.0)
+    found = lira.ulira(*lira.log_ratios(own, other, pooled=pooled), np.arange(30), num_bootstrap=50)
+    assert found is not None
+    assert found.auc == pytest.approx(norm.cdf(1 / math.sqrt(2)), abs=0.01)
+    assert found.tpr_at_1pct == pytest.approx(norm.cdf(norm.ppf(0.01) + 1), abs=0.02)
+    assert not found.at_chance
+
+
+@POOLED
+@pytest.mark.parametrize("num_models", [4, 8])
+def test_equal_worlds_come_out_at_chance_on_average(pooled, num_models):
+    """The bias that leaving out one value alone would bring is 0.03 at 4 models."""
+    aucs, covered = [], 0
+    for seed in range(60):
+        pair = worlds(num_models, 25, shift=0.0, seed=seed)
+        scores = lira.log_ratios(*pair, pooled=pooled)
+        found = lira.ulira(*scores, np.arange(25), num_bootstrap=40)
+        assert found is not None
+        aucs.append(found.auc)
+        covered += found.at_chance
+    assert np.mean(aucs) == pytest.approx(0.5, abs=4 * np.std(aucs) / math.sqrt(60))
+    assert covered >= 54
+
+
+@POOLED
+def test_a_score_does_not_depend_on_the_pair_under_test(pooled):
+    """Models 2 of both worlds are replaced: their own fit, so the score of one value, stays."""
+    own, other = worlds(5, 4, shift=0.5)
+    before = lira.log_ratios(own, other, pooled=pooled)[0]
+    changed = other.copy()
+    changed[2] += 100
+    after = lira.log_ratios(own, changed, pooled=pooled)[0]
+    np.testing.assert_allclose(after[2], before[2], rtol=1e-9)
+    assert not np.isclose(after[3], before[3]).any()
+
+
+def test_ratio_is_that_of_gaussians_fitted_by_hand():
+    own, other = worlds(6, 2, shift=1.0)
+    left = np.arange(6) != 1
+    fits = [(w[left].mean(0), w[left].std(0, ddof=1)) for w in (own, other)]
+    wanted = norm.logpdf(own[1], *fits[0]) - norm.logpdf(own[1], *fits[1])
+    np.testing.assert_allclose(lira.log_ratios(own, other, pooled=False)[0][1], wanted)
+
+
+def test_models_that_do_not_forget_an_image_do_not_count():
+    own, other = worlds(6, 3, shift=1.0)
+    own[4:, 0] = other[4:, 0] = np.nan
+    own[2:, 1] = np.nan
+    scores = lira.log_ratios(own, other, pooled=False)
+    assert (~np.isnan(scores[0])).sum(0).tolist() == [4, 0, 6]
+    alone = lira.log_ratios(own[:4, :1], other[:4, :1], pooled=False)
+    np.testing.assert_allclose(scores[0][:4, 0], alone[0][:, 0])
+    np.testing.assert_allclose(scores[1][:4, 0], alone[1][:, 0])
+
+
+def test_ranking_agrees_with_the_rank_sum_and_weighs_as_repetition_does():
+    rng = np.random.default_rng(0)
+    own, other = rng.integers(0, 6, (2, 5, 4)).astype(float)
+    assert lira.area(*lira.Ranking(own, other).roc()) == pytest.approx(
+        auc(own.ravel(), other.ravel())
+    )
+    times = rng.integers(0, 3, (5, 4))
+    repeated = [np.repeat(world.ravel(), times.ravel()) for world in (own, other)]
+    weighed = lira.area(*lira.Ranking(own, other).roc(times))
+    assert weighed == pytest.approx(auc(*repeated))
+
+
+def test_a_persons_score_is_the_sum_over_their_images():
+    scores = np.array([[1.0, 2.0, np.nan], [np.nan, np.nan, 5.0]])
+    found = lira.by_person(scores, np.array([1, 1, 0]))
+    np.testing.assert_array_equal(found, [[np.nan, 3.0], [5.0, np.nan]])
+
+
+def test_without_three_models_that_forget_an_image_nothing_is_said():
+    scores = lira.log_ratios(*worlds(2, 3, shift=1.0), pooled=True)
+    assert lira.ulira(*scores, np.arange(3)) is None
+
+
+def test_people_without_scores_are_never_drawn():
+    """Validation people stand in the same data; theirs are the highest numbers."""
+    own, other = worlds(6, 8, shift=1.0)
+    scores = lira.log_ratios(own, other, pooled=False)
+    alone = lira.ulira(*scores, np.arange(8) // 2, num_bootstrap=30)
+    more = [np.c_[one, np.full((6, 3), np.nan)] for one in scores]
+    people = np.r_[np.arange(8) // 2, 7, 8, 9]
+    assert lira.ulira(more[0], more[1], people, num_bootstrap=30) == alone
+
+
+# --- KLoM
+
+
+def test_klom_of_a_histogram_computed_by_hand():
+    """Retrained: half in bin 1, half in bin 11; unlearned: a quarter and three quarters."""
+    retrained = np.array([0.0, 0.0, 10.5, 10.5, 20.0])[:, None]
+    unlearned = np.array([0.5, 10.2, 10.5, 10.9, 20.0])[:, None]
+    wanted = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
+    assert klom.klom(retrained, unlearned)[0] == pytest.approx(wanted)
+
+
+def test_klom_counts_an_empty_bin_of_the_unlearned_as_1e_5():
+    retrained = np.array([0.0, 10.5, 20.0])[:, None]
+    unlearned = np.array([10.5, 10.5, 20.0])[:, None]
+    assert klom.klom(retrained, unlearned)[0] == pytest.approx(entropy([0.5, 0.5], [1e-5, 1.0]))
+
+
+def test_klom_clips_margins_at_100_and_leaves_out_what_has_too_few():
+    retrained = np.array([[0.0, 1.0], [1e6, np.nan], [50.0, np.nan]])
+    unlearned = np.array([[0.0, 1.0], [300.0, 2.0], [52.0, 3.0]])
+    found = klom.klom(retrained, unlearned)
+    assert found[0] == pytest.approx(0.0, abs=1e-9)
+    assert np.isnan(found[1])
+
+
+def test_klom_summary_has_mean_and_95th_percentile_with_intervals_over_people():
+    values = np.r_[np.linspace(0, 1, 101), np.nan]
+    found = klom.summary(values, np.arange(102) // 2, num_bootstrap=100)
+    assert found is not None
+    assert found["mean"] == pytest.approx(0.5)
+    assert found["p95"] == pytest.approx(0.95)
+    assert found["num_images"] == 101
+    for name in ("mean", "p95"):
+        low, high = found[f"{name}_interval"]  # type: ignore[misc]
+        assert low < found[name] < high  # type: ignore[operator]
+    assert klom.summary(np.array([np.nan]), np.array([0])) is None
