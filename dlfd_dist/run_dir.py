@@ -93,6 +93,11 @@ class RunDir:
         return self.path / "removed.csv"
 
     @property
+    def leaks(self) -> Path:
+        """The pairs of equal and nearly equal images that the leak audit found."""
+        return self.path / "leaks.csv"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 

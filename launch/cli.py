@@ -42,6 +42,7 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
               [--resume]; the chosen ones: dlfd unlearn +tuned=DIR/best.yaml
   audit       what leaks, judged over many models: dlfd audit ulira|klom method=dlfd,finetune
               audit.models=16 run.dir=DIR
+              images that are there twice: dlfd audit leaks data=... [forget...] run.dir=DIR
   report      a page for finished runs: dlfd report RUN_DIR... [--out PAGE.html]
   certify     certificate.json of a finished run: dlfd certify RUN_DIR [--key KEY.pem] [--names]
   verify      check it: dlfd verify RUN_DIR|certificate.json [--public-key PEM] [--recompute]
@@ -143,6 +144,10 @@ def _search(command: Command) -> int:
 
 
 def _audit(command: Command) -> int:
+    if command.words[:1] == ["leaks"]:
+        from .audit.leaks import run_leaks
+
+        return run_leaks(command.words[1:], dry_run=command.dry_run, as_json=command.json)
     from .audit.audit import run_audit
 
     return run_audit(command.words, dry_run=command.dry_run, as_json=command.json)

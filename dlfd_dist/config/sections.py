@@ -65,6 +65,10 @@ class DataConfig:
     clean: bool = False
     """Leave out images whose pixels are equal to another's, within a part and across parts; of
     equal ones the first is kept, in the order retain, forget, val, test."""
+    clean_near: bool = True
+    """With clean: near-duplicates too (cropped, compressed, mirrored, relit)."""
+    leaks: bool = True
+    """Look for equal and nearly equal images before a run, and tell of them in its result."""
     cache_dir: str | None = None
     """Folder of the decoded uint8 images; null: $DLFD_CACHE, else a folder under ~/.cache."""
     synthetic: SyntheticFacesConfig = field(default_factory=SyntheticFacesConfig)

@@ -101,7 +101,7 @@ def open_cache(manifest: Manifest, cfg: DataConfig) -> np.ndarray:
     if not path.exists():
         make_cache_dir(cfg)
         try:
-            with _lock(path.with_suffix(".lock")):
+            with cache_lock(path.with_suffix(".lock")):
                 if not path.exists():
                     _fill(manifest, size, path)
         except OSError as err:
@@ -113,7 +113,7 @@ def open_cache(manifest: Manifest, cfg: DataConfig) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def cache_lock(path: Path) -> Iterator[None]:
     """Hold a file lock and remove its file at the end.
 
     It only saves work: where the file system has no locks (Lustre without flock), or where a

@@ -1,4 +1,5 @@
-"""Equal images out of a data set (data.clean): duplicates within a part, leaks between parts.
+"""Equal and near-equal images out of a data set (data.clean): duplicates within a part, leaks
+between parts.
 
 Images are equal when their decoded pixels are. Of equal images the first is kept, in the order
 retain, forget, val, test and then of the rows: no image is trained on and measured as unseen, none
@@ -22,6 +23,7 @@ from ..errors import DataError
 from ..run_dir import replacing
 from .cache import digest_images, read_image
 from .manifest import Manifest
+from .near import NO_PAIRS, Pairs
 from .splits import Splits
 
 logger = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ class Removed:
     part: str
     """retain, forget, val or test"""
     reason: str
-    """duplicate (of an image of the same part) or leak (of one of another part)"""
+    """duplicate (of an image of the same part) or leak (of one of another part), or near either"""
     kept_path: str
     kept_part: str
 
@@ -114,16 +116,21 @@ def _pixel_digest(manifest: Manifest, row: int) -> str:
 
 
 def remove_equal(
-    manifest: Manifest, splits: Splits, digests: np.ndarray
+    manifest: Manifest, splits: Splits, digests: np.ndarray, near: Pairs = NO_PAIRS
 ) -> tuple[Splits, Removals]:
     """Return the parts with one row of every group of equal images, and what was left out.
+
+    Of near-duplicates an image goes when one that was kept before it is near; near to near is not
+    near, so that a chain of shots loses every second and not all but one.
 
     Rows keep their numbers, so that raw and clean runs share the decoded images.
 
     Parameters
     ----------
     digests : (N,) what is the same for equal images
+    near : pairs of near-duplicates, as rows that stand for all of their equal ones
     """
+    beside = _neighbours(near, digests)
     parts = splits.parts()
     first: dict[str, tuple[int, str]] = {}
     kept: dict[str, list[int]] = {part: [] for part in parts}
@@ -131,28 +138,46 @@ def remove_equal(
     for part, rows in parts.items():
         for row in rows.tolist():
             kept_row, kept_part = first.setdefault(str(digests[row]), (row, part))
+            twin = None
             if kept_row == row:
-                kept[part].append(row)
-                continue
-            reason = "duplicate" if kept_part == part else "leak"
+                digest = str(digests[row])
+                twin = next((first[d] for d in beside.get(digest, ()) if d in first), None)
+                if twin is None:
+                    kept[part].append(row)
+                    continue
+                del first[digest]  # it is not kept, so nothing is left out for its sake
+                kept_row, kept_part = twin
+            reason = ("" if twin is None else "near ") + (
+                "duplicate" if kept_part == part else "leak"
+            )
             paths = manifest.image_paths
             removed.append(Removed(paths[row], part, reason, paths[kept_row], kept_part))
     for part, rows in parts.items():
         if len(rows) and not kept[part]:
             raise DataError(
                 f"data.clean=true leaves nothing of the {part} set: all of its {len(rows)} images "
-                "are equal to images of other parts. Ask for other people or set data.clean=false."
+                "are equal to images of other parts, or near. Ask for other people or set "
+                "data.clean=false."
             )
     removals = Removals(tuple(removed))
     logger.info(
         "data.clean: %d images left out, %d of them leaks (list %s)",
-        len(removed), sum(r.reason == "leak" for r in removed), removals.digest[:8],
+        len(removed), sum(r.reason.endswith("leak") for r in removed), removals.digest[:8],
     )  # fmt: skip
     stay = sum(r.part == "forget" and r.kept_part == "retain" for r in removed)
     if stay:
         logger.warning(
-            "data.clean: %d images of the forget request are equal to retain images, which stay "
-            "and trained on: add those to the request if they are to be forgotten too", stay,
+            "data.clean: %d images of the forget request are equal or near to retain images, "
+            "which stay and are trained on: add those to the request if they are to go too", stay,
         )  # fmt: skip
     clean = {part: np.array(rows, dtype=np.int64) for part, rows in kept.items()}
     return Splits(train=np.union1d(clean["retain"], clean["forget"]), **clean), removals
+
+
+def _neighbours(near: Pairs, digests: np.ndarray) -> dict[str, list[str]]:
+    """Return the digests that are near to each digest."""
+    beside: dict[str, list[str]] = {}
+    for one, other in zip(digests[near.first].tolist(), digests[near.second].tolist(), strict=True):
+        beside.setdefault(one, []).append(other)
+        beside.setdefault(other, []).append(one)
+    return beside

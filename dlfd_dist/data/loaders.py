@@ -14,7 +14,9 @@ from ..runtime.collectives import Collectives
 from .cache import make_cache_dir, open_cache
 from .clean import Removals, image_digests, remove_equal
 from .forget_request import ResolvedRequest, forget_rows
+from .leaks import LeakAudit, audit_leaks, near_duplicates
 from .manifest import Manifest, datasets
+from .near import NO_PAIRS
 from .splits import Splits, assign_splits, make_splits
 from .synthetic import describe_synthetic
 from .transforms import augment_batch, augmentation
@@ -47,6 +49,8 @@ class ResolvedData(ResolvedRows):
 
     images: np.ndarray
     """(N, 3, S, S) uint8, memory-mapped"""
+    leaks: LeakAudit | None = field(default=None, kw_only=True)
+    """None: not looked for (data.leaks=false, or drawn faces)"""
 
 
 def resolve_rows(cfg: DataConfig, forget: ForgetConfig, *, draw: bool = True) -> ResolvedRows:
@@ -68,8 +72,9 @@ def resolve_rows(cfg: DataConfig, forget: ForgetConfig, *, draw: bool = True) ->
     splits = make_splits(split_of_row, request.rows)
     if not cfg.clean:
         return ResolvedRows(manifest, splits, request)
-    digests = image_digests(manifest, make_cache_dir(cfg) if draw else None)
-    splits, removals = remove_equal(manifest, splits, digests)
+    folder = make_cache_dir(cfg) if draw else None
+    near = near_duplicates(manifest, folder) if cfg.clean_near else NO_PAIRS
+    splits, removals = remove_equal(manifest, splits, image_digests(manifest, folder), near)
     request = replace(request, rows=splits.forget)
     return ResolvedRows(manifest, splits, request, removals=removals)
 
@@ -78,7 +83,12 @@ def resolve_data(cfg: DataConfig, forget: ForgetConfig) -> ResolvedData:
     """Resolve the rows and decode their images; a bad image is a DataError that names its row."""
     rows = resolve_rows(cfg, forget)
     images = open_cache(rows.manifest, cfg)
-    return ResolvedData(rows.manifest, rows.splits, rows.request, images, removals=rows.removals)
+    leaks = None
+    if cfg.leaks and not rows.manifest.synthetic:
+        leaks = audit_leaks(rows.manifest, rows.splits, rows.request, make_cache_dir(cfg))
+    return ResolvedData(
+        rows.manifest, rows.splits, rows.request, images, removals=rows.removals, leaks=leaks
+    )
 
 
 class Batches:

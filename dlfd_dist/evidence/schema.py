@@ -52,6 +52,15 @@ LINE = _object(
     status={"enum": ["matched", "outside_train"]},
 )
 NAMED_LINE = _object(**LINE["properties"], name=STRING, num_images=INTEGER)
+LEAKS = _object(
+    counts=FREE,
+    pairs=INTEGER,
+    across_parts=INTEGER,
+    forget_retain=INTEGER,
+    lines_told=INTEGER,
+    similarity=NUMBER,
+    digest=KEYED,
+)
 PART = _object(images=INTEGER, rows=KEYED)
 
 SECTIONS: dict[str, Schema] = {
@@ -80,10 +89,11 @@ SECTIONS: dict[str, Schema] = {
     ),
     "split": _object(data=KEYED, parts=_object(retain=PART, forget=PART, val=PART, test=PART)),
     "leak_audit": _object(
-        equal_images_removed=BOOLEAN,
-        duplicates=_or_null(INTEGER),
-        leaks=_or_null(INTEGER),
-        forget_kept_in_retain=_or_null(INTEGER),
+        found=_or_null(LEAKS),
+        removed=BOOLEAN,
+        duplicates=INTEGER,
+        leaks=INTEGER,
+        forget_kept_in_retain=INTEGER,
         warning=STRING,
     ),
     "code": _object(

@@ -26,6 +26,7 @@ FACTS = {
     "verb", "seed", "world_size", "device", "job_id", "restarts", "signature", "title",
     "synthetic", "may_show", "credit", "label_names", "image_size", "num_images", "selected_step",
     "selection", "num_steps", "wall_seconds", "device_seconds", "peak_memory_mb", "model_sha256",
+    "leaks",
 }  # fmt: skip
 """What result.json holds beside figures. Class names and credits are left out of a certificate: the
 classes may be people."""
@@ -39,8 +40,8 @@ FREE_TEXT = {
 """Settings that a user words freely: never in a certificate without names."""
 
 ONE_SEED = "One run with one seed: another seed may turn out differently."
-NOT_CLEANED = (
-    "Equal images were not looked for (data.clean=false): an image of the request may still be "
+NOT_LOOKED_FOR = (
+    "Equal images were not looked for (data.leaks=false): an image of the request may still be "
     "trained on, or measured as unseen, under another path."
 )
 
@@ -109,8 +110,8 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
 def certified_files(run: RunDir, *, all_names: bool = False) -> list[Path]:
     """Return the files of a run directory that count: those that are there, or `all_names`."""
     paths = (
-        run.config, run.identity, run.request, run.removed, run.metrics, run.samples, run.result,
-        run.model,
+        run.config, run.identity, run.request, run.removed, run.leaks, run.metrics, run.samples,
+        run.result, run.model,
     )  # fmt: skip
     return [path for path in paths if all_names or path.is_file()]
 
@@ -144,7 +145,7 @@ def build_sections(
         "run": _run(files, salt, hider),
         "request": _request(files, salt, names=names),
         "split": _split(files, salt),
-        "leak_audit": _leak_audit(files),
+        "leak_audit": _leak_audit(files, salt),
         "code": {"as_of": "certification", **recorded.code},
         "config": _config(files.config, hider),
         "environment": {"as_of": "certification", **recorded.environment},
@@ -218,22 +219,34 @@ def _split(files: RunFiles, salt: Salt) -> dict[str, Any]:
     }
 
 
-def _leak_audit(files: RunFiles) -> dict[str, Any]:
-    if files.removed is None:
-        counts = dict.fromkeys(("duplicates", "leaks", "forget_kept_in_retain"))
-        return {"equal_images_removed": False, **counts, "warning": NOT_CLEANED}
-    reasons = [row["reason"] for row in files.removed]
-    stay = sum((row["part"], row["kept_part"]) == ("forget", "retain") for row in files.removed)
-    warning = (
-        f"{stay} images of the request are equal to retain images, which stay and were trained on."
-    )
+def _leak_audit(files: RunFiles, salt: Salt) -> dict[str, Any]:
+    """Return what was found twice, and what data.clean left out; the list's digest is keyed."""
+    audit = files.result.get("leaks")
+    removed = files.removed or []
+    reasons = [row["reason"] for row in removed]
+    stay = sum((row["part"], row["kept_part"]) == ("forget", "retain") for row in removed)
     return {
-        "equal_images_removed": True,
-        "duplicates": reasons.count("duplicate"),
-        "leaks": reasons.count("leak"),
+        "found": audit and {**audit, "digest": salt.of("leaks", audit["digest"])},
+        "removed": files.removed is not None,
+        "duplicates": sum(reason.endswith("duplicate") for reason in reasons),
+        "leaks": sum(reason.endswith("leak") for reason in reasons),
         "forget_kept_in_retain": stay,
-        "warning": warning if stay else "",
+        "warning": _leak_warning(audit, stay, cleaned=files.removed is not None),
     }
+
+
+def _leak_warning(audit: Mapping[str, Any] | None, stay: int, *, cleaned: bool) -> str:
+    if stay:
+        return (
+            f"{stay} images of the request are equal or near to retain images, which stay and "
+            "were trained on."
+        )
+    if audit is not None and audit["forget_retain"]:
+        return (
+            f"{audit['forget_retain']} pairs join an image of the request and one that stays in "
+            "the retain set and was trained on."
+        )
+    return NOT_LOOKED_FOR if audit is None and not cleaned else ""
 
 
 def _config(config: Mapping[str, Any], hider: Hider) -> dict[str, Any]:

@@ -31,6 +31,9 @@ from ..runtime.seeding import derive_seed, purpose_key
 
 logger = logging.getLogger(__name__)
 
+MAX_TOLD = 10
+"""Lines of the request that a warning is written for; all are in leaks.csv."""
+
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -61,6 +64,8 @@ class Prepared:
         write_text(self.run_dir.request, self.data.request.to_csv())
         if self.config.data.clean:
             write_text(self.run_dir.removed, self.data.removals.to_csv())
+        if self.data.leaks is not None:
+            write_text(self.run_dir.leaks, self.data.leaks.to_csv())
 
 
 @dataclass(frozen=True)
@@ -220,6 +225,16 @@ def _check_space(prepared: Prepared) -> None:
         )
 
 
+def _tell_leaks(prepared: Prepared) -> None:
+    """Tell whoever asks to forget people whose near-duplicates stay."""
+    leaks = prepared.data.leaks
+    if leaks is None or prepared.run_dir.finished():
+        return
+    for sentence in leaks.told[:MAX_TOLD]:
+        logger.warning("leak audit: %s", sentence)
+    logger.info("leak audit: %d pairs of equal or nearly equal images", len(leaks.pairs))
+
+
 @contextmanager
 def open_job(prepared: Prepared, collectives: Collectives) -> Iterator[Job]:
     """Yield the job of this rank with its log file open."""
@@ -234,6 +249,7 @@ def open_job(prepared: Prepared, collectives: Collectives) -> Iterator[Job]:
             __version__, config.verb, prepared.signature, collectives.world_size,
             collectives.device, prepared.run_dir.path,
         )  # fmt: skip
+        _tell_leaks(prepared)
         people = prepared.people
         batches = _batches(config, prepared.data, collectives)
         reference = people and _batches(config, people.data, collectives)

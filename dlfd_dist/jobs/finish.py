@@ -96,6 +96,7 @@ def facts(job: Job) -> dict[str, Any]:
         "image_size": job.config.data.image_size,
         "reference_people": met,
         "num_images": {name: len(ids) for name, ids in splits.parts().items()},
+        "leaks": None if job.data.leaks is None else job.data.leaks.to_dict(),
     }
 
 

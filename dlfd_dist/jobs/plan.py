@@ -25,7 +25,7 @@ def plan(config: JobConfig) -> dict[str, Any]:
     run_dir.check(signature)
     return {
         "plan": _lines(config, rows, run_dir),
-        "files": [str(path) for path in _files(config, run_dir)],
+        "files": [str(path) for path in _files(config, rows, run_dir)],
         "signature": signature,
         "num_images": {name: len(ids) for name, ids in rows.splits.parts().items()},
     }
@@ -51,6 +51,8 @@ def _lines(config: JobConfig, rows: ResolvedRows, run_dir: RunDir) -> list[str]:
         f"forget {len(splits.forget)}, val {len(splits.val)}, test {len(splits.test)}",
         f"request: {len(request.lines)} entries, {matched} in training, {len(request.rows)} images",
     ]
+    if config.data.leaks and not rows.manifest.synthetic:
+        lines.append("leak audit: equal and nearly equal images are looked for first (leaks.csv)")
     steps = num_steps(config, rows)
     if config.verb == "unlearn":
         lines.append(
@@ -68,10 +70,12 @@ def _lines(config: JobConfig, rows: ResolvedRows, run_dir: RunDir) -> list[str]:
     return lines
 
 
-def _files(config: JobConfig, run_dir: RunDir) -> list[Path]:
+def _files(config: JobConfig, rows: ResolvedRows, run_dir: RunDir) -> list[Path]:
     files = [run_dir.config, run_dir.identity, run_dir.request, run_dir.metrics]
     if config.data.clean:
         files.append(run_dir.removed)
+    if config.data.leaks and not rows.manifest.synthetic:
+        files.append(run_dir.leaks)
     files += [run_dir.rank_log(rank) for rank in range(config.runtime.world_size)]
     if config.verb != "evaluate":
         files.append(run_dir.model)

@@ -1,1 +1,1 @@
-"""Audits: what leaks out of models, judged over many of them."""
+"""Audits: what leaks out of models, judged over many of them, and what leaks between sets."""

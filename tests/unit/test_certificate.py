@@ -82,6 +82,10 @@ def _result(model_sha256: str) -> dict[str, Any]:
     return {
         "test_accuracy": 0.75, "nomus": 0.86, "forgetting_score": 0.02, "mia": mia,
         "over_forgetting": {"flag": False, "reason": "", "p_value": 0.7},
+        "leaks": {
+            "counts": {"exact": {"retain-forget": 1}, "near": {}}, "pairs": 1, "across_parts": 1,
+            "forget_retain": 1, "lines_told": 1, "similarity": 0.99, "digest": "ef" * 32,
+        },
         "gap_to_retrained": None, "verb": "unlearn", "seed": 0, "world_size": 1, "device": "cpu",
         "signature": "80fbd39f", "title": "Photos of W. Featherstone (Wilhelmina Featherstone)",
         "synthetic": False, "label_names": ["Wilhelmina Featherstone"], "credit": "",

@@ -1,0 +1,194 @@
+"""Leak audit: images that are there twice, exactly or nearly, within and across the parts of a run.
+
+An image of a forgotten person that stays in the retain set is trained on all the same; one of the
+retain set in test makes the model look better than it is. The pairs are found once per data set
+and kept beside its decoded images; which of them leak depends on the request.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import DataError
+from ..run_dir import replacing
+from .cache import cache_lock, digest_images, read_image
+from .clean import image_digests
+from .forget_request import ResolvedRequest
+from .manifest import Manifest
+from .near import SIDE, SIMILARITY, Pairs, near_pairs
+from .splits import Splits
+
+EXACT, NEAR = "exact", "near"
+TWINS = ("retain", "forget")
+VERSION = "v1"
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Two images of one picture."""
+
+    kind: str
+    """exact: equal pixels; near: cropped, compressed, mirrored or relit"""
+    part: str
+    image_path: str
+    other_part: str
+    other_path: str
+    similarity: float
+    """1 for equal pixels, else the aligned cosine"""
+
+
+@dataclass(frozen=True)
+class LeakAudit:
+    """Every pair of a data set, and what it means for a request.
+
+    told : one sentence per line of the request whose images, or near-duplicates of them, stay in
+        the retain set
+    """
+
+    pairs: tuple[Leak, ...]
+    told: tuple[str, ...]
+
+    def to_csv(self) -> str:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([field.name for field in fields(Leak)])
+        writer.writerows(astuple(pair) for pair in self.pairs)
+        return text.getvalue()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the list as CSV."""
+        return hashlib.sha256(self.to_csv().encode()).hexdigest()
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return the number of pairs by kind and by the parts they join, as `retain-forget`."""
+        found: dict[str, dict[str, int]] = {EXACT: {}, NEAR: {}}
+        for (kind, *parts), number in sorted(
+            Counter((pair.kind, pair.part, pair.other_part) for pair in self.pairs).items()
+        ):
+            found[kind]["-".join(parts)] = number
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a result tells: numbers and a digest, and nobody's name."""
+        return {
+            "counts": self.counts(),
+            "pairs": len(self.pairs),
+            "across_parts": sum(pair.part != pair.other_part for pair in self.pairs),
+            "forget_retain": sum((p.part, p.other_part) == TWINS for p in self.pairs),
+            "lines_told": len(self.told),
+            "similarity": SIMILARITY,
+            "digest": self.digest,
+        }
+
+
+def audit_leaks(
+    manifest: Manifest, splits: Splits, request: ResolvedRequest, folder: Path | None
+) -> LeakAudit:
+    """Return the leaks among the parts; a bad image is a DataError that names its row.
+
+    Of equal images only neighbours in the list are paired, so that n equal ones give n - 1 pairs.
+
+    Parameters
+    ----------
+    folder : keeps what was computed of the images; None: nothing is written
+    """
+    part_of = {row: name for name, rows in splits.parts().items() for row in rows.tolist()}
+    order = {name: number for number, name in enumerate(splits.parts())}
+    found = []
+    for kind, pairs in (
+        (EXACT, equal_pairs(image_digests(manifest, folder))),
+        (NEAR, near_duplicates(manifest, folder)),
+    ):
+        for first, second, similarity in zip(*_lists(pairs), strict=True):
+            if first in part_of and second in part_of:
+                sides = sorted((first, second), key=lambda row: (order[part_of[row]], row))
+                found.append((kind, *sides, similarity))
+    leaks = [
+        Leak(kind, part_of[a], manifest.image_paths[a], part_of[b], manifest.image_paths[b],
+             round(similarity, 4))
+        for kind, a, b, similarity in found
+    ]  # fmt: skip
+    return LeakAudit(tuple(leaks), tuple(_told(manifest, request, part_of, found)))
+
+
+def _lists(pairs: Pairs) -> tuple[list[int], list[int], list[float]]:
+    return pairs.first.tolist(), pairs.second.tolist(), pairs.similarity.tolist()
+
+
+def _told(
+    manifest: Manifest,
+    request: ResolvedRequest,
+    part_of: dict[int, str],
+    found: Sequence[tuple[str, int, int, float]],
+) -> list[str]:
+    """Say of every line of the request how many of its images have a twin in the retain set."""
+    twins = {b for _, a, b, _ in found if (part_of[a], part_of[b]) == TWINS}
+    counts: Counter[str] = Counter()
+    for row in twins:
+        counts[str(manifest.identities[row])] += 1
+        counts[manifest.image_paths[row]] += 1
+    names = dict.fromkeys(line.entry for line in request.lines)
+    return [
+        f"{name}: {counts[name]} of the images to forget {'has' if counts[name] == 1 else 'have'} "
+        "a twin in the retain set, which stays and is trained on"
+        for name in names
+        if counts[name]
+    ]
+
+
+def equal_pairs(digests: np.ndarray) -> Pairs:
+    """Return the neighbours among rows of equal digests."""
+    order = np.argsort(digests, kind="stable")
+    same = np.flatnonzero(digests[order[1:]] == digests[order[:-1]])
+    return Pairs(order[same], order[same + 1], np.ones(len(same)))
+
+
+def near_duplicates(manifest: Manifest, folder: Path | None) -> Pairs:
+    """Return the pairs of images that are nearly equal; of equal ones the first stands for all."""
+    if folder is None:
+        return _near_duplicates(manifest, None)
+    path = folder / f"near-{VERSION}-{SIMILARITY}-{digest_images(manifest, 0)}.npy"
+    if not path.exists():
+        with cache_lock(path.with_suffix(".lock")):
+            if not path.exists():
+                _keep(path, _near_duplicates(manifest, folder))
+    first, second, similarity = np.load(path)
+    return Pairs(first.astype(np.int64), second.astype(np.int64), similarity)
+
+
+def _near_duplicates(manifest: Manifest, folder: Path | None) -> Pairs:
+    _, rows = np.unique(image_digests(manifest, folder), return_index=True)
+    rows.sort()
+    with ThreadPoolExecutor() as pool:
+        images = list(pool.map(lambda row: thumbnail(read_image(manifest, int(row))), rows))
+    pairs = near_pairs(np.stack(images))
+    return Pairs(rows[pairs.first], rows[pairs.second], pairs.similarity)
+
+
+def thumbnail(image: Image.Image) -> np.ndarray:
+    """Return (64, 64) uint8 grey: the whole image, squeezed to a square."""
+    small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return np.asarray(small, dtype=np.uint8)
+
+
+def _keep(path: Path, pairs: Pairs) -> None:
+    try:
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.save(file, np.stack([pairs.first, pairs.second, pairs.similarity]).astype(float))
+    except OSError as err:
+        raise DataError(
+            f"The near-duplicates cannot be written to {path.parent} ({err.strerror}): "
+            "give data.cache_dir or $DLFD_CACHE a folder that can be written and has room."
+        ) from err

@@ -1,0 +1,108 @@
+"""The leak audit finds planted twins, tells the request of them, and names nobody in a result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dlfd_dist.data.forget_request import resolve_entries
+from dlfd_dist.data.leaks import audit_leaks, thumbnail
+from dlfd_dist.data.manifest import Manifest
+from dlfd_dist.data.near import SIDE, aligned_cosine, candidates, near_pairs
+from dlfd_dist.data.orl import find_orl
+from dlfd_dist.data.splits import make_splits
+from launch.cli import main
+from tests.fakes.planted import CHANGES
+
+PEOPLE = range(1, 13)
+
+
+@pytest.fixture(scope="module")
+def faces() -> list[Image.Image]:
+    """Two photographs each of twelve people."""
+    root = find_orl()
+    return [Image.open(root / f"s{p}" / f"{k}.pgm").convert("RGB") for p in PEOPLE for k in (1, 6)]
+
+
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_planted_near_duplicates_are_found_and_nothing_else(faces, change):
+    rng = np.random.default_rng(0)
+    changed = [CHANGES[change](face, rng) for face in faces]
+    pairs = near_pairs(np.stack([thumbnail(image) for image in [*faces, *changed]]))
+    planted = {(i, i + len(faces)) for i in range(len(faces))}
+    found = set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
+    assert len(found & planted) >= 0.95 * len(planted)
+    assert found <= planted
+    assert (pairs.first < pairs.second).all()
+
+
+def test_all_hashes_nearer_than_there_are_chunks_are_looked_at():
+    rng = np.random.default_rng(0)
+    base = rng.integers(0, 256, (60, SIDE, SIDE)).astype(np.uint8)
+    noisy = (base.astype(int) + rng.integers(-2, 3, base.shape)).clip(0, 255).astype(np.uint8)
+    first, second, mirrored = candidates(np.concatenate([base, noisy, base[:, :, ::-1]]))
+    found = set(zip(first.tolist(), second.tolist(), mirrored.tolist(), strict=True))
+    assert {(i, i + 60, False) for i in range(60)} <= found
+    assert {(i, i + 120, True) for i in range(60)} <= found
+
+
+def test_images_that_show_nothing_are_no_pairs():
+    plain = np.repeat(np.arange(5, dtype=np.uint8), SIDE * SIDE).reshape(5, SIDE, SIDE)
+    assert len(near_pairs(plain)) == 0
+
+
+def test_the_cosine_does_not_see_light_and_small_shifts(faces):
+    one = np.stack([thumbnail(face) for face in faces[:4]]).astype(np.float32)
+    np.testing.assert_allclose(aligned_cosine(one, 0.5 * one + 20), 1, atol=1e-4)
+    assert aligned_cosine(one, one[[1, 2, 3, 0]]).max() < 0.9
+
+
+@pytest.fixture
+def planted(tmp_path: Path, faces) -> Manifest:
+    """Four people; a near-duplicate of Ada's first image is Bob's, an equal one stands in test."""
+    names = ["Ada", "Ada", "Bob", "Bob", "Bob", "Cid", "Cid", "Dee", "Dee"]
+    images = [*faces[:4], CHANGES["JPEG 60"](faces[0], np.random.default_rng(0)), *faces[4:7]]
+    for i, image in enumerate([*images, faces[2]]):
+        image.save(tmp_path / f"{i}.png")
+    splits = np.array(["train"] * 5 + ["val"] * 2 + ["test"] * 2)
+    return Manifest(
+        tmp_path, [f"{i}.png" for i in range(9)], np.array(names), np.array([0, 1] * 4 + [0]),
+        splits, ["a", "b"], "planted", may_show=True,
+    )  # fmt: skip
+
+
+def test_a_request_is_told_of_twins_that_stay(planted: Manifest, tmp_path: Path):
+    request = resolve_entries([(1, "Ada")], "request", planted, planted.splits)
+    splits = make_splits(planted.splits, request.rows)
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    audit = audit_leaks(planted, splits, request, folder)
+    assert audit.counts() == {"exact": {"retain-test": 1}, "near": {"retain-forget": 1}}
+    assert audit.told == (
+        "Ada: 1 of the images to forget has a twin in the retain set, which stays and is trained "
+        "on",
+    )
+    told = audit.to_dict()
+    assert (told["across_parts"], told["forget_retain"], told["lines_told"]) == (2, 1, 1)
+    assert "Ada" not in str(told)
+    assert audit_leaks(planted, splits, request, folder).digest == audit.digest
+    assert audit_leaks(planted, splits, request, None).digest == audit.digest
+
+
+def test_the_command_writes_list_numbers_and_page(tmp_path: Path, planted: Manifest, capsys):
+    rows = zip(planted.image_paths, planted.identities, planted.labels, planted.splits, strict=True)
+    lines = ["image_path,identity,label,split", *(",".join(map(str, row)) for row in rows)]
+    (tmp_path / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "request.txt").write_text("Ada\n", encoding="utf-8")
+    words = [f"data.root={tmp_path}", f"forget.request={tmp_path / 'request.txt'}"]
+    assert main(["audit", "leaks", *words, f"run.dir={tmp_path / 'leaks'}"]) == 0
+    said = capsys.readouterr().out
+    assert "2 pairs, 2 across parts" in said
+    assert "request: Ada: 1 of the images" in said
+    page = (tmp_path / "leaks" / "leaks.html").read_text(encoding="utf-8")
+    assert "does not allow its images to be shown" in page
+    assert "Ada" not in page
+    assert len((tmp_path / "leaks" / "leaks.csv").read_text().splitlines()) == 3
