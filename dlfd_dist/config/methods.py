@@ -56,6 +56,10 @@ class DLFDConfig(MethodConfig):
     name: str = "dlfd"
     forget_threshold: float = 0.05
     """Synthesis acts while the last probed forgetting score is above this, 0..0.5."""
+    probe_images: int | None = None
+    """A probe looks first at so many forget and val images; when their forgetting score lies two
+    standard errors above forget_threshold it ends there, and is no candidate of select. Else, and
+    after the last step, it looks at all. null: always at all."""
     forget_weight: float = 3.0
     initial_retain_weight: float = 0.0
     final_retain_weight: float = 1.0
@@ -73,6 +77,10 @@ class DLFDConfig(MethodConfig):
             0 <= self.forget_threshold <= 0.5,
             "method.forget_threshold", self.forget_threshold, "between 0 and 0.5",
         )  # fmt: skip
+        if self.probe_images is not None:
+            require(
+                self.probe_images >= 20, "method.probe_images", self.probe_images, ">= 20, or null"
+            )
         for name in ("forget_weight", "initial_retain_weight", "final_retain_weight"):
             require(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), ">= 0")
         if not (self.distancing or self.classification):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import resource
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from ..config import JobConfig
+from ..config import DLFDConfig, JobConfig
 from ..data.loaders import Batches
 from ..errors import NonFiniteLossError
 from ..methods import Probe
@@ -37,6 +38,7 @@ from ..metrics import (
     sample_losses,
     tug_of_war,
 )
+from ..metrics.mia import CHANCE
 from ..models import Classifier
 from ..run_dir import RunDir, replacing
 from ..runtime.collectives import Collectives
@@ -101,9 +103,63 @@ def run_model(model: Classifier, batches: Batches, ids: np.ndarray, batch_size: 
 
 def probe(model: Classifier, batches: Batches, config: JobConfig, step: int) -> Probe:
     """Return accuracy on val and the attack of the forget set against val."""
-    splits, size = batches.data.splits, config.metrics.eval_batch_size
-    forget = run_model(model, batches, splits.forget, size)
-    val = run_model(model, batches, splits.val, size)
+    splits = batches.data.splits
+    return _probe(model, batches, config, step, splits.forget, splits.val)
+
+
+def thinned_probe(model: Classifier, batches: Batches, config: JobConfig, step: int) -> Probe:
+    """Return the probe of method.probe_images images where that decides, else the whole probe.
+
+    It decides when the score lies two standard errors above method.forget_threshold. The sample is
+    stratified by label and the same at every step, so that two probes differ by the model alone.
+    """
+    cfg, splits = config.method, batches.data.splits
+    size = cfg.probe_images if isinstance(cfg, DLFDConfig) else None
+    if size is None or size >= min(len(splits.forget), len(splits.val)):
+        return probe(model, batches, config, step)
+    assert isinstance(cfg, DLFDConfig)
+    labels, seed = batches.data.manifest.labels, config.metrics.seed
+    forget, val = (stratified(ids, labels, size, seed) for ids in (splits.forget, splits.val))
+    found = _probe(model, batches, config, step, forget, val)
+    error = sampling_error(found.forgetting_score, size, min(len(splits.forget), len(splits.val)))
+    if found.forgetting_score - 2 * error > cfg.forget_threshold:
+        return replace(found, standard_error=error)
+    return probe(model, batches, config, step)
+
+
+def stratified(ids: np.ndarray, labels: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """Return `size` of the ids, ascending: of each label its share, to the nearest whole.
+
+    labels : (N,) or (N, L) of all samples; with several labels, each combination is a stratum
+    """
+    order = np.random.default_rng([seed, len(ids)]).permutation(ids)
+    kinds = np.unique(labels[order], axis=0, return_inverse=True)[1].ravel()
+    # Every k-th of the ids sorted by stratum takes of each stratum its share.
+    sorted_ids = order[np.argsort(kinds, kind="stable")]
+    return np.sort(sorted_ids[(np.arange(size) * len(ids)) // size])
+
+
+def sampling_error(score: float, size: int, num_all: int) -> float:
+    """Return the standard error of a forgetting score of `size` of `num_all` images a side.
+
+    That of the attack's accuracy, a share of 2 * size images, with the correction for a sample
+    from a finite set.
+    """
+    accuracy = min(1.0, CHANCE + score)
+    return math.sqrt(accuracy * (1 - accuracy) / (2 * size) * (1 - size / num_all))
+
+
+def _probe(
+    model: Classifier,
+    batches: Batches,
+    config: JobConfig,
+    step: int,
+    forget_ids: np.ndarray,
+    val_ids: np.ndarray,
+) -> Probe:
+    size = config.metrics.eval_batch_size
+    forget = run_model(model, batches, forget_ids, size)
+    val = run_model(model, batches, val_ids, size)
     found = against_val(forget, val, config, config.method.probe_attack)
     error = auc_standard_error(len(forget.ids), len(val.ids))
     around = (found["mia_auc"] - error, found["mia_auc"] + error)

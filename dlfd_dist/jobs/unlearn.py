@@ -15,7 +15,7 @@ from ..runtime.preemption import StopFlag
 from ..runtime.seeding import purpose_key
 from .context import Job
 from .course import Course, Turn
-from .evaluation import probe
+from .evaluation import probe, thinned_probe
 from .finish import finish
 from .session import Session
 
@@ -127,16 +127,19 @@ def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable:
 
     selectable : whether the model may be kept
     """
-    found = probe(session.model, session.job.batches, session.job.config, done)
+    look = probe if done == session.num_steps else thinned_probe
+    found = look(session.model, session.job.batches, session.job.config, done)
+    sampled = found.standard_error is not None
+    error = {"standard_error": found.standard_error} if sampled else {}
     session.record(
         "probe", done, val_accuracy=found.val_accuracy, forget_accuracy=found.forget_accuracy,
         forgetting_score=found.forgetting_score, mia_auc=found.mia_auc, nomus=found.nomus,
-        **(found.separation or {}), **method.observe(found),
+        **error, **(found.separation or {}), **method.observe(found),
     )  # fmt: skip
     value = _selection_value(session.job.config.method, found)
     selectable = selectable and not (method.refuses_over_forgetting and found.over_forgotten)
     best = session.best_values.get("value")
-    if selectable and value is not None and (best is None or value > best):
+    if selectable and not sampled and value is not None and (best is None or value > best):
         session.keep_best(step=done, value=value)
     return found
 
