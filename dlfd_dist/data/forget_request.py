@@ -122,12 +122,9 @@ def resolve_entries(
     ----------
     source : how messages name the request
     """
-    by_identity: dict[str, list[int]] = defaultdict(list)
-    for row, identity in enumerate(manifest.identities):
-        by_identity[str(identity)].append(row)
-    by_path: dict[str, list[int]] = defaultdict(list)
-    for row, image_path in enumerate(manifest.image_paths):
-        by_path[image_path].append(row)
+    asked = {entry for _, entry in entries}
+    by_identity = _rows_of(asked, manifest.identities.tolist())
+    by_path = _rows_of(asked, manifest.image_paths)
     lines, unknown, rows = [], [], []
     for number, entry in entries:
         if entry in by_identity:
@@ -161,6 +158,15 @@ def resolve_entries(
     return ResolvedRequest(lines, np.unique(rows).astype(np.int64))
 
 
+def _rows_of(asked: set[str], names: Sequence[str]) -> dict[str, list[int]]:
+    """Return the rows that bear each name that is asked for."""
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, name in enumerate(names):
+        if name in asked:
+            rows[name].append(row)
+    return rows
+
+
 def draw_request(
     fraction: float, seed: int, manifest: Manifest, splits: np.ndarray, *, rounds: bool = False
 ) -> ResolvedRequest:
@@ -179,9 +185,9 @@ def draw_request(
         first = place * num
     chosen = np.sort(np.random.default_rng(turn).permutation(people)[first : first + num])
     rows = np.flatnonzero(train & np.isin(manifest.identities, chosen))
-    counts = {p: int((manifest.identities[rows] == p).sum()) for p in chosen}
+    counts = dict(zip(*np.unique(manifest.identities[rows], return_counts=True), strict=True))
     lines = [
-        RequestLine(i, str(p), "identity", "matched", counts[p])
+        RequestLine(i, str(p), "identity", "matched", int(counts[p]))
         for i, p in enumerate(chosen, start=1)
     ]
     return ResolvedRequest(lines, rows)
