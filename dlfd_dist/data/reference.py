@@ -149,7 +149,8 @@ def _labels(
     if any(column not in rows[0] for column in cfg.label):
         return None
     if len(cfg.label) > 1:
-        return encode_multi_label(rows, cfg.label, str(path))
+        columns = {name: [row[name] for row in rows] for name in cfg.label}
+        return encode_multi_label(columns, str(path))
     number = {str(i): i for i in range(manifest.num_outputs)}
     number |= {name: i for i, name in enumerate(manifest.label_names)}
     values = [(row[cfg.label[0]] or "").strip() for row in rows]

@@ -64,8 +64,8 @@ def plan_audit(words: Sequence[str]) -> AuditPlan:
     kind, *overrides = words or [""]
     if kind not in KINDS:
         raise ConfigError(
-            f"'dlfd audit {kind}' is not known: it takes {' or '.join(KINDS)}, then settings, as "
-            "in dlfd audit ulira data=orl method=dlfd audit.models=16 run.dir=DIR."
+            f"'dlfd audit {kind}' is not known: it takes leaks, {' or '.join(KINDS)}, then "
+            "settings, as in dlfd audit ulira data=orl method=dlfd audit.models=16 run.dir=DIR."
         )
     audit, rest = split_audit(overrides)
     _refuse(rest)

@@ -74,7 +74,7 @@ def test_a_request_is_forgotten_by_all_shadows(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], r"'dlfd audit ' is not known: it takes ulira or klom"),
+        ([], r"'dlfd audit ' is not known: it takes leaks, ulira or klom"),
         (["lira"], r"'dlfd audit lira' is not known"),
         (["ulira", "audit.models=1"], r"audit.models=1 is not allowed: it must be >= 2"),
         (["ulira", "audit.model=4"], r"'audit.model' is not known. Did you mean 'models'"),
