@@ -8,6 +8,8 @@ from pathlib import Path
 
 TAIL_BYTES = 64_000
 NUM_LINES = 5
+NO_OUTPUT = "0:53"
+"""ExitCode of a job whose output file slurmd could not open."""
 
 BY_STATE = {
     "OUT_OF_MEMORY": "it ran out of memory: give a larger cluster.mem_gb, or a smaller batch",
@@ -78,8 +80,16 @@ def _by_code(exit_code: str, exit_status: int | None) -> str:
     killed = int(number or 0) or (int(code) - 128 if code.isdecimal() and int(code) > 128 else 0)
     if killed == signal.SIGKILL:
         return "it was killed: most often memory ran out (cluster.mem_gb)"
-    if 0 < killed < signal.NSIG:
+    if killed in set(signal.Signals):
         return f"it was ended by {signal.Signals(killed).name}"
+    if exit_code == NO_OUTPUT:
+        return (
+            "SLURM could not write the job's output: its node does not see the directory of the "
+            "campaign. Give run.dir= on a file system that all nodes share ('dlfd doctor slurm "
+            "shared=DIR' checks one)"
+        )
+    if killed > 0:
+        return f"it was ended by signal {killed}"
     if code and code != "0":
         return f"it ended with exit status {code}"
     return "it ended without a result, and nobody wrote down why"

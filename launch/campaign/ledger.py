@@ -103,6 +103,11 @@ class Ledger:
         ids = [e["job_id"] for e in self.events() if e["event"] == "submitted" and e["report"]]
         return ids[-1] if ids else None
 
+    def cancelled(self) -> set[str]:
+        """Return the ids of the jobs that were cancelled by command."""
+        events = (event for event in self.events() if event["event"] == "cancelled")
+        return {job_id for event in events for job_id in event["job_ids"]}
+
     def unanswered(self) -> list[dict[str, Any]]:
         """Return the submissions that were begun and whose outcome nobody wrote down."""
         begun: dict[str, dict[str, Any]] = {}
@@ -117,7 +122,7 @@ class Ledger:
 def placements_of(event: dict[str, Any]) -> dict[str, Placement]:
     """Return where a submission put its runs."""
     job_id, units = event["job_id"], event["units"]
-    ids = [job_id] if not event["array"] else [f"{job_id}_{n}" for n in range(len(units))]
+    ids = [f"{job_id}_{n}" if event["array"] else job_id for n in range(len(units))]
     return {
         key: Placement(event["job"], one)
         for one, unit in zip(ids, units, strict=True)

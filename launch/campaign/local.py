@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from pathlib import Path
 
 from .spec import LaunchSpec
 
+STOPPED = 75
+LOCAL_JOB = "DLFD_LOCAL_JOB"
+"""In the environment of a task: the id of the campaign's process."""
 DAYS = 30 * 24 * 60
 """Minutes that submitit allows the whole campaign."""
 
@@ -25,20 +29,48 @@ class LocalCampaign:
     """Name, number of tasks and shape of each."""
 
     def __call__(self) -> int:
-        worst = 0
+        worst, stop = 0, _Stop()
+        # submitit passes TERM on to this process, and would have it ignored.
+        signal.signal(signal.SIGTERM, stop)
         for name, num_tasks, spec in self.jobs:
             for index in range(num_tasks):
-                worst = max(worst, self._task(name, index, spec))
+                if stop.asked:
+                    return STOPPED
+                log = f"{name}_{index}.out" if num_tasks > 1 else f"{name}.out"
+                worst = max(worst, self._task(name, index, spec, log, stop))
         return worst
 
-    def _task(self, name: str, index: int, spec: LaunchSpec) -> int:
-        words = [str(self.campaign), name, str(index)]
-        with (self.campaign / "jobs" / f"{name}.out").open("ab") as log:
-            if spec.ranks_per_run == 1:
-                command = [sys.executable, "-m", "launch.campaign.task", *words]
-            else:
-                command = [sys.executable, "-m", "launch.campaign.local", str(spec.ranks), *words]
-            return subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+    def _task(self, name: str, index: int, spec: LaunchSpec, log: str, stop: _Stop) -> int:
+        command = [sys.executable, "-m", "launch.campaign.task"]
+        if spec.ranks_per_run > 1:
+            command = [sys.executable, "-m", "launch.campaign.local", str(spec.ranks)]
+        # The parent of this process is the one that `start` told of.
+        environment = {**os.environ, LOCAL_JOB: _job_id(os.getppid())}
+        with (self.campaign / "jobs" / log).open("ab") as file:
+            stop.child = subprocess.Popen(
+                [*command, str(self.campaign), name, str(index)],
+                stdout=file, stderr=subprocess.STDOUT, env=environment,
+            )  # fmt: skip
+            if stop.asked:
+                stop.child.terminate()
+            return stop.child.wait()
+
+
+class _Stop:
+    """Passes a signal on to what runs, which saves and ends; nothing is begun after it."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.child: subprocess.Popen[bytes] | None = None
+
+    def __call__(self, *_: object) -> None:
+        self.asked = True
+        if self.child is not None:
+            self.child.terminate()
+
+
+def _job_id(pid: int) -> str:
+    return f"local:{pid}@{socket.gethostname()}"
 
 
 def start(campaign: Path, jobs: Sequence[tuple[str, int, LaunchSpec]]) -> str:
@@ -48,7 +80,7 @@ def start(campaign: Path, jobs: Sequence[tuple[str, int, LaunchSpec]]) -> str:
     executor = LocalExecutor(folder=campaign / "jobs" / "submitit")
     executor.update_parameters(timeout_min=DAYS)
     job = executor.submit(LocalCampaign(campaign, tuple(jobs)))
-    return f"local:{job.job_id}@{socket.gethostname()}"
+    return _job_id(int(job.job_id))
 
 
 def is_alive(job_id: str) -> bool:
@@ -64,15 +96,9 @@ def is_alive(job_id: str) -> bool:
 
 
 def cancel(job_id: str) -> None:
-    """End a campaign and what it runs: they are one process group."""
-    import signal
-
-    pid = int(job_id.removeprefix("local:").partition("@")[0])
-    if not is_alive(job_id):
-        return
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    for child in [*children.read_text().split(), str(pid)]:
-        os.kill(int(child), signal.SIGTERM)
+    """Stop a campaign: what runs saves and ends, and nothing more is begun."""
+    if is_alive(job_id):
+        os.kill(int(job_id.removeprefix("local:").partition("@")[0]), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -145,11 +145,7 @@ def _directories(
 
 def job_states(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
     """Return the states of jobs: sacct's, and squeue's before them; neither need be there."""
-    found = {
-        one: JobState("RUNNING", queued=True)
-        for one in job_ids
-        if one.startswith("local:") and is_alive(one)
-    }
+    found = _local_states(campaign, [one for one in job_ids if one.startswith("local:")])
     ids = [one for one in job_ids if not one.startswith("local:")]
     if not ids:
         return found
@@ -164,6 +160,13 @@ def job_states(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
         }
     left = [one for one in ids if one not in found]
     return _corrected(_accounting(campaign, left)) | found if left else found
+
+
+def _local_states(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
+    cancelled = Ledger(campaign).cancelled() if job_ids else set()
+    alive = {one for one in job_ids if is_alive(one)}
+    found = {one: JobState("RUNNING", queued=True) for one in alive}
+    return found | {one: JobState("CANCELLED") for one in cancelled.intersection(job_ids) - alive}
 
 
 def _corrected(jobs: dict[str, JobState]) -> dict[str, JobState]:
@@ -225,9 +228,18 @@ def _status(
     if place is None:
         return status
     job = jobs.get(place.job_id)
+    if place.job_id.startswith("local:") and job is not None and job.queued:
+        job = _turn(job, place, tries)
     if job is not None and job.queued:
         return _queued(status, job, tries)
     return _ended(campaign, status, place, job, tries)
+
+
+def _turn(job: JobState, place: Placement, tries: Attempts) -> JobState | None:
+    """Return how a run is that a campaign on this machine does when its turn comes."""
+    if tries.last is None or tries.last["job_id"] != place.job_id:
+        return replace(job, state="PENDING")
+    return job if tries.exit_status is None else None
 
 
 def _queued(status: RunStatus, job: JobState, tries: Attempts) -> RunStatus:

@@ -287,7 +287,8 @@ def _start_locally(submission: Submission, ledger: Ledger, batches: Sequence[Bat
     jobs = [*batches, submission.report]
     for batch in jobs:
         _write_job(submission, batch)
-    if not batches and (submission.campaign.path / "report.html").is_file():
+    # What is under way writes the report at its end.
+    if not batches and (submission.joined or (submission.campaign.path / "report.html").is_file()):
         return
     job_id = start(submission.campaign.path, [(b.name, len(b.units), b.spec) for b in jobs])
     submission.job_ids.append(job_id)

@@ -101,11 +101,14 @@ class Task:
         from dlfd_dist.runtime.env import STARTS_BEFORE, job_info
 
         from .attempts import attempt, read_attempts
+        from .local import LOCAL_JOB
 
         place = job_info()
-        log = run_dir.logs / "console.log" if record["packed"] else Path(_job_log(record))
+        log = Path(record["log"].replace("%a", str(self.index)))
+        if record["packed"]:
+            log = run_dir.logs / "console.log"
         facts = {
-            "job_id": place.job_id or f"local:{os.getpid()}", "job": self.job,
+            "job_id": place.job_id or os.environ.get(LOCAL_JOB, "local:"), "job": self.job,
             "restart": place.restarts, "directory": str(run_dir.path), "log": str(log),
         }  # fmt: skip
         with attempt(self.campaign, run.key, facts) as ended:
@@ -244,10 +247,6 @@ def _leave_the_others() -> tuple[int, int]:
         os.environ["CUDA_VISIBLE_DEVICES"] = seen[local % len(seen)]
     del os.environ["SLURM_STEP_ID"]
     return rank, ranks
-
-
-def _job_log(record: Mapping[str, Any]) -> str:
-    return record["log"].replace("%a", os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
 
 
 @contextlib.contextmanager

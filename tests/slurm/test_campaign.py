@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from safetensors.torch import load_file
 
 from dlfd_dist.run_dir import RunDir, read_events
 from launch.cli import main
@@ -228,3 +230,71 @@ def test_a_run_that_loses_a_node_goes_on_and_is_not_called_finished_meanwhile(
     assert json.loads((run / "result.json").read_text())["restarts"] == 1
     _, said = dlfd("logs", run)
     assert int(said.split("going on from step ")[1].split()[0]) >= 2
+
+
+@pytest.mark.parametrize("way", ["gres", "per_task"])
+def test_each_rank_of_a_campaign_sees_a_gpu_of_its_own(dlfd, way: str, tmp_path: Path):
+    """Two fake GPUs on each node; what a rank takes is told by its own environment and code."""
+    out = tmp_path / "campaign"
+    say = tmp_path / "say.py"
+    say.write_text(SAY_DEVICE)
+    dlfd(
+        "submit", "train", *SETTINGS, f"cluster.gpus={way}", "cluster.nodes=2", "cluster.pack=1",
+        "cluster.tasks_per_node=2", f'cluster.prefix=["{sys.executable}","{say}"]',
+        f"run.dir={out}",
+    )  # fmt: skip
+    wait_for(lambda: len(list(tmp_path.glob("rank_*.json"))) == 4)
+    seen = {tuple(json.loads(file.read_text())) for file in tmp_path.glob("rank_*.json")}
+    assert seen == {(node, local, local) for node in (0, 1) for local in (0, 1)}
+
+
+SAY_DEVICE = """
+import json, os, sys
+from pathlib import Path
+import torch
+from dlfd_dist.config import RuntimeConfig
+from dlfd_dist.runtime.env import rank_info
+from dlfd_dist.runtime.init import pick_device
+
+rank, seen = rank_info(), os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+torch.cuda.is_available, torch.cuda.device_count = lambda: True, lambda: len(seen)
+told = [int(os.environ["SLURM_NODEID"]), rank.local_rank]
+told.append(int(seen[pick_device(RuntimeConfig(), rank).index]))
+file = Path(__file__).with_name(f"rank_{rank.rank}.part")
+file.write_text(json.dumps(told))
+file.rename(file.with_suffix(".json"))
+"""
+
+
+ORL = [
+    "data=orl", "data.image_size=32", "forget.fraction=0.2", "metrics.num_bootstrap=20",
+    "method.global_batch_size=8", "method.max_steps=3", "synthesis.steps=2",
+    "runtime.threads_per_rank=1", "run.checkpoint_every=1000",
+]  # fmt: skip
+
+
+def test_four_ranks_on_two_nodes_give_the_model_of_four_local_ranks_on_real_faces(
+    dlfd, tmp_path: Path
+):
+    original = tmp_path / "original"
+    more = ["train.max_steps=2", "train.global_batch_size=8", "run.dir=" + str(original)]
+    assert dlfd("train", *[w for w in ORL if not w.startswith(("method", "synth"))], *more)[0] == 0
+    out, kinds = tmp_path / "campaign", ("float64", "float32")
+    words = ["unlearn", *ORL, "method=dlfd", f"checkpoint={original}"]
+    cluster = ["cluster=slurm_lab", "cluster.nodes=2", "cluster.tasks_per_node=2"]
+    dlfd("submit", *words, "runtime.dtype=float64,float32", *cluster, f"run.dir={out}")
+    for kind in kinds:
+        here = [f"runtime.dtype={kind}", "runtime.world_size=4", f"run.dir={tmp_path / kind}"]
+        assert dlfd(*words, *here)[0] == 0
+    wait_for(lambda: {run["state"] for run in states(dlfd, out).values()} == {"finished"})
+    for kind in kinds:
+        (run,) = (out / "runs").glob(f"*{kind}*")
+        assert RunDir(run).read_result()["world_size"] == 4
+        before, there, here = (
+            load_file(RunDir(path).model) for path in (original, run, tmp_path / kind)
+        )
+        moved = max((before[n].double() - here[n].double()).abs().max().item() for n in here)
+        apart = max((there[n].double() - here[n].double()).abs().max().item() for n in here)
+        assert moved > 1e-4
+        # The reduction of gloo does not depend on where the ranks are: not even float32 differs.
+        assert apart == 0.0, (kind, apart)

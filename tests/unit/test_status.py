@@ -334,6 +334,8 @@ def test_a_wrong_word_is_one_sentence(campaigns: Campaigns, words, message):
         ("FAILED", "137:0", None, "", "killed: most often memory ran out"),
         ("FAILED", "0:11", None, "", "ended by SIGSEGV"),
         ("FAILED", "3:0", None, "", "exit status 3"),
+        ("FAILED", "0:53", None, "", "does not see the directory of the campaign"),
+        ("FAILED", "0:60", None, "", "ended by signal 60"),
         ("", "", None, "", "nobody wrote down why"),
         ("CANCELLED", "0:15", None, "", "it was cancelled."),
     ],
