@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Trials name their files absolutely; Tune would change into a directory of its own.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Memory is for SLURM or the system to mind, which know what else runs here.
+    "RAY_memory_monitor_refresh_ms": "0",
     # Of Tune's own logs only those for TensorBoard are wanted.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # Seconds between saves of the state that --resume goes on from.
@@ -107,9 +110,7 @@ def ray_cluster(search: SearchConfig) -> Iterator[Room]:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if search.address is None and ADDRESS not in os.environ:
-        # Nobody else on this machine may join; said aloud, as the default differs by version.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        _authenticate()
     import ray
 
     started = not ray.is_initialized()
@@ -126,6 +127,16 @@ def ray_cluster(search: SearchConfig) -> Iterator[Room]:
         ended.set()
         if started:
             ray.shutdown()
+
+
+def _authenticate() -> None:
+    """Let nobody else on this machine join; said aloud, as Ray's default differs by version.
+
+    Ray reads the mode when it is imported: where that has happened it stays without.
+    """
+    is_new = "ray" not in sys.modules
+    if os.environ.setdefault("RAY_AUTH_MODE", "token" if is_new else "disabled") == "token":
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def num_nodes() -> int:

@@ -27,6 +27,8 @@ from .results import rows_of as result_rows
 from .submit import told_file
 from .trial import Point, Shared, identity_of, reference_of, resolved, run_rank
 
+STOPPED = 75
+
 
 @dataclass(frozen=True)
 class Whole:
@@ -171,11 +173,19 @@ def whole(words: list[str]) -> int:
     except DlfdError as err:
         print(f"dlfd: {err}", file=sys.stderr)
         return err.exit_status
+    except KeyboardInterrupt:
+        return STOPPED  # outside of Tune there is nothing to save
+    except RuntimeError as err:
+        # So Tune tells of a worker that somebody killed (Ray 2.60); its state is on disk.
+        if not str(err).startswith("Caught unexpected exception"):
+            raise
+        print(f"dlfd: {str(err).splitlines()[0]}", file=sys.stderr)
+        return STOPPED
 
 
 def main(words: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(number, lambda *_: sys.exit(75))
+        signal.signal(number, lambda *_: sys.exit(STOPPED))
     return whole(words)
 
 

@@ -116,10 +116,16 @@ def _shared(plan: SearchPlan, rows: ResolvedRows) -> Shared:
 
 @contextlib.contextmanager
 def _terminate_as_interrupt() -> Iterator[None]:
-    """Let TERM and USR2 do what Ctrl-C does, which Tune answers by saving its state."""
+    """Let TERM and USR2 do what Ctrl-C does, which Tune answers by saving its state.
 
-    def interrupt(*_: object) -> None:
-        signal.raise_signal(signal.SIGINT)
+    Once: a second Ctrl-C would end Tune while it saves, and SLURM sends both.
+    """
+    heard: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        heard.append(number)
+        if len(heard) == 1:
+            signal.raise_signal(signal.SIGINT)
 
     numbers = (signal.SIGTERM, signal.SIGUSR2)
     before = {number: signal.signal(number, interrupt) for number in numbers}

@@ -112,7 +112,7 @@ def test_a_killed_search_comes_back_and_an_array_finds_the_same(
     assert best[0] == best[1]
 
 
-def test_trials_of_two_ranks_on_two_nodes_finish_and_free_everything(
+def test_trials_of_two_ranks_on_two_nodes_are_stopped_go_on_and_free_everything(
     submit: Callable[..., Job], tmp_path: Path
 ):
     out = tmp_path / "ranks"
@@ -121,7 +121,13 @@ def test_trials_of_two_ranks_on_two_nodes_finish_and_free_everything(
         "search.workers_per_trial=2", "search.replicate=0", "cluster.nodes=2",
         "cluster.tasks_per_node=2",
     )  # fmt: skip
+    job.wait_for(lambda: len(results_of(out)) >= 1, 240)
+    before = results_of(out)
+    slurm("scancel", "--signal=USR2", job.number)
+    job.wait_for(lambda: job.restarts == 1)
     assert job.wait(300) == "COMPLETED"
+    after = results_of(out)
+    assert {path: after[path] for path in before} == before
     rows = rows_of(out)
     assert len(rows) == 8
     assert {row["state"] for row in rows} <= {"finished", "stopped"}
