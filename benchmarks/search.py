@@ -114,7 +114,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--trials", type=int, default=64)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--short", type=int, default=200)
     given = parser.parse_args()
     from launch.cli import main as dlfd
@@ -122,6 +122,9 @@ def main() -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     idle_facts = overhead(given.short, given.out / "idle")
     print(json.dumps(idle_facts), flush=True)
+    if not given.seeds:
+        write(given, idle_facts, [])
+        return 0
     original = given.out / "original"
     if not (original / "result.json").is_file():
         assert dlfd(["train", *SETTINGS, "train.epochs=8", f"run.dir={original}"]) == 0
@@ -150,6 +153,8 @@ def write(given: argparse.Namespace, idle_facts: dict[str, float], rows: list[An
     import torch
 
     shares = [r[5] / r[2] if r[5] is not None else float("inf") for r in rows]
+    file = Path(__file__).parent / "results"
+    file /= f"search_cpu{os.cpu_count()}_{datetime.date.today().isoformat()}.md"
     lines = [
         "# What a search costs, and what ASHA + Optuna save", "",
         f"Command: `python {' '.join(sys.argv)}`. ray {ray.__version__}, optuna "
@@ -157,6 +162,11 @@ def write(given: argparse.Namespace, idle_facts: dict[str, float], rows: list[An
         f"{given.short} function trials that do nothing: {idle_facts['seconds']:.2f} s each after "
         f"warm-up; memory of all processes {idle_facts['first_mb']:.0f} MB after a tenth of them, "
         f"{idle_facts['last_mb']:.0f} MB after all.", "",
+    ]  # fmt: skip
+    if not rows:
+        file.write_text("\n".join(lines), encoding="utf-8")
+        return
+    lines += [
         f"`{' '.join([*SETTINGS, *METHOD])}`, {given.trials} trials. Steps are those of all trials "
         f"in the order of time; the target is the best val NoMUS of the random search less {NEAR}.",
         "", "| search seed | target | random: all steps | until the target | ASHA + Optuna: all | "
@@ -174,8 +184,6 @@ def write(given: argparse.Namespace, idle_facts: dict[str, float], rows: list[An
     median = statistics.median(shares)
     lines += ["", f"Median share: {median:.0%} (goal: 35 %)." if median < float("inf")
               else "The median search did not reach the target."]  # fmt: skip
-    date = datetime.date.today().isoformat()
-    file = Path(__file__).parent / "results" / f"search_cpu{os.cpu_count()}_{date}.md"
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(file)
 
