@@ -16,6 +16,7 @@ from tests.slurm.cluster import Job, Lab, slurm
 from tests.slurm.conftest import SETTINGS
 
 pytest.importorskip("ray")
+pytestmark = pytest.mark.timeout(600)
 
 SHORT = [
     *[one for one in SETTINGS if not one.startswith("train.")], "method=dlfd",
