@@ -213,10 +213,12 @@ def append_event(path: Path, event: dict[str, Any]) -> None:
 
 def read_events(path: Path) -> list[dict[str, Any]]:
     """Return the events of a JSONL file; a last line cut off by a crash does not count."""
-    if not path.is_file():
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
         return []
     events = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in lines:
         try:
             events.append(json.loads(line))
         except json.JSONDecodeError:

@@ -34,12 +34,15 @@ class Collectives:
     ----------
     rank, world_size : this process and how many there are
     device : where tensors of this rank live
+    gathered_bytes, reduced_bytes : what this rank has received of other ranks' rows, and the size
+        of what it has added up with them, so far
     """
 
     def __init__(self, rank: int = 0, world_size: int = 1, device: torch.device | None = None):
         self.rank = rank
         self.world_size = world_size
         self.device = device or torch.device("cpu")
+        self.gathered_bytes = self.reduced_bytes = 0
 
     @property
     def is_main(self) -> bool:
@@ -53,6 +56,7 @@ class Collectives:
         total = tensor.detach().clone()
         if self.world_size > 1:
             self._call(dist.all_reduce, total)
+            self.reduced_bytes += total.nbytes
         return total
 
     def all_reduce_max(self, tensor: Tensor) -> Tensor:
@@ -76,6 +80,7 @@ class Collectives:
         padded[: len(rows)] = rows
         parts = [torch.empty_like(padded) for _ in counts]
         self._call(dist.all_gather, parts, padded)
+        self.gathered_bytes += padded.nbytes * (self.world_size - 1)
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     def gather_numpy(self, rows: np.ndarray, total: int) -> np.ndarray:

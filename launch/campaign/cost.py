@@ -6,10 +6,9 @@ from dlfd_dist.config import ClusterConfig, DLFDConfig, JobConfig
 from dlfd_dist.data.loaders import ResolvedRows
 from dlfd_dist.jobs.plan import num_steps
 
-BACKWARD = 2.0
-"""A backward pass in units of a forward pass."""
-RELATIVE_COST = {"resnet18": 1.0, "densenet121": 1.6, "efficientnet_b0": 0.3, "vit_b_16": 9.7}
-"""Multiply-adds of a forward pass, ResNet18 being 1 (torchvision's model tables)."""
+from .scaling import BACKWARD
+from .spec import RELATIVE_COST
+
 START_S = 20.0
 """Imports, data and the meeting of the ranks."""
 

@@ -2,7 +2,7 @@
 
 A run evaluates itself, so that a stage `evaluate` exists only where that is the verb. Nothing is
 written and no scheduler is asked here. torch and Hydra are loaded only where runs are planned:
-status, logs and retry read plans too.
+status and logs read plans too.
 """
 
 from __future__ import annotations

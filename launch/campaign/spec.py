@@ -5,9 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from dlfd_dist.config import ClusterConfig, JobConfig
+from dlfd_dist.config import ClusterConfig, DLFDConfig, JobConfig
 from dlfd_dist.errors import ConfigError
 
+from .scaling import Step, useful_ranks
+
+RELATIVE_COST = {"resnet18": 1.0, "densenet121": 1.6, "efficientnet_b0": 0.3, "vit_b_16": 9.7}
+"""Multiply-adds of a forward pass, ResNet18 being 1 (torchvision's model tables)."""
+MODEL_SIZES = {
+    "resnet18": (11_200_000, 512), "densenet121": (7_000_000, 1024),
+    "efficientnet_b0": (4_000_000, 1280), "vit_b_16": (85_800_000, 768),
+}  # fmt: skip
+"""Parameters and features (torchvision's model tables)."""
+EXACT_S_PER_PAIR = 1.2e-7
+"""Seconds of an exact plan per entry of the cost matrix (DESIGN 4: 29 ms at 512, 137 at 1024)."""
 IMAGES_PER_RANK = 8
 """With fewer images of the global batch for each, a further rank waits more than it helps."""
 
@@ -84,7 +95,10 @@ def choose_spec(
     ranks = _useful_ranks(cluster, config)
     if minutes < cluster.pack_min or ranks == 1:
         return LaunchSpec(why=f"one rank: {took}")
-    return LaunchSpec(1, ranks, why=f"{_mode(ranks)}: {took}, too long for one")
+    why = f"{_mode(ranks)}: {took}, too long for one"
+    if ranks < cluster.max_tasks_per_node:
+        why += f"; more ranks do not pay with this batch and model (at most {ranks} of a node)"
+    return LaunchSpec(1, ranks, why=why)
 
 
 def _mode(ranks: int) -> str:
@@ -96,4 +110,18 @@ def _useful_ranks(cluster: ClusterConfig, config: JobConfig) -> int:
     if config.verb == "unlearn" and config.method.name == "dlfd_official":
         return 1  # it repeats a single-process loop
     section = config.method if config.verb == "unlearn" else config.train
-    return max(1, min(cluster.max_tasks_per_node, section.global_batch_size // IMAGES_PER_RANK))
+    limit = max(1, min(cluster.max_tasks_per_node, section.global_batch_size // IMAGES_PER_RANK))
+    return useful_ranks(outer_step(cluster, config), limit)
+
+
+def outer_step(cluster: ClusterConfig, config: JobConfig) -> Step:
+    """Return a step of a run as the model of scaling sees it."""
+    parameters, width = MODEL_SIZES.get(config.model.name, MODEL_SIZES["resnet18"])
+    unlearns = config.verb == "unlearn"
+    synthesises = unlearns and isinstance(config.method, DLFDConfig)
+    batch = (config.method if unlearns else config.train).global_batch_size
+    relative = RELATIVE_COST.get(config.model.name, 1.0) * (config.data.image_size / 128) ** 2
+    return Step(
+        batch, config.synthesis.steps if synthesises else 0, width, parameters,
+        cluster.images_per_s / relative, transport_s=EXACT_S_PER_PAIR * batch**2,
+    )  # fmt: skip

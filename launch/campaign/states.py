@@ -117,7 +117,7 @@ def run_states(campaign: Path) -> list[RunStatus]:
     jobs = job_states(campaign, asked) if asked else {}
     found = [
         _status(campaign, run, placements.get(run.key), attempts[run.key],
-                directories.get(run.key), jobs)
+                directories.get(run.key), jobs, finished=run.key in done)
         for run in runs
     ]  # fmt: skip
     return _with_blocked(runs, found)
@@ -215,14 +215,14 @@ def _accounting(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
 
 def _status(
     campaign: Path, run: CampaignRun, place: Placement | None, tries: Attempts,
-    directory: str | None, jobs: Mapping[str, JobState],
+    directory: str | None, jobs: Mapping[str, JobState], *, finished: bool,
 ) -> RunStatus:  # fmt: skip
     last = tries.last
     status = RunStatus(
         run.key, run.label, "planned", place.job_id if place else "", directory, tries.restarts,
         log=last["log"] if last else None, estimated_seconds=run.rank_seconds,
     )  # fmt: skip
-    if directory is not None and RunDir(Path(directory)).finished():
+    if directory is not None and finished:
         result = RunDir(Path(directory)).read_result()
         return replace(status, state="finished", device_seconds=result.get("device_seconds"))
     if place is None:
