@@ -168,7 +168,13 @@ def _measure(run: RunDir, reference: Path | None) -> dict[str, Any]:
     from dlfd_dist.compose import load_config
     from dlfd_dist.data.loaders import Batches, resolve_data
     from dlfd_dist.jobs.context import DTYPES, Job, Prepared, matched
-    from dlfd_dist.jobs.evaluation import against_reference, evaluate, further_figures
+    from dlfd_dist.jobs.evaluation import (
+        against_fresh,
+        against_reference,
+        evaluate,
+        further_figures,
+        run_model,
+    )
     from dlfd_dist.runtime.env import RankInfo
     from dlfd_dist.runtime.init import process_group
 
@@ -192,6 +198,11 @@ def _measure(run: RunDir, reference: Path | None) -> dict[str, Any]:
         job = Job(prepared, collectives, batches)
         found = evaluate(job.model(str(run.model)), batches, config)
         figures = {**found.figures, **further_figures(found, config)}
+        figures["zero_retrain_forgetting"] = None
+        if len(data.splits.forget):
+            size = config.metrics.eval_batch_size
+            fresh = run_model(job.fresh_model(), batches, data.splits.forget, size)
+            figures["zero_retrain_forgetting"] = against_fresh(found.parts["forget"], fresh)
         if where is None:
             return {**figures, "gap_to_retrained": None, "against_retrained": None}
         return figures | against_reference(found, evaluate(job.model(where), batches, config))

@@ -30,6 +30,9 @@ CROP = 0.95
 CORNERS = ((0.5, 0.5), (0.15, 0.15), (0.85, 0.15), (0.15, 0.85), (0.85, 0.85))
 """Where the windows lie that an image is asked for with an edge cut off, 0..1 of the room left."""
 
+MIN_FOR_MEDIAN = 100
+"""Images from which the set's median cuts a bit; below it is the sign."""
+
 PLAIN_SPREAD = 2.0
 """An image whose grey levels spread less (standard deviation, of 255) shows nothing to compare."""
 
@@ -99,7 +102,8 @@ def candidates(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
         return none, none, none.astype(bool)
     shown = thumbnails[rows]
     plain = _coefficients(shown)
-    cut = np.median(plain, axis=0)
+    # In a small set twins are neighbours in rank, and the median would often fall between them.
+    cut = np.median(plain, axis=0) if len(rows) >= MIN_FOR_MEDIAN else np.zeros(BITS)
     index = _Index(_pack(plain > cut))
     found = []
     for corner in (None, *CORNERS):

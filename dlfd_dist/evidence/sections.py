@@ -39,6 +39,9 @@ FREE_TEXT = {
 }
 """Settings that a user words freely: never in a certificate without names."""
 
+WEAK = 0.6
+"""An attack that could only have seen a larger AUC than this is called weak."""
+
 ONE_SEED = "One run with one seed: another seed may turn out differently."
 NOT_LOOKED_FOR = (
     "Equal images were not looked for (data.leaks=false): an image of the request may still be "
@@ -277,8 +280,21 @@ def _metrics(result: Mapping[str, Any]) -> dict[str, Any]:
             "attack_floor": {"flag": mia.get("floor"), "reason": mia.get("floor_reason", "")},
             "over_forgetting": {"flag": over.get("flag"), "reason": over.get("reason", "")},
             "one_seed": {"flag": True, "reason": ONE_SEED},
+            "attack_power": _power(mia),
         },
     }
+
+
+def _power(mia: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the attack could have missed: it is flagged where that is an AUC of WEAK."""
+    least = mia.get("detectable_auc")
+    if least is None:
+        return {"flag": None, "reason": ""}
+    reason = (
+        f"With {mia['num_members']} forgotten and {mia['num_nonmembers']} unseen images an AUC "
+        f"below {least:.2f} would be missed in more than a fifth of the cases."
+    )
+    return {"flag": least > WEAK, "reason": reason if least > WEAK else ""}
 
 
 def _seeds(config: Mapping[str, Any]) -> dict[str, int]:

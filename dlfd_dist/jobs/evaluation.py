@@ -37,6 +37,7 @@ from ..metrics import (
     over_forgetting,
     sample_losses,
     tug_of_war,
+    zero_retrain_forgetting,
 )
 from ..metrics.mia import CHANCE
 from ..models import Classifier
@@ -274,10 +275,7 @@ def against_reference(model: Evaluation, reference: Evaluation) -> dict[str, Any
         return {"gap_to_retrained": None, "against_retrained": None}
     flat = [{**f, "mia_accuracy": f["mia"]["accuracy"]} for f in (model.figures, reference.figures)]
     forget, retrained = model.parts["forget"], reference.parts["forget"]
-    predictions = [
-        label_pairs(part.logits) if part.labels.ndim == 2 else part.logits
-        for part in (forget, retrained)
-    ]
+    predictions = [_predictions(part) for part in (forget, retrained)]
     return {
         "gap_to_retrained": gap_to_retrained(*flat),
         "against_retrained": {
@@ -289,6 +287,15 @@ def against_reference(model: Evaluation, reference: Evaluation) -> dict[str, Any
             "membership_probes": membership_probes_of(reference),
         },
     }
+
+
+def against_fresh(forget: Outputs, fresh: Outputs) -> float:
+    """Return how near a model is on forgotten images to one that learned nothing."""
+    return zero_retrain_forgetting(*map(_predictions, (forget, fresh)))
+
+
+def _predictions(part: Outputs) -> np.ndarray:
+    return label_pairs(part.logits) if part.labels.ndim == 2 else part.logits
 
 
 def peak_memory_mb(collectives: Collectives) -> float:

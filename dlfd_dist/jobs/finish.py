@@ -14,10 +14,12 @@ from ..runtime.env import job_info
 from .context import Job, file_digest
 from .evaluation import (
     Evaluation,
+    against_fresh,
     against_reference,
     evaluate,
     further_figures,
     peak_memory_mb,
+    run_model,
     save_samples,
 )
 from .session import Session
@@ -51,6 +53,7 @@ def measure(
         **further_figures(evaluation, job.config),
         **facts(job),
         **extra,
+        "zero_retrain_forgetting": _against_fresh(job, evaluation),
         **_against_reference(job, evaluation),
         "wall_seconds": seconds,
         "device_seconds": seconds * job.collectives.world_size,
@@ -65,6 +68,15 @@ def measure(
         logger.info("result: %s", job.run_dir.result)
     job.collectives.barrier()
     return result
+
+
+def _against_fresh(job: Job, evaluation: Evaluation) -> float | None:
+    """Return the zero-retrain-forgetting score; None where nobody was forgotten."""
+    ids = job.data.splits.forget
+    if not len(ids):
+        return None
+    fresh = run_model(job.fresh_model(), job.batches, ids, job.config.metrics.eval_batch_size)
+    return against_fresh(evaluation.parts["forget"], fresh)
 
 
 def _against_reference(job: Job, evaluation: Evaluation) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from .unlearn import Observer, unlearn
 
 NOT_MEASURED = (
     "test_accuracy", "mia", "mia_paper", "forgetting_score", "nomus", "gap_to_retrained",
-    "over_forgetting", "separation",
+    "over_forgetting", "separation", "zero_retrain_forgetting",
 )  # fmt: skip
 
 

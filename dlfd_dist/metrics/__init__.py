@@ -10,11 +10,14 @@ from .mia import (
     auc,
     auc_standard_error,
     balanced_mia,
+    detectable_auc,
     forgetting_score,
     mia_paper,
 )
 from .nomus import nomus
 from .over_forgetting import OverForgetting, over_forgetting
+from .relearn import anamnesis_index, relearn_time
+from .rmia import rmia_scores
 from .sample_losses import logit_scaled_confidence, sample_losses
 from .separation import Separation, class_separation
 from .similarity import (
@@ -32,6 +35,7 @@ __all__ = [
     "OverForgetting",
     "Separation",
     "accuracy",
+    "anamnesis_index",
     "accuracy_per_label",
     "attack_accuracy",
     "auc",
@@ -40,6 +44,7 @@ __all__ = [
     "class_separation",
     "completeness",
     "correct",
+    "detectable_auc",
     "forgetting_score",
     "gap_to_retrained",
     "js_divergence",
@@ -50,6 +55,8 @@ __all__ = [
     "mia_paper",
     "nomus",
     "over_forgetting",
+    "relearn_time",
+    "rmia_scores",
     "sample_losses",
     "tug_of_war",
     "zero_retrain_forgetting",

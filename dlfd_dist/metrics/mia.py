@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
+from scipy.optimize import brentq
+from scipy.stats import norm, rankdata
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_curve
@@ -47,6 +48,8 @@ class MIAResult:
     floor_reason: str
     num_members: int
     num_nonmembers: int
+    detectable_auc: float
+    """smallest AUC that these sets tell from chance at 80 % power"""
 
     @property
     def forgetting_score(self) -> float:
@@ -54,6 +57,31 @@ class MIAResult:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def detectable_auc(
+    num_members: int, num_nonmembers: int, *, power: float = 0.8, level: float = 0.05
+) -> float:
+    """Return the smallest AUC above 0.5 that sets of these sizes tell from chance, 0.5..1.
+
+    With this true AUC a two-sided test at `level` finds it with probability `power`. A figure at
+    its floor on small sets says that nothing above this value was there, and of less it says
+    nothing. Normal approximation: 0.5 has the variance of the Mann-Whitney statistic, the AUC that
+    of Hanley and McNeil 1982 (eq. 1, for exponential scores).
+
+    >>> round(detectable_auc(100, 100), 3)
+    0.614
+    """
+    n, m = num_members, num_nonmembers
+    from_chance = float(norm.ppf(1 - level / 2)) * np.sqrt((n + m + 1) / (12 * n * m))
+
+    def short_of(area: float) -> float:
+        q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+        spread = area * (1 - area) + (n - 1) * (q1 - area**2) + (m - 1) * (q2 - area**2)
+        reach = from_chance + float(norm.ppf(power)) * np.sqrt(max(spread, 0.0) / (n * m))
+        return float(area - CHANCE - reach)
+
+    return float(brentq(short_of, CHANCE, 1.0)) if short_of(1.0) > 0 else 1.0
 
 
 def forgetting_score(mia_accuracy: float) -> float:
@@ -126,6 +154,7 @@ def balanced_mia(
     return MIAResult(
         accuracy, auc(members, nonmembers), tpr_1, tpr_01, interval, auc_interval,
         bool(reason), reason, len(members), len(nonmembers),
+        detectable_auc(len(members), len(nonmembers)),
     )  # fmt: skip
 
 
@@ -161,7 +190,8 @@ def floor_reason(num_members: int, num_nonmembers: int, interval: list[float]) -
     if interval[0] <= CHANCE:
         return (
             f"The attack is no better than chance (95 % interval {interval[0]:.3f} to "
-            f"{interval[1]:.3f} with {smaller} samples a side)."
+            f"{interval[1]:.3f} with {smaller} samples a side; an AUC below "
+            f"{detectable_auc(num_members, num_nonmembers):.2f} would often go unseen)."
         )
     return ""
 
