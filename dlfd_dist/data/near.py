@@ -129,8 +129,9 @@ def _spread(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def _blocks(thumbnails: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (first row, images of half size), which is enough for low frequencies."""
     for start in range(0, len(thumbnails), 1 << 14):
-        yield start, thumbnails[start : start + (1 << 14)].astype(np.float32)
+        yield start, _halve(thumbnails[start : start + (1 << 14)].astype(np.float32))
 
 
 def _coefficients(thumbnails: np.ndarray, corner: tuple[float, float] | None = None) -> np.ndarray:
@@ -149,12 +150,13 @@ def _coefficients(thumbnails: np.ndarray, corner: tuple[float, float] | None = N
 
 def _window(place: float) -> np.ndarray:
     """Return the matrix that stretches a window of CROP of a line to the whole, linearly."""
-    at = (np.arange(SIDE) + 0.5) * CROP + place * (1 - CROP) * SIDE - 0.5
-    at = at.clip(0, SIDE - 1)
-    left = np.minimum(at.astype(int), SIDE - 2)
-    matrix = np.zeros((SIDE, SIDE), dtype=np.float32)
-    matrix[np.arange(SIDE), left] = 1 - (at - left)
-    matrix[np.arange(SIDE), left + 1] += at - left
+    size = SIDE // 2
+    at = (np.arange(size) + 0.5) * CROP + place * (1 - CROP) * size - 0.5
+    at = at.clip(0, size - 1)
+    left = np.minimum(at.astype(int), size - 2)
+    matrix = np.zeros((size, size), dtype=np.float32)
+    matrix[np.arange(size), left] = 1 - (at - left)
+    matrix[np.arange(size), left + 1] += at - left
     return matrix
 
 

@@ -308,9 +308,14 @@ def peak_memory_mb(collectives: Collectives) -> float:
     return float(collectives.all_reduce_max(own))
 
 
-def save_samples(run_dir: RunDir, parts: Mapping[str, Outputs]) -> None:
-    """Write losses, confidences and features per sample, for the report and later audits."""
+def save_samples(run_dir: RunDir, parts: Mapping[str, Outputs], identities: np.ndarray) -> None:
+    """Write losses, confidences and features per sample, for the report and later audits.
+
+    Of forgotten images also whose they are, as a number in the order of the identities.
+    """
     tensors = {}
+    if len(ids := parts["forget"].ids):
+        tensors["forget.person"] = np.unique(identities[ids], return_inverse=True)[1]
     for name, part in parts.items():
         if not len(part.ids):
             continue

@@ -60,7 +60,7 @@ def measure(
         "peak_memory_mb": peak_memory_mb(job.collectives),
     }
     if job.collectives.is_main:
-        save_samples(job.run_dir, evaluation.parts)
+        save_samples(job.run_dir, evaluation.parts, job.data.manifest.identities)
         if job.run_dir.model.is_file():
             result["model_sha256"] = file_digest(job.run_dir.model)
         write_json(job.run_dir.result, result)

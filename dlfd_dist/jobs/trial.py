@@ -86,7 +86,7 @@ def finish_trial(session: Session, *, selected_step: int | None, selection: str)
         "peak_memory_mb": peak_memory_mb(job.collectives),
     }
     if job.collectives.is_main:
-        save_samples(job.run_dir, parts)
+        save_samples(job.run_dir, parts, job.data.manifest.identities)
         result["model_sha256"] = file_digest(job.run_dir.model)
         write_json(job.run_dir.result, result)
         drop_checkpoints(job.run_dir.checkpoints)

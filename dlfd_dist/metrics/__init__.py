@@ -1,6 +1,7 @@
 """Measures: pure functions of arrays, one kind per file."""
 
 from .accuracy import accuracy, accuracy_per_label, correct
+from .exposure import exposure_by_person
 from .gap import gap_to_retrained, tug_of_war
 from .membership_probes import MembershipProbes, membership_probes
 from .mia import (
@@ -45,6 +46,7 @@ __all__ = [
     "completeness",
     "correct",
     "detectable_auc",
+    "exposure_by_person",
     "forgetting_score",
     "gap_to_retrained",
     "js_divergence",

@@ -17,6 +17,7 @@ from .. import __version__
 from ..errors import RunDirError
 from ..run_dir import replacing, write_text
 from . import pictures
+from .exposure import exposure_of
 from .plan import FigurePlan, plan_figures
 from .records import ORIGINAL, RETRAINED, RunRecord, label_of, of_label
 from .style import role_styles
@@ -270,6 +271,7 @@ def _context(
                 ],
             ),
         ],
+        "exposure": None if row is None else exposure_of(records, last),
         "footnotes": footnotes(rows),
         "notes": notes(rows, tuning),
         "tuned": _tuned(tuning),
@@ -280,6 +282,7 @@ def _context(
         "data_title": last.result.get("title"),
         "num_images": last.result.get("num_images", {}),
         "request": last.request,
+        "leaks": last.result.get("leaks"),
         "credits": sorted({r.result["credit"] for r in records if r.result.get("credit")}),
         "synthetic": any(record.result.get("synthetic") for record in records),
         "left_out": _left_out(records),

@@ -22,6 +22,35 @@ def independent_values(values: Iterable[tuple[int, float]]) -> np.ndarray:
     return np.asarray([np.mean(group) for group in groups.values()], dtype=float)
 
 
+def hierarchical_interval(
+    values: Iterable[tuple[int, int, float]], *, num_bootstrap: int = 1000, seed: int = 0
+) -> list[float] | None:
+    """Return the 95 % percentile interval of the mean over (train seed, seed, value) triples.
+
+    Seeds are drawn with replacement level by level: trainings, of each the unlearning seeds, of
+    each the evaluations. The mean weighs trainings alike. With few trainings it is too short, as
+    any bootstrap is: below three of them None. Source: Davison and Hinkley 1997, section 3.8.
+    """
+    tree: dict[int, dict[int, list[float]]] = {}
+    for train_seed, unlearn_seed, value in values:
+        tree.setdefault(train_seed, {}).setdefault(unlearn_seed, []).append(value)
+    if len(tree) < 3:
+        return None
+    rng = np.random.default_rng(seed)
+    branches = [[np.asarray(leaf) for leaf in branch.values()] for branch in tree.values()]
+    means = np.empty(num_bootstrap)
+    for k in range(num_bootstrap):
+        drawn = [
+            np.mean([
+                rng.choice(branches[t][u], len(branches[t][u])).mean()
+                for u in rng.integers(0, len(branches[t]), len(branches[t]))
+            ])
+            for t in rng.integers(0, len(branches), len(branches))
+        ]  # fmt: skip
+        means[k] = np.mean(drawn)
+    return [float(v) for v in np.quantile(means, [0.025, 0.975])]
+
+
 def t_interval(values: np.ndarray) -> list[float] | None:
     """Return the 95 % Student-t interval of the mean; None of fewer than two values."""
     if len(values) < 2:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..config import read_by
 from ..metrics.gap import gap_to_retrained
-from .intervals import independent_values, t_interval
+from .intervals import hierarchical_interval, independent_values, t_interval
 from .paired import paired_with_dlfd
 from .records import DLFD, DLFD_OFFICIAL, FINE_TUNE, ORIGINAL, RETRAINED, RunRecord, of_label
 
@@ -34,6 +34,9 @@ METRICS = (
     "peak_memory_mb",
 )
 
+BOOTSTRAPPED = ("nomus", "test_accuracy", "forgetting_score", "gap_to_retrained")
+"""Metrics with a bootstrap over train seeds, seeds of unlearning, and evaluations of one run."""
+
 # Settings in which the seeds of one row may differ.
 _PER_SEED = ("seed", "checkpoint", "reference", "run", "runtime")
 
@@ -45,8 +48,9 @@ def summarise(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     [lo, hi] over train seeds, or over runs where `one_training` says that all unlearn one trained
     model; None where fewer than two have the metric. `floor` and `over_forgetting` say that the
     flag of that name fired in most of the runs. `paired` holds the tests against DLFD, None where
-    there are none. Rows of a single run also carry its bootstrap intervals, `attack_interval` and
-    `attack_auc_interval`.
+    there are none. `<metric>_bootstrap_interval` is there for the main metrics where train and
+    unlearn seeds are crossed, and else None. Rows of a single run also carry its bootstrap
+    intervals, `attack_interval` and `attack_auc_interval`.
     """
     records = with_gaps(records)
     paired = paired_with_dlfd(records)
@@ -96,6 +100,10 @@ def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
         values = independent_values(found)
         row[metric] = float(values.mean()) if found else None
         row[f"{metric}_interval"] = t_interval(values)
+    for metric in BOOTSTRAPPED:
+        triples = [(r.train_seed, r.seed, v) for r in records if (v := r.value(metric)) is not None]
+        interval = hierarchical_interval(triples) if row["crossed"] else None
+        row[f"{metric}_bootstrap_interval"] = interval
     return row
 
 

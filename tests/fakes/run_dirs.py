@@ -75,6 +75,7 @@ def _samples(rng: np.random.Generator, role: str) -> dict[str, np.ndarray]:
         tensors[f"{part}.labels"] = labels
         tensors[f"{part}.features"] = _features(rng, labels, tight).astype(np.float32)
         first += num
+    tensors["forget.person"] = np.arange(SIZES["forget"]) // 15
     return tensors
 
 

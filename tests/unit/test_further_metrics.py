@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu, norm
 
-from dlfd_dist.metrics import anamnesis_index, auc, detectable_auc, relearn_time, rmia_scores
+from dlfd_dist.metrics import (
+    anamnesis_index,
+    auc,
+    detectable_auc,
+    exposure_by_person,
+    relearn_time,
+    rmia_scores,
+)
+from dlfd_dist.report.intervals import hierarchical_interval
 
 
 @pytest.mark.parametrize(("n", "m"), [(60, 60), (40, 150)])
@@ -65,3 +73,31 @@ def test_relearn_time():
     assert relearn_time([2.0, 0.23, 0.22], 0.2) == 2
     assert anamnesis_index(3, 12) == 0.25
     assert anamnesis_index(3, 0) is None
+
+
+def test_exposure_is_the_attack_s_auc_person_by_person():
+    rng = np.random.default_rng(0)
+    confidence, unseen = rng.normal(0.5, 1, 40).round(1), rng.normal(0, 1, 30).round(1)
+    persons = np.repeat([3, 7], [10, 30])
+    found = exposure_by_person(confidence, persons, unseen)
+    for person, value in found.items():
+        assert value == pytest.approx(auc(confidence[persons == person], unseen))
+    weighted = np.average(list(found.values()), weights=[10, 30])
+    assert weighted == pytest.approx(auc(confidence, unseen))
+
+
+def test_the_hierarchical_interval_sees_the_spread_of_trainings():
+    """Nine runs of three trainings that differ are no nine independent runs."""
+    rng = np.random.default_rng(0)
+    trainings = (0.1, 0.5, 0.9)
+    nested = [
+        (t, u, mean + rng.normal(0, 0.01)) for t, mean in enumerate(trainings) for u in range(3)
+    ]
+    apart = [(9 * t + u, u, value) for t, u, value in nested]
+    low, high = hierarchical_interval(nested) or [0, 0]
+    naive = hierarchical_interval(apart) or [0, 0]
+    assert high - low > 1.3 * (naive[1] - naive[0])
+    assert low < 0.5 < high
+    assert hierarchical_interval(nested[:6]) is None
+    flat = hierarchical_interval([(t, u, 0.25) for t in range(3) for u in range(2)])
+    assert flat == pytest.approx([0.25, 0.25])
