@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from dlfd_dist.config import ClusterConfig
 
-from .plan import CampaignRun
+from .plan import TRAINED, CampaignRun
 from .spec import LaunchSpec
 
 Unit = tuple[CampaignRun, ...]
@@ -98,7 +98,7 @@ def make_batches(
 
 
 def _trains(run: CampaignRun) -> bool:
-    return run.role in ("original", "retrained")
+    return run.role in TRAINED
 
 
 def _grouped(runs: Iterable[CampaignRun], key) -> Iterator[list[CampaignRun]]:

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
     from ..comparison.planning import Planned
 
-VERBS = ("train", "unlearn", "evaluate", "compare", "search")
+VERBS = ("train", "unlearn", "evaluate", "audit", "compare", "search")
+TRAINED = ("original", "retrained", "control")
+"""The roles of the models that a comparison or an audit trains."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class CampaignRun:
     """8 hex digits: the signature or, before its models exist, that of settings and parents."""
     label: str
     role: str
-    """original, retrained, method, train or evaluate"""
+    """original, retrained, control, method, train or evaluate"""
     config: dict[str, Any]
     spec: LaunchSpec
     train_seed: int | None = None
@@ -124,6 +126,8 @@ def plan_campaign(verb: str, words: Sequence[str]) -> Campaign:
         )
     from dlfd_dist.compose import split_cluster
 
+    if verb == "audit":
+        return _audit_campaign(words)
     cluster, rest = split_cluster(words)
     if verb == "search":
         from ..search.submit import search_campaign
@@ -141,9 +145,7 @@ def plan_campaign(verb: str, words: Sequence[str]) -> Campaign:
 
 
 def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> Campaign:
-    from dlfd_dist.data.loaders import resolve_rows
-
-    from ..comparison.planning import make_plan, training_runs, unlearning_runs, with_models
+    from ..comparison.planning import make_plan, training_runs, unlearning_runs
 
     plan = make_plan(words)
     if plan.compare.tune:
@@ -154,18 +156,49 @@ def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -
     first = plan.configs[0]
     if not first.forget.given:
         raise ConfigError("Nobody to forget: give forget.request=FILE or forget.fraction=0.2.")
-    rows = resolve_rows(first.data, first.forget, draw=False)
-    identify = Identify(rows, cluster)
-    trainings = identify.all([(one, ()) for one in _absolute(training_runs(plan))])
-    models = {run.label: Path(run.directory or "") for run in trainings}
-    keys = {run.label: run.key for run in trainings}
-    unlearnings = with_models(_absolute(unlearning_runs(plan, plan.configs)), models)
+    runs = _two_stages(training_runs(plan), unlearning_runs(plan, plan.configs), cluster)
+    return Campaign(plan.out.absolute(), verb, list(words), cluster, runs, plan.left_out)
+
+
+def _two_stages(
+    trainings: Sequence[Planned], unlearnings: Sequence[Planned], cluster: ClusterConfig
+) -> list[CampaignRun]:
+    """Return trainings, then what starts from them; all of one data set and request."""
+    from dlfd_dist.data.loaders import resolve_rows
+
+    from ..comparison.planning import with_models
+
+    first = trainings[0].config
+    identify = Identify(resolve_rows(first.data, first.forget, draw=False), cluster)
+    trained = identify.all([(one, ()) for one in _absolute(trainings)])
+    models = {run.label: Path(run.directory or "") for run in trained}
+    keys = {run.label: run.key for run in trained}
+    ready = with_models(_absolute(unlearnings), models)
     parents = [
         tuple(keys[f"{role} seed {one.train_seed}"] for role in ("original", "retrained"))
-        for one in unlearnings
+        for one in ready
     ]
-    runs = trainings + identify.all(list(zip(unlearnings, parents, strict=True)))
-    return Campaign(plan.out.absolute(), verb, list(words), cluster, runs, plan.left_out)
+    return trained + identify.all(list(zip(ready, parents, strict=True)))
+
+
+def _audit_campaign(words: Sequence[str]) -> Campaign:
+    from dlfd_dist.compose import split_cluster
+
+    from ..audit.planning import plan_audit, trainings, unlearnings
+
+    # The first word is the kind of audit, which is no setting.
+    cluster, rest = split_cluster(words[1:])
+    words = [*words[:1], *rest]
+    plan = plan_audit(words)
+    runs = []
+    for seed in plan.seeds:
+        # Each shadow model forgets people of its own.
+        stages = [
+            [one for one in stage if one.train_seed == seed]
+            for stage in (trainings(plan), unlearnings(plan))
+        ]
+        runs += _two_stages(stages[0], stages[1], cluster)
+    return Campaign(plan.out.absolute(), "audit", list(words), cluster, runs, plan.plan.left_out)
 
 
 def _absolute(planned: Sequence[Planned]) -> list[Planned]:
@@ -344,4 +377,4 @@ def _models(config: JobConfig) -> dict[str, str]:
 
 
 def _trains(one: Planned) -> bool:
-    return one.role in ("original", "retrained")
+    return one.role in TRAINED

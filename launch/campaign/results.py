@@ -11,6 +11,9 @@ from pathlib import Path
 from dlfd_dist.config import METHOD_CONFIGS, ForgetConfig, JobConfig
 from dlfd_dist.run_dir import RunDir, exclusively
 
+from ..audit.audit import rows_of
+from ..audit.planning import plan_audit, trainings, unlearnings
+from ..audit.results import write_audit
 from ..comparison.compare import COMPARE_LOCK, Ran, write_results
 from ..comparison.planning import Planned
 from ..report import run_report
@@ -30,7 +33,8 @@ def write_campaign_report(campaign: Path) -> int:
 
 
 def _write_report(campaign: Path) -> int:
-    runs = planned_runs(campaign, Ledger(campaign))
+    ledger = Ledger(campaign)
+    runs = planned_runs(campaign, ledger)
     if runs[0].config["verb"] == "search":
         from ..search.job import write_search
 
@@ -43,12 +47,27 @@ def _write_report(campaign: Path) -> int:
     if not done:
         print("dlfd: no run of the campaign has finished, so there is no report.", file=sys.stderr)
         return 1
-    if runs[0].role in ROLES:
+    verb, *words = _asked(ledger)
+    if verb == "audit":
+        _write_audit(campaign, words, done)
+    elif runs[0].role in ROLES:
         _write_comparison(campaign, runs, done, failures)
     else:
         paths = [str(path) for path in done.values()]
         run_report(paths, out=str(campaign / "report.html"), dry_run=False, as_json=False)
     return 1 if failures else 0
+
+
+def _asked(ledger: Ledger) -> list[str]:
+    """Return the words of the last submission, its verb first."""
+    return [event["words"] for event in ledger.events() if event["event"] == "planned"][-1]
+
+
+def _write_audit(campaign: Path, words: Sequence[str], done: dict[str, Path]) -> None:
+    plan = plan_audit(words)
+    wanted = [*trainings(plan), *unlearnings(plan)]
+    rows = rows_of(wanted[0].config)
+    write_audit(campaign, plan.kind, plan.audit, wanted, done, rows)
 
 
 def _write_comparison(

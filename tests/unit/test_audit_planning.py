@@ -9,6 +9,7 @@ import pytest
 from dlfd_dist.data.loaders import resolve_rows
 from dlfd_dist.errors import ConfigError
 from launch.audit.planning import CONTROL_SEED, plan_audit, title_of, trainings, unlearnings
+from launch.campaign.plan import make_batches, plan_campaign
 
 GIVEN = ["ulira", "data=synthetic", "run.dir=out"]
 
@@ -88,3 +89,20 @@ def test_a_request_is_forgotten_by_all_shadows(tmp_path):
 def test_bad_input_is_one_sentence(words, message):
     with pytest.raises(ConfigError, match=message):
         plan_audit([*words, "data=synthetic"] if words else words)
+
+
+# --- as a campaign
+
+
+def test_a_campaign_chains_every_shadow_to_its_own_models():
+    campaign = plan_campaign("audit", [*GIVEN, "audit.models=3", "method=dlfd,finetune"])
+    by_key = campaign.by_key
+    assert len(by_key) == 3 * (3 + 2)
+    for run in campaign.runs:
+        parents = {by_key[key].label for key in run.parents}
+        own = {f"original seed {run.train_seed}", f"retrained seed {run.train_seed}"}
+        assert parents == (own if run.role == "method" else set())
+    stages = make_batches(campaign.runs, campaign.cluster, 1)
+    chained = [batch for batch in stages if batch.parents]
+    assert len(chained) == 3
+    assert sorted(key for batch in stages for unit in batch.units for key in unit) == sorted(by_key)
