@@ -111,7 +111,7 @@ def _first_seed(words: Sequence[str]) -> int:
 def _shadowed(one: Planned) -> Planned:
     """Return a run with the people its shadow forgets."""
     forget = one.config.forget
-    if forget.fraction is None:
+    if forget.fraction is None or forget.published:
         return one
     forget = replace(forget, seed=one.train_seed, rounds=True)
     return replace(one, config=replace(one.config, forget=forget))
