@@ -57,8 +57,9 @@ def test_two_methods_on_two_seeds_are_done_once_and_reported(dlfd, tmp_path: Pat
     status, said = dlfd("submit", "compare", *words, "--json")
     assert status == 0
     told = json.loads(said)
-    # Original and Retrained: an array; the methods: a pack for each seed; the report.
-    assert len(told["job_ids"]) == 4
+    # Original and Retrained: a pack for each seed; the methods: the same, task by task; the report.
+    assert len(told["job_ids"]) == 3
+    assert "(aftercorr" in slurm("squeue", "-h", "-o", "(%E", "-j", told["job_ids"][1])
     assert len(told["runs"]) == 8
     # Asked again at once, all is in the queue already.
     _, said = dlfd("submit", "compare", *words, "--json")

@@ -12,12 +12,16 @@ from pathlib import Path
 import pytest
 
 from dlfd_dist.compose import split_cluster
+from dlfd_dist.errors import RunDirError
 from dlfd_dist.resources import resource_dir
+from dlfd_dist.run_dir import exclusively
 from launch.campaign import local as local_campaign
+from launch.campaign import results
 from launch.campaign.ledger import Ledger
 from launch.campaign.sbatch import Script
 from launch.campaign.spec import LaunchSpec
 from launch.campaign.submit import Lanes
+from launch.comparison.compare import COMPARE_LOCK
 from tests.fakes.campaigns import GIVEN, Campaigns, make_campaigns
 
 RECORDS = Path(__file__).parents[1] / "records" / "sbatch"
@@ -261,3 +265,13 @@ def test_the_local_cluster_gets_the_same_jobs(campaigns: Campaigns, monkeypatch)
     assert run.status == 0
     assert [name for name, _, _ in started[0]] == ["01-001-train", "01-002-unlearn", "01-report"]
     assert campaigns.slurm.calls("sbatch") == []
+
+
+def test_one_report_waits_for_another(campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(results, "REPORT_WAIT_S", 0.3)
+    (campaigns.path / "plans").mkdir(parents=True)
+    with (
+        exclusively(campaigns.path / COMPARE_LOCK, "dlfd compare"),
+        pytest.raises(RunDirError, match="is being written by another 'report of the campaign'"),
+    ):
+        results.write_campaign_report(campaigns.path)
