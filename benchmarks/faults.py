@@ -2,11 +2,11 @@
 
     python -m benchmarks.faults --faults 100 --seed 0 [--out DIR] [--steps N] [--write]
 
-It needs what slurm/lab needs (root, Debian), and brings the lab up and down where it is not up. Two
-campaigns of 23 runs are submitted, one left alone and one into which faults are injected, spread
-over its work: kinds in an order that the seed draws, victims among the jobs that run. Whatever then
-is not as in the campaign that was left alone is a violation, and the exit status 1. --write stores
-benchmarks/results/faults_<hardware>_<date>.md.
+It needs what slurm/lab needs (root, Debian), and brings the lab up and down where it is not up. A
+campaign of 23 runs is submitted twice, to this machine (cluster=local), where it is left alone, and
+to the cluster, where faults are injected, spread over its work: kinds in an order that the seed
+draws, victims among the jobs that run. Whatever then is not as in the campaign that was left alone
+is a violation, and the exit status 1. --write stores its page in benchmarks/results.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import random
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -34,16 +35,13 @@ from dlfd_dist.run_dir import RunDir, read_events
 from launch.campaign import slurm as clients
 from launch.campaign.attempts import read_attempts
 from launch.campaign.ledger import Ledger
+from launch.campaign.local import is_alive
 from launch.campaign.states import ENDED_BADLY, RunStatus, planned_runs, run_states
 from launch.cli import main as dlfd
 from tests.fakes.faults import NODE_LIMIT_MIN, Faults, Victim, draw_schedule, running
 from tests.slurm.cluster import LAB, REPOSITORY, Lab, slurm
 
 POLL_S = 1.0
-GAP_S = 2.5
-"""The least time between two faults, so that what one breaks is under way when the next comes."""
-PATIENCE_S = 12.0
-"""The next fault comes after so long even if the work has not moved on."""
 LAST_SHARE = 0.9
 """Share of the work by which all faults are meant to have come."""
 MAX_RETRIES = 10
@@ -61,8 +59,12 @@ class Shape:
     methods: str = "finetune,scrub,dlfd"
     pair_methods: str = "finetune,dlfd"
     steps: int = 100
+    gap_s: float = 2.5
+    """The least time between two faults, so that what one breaks is under way at the next."""
+    patience_s: float = 12.0
+    """The next fault comes after so long even if the work has not moved on."""
 
-    def commands(self, out: Path) -> list[list[str]]:
+    def commands(self, out: Path, cluster: str = "slurm_lab") -> list[list[str]]:
         """Return the words of the submissions that make the campaign."""
         common = [
             "compare", "data=synthetic", "data.image_size=32", "data.synthetic.num_identities=12",
@@ -70,7 +72,8 @@ class Shape:
             "metrics.num_bootstrap=20", "train.global_batch_size=8", "method.global_batch_size=8",
             "train.lr=0.002", "train.epochs=1000", f"train.max_steps={self.steps}",
             "method.epochs=1000", f"method.max_steps={self.steps}", "method.probe_every=10",
-            "run.checkpoint_every=4", "cluster=slurm_lab", "cluster.mem_gb=3",
+            "run.checkpoint_every=4", "runtime.threads_per_rank=1", f"cluster={cluster}",
+            "cluster.mem_gb=3",
             f"cluster.time_min={NODE_LIMIT_MIN}", "cluster.signal_s=30",
             "cluster.max_restarts=100", f'run.dir="{out}"',
         ]  # fmt: skip
@@ -82,7 +85,7 @@ class Shape:
         ]
 
 
-SHORT = Shape(arrays="0", methods="finetune", pair_methods="dlfd", steps=36)
+SHORT = Shape("0", methods="finetune", pair_methods="dlfd", steps=24, gap_s=1.5, patience_s=4.0)
 
 
 @dataclass
@@ -124,33 +127,63 @@ def call(*words: str) -> int:
 def run_campaigns(
     lab: Lab, out: Path, shape: Shape, num_faults: int, seed: int, log: Any = print
 ) -> Outcome:
-    """Run the campaign twice, left alone and under faults, and compare."""
+    """Run the campaign under faults and, beside it and without SLURM, left alone; compare."""
     outcome, calm, rough = Outcome(), out / "calm", out / "rough"
-    for name, path in (("calm", calm), ("rough", rough)):
-        start = time.monotonic()
-        commands = shape.commands(path)
+    start, rng = time.monotonic(), random.Random(seed)
+    alone = LeftAlone(shape.commands(calm, "local"))
+    try:
+        commands = shape.commands(rough)
         for words in commands:
             assert call("submit", *words) == 0, f"not submitted: {words}"
-        if name == "rough":
-            rng = random.Random(seed)
-            drive = Drive(Faults(lab, path, commands, rng), shape.steps, outcome, log)
-            drive.inject(draw_schedule(num_faults, rng))
-            drive.settle()
-        else:
-            wait_until_empty()
-        outcome.seconds[name] = time.monotonic() - start
-        log(f"{name}: {outcome.seconds[name]:.0f} s")
+        drive = Drive(Faults(lab, rough, commands, rng), shape, outcome, log)
+        drive.inject(draw_schedule(num_faults, rng))
+        drive.settle()
+        outcome.seconds["rough"] = time.monotonic() - start
+        log(f"rough: {outcome.seconds['rough']:.0f} s")
+        outcome.seconds["calm"] = alone.wait()
+    finally:
+        alone.stop()
     outcome.runs = run_states(rough)
     outcome.violations += compare(calm, rough)
     outcome.violations += bookkeeping(rough)
     for record in outcome.records:
-        tell_what_came(rough, record, time.time() - outcome.seconds["rough"])
+        tell_what_came(rough, record, drive.began)
     return outcome
 
 
-def wait_until_empty() -> None:
-    while slurm("squeue", "-h"):
-        time.sleep(POLL_S)
+class LeftAlone:
+    """The same campaign on this machine: no fault of the cluster reaches it."""
+
+    def __init__(self, commands: Sequence[Sequence[str]]):
+        self.start = time.monotonic()
+        self.todo = [[sys.executable, "-m", "launch.cli", "submit", *words] for words in commands]
+        self.campaign: Path | None = None
+        self.thread = threading.Thread(target=self._run)
+        self.seconds, self.failed = 0.0, ""
+        self.thread.start()
+
+    def _run(self) -> None:
+        """Submit one after another, each when the jobs of the one before have ended."""
+        for command in self.todo:
+            done = subprocess.run([*command, "--json"], capture_output=True, text=True)
+            if done.returncode:
+                self.failed = done.stderr
+                return
+            told = json.loads(done.stdout)
+            while any(map(is_alive, told["job_ids"])):
+                time.sleep(POLL_S)
+        self.seconds = time.monotonic() - self.start
+
+    def wait(self) -> float:
+        """Return how long it took."""
+        self.thread.join()
+        assert not self.failed, self.failed
+        return self.seconds
+
+    def stop(self) -> None:
+        """Submit no more; what runs is left to end."""
+        self.todo.clear()
+        self.thread.join()
 
 
 # --- faults, spread over the work
@@ -161,9 +194,10 @@ class Drive:
     """Injects the faults and looks after what a person would look after."""
 
     faults: Faults
-    steps: int
+    shape: Shape
     outcome: Outcome
     log: Any
+    began: float = field(default_factory=time.time)
     start: float = field(default_factory=time.monotonic)
     labels: dict[str, str] = field(default_factory=dict)
     doubled: set[str] = field(default_factory=set)
@@ -181,8 +215,8 @@ class Drive:
         last = time.monotonic()
         for number, kind in enumerate(schedule, 1):
             share = LAST_SHARE * (number - 1) / len(schedule)
-            while (waited := time.monotonic() - last) < GAP_S or (
-                self.progress() < share and waited < PATIENCE_S
+            while (waited := time.monotonic() - last) < self.shape.gap_s or (
+                self.progress() < share and waited < self.shape.patience_s
             ):
                 self.look()
             record = self._one(number, kind)
@@ -232,7 +266,7 @@ class Drive:
         """Return the share of all steps that have been done."""
         files = self.campaign.glob("runs/*/metrics.jsonl")
         done = sum(file.read_text().count('"event": "step"') for file in files)
-        return done / (len(self.labels) * self.steps)
+        return done / (len(self.labels) * self.shape.steps)
 
     def look(self) -> None:
         """Check that no run has two jobs; do what an operator would; wait a moment."""
@@ -415,7 +449,7 @@ def page(outcome: Outcome, args: argparse.Namespace, shape: Shape) -> str:
         f"{platform.python_version()}, {versions}, {told} of four nodes (slurm/lab).",
         f"One-rank arrays (seeds {shape.arrays}), packs of two (seed {shape.packs}) and DDP over "
         f"two nodes (seed {shape.pairs}). First submission: `dlfd submit {words}`.", "",
-        f"Left alone {outcome.seconds['calm']:.0f} s, under faults "
+        f"Left alone on this machine {outcome.seconds['calm']:.0f} s, under faults "
         f"{outcome.seconds['rough']:.0f} s; {finished} of {len(outcome.runs)} runs finished.", "",
         "## Violations", "", *wrong, "",
         "## Done by hand", "", *(f"- {n} x {one}" for one, n in by_hand(outcome).items()),

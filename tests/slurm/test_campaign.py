@@ -44,7 +44,7 @@ def states(dlfd: Callable[..., tuple[int, str]], campaign: Path) -> dict[str, di
     return {run["label"]: run for run in json.loads(out)["runs"]}
 
 
-def wait_for(done: Callable[[], bool], *, timeout_s: float = 120) -> None:
+def wait_for(done: Callable[[], bool], *, timeout_s: float = 240) -> None:
     end = time.monotonic() + timeout_s
     while not done():
         assert time.monotonic() < end, "not reached in time"

@@ -27,7 +27,7 @@ from launch.campaign.attempts import attempts_file
 from tests.fakes.faults import KINDS
 from tests.slurm.cluster import Lab
 
-NUM_FAULTS = len(KINDS) + 5
+NUM_FAULTS = len(KINDS) + 4
 pytestmark = pytest.mark.timeout(1800)
 
 
