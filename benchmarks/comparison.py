@@ -2,7 +2,8 @@
 
     python -m benchmarks.comparison --name ck48 --data-root PATH [--out DIR] [key=value ...]
     python -m benchmarks.comparison --name ck48_ablation --data-root PATH [--out DIR]
-    python -m benchmarks.comparison --name orl|orl_own|orl_ablation [--out DIR]
+    python -m benchmarks.comparison --name ck48_dlfm_ablation --data-root PATH [--out DIR]
+    python -m benchmarks.comparison --name orl|orl_own|orl_ablation|orl_dlfm_ablation [--out DIR]
 
 All methods get three epochs, a tenth of the training, the same number of trials on validation
 (orl_own: none), the same probes and the same rule of which weights are delivered (the best
@@ -43,12 +44,19 @@ ABLATION = [
     "method=finetune,dlfd", "method.distancing=true,false", "method.classification=true,false",
     "method.dynamic=true,false",
 ]  # fmt: skip
+# Every term off once, and every kind of reference that needs no further people.
+DLFM_ABLATION = [
+    "method=finetune,dlfm", "method.quantiles=true,false", "method.features=true,false",
+    "method.kd_weight=1.0,0.0", "method.reference=val_split,synthesised",
+]  # fmt: skip
 SETTINGS = {
     "ck48": [*CK48, "compare.tune=4"],
     "ck48_ablation": [*CK48, *ABLATION],
+    "ck48_dlfm_ablation": [*CK48, *DLFM_ABLATION],
     "orl": [*ORL, "compare.tune=4", "compare.tune_seeds=3"],
     "orl_own": ORL,
     "orl_ablation": [*ORL, *ABLATION],
+    "orl_dlfm_ablation": [*ORL, *DLFM_ABLATION],
 }  # fmt: skip
 
 
@@ -79,9 +87,14 @@ def store(name: str, out: Path, settings: list[str]) -> None:
     rows = json.loads((out / "summary.json").read_text())
     comparison = json.loads((out / "comparison.json").read_text())
     figure = ""
-    if (drawn := out / "report_figures" / "trade_off.png").is_file():
-        shutil.copyfile(drawn, results / f"{stem}.png")
-        figure = f"\n![accuracy against forgetting]({stem}.png)\n"
+    drawn = {
+        "trade_off": (f"{stem}.png", "accuracy against forgetting"),
+        "gap_cost": (f"{stem}_gap.png", "gap to Retrained against cost"),
+    }
+    for name_of, (file, title) in drawn.items():
+        if (source := out / "report_figures" / f"{name_of}.png").is_file():
+            shutil.copyfile(source, results / file)
+            figure += f"\n![{title}]({file})\n"
     root = "" if name.startswith("orl") else " --data-root PATH"
     (results / f"{stem}.md").write_text(
         f"# Comparison on {name}\n\n`python -m benchmarks.comparison --name {name}{root}`\n\n"

@@ -175,6 +175,7 @@ def _measure(run: RunDir, reference: Path | None) -> dict[str, Any]:
         further_figures,
         run_model,
     )
+    from dlfd_dist.jobs.finish import matched_to
     from dlfd_dist.runtime.env import RankInfo
     from dlfd_dist.runtime.init import process_group
 
@@ -197,7 +198,7 @@ def _measure(run: RunDir, reference: Path | None) -> dict[str, Any]:
         prepared = Prepared(config, data, held["inputs"], held["signature"], run, people)
         job = Job(prepared, collectives, batches)
         found = evaluate(job.model(str(run.model)), batches, config)
-        figures = {**found.figures, **further_figures(found, config)}
+        figures = {**found.figures, **further_figures(found, config), **matched_to(job)}
         figures["zero_retrain_forgetting"] = None
         if len(data.splits.forget):
             size = config.metrics.eval_batch_size

@@ -35,6 +35,7 @@ FREE_TEXT = {
     "": ("checkpoint", "reference"),
     "data": ("root", "manifest", "cache_dir"),
     "forget": ("request",),
+    "method": ("reference_manifest",),
     "run": ("name", "root", "dir"),
 }
 """Settings that a user words freely: never in a certificate without names."""

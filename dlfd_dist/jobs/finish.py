@@ -89,9 +89,6 @@ def _against_reference(job: Job, evaluation: Evaluation) -> dict[str, Any]:
 def facts(job: Job) -> dict[str, Any]:
     """Return what a result tells of the run and its data besides the figures."""
     manifest, splits, place = job.data.manifest, job.data.splits, job_info()
-    met = None
-    if job.config.verb == "unlearn":
-        met = describe_reference(job.prepared.people, job.config.method)
     return {
         "verb": job.config.verb,
         "seed": job.config.seed,
@@ -106,10 +103,18 @@ def facts(job: Job) -> dict[str, Any]:
         "credit": manifest.credit,
         "label_names": manifest.label_names,
         "image_size": job.config.data.image_size,
-        "reference_people": met,
+        **matched_to(job),
         "num_images": {name: len(ids) for name, ids in splits.parts().items()},
         "leaks": None if job.data.leaks is None else job.data.leaks.to_dict(),
     }
+
+
+def matched_to(job: Job) -> dict[str, Any]:
+    """Return whom the forget set was matched to; nothing for other methods than dlfm."""
+    if job.config.verb != "unlearn":
+        return {}
+    found = describe_reference(job.prepared.people, job.config.method)
+    return {"reference_people": found} if found else {}
 
 
 def _last_line(result: Mapping[str, Any]) -> str:

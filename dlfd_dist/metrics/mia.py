@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.stats import norm, rankdata
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -81,7 +81,9 @@ def detectable_auc(
         reach = from_chance + float(norm.ppf(power)) * np.sqrt(max(spread, 0.0) / (n * m))
         return float(area - CHANCE - reach)
 
-    return float(brentq(short_of, CHANCE, 1.0)) if short_of(1.0) > 0 else 1.0
+    if short_of(1.0) <= 0:
+        return 1.0
+    return root_scalar(short_of, bracket=(CHANCE, 1.0), method="brentq").root
 
 
 def forgetting_score(mia_accuracy: float) -> float:

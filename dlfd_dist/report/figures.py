@@ -251,7 +251,8 @@ def _iso_lines(ax: Axes) -> None:
     ax.set_ylim(bottom, top)
 
 
-def _errors(row: dict[str, Any], metric: str) -> list[list[float]] | None:
+def errors_of(row: dict[str, Any], metric: str) -> list[list[float]] | None:
+    """Return the lengths of a row's error bar below and above its mean, None without interval."""
     interval = row[f"{metric}_interval"]
     return interval and [[row[metric] - interval[0]], [interval[1] - row[metric]]]
 
@@ -278,7 +279,7 @@ def trade_off(
             )
         ax.errorbar(
             row["forgetting_score"], row["test_accuracy"],
-            xerr=_errors(row, "forgetting_score"), yerr=_errors(row, "test_accuracy"),
+            xerr=errors_of(row, "forgetting_score"), yerr=errors_of(row, "test_accuracy"),
             fmt="", ls="", marker=marker, color=color, markersize=9, elinewidth=1.3, capsize=3,
             markeredgecolor="white", label=row["method"], zorder=4,
         )  # fmt: skip

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from . import figures, pictures
+from .gap_figure import gap_against_cost, gap_and_cost
 from .records import ORIGINAL, RETRAINED, RunRecord, of_label
 from .summary import summarise
 from .verdict import Row, unlearned_row
@@ -67,6 +68,21 @@ def _trade_off_plan(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[F
     return [
         FigurePlan("trade_off", "What forgetting costs", caption,
                    lambda narrow: figures.trade_off(rows, records, narrow=narrow))
+    ]  # fmt: skip
+
+
+def _gap_plan(rows: Sequence[Row]) -> list[FigurePlan]:
+    if len(gap_and_cost(rows)) < 2:
+        return []
+    caption = (
+        "Down is nearer to the model that never saw the forgotten people, left is cheaper: the "
+        "best corner is below on the left. Retraining has no gap and costs all of it. "
+    )
+    if not all(row["one_seed"] for row in rows):
+        caption += "Bars are 95 % intervals over seeds."
+    return [
+        FigurePlan("gap_cost", "How near to never having seen them, and at what cost", caption,
+                   lambda narrow: gap_against_cost(rows, narrow=narrow))
     ]  # fmt: skip
 
 
@@ -167,6 +183,7 @@ def plan_figures(records: Sequence[RunRecord], rows: Sequence[Row]) -> list[Figu
     chosen = representatives(records)
     return [
         *_loss_plan(chosen),
+        *_gap_plan(rows),
         *_trade_off_plan(rows, records),
         *_trajectory_plan(records),
         *_separation_plan(records),

@@ -92,6 +92,7 @@ def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
         **_flag("floor", [(r.mia.get("floor"), r.mia.get("floor_reason")) for r in records]),
         **_flag("over_forgetting", [(o.get("flag"), o.get("reason")) for o in over]),
         "mixed_settings": len({_settings(record) for record in records}) > 1,
+        "reference_people": records[0].result.get("reference_people"),
         "attack_interval": only.get("interval"),
         "attack_auc_interval": only.get("auc_interval"),
     }

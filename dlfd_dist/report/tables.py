@@ -96,12 +96,29 @@ def notes(rows: Sequence[Row], tuning: Tuning | None = None, *, paired: bool = T
             "Seeds a × b: a trained models, b seeds of unlearning each; means and intervals are "
             "over the trained models."
         )
+    found += [matched_line(row) for row in rows if row.get("reference_people")]
     if paired and _has_pairs(rows):
         found.append(
             f"{PAIRED_COLUMN}: NoMUS minus that of DLFD on the same seeds; p of a paired t-test, "
             "Holm-adjusted over the methods."
         )
     return found
+
+
+def matched_line(row: Row) -> str:
+    """Return one sentence: whom a row's method matched the forget set to."""
+    people = row["reference_people"]
+    whom = {
+        "val_split": "validation people set apart, on whom it was not selected",
+        "manifest": "strangers from outside the data set"
+        + ("" if people["labelled"] else ", without labels"),
+        "synthesised": "images that DLFD synthesises from the retain set, and to no people",
+    }[people["kind"]]
+    count = f"{people['people']} " if people["people"] else ""
+    return (
+        f"{row['method']} was matched to {count}{whom}. It optimises what the attack of this table "
+        "sees: judge it by attacks that it does not optimise."
+    )
 
 
 def tuning_line(tuning: Tuning | None) -> str:

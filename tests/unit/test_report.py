@@ -40,6 +40,7 @@ from dlfd_dist.report.figures import (
     training_curves,
     trajectories,
 )
+from dlfd_dist.report.gap_figure import gap_against_cost, gap_and_cost
 from dlfd_dist.report.html import write_report
 from dlfd_dist.report.intervals import independent_values, t_interval
 from dlfd_dist.report.paired import holm, paired_with_dlfd
@@ -702,6 +703,41 @@ def test_trade_off_of_single_seeds_has_no_bars(records):
     fig = trade_off(summarise(representatives(records)))
     assert drawn(fig)
     assert len(fig.axes[0].containers) == 3
+
+
+def test_gap_against_cost_places_each_method_by_its_share_of_retraining(rows):
+    fig = gap_against_cost(rows)
+    (ax,) = fig.axes
+    whole = next(row["device_seconds"] for row in rows if row["method"] == "Retrained")
+    unlearned = [row for row in rows if row["unlearned"]]
+    points = [c.lines[0].get_xydata()[0] for c in ax.containers]
+    wanted = [(100 * r["device_seconds"] / whole, r["gap_to_retrained"]) for r in unlearned]
+    assert np.allclose(points, wanted)
+    assert legend_labels(fig)[-2:] == ["Retrained", "doing nothing (Original)"]
+    assert ax.get_ylim()[0] == 0
+    assert drawn(fig)
+    assert drawn(gap_against_cost(rows, narrow=True))
+
+
+def test_gap_against_cost_needs_the_cost_of_retraining(rows):
+    assert gap_and_cost(rows)
+    assert not gap_and_cost([row for row in rows if row["method"] != "Retrained"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "labelled", "said"),
+    [
+        ("val_split", True, "DLFM was matched to 3 validation people set apart"),
+        ("manifest", False, "DLFM was matched to 3 strangers from outside the data set, without"),
+        ("synthesised", True, "DLFM was matched to images that DLFD synthesises"),
+    ],
+)
+def test_the_table_says_whom_a_method_was_matched_to(kind, labelled, said, rows):
+    people = 0 if kind == "synthesised" else 3
+    met = {"kind": kind, "labelled": labelled, "people": people, "images": 8}
+    told = [{**rows[-1], "method": "DLFM", "reference_people": met}]
+    assert said in markdown_table(told)
+    assert "was matched to" not in markdown_table(rows)
 
 
 def test_training_curves_show_the_trained_models(records):
