@@ -250,7 +250,8 @@ class RuntimeConfig:
     device: str = "auto"
     dtype: str = "float32"
     autocast: str = "none"
-    """none, or bfloat16 for the forward passes (weights and updates stay in dtype)."""
+    """none, or bfloat16 for the forward passes (weights and updates stay in dtype): of everything,
+    or with synthesis or update of that alone; update includes probes and evaluation."""
     channels_last: bool = False
     threads_per_rank: int | None = None
     """CPU threads of one rank; null: the cores of this machine shared among its ranks."""
@@ -268,9 +269,19 @@ class RuntimeConfig:
             require(getattr(self, name) >= 1, f"runtime.{name}", getattr(self, name), ">= 1")
         one_of("runtime.device", self.device, ("auto", "cpu", "cuda"))
         one_of("runtime.dtype", self.dtype, ("float32", "float64"))
-        one_of("runtime.autocast", self.autocast, ("none", "bfloat16"))
+        one_of("runtime.autocast", self.autocast, ("none", "bfloat16", "synthesis", "update"))
         if self.dtype == "float64" and self.autocast != "none":
-            raise ConfigError("runtime.autocast=bfloat16 needs runtime.dtype=float32, not float64.")
+            raise ConfigError(
+                f"runtime.autocast={self.autocast} needs runtime.dtype=float32, not float64."
+            )
+
+    @property
+    def synthesis_in_bfloat16(self) -> bool:
+        return self.autocast in ("bfloat16", "synthesis")
+
+    @property
+    def update_in_bfloat16(self) -> bool:
+        return self.autocast in ("bfloat16", "update")
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def make_model(config: JobConfig, data: ResolvedData, checkpoint: str | None) ->
         image_size=config.data.image_size,
         num_outputs=data.manifest.num_outputs,
         seed=config.seed,
-        bfloat16=config.runtime.autocast == "bfloat16",
+        bfloat16=config.runtime.update_in_bfloat16,
     ).to(DTYPES[config.runtime.dtype])
     if checkpoint is not None:
         load_weights(model, checkpoint)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..config import DLFDConfig
+from ..models import computed_in
 from ..synthesis import Album, Objective, Synthesised, layer_output, linear_weight, perturb
 from .base import (
     MethodContext,
@@ -95,18 +96,19 @@ def synthesise(
 ) -> Synthesised:
     """Return retain images moved away from the forget batch, whose features are computed once."""
     cfg = context.config
-    forget = layer_output(context.model, batch.forget_images, cfg.synthesis.layer)
-    objective = Objective(
-        context.collectives.gather_rows(forget, batch.forget_total),
-        batch.labels,
-        total=batch.total,
-        forget_weight=forget_weight,
-        retain_weight=retain_weight,
-        layer=cfg.synthesis.layer,
-        ot=cfg.ot,
-        collectives=context.collectives,
-    )
-    return perturb(
-        context.model, batch.images, objective,
-        cfg=cfg.synthesis, pixel_range=context.pixel_range,
-    )  # fmt: skip
+    with computed_in(context.model, bfloat16=cfg.runtime.synthesis_in_bfloat16):
+        forget = layer_output(context.model, batch.forget_images, cfg.synthesis.layer)
+        objective = Objective(
+            context.collectives.gather_rows(forget, batch.forget_total),
+            batch.labels,
+            total=batch.total,
+            forget_weight=forget_weight,
+            retain_weight=retain_weight,
+            layer=cfg.synthesis.layer,
+            ot=cfg.ot,
+            collectives=context.collectives,
+        )
+        return perturb(
+            context.model, batch.images, objective,
+            cfg=cfg.synthesis, pixel_range=context.pixel_range,
+        )  # fmt: skip

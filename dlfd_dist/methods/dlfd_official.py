@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models import task_loss
+from ..models import computed_in, task_loss
 from ..synthesis import Synthesised, SynthesisLoss
 from .base import MethodContext, Probe, StepBatch, methods
 from .dlfd import DLFD
@@ -80,13 +80,14 @@ class DLFDOfficial(DLFD):  # pyright: ignore[reportGeneralTypeIssues]
         self.evaluated = state["evaluated"]
 
     def _synthesise(self, batch: StepBatch) -> Synthesised:
-        synthesis = self.context.config.synthesis
-        return _perturb(
-            self.context.model, batch.images, batch.labels, batch.forget_images,
-            steps=synthesis.steps, strength=synthesis.step_size,
-            forget_weight=self.cfg.forget_weight if self.cfg.distancing else 0.0,
-            retain_weight=self._retain_weight(batch.index),
-        )  # fmt: skip
+        model, config = self.context.model, self.context.config
+        with computed_in(model, bfloat16=config.runtime.synthesis_in_bfloat16):
+            return _perturb(
+                model, batch.images, batch.labels, batch.forget_images,
+                steps=config.synthesis.steps, strength=config.synthesis.step_size,
+                forget_weight=self.cfg.forget_weight if self.cfg.distancing else 0.0,
+                retain_weight=self._retain_weight(batch.index),
+            )  # fmt: skip
 
 
 def official_perturb(

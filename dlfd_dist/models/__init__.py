@@ -2,7 +2,7 @@
 
 from .backbones import backbones, check_backbone
 from .blocks import model_blocks
-from .classifier import Classifier, ModelOutput, build_model
+from .classifier import Classifier, ModelOutput, build_model, computed_in
 from .heads import (
     set_dropout_rows,
     task_confidence,
@@ -18,6 +18,7 @@ __all__ = [
     "backbones",
     "build_model",
     "check_backbone",
+    "computed_in",
     "load_weights",
     "model_blocks",
     "save_weights",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -35,6 +37,16 @@ class Classifier(nn.Module):
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.in_bfloat16):
             features, logits = self.head.split_forward(torch.flatten(self.backbone(images), 1))
         return ModelOutput(features.to(images.dtype), logits.to(images.dtype))
+
+
+@contextlib.contextmanager
+def computed_in(model: Classifier, *, bfloat16: bool) -> Iterator[None]:
+    """Compute the forward passes of the block in bfloat16, or in the model's own dtype."""
+    before, model.in_bfloat16 = model.in_bfloat16, bfloat16
+    try:
+        yield
+    finally:
+        model.in_bfloat16 = before
 
 
 def build_model(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,8 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
-from dlfd_dist.config import ModelConfig
+from dlfd_dist.config import ModelConfig, RuntimeConfig
 from dlfd_dist.errors import CheckpointError, ConfigError
+from dlfd_dist.methods.dlfd import DLFD
 from dlfd_dist.models import (
     Classifier,
     build_model,
@@ -154,6 +156,25 @@ def test_bfloat16_computes_coarsely_and_answers_in_float32():
     # bfloat16 keeps 8 bits (0.4 %); through 18 layers a few percent of the features' size.
     difference = (output.features - exact.features).norm() / exact.features.norm()
     assert difference < 0.05
+
+
+@pytest.mark.parametrize(
+    ("autocast", "in_synthesis", "in_update"),
+    [("none", False, False), ("synthesis", True, False), ("update", False, True),
+     ("bfloat16", True, True)],
+)  # fmt: skip
+def test_synthesis_and_update_are_computed_in_bfloat16_each_by_itself(
+    monkeypatch, autocast, in_synthesis, in_update
+):
+    runtime = RuntimeConfig(autocast=autocast)
+    model = build_model(
+        ModelConfig(), image_size=32, num_outputs=3, seed=0, bfloat16=runtime.update_in_bfloat16
+    )
+    method = object.__new__(DLFD)
+    method.context = SimpleNamespace(model=model, config=SimpleNamespace(runtime=runtime))
+    monkeypatch.setattr(DLFD, "_synthesise", lambda self, _: self.context.model.in_bfloat16)
+    assert method._synthesise_as_set(None) is in_synthesis
+    assert model.in_bfloat16 is in_update
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
