@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
-from dlfd_dist.config import ModelConfig, RuntimeConfig
+from dlfd_dist.config import JobConfig, ModelConfig, RuntimeConfig
 from dlfd_dist.errors import CheckpointError, ConfigError
-from dlfd_dist.methods.dlfd import DLFD
+from dlfd_dist.methods.dlfd import synthesise
 from dlfd_dist.models import (
     Classifier,
     build_model,
@@ -170,10 +170,21 @@ def test_synthesis_and_update_are_computed_in_bfloat16_each_by_itself(
     model = build_model(
         ModelConfig(), image_size=32, num_outputs=3, seed=0, bfloat16=runtime.update_in_bfloat16
     )
-    method = object.__new__(DLFD)
-    method.context = SimpleNamespace(model=model, config=SimpleNamespace(runtime=runtime))
-    monkeypatch.setattr(DLFD, "_synthesise", lambda self, _: self.context.model.in_bfloat16)
-    assert method._synthesise_as_set(None) is in_synthesis
+    config = JobConfig(runtime=runtime)
+    context = SimpleNamespace(
+        model=model,
+        config=config,
+        collectives=Collectives(),
+        pixel_range=(-torch.ones(3, 1, 1), torch.ones(3, 1, 1)),
+    )
+    images, seen = torch.zeros(2, 3, 32, 32), []
+    batch = SimpleNamespace(
+        images=images, forget_images=images, labels=torch.tensor([0, 1]), total=2, forget_total=2
+    )
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda x: seen.append(model.in_bfloat16) or forward(x))
+    synthesise(context, batch, forget_weight=1.0, retain_weight=1.0)
+    assert set(seen) == {in_synthesis}
     assert model.in_bfloat16 is in_update
 
 

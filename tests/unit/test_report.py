@@ -940,7 +940,7 @@ def test_page_needs_nothing_from_outside(page):
 
 def test_page_has_every_figure_for_both_widths(page):
     found = Resources(page)
-    assert found.tags.count("img") == found.tags.count("source") == 7
+    assert found.tags.count("img") == found.tags.count("source") == 8
 
 
 def test_page_never_names_the_forgotten(page):
