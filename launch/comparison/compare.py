@@ -135,7 +135,7 @@ def claimed(out: Path, config: JobConfig, verb: str = "compare") -> Iterator[Non
             raise RunDirError(f"run.dir={out} exists and is not {what}: choose another directory.")
         (out / "runs").mkdir(parents=True, exist_ok=True)
         lock = out / f"{verb}.lock"
-        lock.touch()
+        lock.open("a").close()
     except OSError as err:
         raise RunDirError(
             f"run.dir={out} cannot be written ({err.strerror}): free some space or choose another "
