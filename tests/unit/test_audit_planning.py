@@ -9,7 +9,8 @@ import pytest
 from dlfd_dist.data.loaders import resolve_rows
 from dlfd_dist.errors import ConfigError
 from launch.audit.planning import CONTROL_SEED, plan_audit, title_of, trainings, unlearnings
-from launch.campaign.plan import make_batches, plan_campaign
+from launch.campaign.batches import make_batches
+from launch.campaign.plan import plan_campaign
 
 GIVEN = ["ulira", "data=synthetic", "run.dir=out"]
 
@@ -104,5 +105,10 @@ def test_a_campaign_chains_every_shadow_to_its_own_models():
         assert parents == (own if run.role == "method" else set())
     stages = make_batches(campaign.runs, campaign.cluster, 1)
     chained = [batch for batch in stages if batch.parents]
-    assert len(chained) == 3
+    # One array over the shadows, each task of which waits for the task of its own number.
+    (array,) = chained
+    assert array.by_task
+    for number, unit in enumerate(array.units):
+        trained = {key for batch in stages if not batch.parents for key in batch.units[number]}
+        assert trained.issuperset(parent for key in unit for parent in by_key[key].parents)
     assert sorted(key for batch in stages for unit in batch.units for key in unit) == sorted(by_key)

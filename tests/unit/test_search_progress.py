@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import pty
+import select
+from collections.abc import Iterator
 
 import pytest
 
@@ -25,6 +27,12 @@ def told(table: Table) -> None:
     table.close()
 
 
+def pieces(terminal: int) -> Iterator[str]:
+    """Yield what was written to a terminal, which hands it out in pieces."""
+    while select.select([terminal], [], [], 0.5)[0]:
+        yield os.read(terminal, 100_000).decode()
+
+
 @pytest.fixture
 def search():
     given = ["data=synthetic", "forget.fraction=0.25", "checkpoint=original", "search=random"]
@@ -37,7 +45,7 @@ def test_a_terminal_shows_one_table_that_is_drawn_again(search, monkeypatch: pyt
         monkeypatch.setattr("sys.stderr", terminal)
         told(Table(search, 2, "trial"))
         terminal.flush()
-        text = os.read(ours, 100_000).decode()
+        text = "".join(pieces(ours))
     os.close(ours)
     assert "trials: 0/2 ended, eta ?" in text
     last = text.split("\x1b[J")[-1]
@@ -51,11 +59,13 @@ def test_a_terminal_shows_one_table_that_is_drawn_again(search, monkeypatch: pyt
 
 
 def test_without_a_terminal_there_is_a_line_for_each_trial_that_ends(
-    search, caplog: pytest.LogCaptureFixture
+    search, monkeypatch: pytest.MonkeyPatch
 ):
-    logging.getLogger("dlfd_dist").propagate = True
-    with caplog.at_level(logging.INFO, logger="dlfd_dist.search"):
-        told(Table(search, 2, "trial"))
-    (line,) = caplog.messages
+    lines: list[str] = []
+    monkeypatch.setattr(
+        logging.getLogger("dlfd_dist.search"), "info", lambda text, *args: lines.append(text % args)
+    )
+    told(Table(search, 2, "trial"))
+    (line,) = lines
     assert line.startswith("1/2 eta=")
     assert "trial 0: stopped at step 2, nomus 0.700" in line

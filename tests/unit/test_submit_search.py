@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from dlfd_dist.errors import ConfigError
-from launch.campaign.plan import make_batches, plan_campaign
+from launch.campaign.batches import make_batches
+from launch.campaign.plan import plan_campaign
 from launch.campaign.submit import Submission
 from launch.search.node import Step
 
