@@ -105,9 +105,17 @@ def main(command: Sequence[str]) -> int:
     ray = _start(step.ray_start(), step)
     try:
         driver = _start(command, step)
+        told: list[int] = []
+
+        def tell(number: int, _frame: object) -> None:
+            told.append(number)
+            driver.send_signal(signal.SIGTERM)
+
         for number in SIGNALS:
-            signal.signal(number, lambda *_: driver.send_signal(signal.SIGTERM))
-        return _lead(ray, driver)
+            signal.signal(number, tell)
+        status = _lead(ray, driver)
+        # Ray may end a driver that was told to stop before it says 75; its state is on disk.
+        return STOPPED if told and status != 0 else status
     finally:
         _end(ray)
 

@@ -90,13 +90,13 @@ class Faults:
         return f"{node} taken"
 
     def time_limit(self, victim: Victim) -> str:
-        """Cut the limit of a running job to the next full minute; `raise_limits` undoes it.
+        """Cut the limit of a running job to the full minute after next; `raise_limits` undoes it.
 
         SLURM looks at limits every 30 s: one that is nearer ends the job without a signal.
         """
         elapsed = slurm("squeue", "-h", "-j", victim.job_id, "-o", "%M")
-        *_, minutes, seconds = elapsed.split(":")
-        limit = int(minutes) + (1 if int(seconds) < 20 else 2)
+        *_, minutes, _ = elapsed.split(":")
+        limit = int(minutes) + 2
         self.limited[victim.job_id] = restarts(victim.job_id)
         slurm("scontrol", "update", f"jobid={victim.job_id}", f"timelimit={limit}")
         return f"limit {limit} min after {elapsed}"

@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 
 from launch.cli import main
 from tests.slurm.cluster import Job, Lab, slurm
@@ -109,7 +110,7 @@ def test_a_killed_search_comes_back_and_an_array_finds_the_same(
     undisturbed.wait()
     Job(str(int(undisturbed.number) + 1), array / "jobs" / "01-report.out").wait()
     assert judged(killed) == judged(array)
-    best: list[Any] = [(out / "best.yaml").read_text().splitlines()[3:] for out in (killed, array)]
+    best: list[Any] = [yaml.safe_load((out / "best.yaml").read_text()) for out in (killed, array)]
     assert best[0] == best[1]
 
 
