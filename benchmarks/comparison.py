@@ -75,10 +75,10 @@ def main() -> None:
         run_compare([*settings, *paths], dry_run=False, as_json=False, title=args.name)
     except DlfdError as err:
         sys.exit(f"{parser.prog}: {err}")
-    store(args.name, Path(args.out), settings)
+    store(args.name, Path(args.out), settings, args.settings)
 
 
-def store(name: str, out: Path, settings: list[str]) -> None:
+def store(name: str, out: Path, settings: list[str], given: list[str]) -> None:
     """Write the result file of a finished comparison, and its figures beside it."""
     today, cores = datetime.date.today().isoformat(), len(os.sched_getaffinity(0))
     stem = f"comparison_{name}_cpu{cores}_{today}"
@@ -96,8 +96,10 @@ def store(name: str, out: Path, settings: list[str]) -> None:
             shutil.copyfile(source, results / file)
             figure += f"\n![{title}]({file})\n"
     root = "" if name.startswith("orl") else " --data-root PATH"
+    words = "".join(f" {word}" for word in given)
     (results / f"{stem}.md").write_text(
-        f"# Comparison on {name}\n\n`python -m benchmarks.comparison --name {name}{root}`\n\n"
+        f"# Comparison on {name}\n\n"
+        f"`python -m benchmarks.comparison --name {name}{root}{words}`\n\n"
         f"Settings: `{' '.join(settings)}`\n\n"
         f"{platform.machine()}, {cores} cores, python {platform.python_version()}, {versions}. "
         f"Means with 95 % t-intervals over the seeds.\n\n"
