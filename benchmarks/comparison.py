@@ -3,11 +3,11 @@
     python -m benchmarks.comparison --name ck48 --data-root PATH [--out DIR] [key=value ...]
     python -m benchmarks.comparison --name ck48_ablation --data-root PATH [--out DIR]
     python -m benchmarks.comparison --name ck48_dlfm_ablation --data-root PATH [--out DIR]
-    python -m benchmarks.comparison --name orl|orl_own|orl_ablation|orl_dlfm_ablation [--out DIR]
+    python -m benchmarks.comparison --name orl|orl_own|orl_dlfm|orl_ablation|orl_dlfm_ablation
 
 All methods get three epochs, a tenth of the training, the same number of trials on validation
-(orl_own: none), the same probes and the same rule of which weights are delivered (the best
-validation NoMUS). PATH holds metadata.csv (image_path, identity, label). Written:
+(orl_own, orl_dlfm: none), the same probes and the same rule of which weights are delivered (the
+best validation NoMUS). PATH holds metadata.csv (image_path, identity, label). Written:
 benchmarks/results/comparison_<name>_<hardware>_<date>.md with table, tuned settings, figure and
 versions; numbers, no images of people.
 """
@@ -55,6 +55,7 @@ SETTINGS = {
     "ck48_dlfm_ablation": [*CK48, *DLFM_ABLATION],
     "orl": [*ORL, "compare.tune=4", "compare.tune_seeds=3"],
     "orl_own": ORL,
+    "orl_dlfm": [*ORL, "method=finetune,dlfd,dlfm"],
     "orl_ablation": [*ORL, *ABLATION],
     "orl_dlfm_ablation": [*ORL, *DLFM_ABLATION],
 }  # fmt: skip
