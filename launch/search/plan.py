@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -236,19 +237,24 @@ def _revision() -> str | None:
 def check_same(plan: SearchPlan, rows: ResolvedRows) -> dict[str, Any]:
     """Return the identity; RunDirError where the directory holds another search."""
     mine, held = identity(plan, rows), _held(plan)
-    difference = _difference(held, mine) if held is not None else None
+    if held is not None:
+        _refuse_other(plan, _difference(held, mine) or _code_difference(held, mine))
+    return mine
+
+
+def _refuse_other(plan: SearchPlan, difference: str | None) -> None:
     if difference:
         raise RunDirError(
             f"run.dir={plan.out} is another search: {difference} Choose another directory, or "
             "start it as it was begun."
         )
-    return mine
 
 
 def claim(plan: SearchPlan, rows: ResolvedRows, *, resume: bool | None) -> None:
     """Take the directory of the search; RunDirError where it is not this search's.
 
-    resume: whether there must be a search to go on with; None: there may be one
+    resume: whether there must be a search to go on with; None: there may be one, and a job that
+        comes back goes on though somebody committed in the meantime: it is told and recorded
     """
     held = _held(plan)
     if held is None:
@@ -274,7 +280,15 @@ def claim(plan: SearchPlan, rows: ResolvedRows, *, resume: bool | None) -> None:
             f"run.dir={plan.out} holds a search already: add --resume to go on with it, or choose "
             "another directory."
         )
-    check_same(plan, rows)
+    mine = identity(plan, rows)
+    _refuse_other(plan, _difference(held, mine))
+    other_code = _code_difference(held, mine)
+    if resume is None and other_code:
+        if mine["code"] not in (later := held.get("went_on_at", [])):
+            print(f"warning: this search goes on though {other_code}", file=sys.stderr)
+            write_json(plan.identity, {**held, "went_on_at": [*later, mine["code"]]})
+        return
+    _refuse_other(plan, other_code)
 
 
 def _in_use(path: Path) -> bool:
@@ -305,10 +319,6 @@ def _difference(held: Mapping[str, Any], mine: Mapping[str, Any]) -> str | None:
         if was != now:
             what = names.get(key, key)
             return f"its {what} is {_short(was)}, and this one's is {_short(now)}."
-    for key, now in mine["code"].items():
-        was = held.get("code", {}).get(key)
-        if was != now:
-            return f"it was begun at code {key} {_short(was)}, and the code is at {_short(now)}."
     for key, now in mine["search"].items():
         was = held.get("search", {}).get(key)
         if was != now:
@@ -319,6 +329,14 @@ def _difference(held: Mapping[str, Any], mine: Mapping[str, Any]) -> str | None:
         return "its search space is another."
     if held.get("config") != mine["config"]:
         return "other settings on the command line."
+    return None
+
+
+def _code_difference(held: Mapping[str, Any], mine: Mapping[str, Any]) -> str | None:
+    for key, now in mine["code"].items():
+        was = held.get("code", {}).get(key)
+        if was != now:
+            return f"it was begun at code {key} {_short(was)}, and the code is at {_short(now)}."
     return None
 
 

@@ -173,7 +173,9 @@ class Held:
     def __init__(self, tmp_path: Path):
         self.plan = make_plan([*GIVEN, f"run.dir={tmp_path / 'out'}", f"checkpoint={tmp_path}"])
 
-    def claim(self, monkeypatch: pytest.MonkeyPatch, *, resume: bool, **changes: Any) -> None:
+    def claim(
+        self, monkeypatch: pytest.MonkeyPatch, *, resume: bool | None, **changes: Any
+    ) -> None:
         mine = {
             "inputs": {"data": "aa", "request": "bb"}, "code": {"version": "1", "revision": "cc"},
             "config": "dd", "search": {"num_samples": 3}, "space": {}, "method": "dlfd",
@@ -204,6 +206,20 @@ def test_a_search_goes_on_as_the_same_search_alone(
         held.claim(monkeypatch, resume=False)
     with pytest.raises(RunDirError, match=said):
         held.claim(monkeypatch, resume=True, **changes)
+
+
+def test_a_job_comes_back_though_somebody_committed_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    held, newer = Held(tmp_path), {"version": "1", "revision": "zz"}
+    held.claim(monkeypatch, resume=None)
+    held.claim(monkeypatch, resume=None, code=newer)
+    assert "goes on though it was begun at code revision cc" in capsys.readouterr().err
+    held.claim(monkeypatch, resume=None, code=newer)
+    assert not capsys.readouterr().err
+    assert json.loads(held.plan.identity.read_text())["went_on_at"] == [newer]
+    with pytest.raises(RunDirError, match="its data set is aa"):
+        held.claim(monkeypatch, resume=None, code=newer, inputs={"data": "zz", "request": "bb"})
 
 
 def test_there_must_be_a_search_to_go_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
