@@ -232,7 +232,17 @@ def _status(
         job = _turn(job, place, tries)
     if job is not None and job.queued:
         return _queued(status, job, tries)
+    if job is None and not tries.starts and _array_is_known(place, jobs):
+        told = "its task left the queue before it began, so somebody cancelled it."
+        return replace(status, state="cancelled", cause=told)
     return _ended(campaign, status, place, job, tries)
+
+
+def _array_is_known(place: Placement, jobs: Mapping[str, JobState]) -> bool:
+    """Whether other tasks of the array are known: of a task that is cancelled while the array is
+    one pending record SLURM keeps nothing, neither in accounting nor in the controller."""
+    array, _, task = place.job_id.partition("_")
+    return bool(task) and any(one.startswith(f"{array}_") for one in jobs)
 
 
 def _turn(job: JobState, place: Placement, tries: Attempts) -> JobState | None:

@@ -113,6 +113,23 @@ def test_a_failing_run_on_two_nodes_marks_itself_and_its_children_and_is_named(
     assert dlfd("status", bad)[0] == 1
 
 
+def test_a_seed_that_is_lost_takes_its_own_runs_with_it_and_no_other(dlfd, tmp_path: Path):
+    out = tmp_path / "campaign"
+    words = ["method=ssd", "seed=0,1", f"run.dir={out}", "--json"]
+    _, said = dlfd("submit", "compare", *SETTINGS, *words)
+    training, waiting, _ = json.loads(said)["job_ids"]
+    assert "(aftercorr" in slurm("squeue", "-h", "-o", "(%E", "-j", waiting)
+    slurm("scancel", f"{training}_1")
+    wait_for(lambda: (out / "report.html").is_file())
+    found = {label: run["state"] for label, run in states(dlfd, out).items()}
+    assert found["ssd seed 0"] == "finished"
+    assert found["ssd seed 1"] == "blocked"
+    assert {found["original seed 1"], found["retrained seed 1"]} == {"cancelled"}
+    missing = json.loads((out / "comparison.json").read_text())["missing"]
+    assert "ssd seed 1" in missing
+    assert "ssd seed 0" not in missing
+
+
 def test_a_run_told_to_stop_is_requeued_counts_it_and_restarts_by_its_script_alone(
     dlfd, lab: Lab, tmp_path: Path
 ):
