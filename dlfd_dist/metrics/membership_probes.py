@@ -7,14 +7,12 @@ These look at the representation, and at nothing that an objective of ours optim
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import Normalizer, StandardScaler
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 NUM_FOLDS = 5
 NUM_NEIGHBOURS = 5
@@ -55,12 +53,20 @@ def membership_probes(
     generator = np.random.default_rng(seed)
     sides = [side[np.sort(generator.permutation(len(side))[:size])] for side in (forget, unseen)]
     features, members = np.concatenate(sides), np.repeat((1, 0), size)
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import Normalizer, StandardScaler
+
     knn = make_pipeline(Normalizer(), KNeighborsClassifier(NUM_NEIGHBOURS))
     linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
     return MembershipProbes(*(_auc(probe, features, members, seed) for probe in (knn, linear)))
 
 
 def _auc(probe: Pipeline, features: np.ndarray, members: np.ndarray, seed: int) -> float:
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
     folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed)
     scores = cross_val_predict(probe, features, members, cv=folds, method="predict_proba")
     return float(roc_auc_score(members, np.asarray(scores)[:, 1]))

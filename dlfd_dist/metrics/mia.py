@@ -1,6 +1,7 @@
 """Population membership-inference attacks: forget samples (members) against unseen samples.
 
 `mia_paper` is the attack behind the published numbers; `balanced_mia` is the one we report.
+scikit-learn takes as long to load as torch, so it is imported by what calls it, not by every rank.
 """
 
 from __future__ import annotations
@@ -12,10 +13,6 @@ from typing import Any
 import numpy as np
 from scipy.optimize import root_scalar
 from scipy.stats import norm, rankdata
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_curve
-from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, cross_val_score
 
 CHANCE = 0.5
 NUM_FOLDS = 5
@@ -105,6 +102,10 @@ def mia_paper(member_losses: np.ndarray, nonmember_losses: np.ndarray) -> float 
         return None
     losses = np.concatenate([nonmember_losses, member_losses]).reshape(-1, 1)
     members = np.r_[np.zeros(len(nonmember_losses)), np.ones(len(member_losses))]
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
+
     splits = StratifiedShuffleSplit(n_splits=10, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -179,6 +180,8 @@ def auc_standard_error(num_members: int, num_nonmembers: int) -> float:
 
 def tpr_at_fpr(members: np.ndarray, nonmembers: np.ndarray, fpr: float) -> float:
     """Return the largest true-positive rate at a false-positive rate of at most `fpr`."""
+    from sklearn.metrics import roc_curve
+
     truth = np.r_[np.ones(len(members)), np.zeros(len(nonmembers))]
     false_rate, true_rate, _ = roc_curve(truth, np.r_[members, nonmembers], drop_intermediate=False)
     return float(true_rate[false_rate <= fpr].max())
@@ -224,6 +227,9 @@ def _balanced_correctness(
 
 def _cross_validated(scores: np.ndarray, truth: np.ndarray, seed: int) -> np.ndarray:
     """Return for each score whether a classifier that never saw it tells its side."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
+
     folds = min(NUM_FOLDS, len(truth) // 2)
     if folds < 2:
         return np.full(len(truth), CHANCE)

@@ -10,11 +10,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from sklearn.linear_model import RidgeClassifier
-from sklearn.metrics import balanced_accuracy_score, silhouette_score
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 NUM_FOLDS = 5
 MAX_ROWS = 2000
@@ -57,6 +52,8 @@ def silhouette(features: np.ndarray, labels: np.ndarray) -> float | None:
     features only grew in norm should not decide. Of more than 2000 rows a fixed draw is taken.
     Source: Rousseeuw 1987.
     """
+    from sklearn.metrics import silhouette_score
+
     if len(labels) > MAX_ROWS:
         rows = np.random.default_rng(0).permutation(len(labels))[:MAX_ROWS]
         features, labels = features[rows], labels[rows]
@@ -73,6 +70,12 @@ def linear_probe_accuracy(features: np.ndarray, labels: np.ndarray) -> float | N
     each time), 5 stratified folds. Classes with fewer than 5 members are left out; None where
     fewer than two remain. Source: Alain and Bengio 2016.
     """
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     classes, counts = np.unique(labels, return_counts=True)
     kept = np.isin(labels, classes[counts >= NUM_FOLDS])
     if (counts >= NUM_FOLDS).sum() < 2:
