@@ -50,6 +50,11 @@ READ_BY = {
     "evaluate": (),
 }
 
+# Settings of `train` that an unlearning run reads with metrics.relearn_steps.
+READ_TO_RELEARN = (
+    "lr", "momentum", "weight_decay", "global_batch_size", "optimizer", "clip_norm",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class JobConfig:
@@ -179,5 +184,9 @@ def signature(config: JobConfig, inputs: dict[str, str]) -> str:
     values["forget"]["request"] = values["forget"]["request"] is not None
     if values["method"].get("reference_manifest") is not None:
         values["method"]["reference_manifest"] = True
-    text = json.dumps([read_by(config.verb, values), inputs], sort_keys=True)
+    relearn_steps = values["metrics"].pop("relearn_steps")
+    read = read_by(config.verb, values)
+    if relearn_steps and config.verb == "unlearn":
+        read["relearn"] = [relearn_steps, *(values["train"][name] for name in READ_TO_RELEARN)]
+    text = json.dumps([read, inputs], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

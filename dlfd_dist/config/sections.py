@@ -234,8 +234,12 @@ class MetricsConfig:
     """Seed of attacks, balanced draws and bootstrap."""
     separation: bool = False
     """Record the class separation of the features on val with every probe."""
+    relearn_steps: int = 0
+    """Most steps to relearn the forget set in after unlearning, with the settings of `train`, to
+    measure how soon the model is back; 0: not measured."""
 
     def __post_init__(self) -> None:
+        require(self.relearn_steps >= 0, "metrics.relearn_steps", self.relearn_steps, ">= 0")
         require(self.eval_batch_size >= 1, "metrics.eval_batch_size", self.eval_batch_size, ">= 1")
         require(self.seed >= 0, "metrics.seed", self.seed, ">= 0")
         require(self.num_bootstrap >= 1, "metrics.num_bootstrap", self.num_bootstrap, ">= 1")

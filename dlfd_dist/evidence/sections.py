@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from safetensors import safe_open
 
+from ..metrics import low_power_reason
 from ..run_dir import RunDir
 from .pseudonyms import Hider, Salt, file_sha256
 from .statement import DOES_NOT_PROVE, PROVES
@@ -39,9 +40,6 @@ FREE_TEXT = {
     "run": ("name", "root", "dir"),
 }
 """Settings that a user words freely: never in a certificate without names."""
-
-WEAK = 0.6
-"""An attack that could only have seen a larger AUC than this is called weak."""
 
 ONE_SEED = "One run with one seed: another seed may turn out differently."
 NOT_LOOKED_FOR = (
@@ -287,15 +285,12 @@ def _metrics(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _power(mia: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the attack could have missed: it is flagged where that is an AUC of WEAK."""
+    """Return what the attack could have missed, flagged where that is much."""
     least = mia.get("detectable_auc")
     if least is None:
         return {"flag": None, "reason": ""}
-    reason = (
-        f"With {mia['num_members']} forgotten and {mia['num_nonmembers']} unseen images an AUC "
-        f"below {least:.2f} would be missed in more than a fifth of the cases."
-    )
-    return {"flag": least > WEAK, "reason": reason if least > WEAK else ""}
+    reason = low_power_reason(least, mia["num_members"], mia["num_nonmembers"])
+    return {"flag": bool(reason), "reason": reason}
 
 
 def _seeds(config: Mapping[str, Any]) -> dict[str, int]:

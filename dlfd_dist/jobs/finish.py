@@ -22,6 +22,7 @@ from .evaluation import (
     run_model,
     save_samples,
 )
+from .relearning import relearn
 from .session import Session
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ def measure(
         **extra,
         "zero_retrain_forgetting": _against_fresh(job, evaluation),
         **_against_reference(job, evaluation),
+        **relearn(job, model),
         "wall_seconds": seconds,
         "device_seconds": seconds * job.collectives.world_size,
         "peak_memory_mb": peak_memory_mb(job.collectives),

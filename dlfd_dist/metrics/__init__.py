@@ -13,11 +13,12 @@ from .mia import (
     balanced_mia,
     detectable_auc,
     forgetting_score,
+    low_power_reason,
     mia_paper,
 )
 from .nomus import nomus
 from .over_forgetting import OverForgetting, over_forgetting
-from .relearn import anamnesis_index, relearn_time
+from .relearn import anamnesis_index, relearn_limit, relearn_time
 from .rmia import rmia_scores
 from .sample_losses import logit_scaled_confidence, sample_losses
 from .separation import Separation, class_separation
@@ -53,10 +54,12 @@ __all__ = [
     "label_pairs",
     "linear_cka",
     "logit_scaled_confidence",
+    "low_power_reason",
     "membership_probes",
     "mia_paper",
     "nomus",
     "over_forgetting",
+    "relearn_limit",
     "relearn_time",
     "rmia_scores",
     "sample_losses",

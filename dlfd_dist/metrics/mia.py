@@ -20,6 +20,9 @@ NUM_DRAWS = 5
 MIN_PER_SIDE = 10
 """Fewer samples than this on a side and the figure means nothing."""
 
+WEAK_AUC = 0.6
+"""An attack that could only have seen a larger AUC than this is called weak."""
+
 MIN_FOR_PAPER = 11
 """Samples from which 10 % make a test split with both sides."""
 
@@ -81,6 +84,19 @@ def detectable_auc(
     if short_of(1.0) <= 0:
         return 1.0
     return root_scalar(short_of, bracket=(CHANCE, 1.0), method="brentq").root
+
+
+def low_power_reason(least: float, num_members: int, num_nonmembers: int) -> str:
+    """Return what an attack could have missed where that is an AUC of WEAK_AUC; else nothing.
+
+    least : the detectable AUC
+    """
+    if least <= WEAK_AUC:
+        return ""
+    return (
+        f"With {num_members} forgotten and {num_nonmembers} unseen images an AUC "
+        f"below {least:.2f} would be missed in more than a fifth of the cases."
+    )
 
 
 def forgetting_score(mia_accuracy: float) -> float:

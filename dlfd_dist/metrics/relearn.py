@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+def relearn_limit(original_loss: float, *, alpha: float = 0.1) -> float:
+    """Return the forget loss at which a model counts as back."""
+    return (1 + alpha) * original_loss
+
+
 def relearn_time(
     losses: Sequence[float], original_loss: float, *, alpha: float = 0.1
 ) -> int | None:
@@ -22,7 +27,7 @@ def relearn_time(
     >>> relearn_time([2.0, 0.5, 0.21, 0.1], 0.2)
     2
     """
-    limit = (1 + alpha) * original_loss
+    limit = relearn_limit(original_loss, alpha=alpha)
     return next((step for step, loss in enumerate(losses) if loss <= limit), None)
 
 

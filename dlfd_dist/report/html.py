@@ -62,6 +62,9 @@ ATTACK_COLUMNS = (
     ("TPR at 1 % FPR", "mia_tpr_at_1pct", 3),
     ("Paper's attack", "mia_paper", 3),
     ("Tail share", "tail_share", 3),
+    ("Relearn steps", "relearn_steps", 1),
+    ("of Retrained", "relearn_steps_retrained", 1),
+    ("Anamnesis index", "anamnesis_index", 2),
 )
 COST_COLUMNS = (
     ("Silhouette", "silhouette", 3),
@@ -283,6 +286,7 @@ def _context(
         "num_images": last.result.get("num_images", {}),
         "request": last.request,
         "leaks": last.result.get("leaks"),
+        "relearned": last.result.get("relearn"),
         "credits": sorted({r.result["credit"] for r in records if r.result.get("credit")}),
         "synthetic": any(record.result.get("synthetic") for record in records),
         "left_out": _left_out(records),

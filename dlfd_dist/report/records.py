@@ -17,6 +17,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from ..errors import RunDirError
+from ..metrics import low_power_reason
 from ..run_dir import RunDir, read_events
 
 ORIGINAL = "Original"
@@ -98,9 +99,28 @@ class RunRecord:
         return self.result.get("mia") or {}
 
     def value(self, metric: str) -> float | None:
-        """Return one measured number, such as `nomus` or `mia_auc`; None where there is none."""
+        """Return one measured number, such as `nomus` or `mia_auc`; None where there is none.
+
+        A model that was not back in metrics.relearn_steps counts as back in that many.
+        """
         section, name = _SECTIONS.get(metric, (None, metric))
-        return (self.result.get(section) or {} if section else self.result).get(name)
+        found = (self.result.get(section) or {} if section else self.result).get(name)
+        if found is None and metric == "relearn_steps" and self.relearns_late:
+            return self.result["relearn"]["max_steps"]
+        return found
+
+    @property
+    def relearns_late(self) -> bool:
+        """Whether relearning was tried and the model was not back in the steps given."""
+        return "relearn" in self.result and self.result["relearn_steps"] is None
+
+    @property
+    def low_power(self) -> str:
+        """What the attack could have missed, where that is much."""
+        least = self.mia.get("detectable_auc")
+        if least is None:
+            return ""
+        return low_power_reason(least, self.mia["num_members"], self.mia["num_nonmembers"])
 
     @property
     def over_forgetting(self) -> dict[str, Any]:

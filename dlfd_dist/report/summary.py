@@ -29,6 +29,9 @@ METRICS = (
     "linear_probe_accuracy",
     "scatter_ratio",
     "gap_to_retrained",
+    "relearn_steps",
+    "relearn_steps_retrained",
+    "anamnesis_index",
     "wall_seconds",
     "device_seconds",
     "peak_memory_mb",
@@ -46,11 +49,12 @@ def summarise(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
 
     `<metric>` is the mean over train seeds of the means over their runs, `<metric>_interval` its
     [lo, hi] over train seeds, or over runs where `one_training` says that all unlearn one trained
-    model; None where fewer than two have the metric. `floor` and `over_forgetting` say that the
-    flag of that name fired in most of the runs. `paired` holds the tests against DLFD, None where
-    there are none. `<metric>_bootstrap_interval` is there for the main metrics where train and
-    unlearn seeds are crossed, and else None. Rows of a single run also carry its bootstrap
-    intervals, `attack_interval` and `attack_auc_interval`.
+    model; None where fewer than two have the metric. `floor`, `low_power` and
+    `over_forgetting` say that the flag of that name fired in most of the runs, `relearns_late` that
+    the relearn time is a lower bound, for a run was not back in the steps given. `paired` holds the
+    tests against DLFD, None where there are none. `<metric>_bootstrap_interval` is there for the
+    main metrics where train and unlearn seeds are crossed, and else None. Rows of a single run also
+    carry its bootstrap intervals, `attack_interval` and `attack_auc_interval`.
     """
     records = with_gaps(records)
     paired = paired_with_dlfd(records)
@@ -90,6 +94,8 @@ def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
         "one_training": len(seeds) > 1 == len(train_seeds),
         "crossed": any(record.seed != record.train_seed for record in records),
         **_flag("floor", [(r.mia.get("floor"), r.mia.get("floor_reason")) for r in records]),
+        **_flag("low_power", [(bool(r.low_power), r.low_power) for r in records]),
+        "relearns_late": any(record.relearns_late for record in records),
         **_flag("over_forgetting", [(o.get("flag"), o.get("reason")) for o in over]),
         "mixed_settings": len({_settings(record) for record in records}) > 1,
         "reference_people": records[0].result.get("reference_people"),

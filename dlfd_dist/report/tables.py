@@ -23,16 +23,22 @@ COLUMNS = (
     ("Attack AUC", "mia_auc"),
     ("Gap", "gap_to_retrained"),
 )
+WHERE_MEASURED = (("Relearn steps", "relearn_steps"), ("Anamnesis", "anamnesis_index"))
+"""Columns of a table only where a row has such a figure."""
 PAIRED_COLUMN = "vs DLFD (NoMUS)"
 ONE_SEED, AT_FLOOR, MIXED, TOO_HARD, ONE_TRAINING = "*", "†", "‡", "§", "¶"
+LOW_POWER, AT_LEAST = "‖", "+"
 FOOTNOTES = {
     ONE_SEED: "One seed: there is no interval, and a difference may be chance.",
     ONE_TRAINING: "One trained model: the interval is over seeds of unlearning it and says nothing "
     "of another training.",
     AT_FLOOR: "The attack is at its floor in this row: it does no better than guessing, or the set "
     "is too small; a low score then says little about what the model remembers.",
+    LOW_POWER: "The sets are so small that the attack would often miss an AUC above 0.6: a figure "
+    "near 0.5 is then no sign that nothing is left.",
     TOO_HARD: "Forgotten too hard: losses on forgotten images are higher than on images never "
     "seen, which can itself betray them.",
+    AT_LEAST: "At least: not back in metrics.relearn_steps in some runs, which count as that many.",
     MIXED: "The runs of this row differ in more than their seed.",
 }
 DASH = "–"
@@ -74,6 +80,8 @@ def marks(row: Row) -> dict[str, str]:
         + (ONE_TRAINING if row["one_training"] else ""),
         "forgetting_score": (AT_FLOOR if row["floor"] else "")
         + (TOO_HARD if row["over_forgetting"] else ""),
+        "mia_auc": LOW_POWER if row["low_power"] else "",
+        "relearn_steps": AT_LEAST if row["relearns_late"] else "",
     }
 
 
@@ -137,7 +145,12 @@ def _has_pairs(rows: Sequence[Row]) -> bool:
 
 def _grid(rows: Sequence[Row], *, paired: bool) -> list[list[tuple[str, str]]]:
     """Return (content, marks) per cell, the heads first."""
-    metrics = dict(COLUMNS)
+    measured = [
+        (title, name)
+        for title, name in WHERE_MEASURED
+        if any(row[name] is not None for row in rows)
+    ]
+    metrics = dict([*COLUMNS, *measured])
     shown = paired and _has_pairs(rows)
     heads = ["Method", "Seeds", *metrics, *([PAIRED_COLUMN] if shown else [])]
     grid = [[(head, "") for head in heads]]
@@ -177,7 +190,7 @@ _LATEX = {
     **{sign: "\\" + sign for sign in "&%$#_{}"},
     "<": "$<$", ">": "$>$", "|": "$|$", "±": r"$\pm$", "×": r"$\times$", DASH: "--",
     ONE_SEED: r"$\ast$", AT_FLOOR: r"\dag{}", MIXED: r"\ddag{}", TOO_HARD: r"\S{}",
-    ONE_TRAINING: r"\P{}",
+    ONE_TRAINING: r"\P{}", LOW_POWER: r"$\Vert$",
 }  # fmt: skip
 
 
@@ -217,6 +230,9 @@ def latex_table(rows: Sequence[Row], tuning: Tuning | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
+_CSV_FLAGS = ("one_seed", "one_training", "floor", "low_power", "over_forgetting", "relearns_late")
+
+
 def csv_table(rows: Sequence[Row]) -> str:
     """Return every metric at full precision: mean, `<metric>_lo` and `<metric>_hi`, and the tests.
 
@@ -238,7 +254,7 @@ def _csv_cells(row: Row) -> list[tuple[str, Any]]:
         ("seeds", " ".join(map(str, row["seeds"]))),
         ("num_seeds", row["num_seeds"]),
         ("train_seeds", " ".join(map(str, row["train_seeds"]))),
-        *((name, row[name]) for name in ("one_seed", "one_training", "floor", "over_forgetting")),
+        *((name, row[name]) for name in _CSV_FLAGS),
     ]
     for metric in METRICS:
         low, high = row[f"{metric}_interval"] or (None, None)

@@ -468,6 +468,34 @@ def test_too_hard_needs_most_of_the_runs(records):
     assert "§" not in text_table([row])
 
 
+def test_an_attack_that_sees_little_is_marked_beside_its_auc(records):
+    weak = with_attack(first(records, "DLFD"), 0.52, detectable_auc=0.71)
+    (row,) = summarise([weak])
+    assert row["low_power_reason"].startswith("With 60 forgotten and 60 unseen images an AUC below")
+    for table in (text_table([row]), markdown_table([row])):
+        assert f"{row['mia_auc']:.3f}‖" in table
+        assert "‖ The sets are so small" in table
+    assert r"\textsuperscript{$\Vert$}" in latex_table([row])
+    strong = with_attack(weak, 0.52, detectable_auc=0.59)
+    assert "‖" not in text_table(summarise([strong]))
+
+
+def test_relearn_time_is_shown_where_measured_and_a_lower_bound_marked(records):
+    runs = of_label(records, "DLFD")[:2]
+    told = {"max_steps": 40, "losses": [], "lr": 0.02, "global_batch_size": 32}
+    back = {"relearn_steps": 10, "relearn_steps_retrained": 20, "anamnesis_index": 0.5}
+    never = dict.fromkeys(back)
+    found = [with_result(run, relearn=told, **back) for run in runs]
+    assert "relearn_steps" not in runs[0].result
+    assert "Relearn" not in text_table(summarise(runs))
+    table = text_table(summarise(found))
+    assert re.search(r"Relearn steps +Anamnesis", table)
+    assert "+" not in table.splitlines()[2]
+    (row,) = summarise([found[0], with_result(runs[1], relearn=told, **never)])
+    assert (row["relearn_steps"], row["relearn_steps_retrained"]) == (25, 20)
+    assert "+ At least: not back" in text_table([row])
+
+
 def test_results_without_the_newer_figures_still_give_a_row(records):
     old = ("over_forgetting", "separation", "validation")
     run = first(records, "DLFD")
