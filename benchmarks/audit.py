@@ -32,7 +32,15 @@ import torch
 
 from dlfd_dist.errors import DlfdError
 from dlfd_dist.metrics import klom, lira, logit_scaled_confidence
-from dlfd_dist.report.audit import judgement, klom_table, label, markdown, notes, ulira_table
+from dlfd_dist.report.audit import (
+    judgement,
+    klom_table,
+    label,
+    markdown,
+    notes,
+    rmia_table,
+    ulira_table,
+)
 from launch.audit.audit import run_audit
 
 COMMON = [
@@ -97,6 +105,8 @@ def audited(result: dict[str, Any]) -> str:
     parts = [
         "\n".join(f"- {line}" for line in judgement(result)),
         markdown(ulira_table(result)),
+        "RMIA:",
+        markdown(rmia_table(result)),
         markdown(klom_table(result)),
         "\n".join(f"- {line}" for line in notes(result)),
         f"Cost, summed over {result['settings']['models']} shadow models:",

@@ -6,6 +6,7 @@ It needs far fewer models than LiRA, and tells how exposed each image is by itse
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import expit
 
 
 def rmia_scores(
@@ -27,7 +28,7 @@ def rmia_scores(
     Parameters
     ----------
     target : (n,) probabilities of the true labels by the attacked model
-    references : (k, n) the same by k reference models
+    references : (k, n) the same by k reference models; NaN where a model is none of an image's
     population_target, population_references : (m,), (k, m) the same on images nobody trained on
     offline_a : None: the references are half with and half without each image; a number a in 0..1:
         all are without, and p(x) is corrected to ((1 + a) p_out + 1 - a) / 2
@@ -38,7 +39,45 @@ def rmia_scores(
 
 
 def _ratio(target: np.ndarray, references: np.ndarray, offline_a: float | None) -> np.ndarray:
-    usual = np.asarray(references, dtype=np.float64).mean(0)
+    usual = np.nanmean(np.asarray(references, dtype=np.float64), axis=0)
     if offline_a is not None:
         usual = ((1 + offline_a) * usual + 1 - offline_a) / 2
     return np.asarray(target, dtype=np.float64) / np.maximum(usual, np.finfo(np.float64).tiny)
+
+
+def shadow_scores(
+    world: np.ndarray,
+    retrained: np.ndarray,
+    original: np.ndarray,
+    forgotten: np.ndarray,
+    population: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores of the models of a world and of Retrained's, shapes (K, N).
+
+    The references of an image that shadow k forgets are Original and Retrained of all other shadows
+    that forget it: half of them saw the image and half did not, as eq. 4 asks, and no model is its
+    own reference. NaN where k does not forget the image or no other shadow does.
+
+    Parameters
+    ----------
+    world, retrained, original : (K, N) logit-scaled confidences; NaN where there is none
+    forgotten : (K, N) whether shadow k forgets the image, and both worlds have it
+    population : row numbers of images that nobody trained on
+    """
+    probability = [expit(values) for values in (original, retrained)]
+    known = ~(np.isnan(original) | np.isnan(retrained))
+    own, other = np.full(world.shape, np.nan), np.full(world.shape, np.nan)
+    for k in np.flatnonzero(forgotten.any(1)):
+        beside = (np.arange(len(world)) != k) & known[:, population].any(1)
+        is_reference = forgotten & known & beside[:, None]
+        here = np.flatnonzero(forgotten[k] & is_reference.any(0))
+        if not len(here):
+            continue
+        of_images = [np.where(is_reference, p, np.nan)[beside][:, here] for p in probability]
+        of_population = [p[beside][:, population] for p in probability]
+        references = np.concatenate(of_images), np.concatenate(of_population)
+        for scores, target in ((own, world[k]), (other, retrained[k])):
+            scores[k, here] = rmia_scores(
+                expit(target[here]), references[0], expit(target[population]), references[1]
+            )
+    return own, other

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -64,12 +65,15 @@ def _context(found: Result) -> dict[str, Any]:
                 lambda narrow: figures.exposure_histograms(told, narrow=narrow),
             ),
         ]  # fmt: skip
-    tables = [("U-LiRA", *ulira_table(result)), ("KLoM", *klom_table(result))]
+    attacks = [("U-LiRA", *ulira_table(result))]
+    if (attacked := rmia_table(result))[1]:
+        attacks.append(("RMIA", *attacked))
+    by_klom = [("KLoM", *klom_table(result))]
     return {
         "title": result["title"],
         "settings": result["settings"],
         "judgement": judgement(result),
-        "tables": tables if result["kind"] == "ulira" else tables[::-1],
+        "tables": attacks + by_klom if result["kind"] == "ulira" else by_klom + attacks,
         "notes": notes(result),
         "exposed": [(name, one["most_exposed"]) for name, one in worlds.items()
                     if one["role"] == "method" and one["most_exposed"]],
@@ -123,14 +127,26 @@ def _finding(found: Mapping[str, Any]) -> str:
 
 def ulira_table(result: Result) -> tuple[Row, list[Row]]:
     """Return head and rows of the U-LiRA figures, with 95 % intervals."""
-    head = ["", "Models", "AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "AUC per person"]
+    head, rows = _attack_table(result, "ulira")
+    people = [one["ulira_person"] for one in result["worlds"].values()]
+    whole = [_with_interval(person, "auc") if person else "–" for person in people]
+    return [*head, "AUC per person"], [[*row, of] for row, of in zip(rows, whole, strict=True)]
+
+
+def rmia_table(result: Result) -> tuple[Row, list[Row]]:
+    """Return head and rows of the RMIA figures; no rows in results from before they were there."""
+    return _attack_table(result, "rmia")
+
+
+def _attack_table(result: Result, attack: str) -> tuple[Row, list[Row]]:
+    head = ["", "Models", "AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR"]
     rows = []
     for title, one in result["worlds"].items():
-        image, person = one["ulira"], one["ulira_person"]
-        names = ("auc", "tpr_at_1pct", "tpr_at_01pct")
-        cells = [_with_interval(image, name) for name in names] if image else ["–"] * 3
-        whole = _with_interval(person, "auc") if person else "–"
-        rows.append([label(title), str(one["num_models"]), *cells, whole])
+        if attack not in one:
+            continue
+        found, names = one[attack], ("auc", "tpr_at_1pct", "tpr_at_01pct")
+        cells = [_with_interval(found, name) for name in names] if found else ["–"] * 3
+        rows.append([label(title), str(one["num_models"]), *cells])
     return head, rows
 
 
@@ -162,6 +178,11 @@ def notes(result: Result) -> list[str]:
         f"KLoM is KL(Retrained || world) of 20-bin histograms; with few models it is large for "
         f"equal worlds too: compare with {CONTROL}.",
     ]
+    if any(one.get("rmia") for one in result["worlds"].values()):
+        lines.append(
+            "RMIA: an image against validation images, its references Original and Retrained of "
+            "the other shadows that forget it; an attack of its own, at no further training."
+        )
     if scores and min(scores) < 1000:
         lines.append(
             f"There are only {min(scores)} scores of Retrained: a false-positive rate of 0.1 % "
@@ -181,9 +202,11 @@ def _variance(result: Result) -> str:
 
 def summary_lines(result: Result) -> list[str]:
     """Return the table of the kind that was asked for, and the judgement, for the terminal."""
-    table = ulira_table if result["kind"] == "ulira" else klom_table
-    head, rows = table(result)
-    return [*_aligned([head, *rows]), *judgement(result), *notes(result)]
+    found = [("", klom_table(result))]
+    if result["kind"] == "ulira":
+        found = [("U-LiRA", ulira_table(result)), ("RMIA", rmia_table(result))]
+    tables = [_aligned([[name, *head[1:]], *rows]) for name, (head, rows) in found if rows]
+    return [*itertools.chain(*tables), *judgement(result), *notes(result)]
 
 
 def markdown(table: tuple[Row, list[Row]]) -> str:

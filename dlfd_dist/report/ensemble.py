@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import safe_open
 
 from ..config import AuditConfig
-from ..metrics import klom, lira
+from ..metrics import klom, lira, rmia
 from ..run_dir import RunDir
 
 _ROC_POINTS = 120
@@ -124,9 +124,14 @@ class Judge:
         kloms = {
             name: klom.klom(*reversed(self._of_both(world, here))) for name, here in parts.items()
         }
+        original = self.worlds["original"].confidence
+        attacked = rmia.shadow_scores(
+            world.confidence, other.confidence, original, forgotten, np.flatnonzero(self.is_val)
+        )
         figures = {
-            "ulira": self._ulira(*scores, people),
-            "ulira_person": self._ulira(*of_people, np.arange(of_people[0].shape[1])),
+            "ulira": self._told(*scores, people),
+            "ulira_person": self._told(*of_people, np.arange(of_people[0].shape[1])),
+            "rmia": self._told(*attacked, people),
             "klom": {name: self._klom(values) for name, values in kloms.items()},
         }
         return Judged(
@@ -139,7 +144,8 @@ class Judge:
         own, other = (np.where(here, w.confidence, np.nan) for w in (world, self.retrained))
         return own, other
 
-    def _ulira(self, own: np.ndarray, other: np.ndarray, people: np.ndarray) -> Any:
+    def _told(self, own: np.ndarray, other: np.ndarray, people: np.ndarray) -> Any:
+        """Return AUC and TPR of scores that tell the worlds apart, by whatever attack."""
         found = lira.ulira(own, other, people, num_bootstrap=self.audit.num_bootstrap)
         return found.to_dict() if found else None
 

@@ -68,6 +68,7 @@ def test_an_audit_that_went_on_has_every_figure(resumed: Path):
     for world in found["worlds"].values():
         assert world["num_models"] == MODELS
         assert world["ulira"]["num_scores"] == MODELS * 8
+        assert world["rmia"]["num_scores"] == MODELS * 8
         assert 0 <= world["ulira"]["auc_interval"][0] <= world["ulira"]["auc_interval"][1] <= 1
         assert {part: one["num_images"] for part, one in world["klom"].items()} == {
             "forget": 8, "retain": 24, "val": 8,
@@ -91,6 +92,7 @@ def test_what_is_written_names_nobody_but_in_the_salt_file(resumed: Path):
         assert "person-0" not in (resumed / name).read_text().casefold()
     page = (resumed / "report.html").read_text()
     assert "Retrained again" in page
+    assert "<h2>RMIA</h2>" in page
     assert page.count("data:image/png;base64,") == 4
 
 

@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from scipy.stats import entropy, norm
 
-from dlfd_dist.metrics import auc, klom, lira
+from dlfd_dist.metrics import auc, klom, lira, rmia, rmia_scores
 
 POOLED = pytest.mark.parametrize("pooled", [False, True], ids=["per image", "pooled"])
 
@@ -112,6 +113,55 @@ def test_people_without_scores_are_never_drawn():
     more = [np.c_[one, np.full((6, 3), np.nan)] for one in scores]
     people = np.r_[np.arange(8) // 2, 7, 8, 9]
     assert lira.ulira(more[0], more[1], people, num_bootstrap=30) == alone
+
+
+# --- RMIA
+
+
+def shadows(num_models: int, *, shift: float, seed: int = 0):
+    """Images 0..19 are forgotten by half of the shadows each; 20..59 are of val."""
+    rng = np.random.default_rng(seed)
+    centre, half = rng.normal(0, 3, 60), num_models // 2
+    forgotten = np.zeros((num_models, 60), bool)
+    forgotten[:half, :10] = forgotten[half:, 10:20] = True
+    worlds = [centre + rng.normal(0, 1, forgotten.shape) for _ in range(3)]
+    worlds[0] += shift * forgotten
+    worlds[2][:, :20] += 3.0
+    return worlds[0], worlds[1], worlds[2], forgotten, np.arange(20, 60)
+
+
+def test_rmia_of_shadows_takes_as_references_all_others_that_forget_the_image():
+    own, retrained, original, forgotten, val = shadows(6, shift=1.0)
+    found = rmia.shadow_scores(own, retrained, original, forgotten, val)
+    assert (~np.isnan(found[0]) == forgotten).all()
+    beside = [1, 2]
+    every = [m for m in range(6) if m]
+    references = np.concatenate([expit(w[beside, :10]) for w in (original, retrained)])
+    strangers = np.concatenate([expit(w[every][:, val]) for w in (original, retrained)])
+    for scores, target in zip(found, (own, retrained), strict=True):
+        wanted = rmia_scores(expit(target[0, :10]), references, expit(target[0, val]), strangers)
+        np.testing.assert_allclose(scores[0, :10], wanted)
+
+
+def test_rmia_of_shadows_tells_a_world_that_leaks_and_not_an_equal_one():
+    aucs = {}
+    for shift in (0.0, 2.0):
+        pairs = [rmia.shadow_scores(*shadows(8, shift=shift, seed=s)) for s in range(20)]
+        aucs[shift] = [lira.area(*lira.Ranking(*pair).roc()) for pair in pairs]
+    spread = np.std(aucs[0.0]) / math.sqrt(20)
+    assert np.mean(aucs[0.0]) == pytest.approx(0.5, abs=4 * spread)
+    assert min(aucs[2.0]) > max(0.6, max(aucs[0.0]))
+
+
+def test_rmia_says_nothing_where_no_other_shadow_forgets_the_image_or_none_is_there():
+    own, retrained, original, forgotten, val = shadows(2, shift=1.0)
+    assert np.isnan(rmia.shadow_scores(own, retrained, original, forgotten, val)[0]).all()
+    own, retrained, original, forgotten, val = shadows(6, shift=1.0)
+    original[1:3] = np.nan
+    found = rmia.shadow_scores(own, retrained, original, forgotten, val)
+    assert (np.isnan(found[0][0]) == np.isnan(found[1][0])).all()
+    assert np.isnan(found[0][0]).all()
+    assert not np.isnan(found[0][3:, 10:20]).any()
 
 
 # --- KLoM
