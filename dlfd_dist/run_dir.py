@@ -84,6 +84,11 @@ class RunDir:
         return self.path / "run.json"
 
     @property
+    def environment(self) -> Path:
+        """environment.json: when, by which code and on what the run was started."""
+        return self.path / "environment.json"
+
+    @property
     def request(self) -> Path:
         return self.path / "request.csv"
 
@@ -180,6 +185,24 @@ class RunDir:
             raise RunDirError(
                 f"run.dir={self.path} exists and is not a run directory: choose another one."
             )
+
+    def record_start(self, started: dict[str, Any]) -> None:
+        """Write down a start: the first, and each by other code or in another environment.
+
+        Parameters
+        ----------
+        started : started (a time), code and environment
+        """
+        starts = self.read_starts()
+        if starts and all(starts[-1][k] == started[k] for k in ("code", "environment")):
+            return
+        write_json(self.environment, {"starts": [*starts, started]})
+
+    def read_starts(self) -> list[dict[str, Any]]:
+        """Return what record_start wrote; nothing of a run from before it was there."""
+        if not self.environment.is_file():
+            return []
+        return json.loads(self.environment.read_text(encoding="utf-8"))["starts"]
 
     def claim(self, signature: str, inputs: dict[str, str], config_text: str) -> None:
         """Create the directory for this run, or join it when the same run is there already.

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +30,8 @@ from dlfd_dist.evidence import (
     refuse_second,
     verify,
 )
+from dlfd_dist.provenance import current, environment, utc
 from dlfd_dist.run_dir import RunDir
-
-from .campaign.code import current
-
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "POT", "safetensors")
 
 
 def run_keygen(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
@@ -136,28 +131,9 @@ def _print_plan(files: Sequence[str], *, as_json: bool) -> None:
 def _recorded(run: RunDir, signed_by: str | None) -> Recorded:
     written = datetime.fromtimestamp(run.result.stat().st_mtime, timezone.utc)
     return Recorded(
-        asdict(current()[0]), _environment(), _time(datetime.now(timezone.utc)), _time(written),
-        __version__, signed_by, STATEMENT,
+        asdict(current()[0]), environment(), utc(), utc(written), __version__, signed_by,
+        STATEMENT,
     )  # fmt: skip
-
-
-def _time(when: datetime) -> str:
-    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _environment() -> dict[str, Any]:
-    """Return what figures may depend on; no host name, for machines are named after people."""
-    packages = {}
-    for name in PACKAGES:
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = None
-    return {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "packages": packages,
-    }
 
 
 def _measure(run: RunDir, reference: Path | None) -> dict[str, Any]:

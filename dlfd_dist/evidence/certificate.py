@@ -121,6 +121,12 @@ def read_certificate(path: Path) -> tuple[dict[str, Any], bytes]:
             f"{path} is not a certificate: it does not say format={FORMAT}; 'dlfd certify RUN_DIR' "
             "writes one."
         )
+    if type(value.get("version")) is int and value["version"] == 1:
+        raise DataError(
+            f"{path} is a certificate of version 1, whose code and environment are not yet those "
+            f"of the run, and this dlfd checks version {VERSION}: verify it with the dlfd that "
+            "wrote it, or move it away and certify the run anew."
+        )
     if value.get("version") != VERSION or isinstance(value["version"], bool | float):
         raise DataError(
             f"{path} is a certificate of version {value.get('version')}, and this dlfd knows "

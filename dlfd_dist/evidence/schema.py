@@ -45,6 +45,7 @@ def _or_null(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
+AS_OF: Schema = {"enum": ["run", "certification"]}
 FLAG = _object(flag=_or_null(BOOLEAN), reason=STRING)
 LINE = _object(
     pseudonym=KEYED,
@@ -97,14 +98,15 @@ SECTIONS: dict[str, Schema] = {
         warning=STRING,
     ),
     "code": _object(
-        as_of={"const": "certification"},
+        as_of=AS_OF,
+        changed=_or_null(BOOLEAN),
         version=STRING,
         revision=_or_null(STRING),
         diff_sha256=_or_null(HEX),
     ),
     "config": FREE,
     "environment": _object(
-        as_of={"const": "certification"}, python=STRING, platform=STRING, packages=FREE
+        as_of=AS_OF, changed=_or_null(BOOLEAN), python=STRING, platform=STRING, packages=FREE
     ),
     "checkpoints": _object(**{"in": _or_null(PLAIN), "reference": _or_null(PLAIN), "out": PLAIN}),
     "metrics": _object(
@@ -115,7 +117,11 @@ SECTIONS: dict[str, Schema] = {
         run=INTEGER, forget=INTEGER, split=INTEGER, metrics=INTEGER, synthetic=INTEGER
     ),
     "times": _object(
-        wall_seconds=NUMBER, device_seconds=NUMBER, result_written=TIME, certified=TIME
+        wall_seconds=NUMBER,
+        device_seconds=NUMBER,
+        started=_or_null(TIME),
+        result_written=TIME,
+        certified=TIME,
     ),
     "files": _array(_object(path=STRING, digest=DIGEST)),
     "statement": _object(proves=_array(STRING), does_not_prove=_array(STRING)),

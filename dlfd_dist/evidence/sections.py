@@ -1,6 +1,7 @@
 """The sections of a certificate, out of a run directory; verification builds them again.
 
-What a run directory does not tell (code, environment, the hours) is recorded when it is certified.
+What a run directory does not tell (the hours; of older runs also code and environment) is recorded
+when it is certified.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Recorded:
     """What is known only at the moment of certification."""
 
     code: dict[str, Any]
-    """version, revision and diff_sha256"""
+    """version, revision and diff_sha256; it counts where the run wrote down none, as environment"""
     environment: dict[str, Any]
     """python, platform, packages"""
     certified: str
@@ -68,7 +69,7 @@ class Recorded:
     def of(cls, sections: Mapping[str, Any]) -> Recorded:
         """Return what a certificate recorded."""
         code, environment = (
-            {key: value for key, value in sections[name].items() if key != "as_of"}
+            {k: value for k, value in sections[name].items() if k not in ("as_of", "changed")}
             for name in ("code", "environment")
         )
         times, issued = sections["times"], sections["issued"]
@@ -91,6 +92,7 @@ class RunFiles:
     identity: dict[str, Any]
     request: list[dict[str, str]]
     removed: list[dict[str, str]] | None
+    starts: list[dict[str, Any]]
 
     @classmethod
     def read(cls, run: RunDir) -> RunFiles:
@@ -98,6 +100,7 @@ class RunFiles:
         return cls(
             run, run.read_result(), yaml.safe_load(run.config.read_text(encoding="utf-8")),
             json.loads(run.identity.read_text(encoding="utf-8")), _read_csv(run.request), removed,
+            run.read_starts(),
         )  # fmt: skip
 
     @property
@@ -112,8 +115,8 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
 def certified_files(run: RunDir, *, all_names: bool = False) -> list[Path]:
     """Return the files of a run directory that count: those that are there, or `all_names`."""
     paths = (
-        run.config, run.identity, run.request, run.removed, run.leaks, run.metrics, run.samples,
-        run.result, run.model,
+        run.config, run.identity, run.environment, run.request, run.removed, run.leaks, run.metrics,
+        run.samples, run.result, run.model,
     )  # fmt: skip
     return [path for path in paths if all_names or path.is_file()]
 
@@ -148,21 +151,33 @@ def build_sections(
         "request": _request(files, salt, names=names),
         "split": _split(files, salt),
         "leak_audit": _leak_audit(files, salt),
-        "code": {"as_of": "certification", **recorded.code},
+        "code": _as_of(files, "code", recorded.code),
         "config": _config(files.config, hider),
-        "environment": {"as_of": "certification", **recorded.environment},
+        "environment": _as_of(files, "environment", recorded.environment),
         "checkpoints": _checkpoints(files),
         "metrics": _metrics(files.result),
         "seeds": _seeds(files.config),
         "times": {
             "wall_seconds": files.result["wall_seconds"],
             "device_seconds": files.result["device_seconds"],
+            "started": files.starts[0]["started"] if files.starts else None,
             "result_written": recorded.result_written,
             "certified": recorded.certified,
         },
         "files": _files(files.run, salt),
         "statement": recorded.statement,
     }
+
+
+def _as_of(files: RunFiles, name: str, at_certification: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the code or the environment of the last start of a run that wrote them down.
+
+    Else those of certification. `changed`: an earlier start had another.
+    """
+    held = [start[name] for start in files.starts]
+    if not held:
+        return {"as_of": "certification", "changed": None, **at_certification}
+    return {"as_of": "run", "changed": any(one != held[-1] for one in held), **held[-1]}
 
 
 def _run(files: RunFiles, salt: Salt, hider: Hider) -> dict[str, Any]:

@@ -18,9 +18,9 @@ DOES_NOT_PROVE = [
     "That the delivered weights came from this procedure: only running it again shows that.",
     "That the forgotten people are absent from copies of the data, earlier checkpoints, other "
     "models, or equal images under other names.",
-    "That code and environment, recorded when the certificate was written, are those of the run, "
-    "or that its clock was right: without a signature nothing speaks for these, and with one only "
-    "the word of the signer.",
+    "That code and environment are those that ran. With as_of=run the run wrote them down itself "
+    "when it started, else they are those of certification; nor that its clock was right. Without "
+    "a signature nothing speaks for these, and with one only the word of the signer.",
     "Who the people are, unless you hold the salt file. But whoever has the data and the weights "
     "can try who fits the measured figures: a certificate is no anonymous document to them.",
 ]

@@ -23,6 +23,7 @@ from ..errors import ConfigError, DataError, RunDirError
 from ..logs import close_rank_log, open_rank_log
 from ..methods import methods
 from ..models import Classifier, build_model, load_weights, weights_path
+from ..provenance import of_this_process, utc
 from ..run_dir import RunDir, write_text
 from ..runtime.collectives import Collectives
 from ..runtime.env import RankInfo
@@ -241,6 +242,8 @@ def open_job(prepared: Prepared, collectives: Collectives) -> Iterator[Job]:
     config = prepared.config
     if collectives.is_main:
         prepared.claim()
+        if not prepared.run_dir.finished():
+            prepared.run_dir.record_start({"started": utc(), **of_this_process()})
     collectives.barrier()
     handler = open_rank_log(prepared.run_dir.rank_log(collectives.rank), collectives.rank)
     try:

@@ -71,7 +71,13 @@ def _lines(config: JobConfig, rows: ResolvedRows, run_dir: RunDir) -> list[str]:
 
 
 def _files(config: JobConfig, rows: ResolvedRows, run_dir: RunDir) -> list[Path]:
-    files = [run_dir.config, run_dir.identity, run_dir.request, run_dir.metrics]
+    files = [
+        run_dir.config,
+        run_dir.identity,
+        run_dir.environment,
+        run_dir.request,
+        run_dir.metrics,
+    ]
     if config.data.clean:
         files.append(run_dir.removed)
     if config.data.leaks and not rows.manifest.synthetic:

@@ -1,64 +1,20 @@
-"""Which code a campaign runs: revision, uncommitted changes and, where asked for, a copy."""
+"""Which code a campaign runs, written down and, where asked for, copied."""
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dlfd_dist import __version__
+from dlfd_dist.provenance import PARTS, Code, current, root
 from dlfd_dist.resources import resource_dir
 from dlfd_dist.run_dir import replacing, write_json, write_text
-
-PARTS = ("dlfd_dist", "launch", "configs", "slurm")
-
-
-@dataclass(frozen=True)
-class Code:
-    """The code that this process runs."""
-
-    version: str
-    revision: str | None
-    """None: it does not come from a git checkout."""
-    diff_sha256: str | None
-    """Of the uncommitted changes to the parts that run; None: there are none."""
-
-
-def root() -> Path:
-    """Return the folder that holds the packages."""
-    return Path(__file__).resolve().parents[2]
 
 
 def checkout() -> Path | None:
     """Return the folder of the checkout or snapshot this process runs; None: it is installed."""
     return root() if (root() / "configs").is_dir() else None
-
-
-def current() -> tuple[Code, str]:
-    """Return the code that runs now, and its uncommitted changes."""
-    revision, diff = _git("rev-parse", "HEAD").strip(), ""
-    if revision:
-        diff = _git("diff", "HEAD", "--", *PARTS)
-        for name in _git("ls-files", "--others", "--exclude-standard", "--", *PARTS).splitlines():
-            content = (root() / name).read_bytes()
-            diff += f"untracked {name} {hashlib.sha256(content).hexdigest()}\n"
-    digest = hashlib.sha256(diff.encode()).hexdigest() if diff else None
-    return Code(__version__, revision or None, digest), diff
-
-
-def _git(*words: str) -> str:
-    if not (root() / ".git").exists():
-        return ""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root()), *words], capture_output=True, text=True, timeout=30
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout if done.returncode == 0 else ""
 
 
 def store(folder: Path, code: Code, diff: str) -> None:

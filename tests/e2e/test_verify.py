@@ -16,6 +16,9 @@ def test_certify_sign_verify_recompute(dlfd, faces, original: Path, tmp_path: Pa
     text = (run / "certificate.json").read_text(encoding="utf-8").casefold()
     assert "person-" not in text
     assert "people who left" not in text
+    sections = json.loads(text)["sections"]
+    assert sections["code"]["as_of"] == sections["environment"]["as_of"] == "run"
+    assert sections["environment"]["packages"]["torch"]
     public = tmp_path / "key.pub.pem"
     ended = dlfd("verify", run, "--public-key", public, "--recompute")
     assert ended.status == 0, ended.out

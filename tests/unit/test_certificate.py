@@ -43,7 +43,12 @@ RECORDED = Recorded(
     {"python": "3.11.2", "platform": "Linux x86_64", "packages": {"numpy": "2.4.6"}},
     "2026-01-31T23:59:59Z", "2026-01-31T23:50:00Z", "0.1.0", None, STATEMENT,
 )  # fmt: skip
-
+STARTED = {
+    "started": "2026-01-31T23:00:00Z",
+    "code": {"version": "0.1.0", "revision": "ab" * 20, "diff_sha256": None},
+    "environment": {"python": "3.12.1", "platform": "Linux x86_64", "packages": {"torch": "2.14"}},
+}
+LEAK = "exact,archive/Zenobia Ash/1987.png,forget,b.png,retain,1.0\n"
 NOTHING = Given()
 
 
@@ -72,6 +77,8 @@ def make_run(folder: Path) -> RunDir:
     write_text(run.request, "line,entry,kind,status,num_images\n" + lines)
     removed = "archive/Zenobia Ash/1987.png,forget,leak,b.png,retain\n"
     write_text(run.removed, "image_path,part,reason,kept_path,kept_part\n" + removed)
+    write_text(run.leaks, "kind,image_path,part,other_path,other_part,similarity\n" + LEAK)
+    run.record_start(STARTED)
     write_text(run.metrics, '{"event": "step", "step": 1, "loss": 0.5}\n')
     write_json(run.result, _result(file_sha256(run.model)))
     return run
@@ -160,7 +167,15 @@ def test_no_name_of_the_request_stands_in_the_certificate(run: RunDir):
 
 def test_plain_digests_of_files_with_names_are_not_given(run: RunDir):
     text = (run.path / CERTIFICATE).read_text(encoding="utf-8")
-    for path in (run.request, run.config, run.identity, run.result, run.samples, run.removed):
+    for path in (
+        run.request,
+        run.config,
+        run.identity,
+        run.result,
+        run.samples,
+        run.removed,
+        run.leaks,
+    ):
         assert file_sha256(path) not in text
     assert file_sha256(run.model) in text
 
@@ -176,7 +191,8 @@ def test_500_random_changes_of_a_byte_are_found(run: RunDir):
     rng = np.random.default_rng(0)
     files = [path for path in sorted(run.path.rglob("*")) if path.is_file()]
     files.append(next(run.path.parents[1].glob("*.safetensors")))
-    assert len(files) == 11
+    assert {path.name for path in files} >= {"leaks.csv", "environment.json", "removed.csv"}
+    assert len(files) == 13
     for number in range(500):
         path = files[number % len(files)]
         content = path.read_bytes()
@@ -202,7 +218,7 @@ def test_every_changed_field_is_found(run: RunDir):
 def test_what_files_say_is_found_also_where_the_chain_was_made_anew(run: RunDir):
     path = run.path / CERTIFICATE
     document = json.loads(path.read_text(encoding="utf-8"))
-    recorded = ("code", "environment", "statement", "issued")
+    recorded = ("statement", "issued")
     for where in leaves(document["sections"]):
         if where[0] in recorded or where[1] in ("certified", "result_written"):
             continue
@@ -211,6 +227,28 @@ def test_what_files_say_is_found_also_where_the_chain_was_made_anew(run: RunDir)
         forged["chain"] = make_chain(forged["sections"])
         path.write_text(to_text(forged), encoding="utf-8")
         assert found(run.path), where
+
+
+def test_code_and_environment_are_those_of_the_run(run: RunDir):
+    sections = read_json(run.path / CERTIFICATE, "certificate")[0]["sections"]
+    assert sections["code"] == {"as_of": "run", "changed": False, **STARTED["code"]}
+    assert sections["environment"]["python"] == "3.12.1"
+    assert sections["times"]["started"] == STARTED["started"]
+
+
+def test_a_run_gone_on_with_by_other_code_says_so_and_an_old_one_that_it_knows_of_none(tmp_path):
+    run = make_run(tmp_path)
+    run.record_start({**STARTED, "started": "2026-02-01T00:00:00Z"})
+    assert len(run.read_starts()) == 1
+    run.record_start({**STARTED, "code": RECORDED.code})
+    code = issue(read_run(run.path), RECORDED, names=False, key=None)["sections"]["code"]
+    assert code == {"as_of": "run", "changed": True, **RECORDED.code}
+    for path in (run.path / CERTIFICATE, run.environment):
+        path.unlink()
+    sections = issue(read_run(run.path), RECORDED, names=False, key=None)["sections"]
+    assert sections["code"] == {"as_of": "certification", "changed": None, **RECORDED.code}
+    assert sections["environment"]["python"] == "3.11.2"
+    assert found(run.path) == []
 
 
 @pytest.mark.parametrize(
@@ -245,7 +283,8 @@ def test_a_path_that_leaves_the_run_fails(run: RunDir):
         ("[" * 100_000, "nested too deeply"),
         ('{"a": "\\ud800"}', "not a certificate"),
         ("[]", "does not say format"),
-        ('{"format": "dlfd-certificate", "version": 2}', "version 2"),
+        ('{"format": "dlfd-certificate", "version": 1}', "of version 1, whose code"),
+        ('{"format": "dlfd-certificate", "version": 3}', "version 3"),
     ],
 )
 def test_what_is_no_certificate_gets_one_sentence(tmp_path: Path, text: str, match: str):
@@ -274,7 +313,7 @@ def test_signature(tmp_path: Path):
     path.write_text(to_text({**document, "signature": None}), encoding="utf-8")
     assert found(run.path) == ["signature"]
     forged = copy.deepcopy(document)
-    forged["sections"]["code"]["version"] = "9"
+    forged["sections"]["issued"]["version"] = "9"
     forged["chain"] = make_chain(forged["sections"])
     path.write_text(to_text(forged), encoding="utf-8")
     assert found(run.path) == ["signature"]

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = {"errors", "registry", "resources", "config", "logs", "run_dir", "compose", "__init__"}
+BASE = {
+    "errors", "registry", "resources", "provenance", "config", "logs", "run_dir", "compose",
+    "__init__",
+}  # fmt: skip
 LAYERS: list[set[str]] = [
     BASE,
     {"runtime"},

@@ -199,7 +199,7 @@ def test_a_run_that_may_be_started_again_ends_with_75(campaigns: Campaigns, monk
 def test_other_code_than_that_of_the_submission_is_told(campaigns: Campaigns, monkeypatch):
     assert campaigns.run("status", campaigns.path, "--json").json["code"] is None
     monkeypatch.setattr(
-        "launch.campaign.code._git", lambda *words: "f" * 40 if words[0] == "rev-parse" else ""
+        "dlfd_dist.provenance._git", lambda *words: "f" * 40 if words[0] == "rev-parse" else ""
     )
     note = campaigns.run("status", campaigns.path, "--json").json["code"]
     assert "at ffffffffffff now" in note
