@@ -39,13 +39,15 @@ def ratio_table(
     return "\n".join(lines)
 
 
-def write_result(theme: str, title: str, text: str, ratio: float) -> Path:
+def write_result(
+    theme: str, title: str, text: str, ratio: float, *, device: torch.device | None = None
+) -> Path:
     """Write results/<theme>_<hardware>_<date>.md with versions and command."""
-    path = FOLDER / f"{theme}_{hardware()}_{datetime.date.today().isoformat()}.md"
+    path = FOLDER / f"{theme}_{hardware(device)}_{datetime.date.today().isoformat()}.md"
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     path.write_text(
-        f"# {title}\n\n`{command}`\n\n{platform.machine()}, {hardware()}, "
+        f"# {title}\n\n`{command}`\n\n{platform.machine()}, {hardware(device)}, "
         f"{torch.get_num_threads()} threads, python {platform.python_version()}, "
         f"{versions}\n\n{text}\n\nratio {ratio:.3g}\n",
         encoding="utf-8",

@@ -43,6 +43,8 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
   audit       what leaks, judged over many models: dlfd audit ulira|klom method=dlfd,finetune
               audit.models=16 run.dir=DIR
               images that are there twice: dlfd audit leaks data=... [forget...] run.dir=DIR
+  bench       where the time of a run goes, and what to change: dlfd bench data=... checkpoint=PATH
+              method=dlfd [steps=5]; nothing is written unless run.dir=DIR is given
   report      a page for finished runs: dlfd report RUN_DIR... [--out PAGE.html]
   certify     certificate.json of a finished run: dlfd certify RUN_DIR [--key KEY.pem] [--names]
   verify      check it: dlfd verify RUN_DIR|certificate.json [--public-key PEM] [--recompute]
@@ -159,6 +161,12 @@ def _demo(command: Command) -> int:
     return run_demo(command.words, dry_run=command.dry_run, as_json=command.json)
 
 
+def _bench(command: Command) -> int:
+    from .bench import run_bench
+
+    return run_bench(command.words, dry_run=command.dry_run, as_json=command.json)
+
+
 def _report(command: Command) -> int:
     from .report import run_report
 
@@ -234,6 +242,7 @@ VERBS: dict[str, Callable[[Command], int]] = {
     "compare": _compare,
     "search": _search,
     "audit": _audit,
+    "bench": _bench,
     "report": _report,
     "certify": _certify,
     "verify": _verify,
@@ -247,8 +256,13 @@ VERBS: dict[str, Callable[[Command], int]] = {
 }
 
 
+HAVE_SETTINGS = (
+    "demo", "train", "unlearn", "evaluate", "compare", "search", "audit", "bench", "submit",
+)  # fmt: skip
+
+
 def _verb_help(verb: str) -> str:
-    if verb not in ("demo", "train", "unlearn", "evaluate", "compare", "search", "audit", "submit"):
+    if verb not in HAVE_SETTINGS:
         return HELP
     from dlfd_dist.compose import config_text, settings_text
     from dlfd_dist.config import (

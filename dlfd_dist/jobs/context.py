@@ -253,12 +253,17 @@ def open_job(prepared: Prepared, collectives: Collectives) -> Iterator[Job]:
             collectives.device, prepared.run_dir.path,
         )  # fmt: skip
         _tell_leaks(prepared)
-        people = prepared.people
-        batches = _batches(config, prepared.data, collectives)
-        reference = people and _batches(config, people.data, collectives)
-        yield Job(prepared, collectives, batches, reference)
+        yield make_job(prepared, collectives)
     finally:
         close_rank_log(handler)
+
+
+def make_job(prepared: Prepared, collectives: Collectives) -> Job:
+    """Return the job of this rank; nothing is written."""
+    config, people = prepared.config, prepared.people
+    batches = _batches(config, prepared.data, collectives)
+    reference = people and _batches(config, people.data, collectives)
+    return Job(prepared, collectives, batches, reference)
 
 
 def _batches(config: JobConfig, data: ResolvedData, collectives: Collectives) -> Batches:

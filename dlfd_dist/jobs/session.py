@@ -20,6 +20,7 @@ from ..runtime.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from ..runtime.phases import phase
 from ..runtime.preemption import StoppedEarly
 from .context import Job
 
@@ -81,7 +82,8 @@ class Session:
 
     def keep_best(self, **values: Any) -> None:
         """Take the model as it is now for the best one."""
-        self.best = copy_state(self.model.state_dict())
+        with phase("probe", whole=True):
+            self.best = copy_state(self.model.state_dict())
         self.best_values = values
 
     def end_step(
@@ -102,7 +104,8 @@ class Session:
         """
         due = step % self.job.config.run.checkpoint_every == 0 and step < self.num_steps
         if due or stop:
-            self.save(step, loop, tensors())
+            with phase("checkpoint"):
+                self.save(step, loop, tensors())
         if stop:
             self.progress.close()
             # No rank may leave, and be reported lost, before the checkpoint is whole.

@@ -36,7 +36,7 @@ def train(job: Job, stop: StopFlag) -> dict[str, Any]:
     loop = session.values or {"losses": [], "epochs_since_best": 0}
     for step in sampler.steps(session.first, num_steps):
         lr = updater.set_epoch(step.epoch)
-        numbers = _step(job, model, updater, step.ids, step.index, stop.requested)
+        numbers = train_step(job, model, updater, step.ids, step.index, stop.requested)
         done = step.index + 1
         loop["losses"].append(numbers["loss"])
         session.record(
@@ -60,9 +60,10 @@ def train(job: Job, stop: StopFlag) -> dict[str, Any]:
     )
 
 
-def _step(
+def train_step(
     job: Job, model: Classifier, updater: Updater, ids: np.ndarray, index: int, stop: bool
 ) -> dict[str, float]:
+    """Take the step of a plain training on a global batch of ids."""
     seed = job.config.seed
     images, labels = job.batches.shard(ids, augment_key=(seed, purpose_key("augment"), index))
     model.train()

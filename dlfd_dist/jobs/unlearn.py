@@ -11,6 +11,7 @@ import torch
 from ..config import MethodConfig
 from ..methods import MethodContext, Probe, StepBatch, UnlearningMethod, Updater, methods
 from ..models import Classifier
+from ..runtime.phases import phase
 from ..runtime.preemption import StopFlag
 from ..runtime.seeding import purpose_key
 from .context import Job
@@ -45,13 +46,9 @@ def unlearn(
     end : what `finish` is to a run, which delivers the model, measures it and writes the result
     """
     cfg = job.config.method
-    build = methods.get(cfg.name)
-    course = Course(
-        build.phases(cfg), job.data.splits, cfg, job.config.seed,
-        shuffle=build.shuffle, equal_batches=build.equal_batches, reference=job.reference_ids,
-    )  # fmt: skip
+    build, course = methods.get(cfg.name), course_of(job)
     model = job.model(job.config.checkpoint)
-    method = build(_context(job, model, course.num_steps))
+    method = build(method_context(job, model, course.num_steps))
     updater = Updater(model, cfg, collectives=job.collectives)
     session = Session(job, model, updater, course.num_steps, cfg.name)
     if session.first:
@@ -61,7 +58,9 @@ def unlearn(
         observe(session, _probe(session, method, 0, selectable=False))
     for turn in course.turns(session.first):
         lr = updater.set_epoch(turn.epoch, turn.phase.lr)
-        numbers = method.step(_batch(job, turn), updater, stop=stop.requested)
+        with phase("data"):
+            batch = step_batch(job, turn)
+        numbers = method.step(batch, updater, stop=stop.requested)
         done = turn.index + 1
         _log(session, turn, numbers, lr)
         found = None
@@ -83,7 +82,17 @@ def unlearn(
     )
 
 
-def _context(job: Job, model: Classifier, num_steps: int) -> MethodContext:
+def course_of(job: Job) -> Course:
+    """Return the steps of an unlearning run."""
+    cfg, build = job.config.method, methods.get(job.config.method.name)
+    return Course(
+        build.phases(cfg), job.data.splits, cfg, job.config.seed,
+        shuffle=build.shuffle, equal_batches=build.equal_batches, reference=job.reference_ids,
+    )  # fmt: skip
+
+
+def method_context(job: Job, model: Classifier, num_steps: int) -> MethodContext:
+    """Return what a method of this job may use."""
     return MethodContext(
         job.config, model, job.fresh_model, job.collectives, num_steps,
         job.data.manifest.num_outputs, job.batches.pixel_range, job.batches.to_uint8,
@@ -91,7 +100,8 @@ def _context(job: Job, model: Classifier, num_steps: int) -> MethodContext:
     )  # fmt: skip
 
 
-def _batch(job: Job, turn: Turn) -> StepBatch:
+def step_batch(job: Job, turn: Turn) -> StepBatch:
+    """Return this rank's shards of a step, on its device."""
     augment_key = (job.config.seed, purpose_key("augment"), turn.index)
     images, labels = job.batches.shard(
         turn.retain, augment_key=augment_key if job.config.method.augment else None
@@ -128,7 +138,8 @@ def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable:
     selectable : whether the model may be kept
     """
     look = probe if done == session.num_steps else thinned_probe
-    found = look(session.model, session.job.batches, session.job.config, done)
+    with phase("probe", whole=True):
+        found = look(session.model, session.job.batches, session.job.config, done)
     sampled = found.standard_error is not None
     error = {"standard_error": found.standard_error} if sampled else {}
     session.record(

@@ -94,21 +94,31 @@ class DLFD(UnlearningMethod):
 def synthesise(
     context: MethodContext, batch: StepBatch, *, forget_weight: float, retain_weight: float
 ) -> Synthesised:
-    """Return retain images moved away from the forget batch, whose features are computed once."""
+    """Return retain images moved away from the forget batch."""
     cfg = context.config
     with computed_in(context.model, bfloat16=cfg.runtime.synthesis_in_bfloat16):
-        forget = layer_output(context.model, batch.forget_images, cfg.synthesis.layer)
-        objective = Objective(
-            context.collectives.gather_rows(forget, batch.forget_total),
-            batch.labels,
-            total=batch.total,
-            forget_weight=forget_weight,
-            retain_weight=retain_weight,
-            layer=cfg.synthesis.layer,
-            ot=cfg.ot,
-            collectives=context.collectives,
+        objective = synthesis_objective(
+            context, batch, forget_weight=forget_weight, retain_weight=retain_weight
         )
         return perturb(
             context.model, batch.images, objective,
             cfg=cfg.synthesis, pixel_range=context.pixel_range,
         )  # fmt: skip
+
+
+def synthesis_objective(
+    context: MethodContext, batch: StepBatch, *, forget_weight: float, retain_weight: float
+) -> Objective:
+    """Return what the synthesis of a step raises; the forget batch is forwarded here, once."""
+    cfg = context.config
+    forget = layer_output(context.model, batch.forget_images, cfg.synthesis.layer)
+    return Objective(
+        context.collectives.gather_rows(forget, batch.forget_total),
+        batch.labels,
+        total=batch.total,
+        forget_weight=forget_weight,
+        retain_weight=retain_weight,
+        layer=cfg.synthesis.layer,
+        ot=cfg.ot,
+        collectives=context.collectives,
+    )

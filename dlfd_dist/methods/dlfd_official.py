@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..models import computed_in, task_loss
+from ..runtime.phases import phase
 from ..synthesis import Synthesised, SynthesisLoss
 from .base import MethodContext, Probe, StepBatch, methods
 from .dlfd import DLFD
@@ -141,7 +142,8 @@ def _perturb(
         classification = task_loss(perturbed, labels)
         total = -classification * retain_weight + ot_cost * forget_weight
         model.zero_grad(set_to_none=True)
-        total.backward()
+        with phase("backward"):
+            total.backward()
         assert noise.grad is not None
         noise.data += strength * torch.sign(noise.grad)
         noise.grad.zero_()

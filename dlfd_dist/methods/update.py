@@ -14,6 +14,7 @@ from ..config import MethodConfig, TrainConfig
 from ..errors import NonFiniteLossError
 from ..models import Classifier, ModelOutput, task_loss
 from ..runtime.collectives import Collectives
+from ..runtime.phases import phase
 
 Objective = Callable[[ModelOutput], dict[str, Tensor]]
 
@@ -116,17 +117,18 @@ class Updater:
         """
         parts = objective(self.replica(images))
         self.optimizer.zero_grad(set_to_none=True)
-        (parts["loss"] * self.collectives.world_size).backward()
+        with phase("backward"):
+            (parts["loss"] * self.collectives.world_size).backward()
         values = {**parts, "stop": parts["loss"].new_tensor(float(stop)), **(report or {})}
         summed = self.collectives.all_reduce_sum(torch.stack([v.detach() for v in values.values()]))
         if edit_gradients is not None:
             edit_gradients()
-        grad_norm = torch.nn.utils.clip_grad_norm_(
-            self.model.parameters(), self.cfg.clip_norm or math.inf
-        )
-        numbers = dict(zip(values, summed.tolist(), strict=True)) | {"grad_norm": float(grad_norm)}
-        self._require_finite(numbers)
-        self.optimizer.step()
+        with phase("update"):
+            clip_norm = self.cfg.clip_norm or math.inf
+            grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip_norm))
+            numbers = dict(zip(values, summed.tolist(), strict=True)) | {"grad_norm": grad_norm}
+            self._require_finite(numbers)
+            self.optimizer.step()
         return numbers
 
     def classify(
@@ -146,7 +148,8 @@ class Updater:
     ) -> tuple[dict[str, float], list[Tensor]]:
         """Return what `step` would, and the gradients of the global batch; no weight moves."""
         parts = objective(self.model(images))
-        own = torch.autograd.grad(parts["loss"], list(self.model.parameters()))
+        with phase("backward"):
+            own = torch.autograd.grad(parts["loss"], list(self.model.parameters()))
         return self.add_up(parts, own, stop=stop)
 
     def add_up(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ModelConfig
+from ..runtime.phases import phase
 from ..runtime.seeding import derive_seed, purpose_key, torch_seed
 from ..runtime.sync_bn import use_global_batch_norm
 from .backbones import backbones, check_backbone
@@ -34,7 +35,10 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> ModelOutput:
         """Return features and logits of normalised images (n, 3, S, S)."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.in_bfloat16):
+        with (
+            phase("forward"),
+            torch.autocast(images.device.type, torch.bfloat16, enabled=self.in_bfloat16),
+        ):
             features, logits = self.head.split_forward(torch.flatten(self.backbone(images), 1))
         return ModelOutput(features.to(images.dtype), logits.to(images.dtype))
 

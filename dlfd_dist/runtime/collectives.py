@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..errors import CollectiveError
+from .phases import phase
 
 
 def shard_counts(total: int, world_size: int) -> list[int]:
@@ -92,7 +93,8 @@ class Collectives:
 
     def _call(self, operation, *args) -> None:
         try:
-            operation(*args)
+            with phase("gather"):
+                operation(*args)
         except RuntimeError as err:
             raise CollectiveError(
                 f"Rank {self.rank} lost the other ranks ({str(err).splitlines()[0]}). Common "

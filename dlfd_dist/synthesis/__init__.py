@@ -1,6 +1,7 @@
 """Synthesis of retain images far from the forget set."""
 
 from .album import Album
+from .floor import floor_iterations, interleaved
 from .perturb import Objective, Synthesised, SynthesisLoss, frozen, layer_output, perturb
 from .schedule import linear_weight
 
@@ -9,7 +10,9 @@ __all__ = [
     "Objective",
     "SynthesisLoss",
     "Synthesised",
+    "floor_iterations",
     "frozen",
+    "interleaved",
     "layer_output",
     "linear_weight",
     "perturb",

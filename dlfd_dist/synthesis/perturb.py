@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..config import SynthesisConfig, TransportConfig
 from ..models import ModelOutput, task_loss
 from ..runtime.collectives import Collectives
+from ..runtime.phases import phase
 from ..transport import SCOPES
 
 
@@ -139,7 +140,8 @@ def perturb(
         for _ in range(cfg.steps):
             current.requires_grad_(True)
             loss = objective(model(current))
-            (gradient,) = torch.autograd.grad(loss.total, current)
+            with phase("backward"):
+                (gradient,) = torch.autograd.grad(loss.total, current)
             with torch.no_grad():
                 current = (current + cfg.step_size * gradient.sign()).clamp(lowest, highest)
             losses.append(SynthesisLoss(*(value.detach() for value in loss)))

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..runtime.phases import phase
+
 AUTO_EXACT_LIMIT = 1024
 """Rows of the larger side up to which solver=auto takes the exact solver (DESIGN.md 4)."""
 MARGINAL_TOLERANCE = 1e-6
@@ -60,8 +62,9 @@ def solve(
         raise ValueError(f"reg must be > 0, not {reg}")
     if solver == "auto":
         solver = "exact" if max(cost_matrix.shape) <= AUTO_EXACT_LIMIT else "entropic"
-    plan, num_iters, converged = SOLVERS[solver](cost_matrix.detach(), reg, max_iter)
-    plan = plan.to(cost_matrix)
+    with phase("transport"):
+        plan, num_iters, converged = SOLVERS[solver](cost_matrix.detach(), reg, max_iter)
+        plan = plan.to(cost_matrix)
     if not converged:
         warnings.warn(
             f"The {solver} transport solver did not converge in {num_iters or 'its'} iterations: "

@@ -367,6 +367,7 @@ def test_help_and_version_import_neither_torch_nor_ray():
         "logs",
         "cancel",
         "retry",
+        "bench",
         "report",
         "doctor",
     ],  # fmt: skip

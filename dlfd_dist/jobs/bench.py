@@ -1,0 +1,143 @@
+"""Where the time of an unlearning run goes: a few of its steps, timed by phase."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..config import DLFDConfig, DLFMConfig, JobConfig
+from ..errors import DataError
+from ..methods import methods
+from ..methods.dlfd import synthesis_objective
+from ..models import computed_in
+from ..runtime.collectives import Collectives
+from ..runtime.phases import OTHER, Lap, measured
+from ..runtime.preemption import StopFlag
+from ..synthesis import floor_iterations, interleaved, perturb
+from .context import Job, open_job, prepare
+from .memory import step_memory
+from .plan import num_steps
+from .unlearn import course_of, method_context, step_batch, unlearn
+
+PHASES = (
+    "data", "forward", "backward", "transport", "gather", "update", "probe", "checkpoint", OTHER,
+)  # fmt: skip
+FLOOR_STEPS, FLOOR_REPEATS = 2, 3
+"""Iterations of a timed call, and calls of each side."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured of a run; seconds are those of one outer step."""
+
+    device: str
+    batch: int
+    num_steps: int
+    """of the whole run"""
+    num_measured: int
+    num_probes: int
+    """of the whole run"""
+    seconds: dict[str, float]
+    """by phase, one probe and one checkpoint shared out over the steps between two of them"""
+    iteration_over_floor: float | None
+    """of the synthesis; None for a method that has none"""
+    memory_mb: dict[str, float] = field(default_factory=dict)
+    """peak of two steps: train (plain training at the same batch) and unlearn"""
+
+    @property
+    def step_seconds(self) -> float:
+        return sum(self.seconds.values())
+
+    @property
+    def images_per_s(self) -> float:
+        return self.batch / self.step_seconds
+
+    @property
+    def share(self) -> dict[str, float]:
+        return {name: value / self.step_seconds for name, value in self.seconds.items()}
+
+    @property
+    def memory_over_training(self) -> float:
+        return self.memory_mb["unlearn"] / self.memory_mb["train"]
+
+
+def bench(config: JobConfig, steps: int, collectives: Collectives) -> Bench:
+    """Time `steps` steps of an unlearning run on one rank, and its synthesis against the floor.
+
+    The run is the configured one, except that every step is probed, so that there are probes to
+    time, and that synthesis does not rest; a probe then counts as often as it is configured. A
+    first step warms up and a last one, which is always probed whole, ends the run.
+
+    config : run.dir is where the run leaves its files, which are of no use afterwards
+    """
+    prepared = prepare(_shortened(config, steps), 1)
+    laps: list[Lap] = []
+    with measured(collectives.device) as watch, open_job(prepared, collectives) as job:
+        unlearn(
+            job, StopFlag(), observe=lambda *_: laps.append(watch.lap()), end=lambda *_, **__: {}
+        )
+    before = methods.get(config.method.name).initial_probe
+    found = len(laps) - before
+    if found < steps + 2:
+        raise DataError(
+            f"steps={steps} is more than there are: method={config.method.name} has {found} steps "
+            "on this data, and two more than are timed are needed."
+        )
+    counted = laps[before + 1 : before + 1 + steps]
+    total = num_steps(config, job.data)
+    probes = _num_probes(config, total)
+    return Bench(
+        str(collectives.device), min(config.method.global_batch_size, len(job.data.splits.retain)),
+        total, steps, probes, _per_step(counted, config, probes / total),
+        _iteration_over_floor(job, config), step_memory(config),
+    )  # fmt: skip
+
+
+def _shortened(config: JobConfig, steps: int) -> JobConfig:
+    cfg, needed = config.method, steps + 2
+    method = replace(cfg, max_steps=needed, epochs=max(cfg.epochs, needed), probe_every=1)
+    if isinstance(method, DLFDConfig | DLFMConfig):
+        method = replace(method, dynamic=False)
+    # One checkpoint, after the last step that counts.
+    return replace(config, method=method, run=replace(config.run, checkpoint_every=steps + 1))
+
+
+def _num_probes(config: JobConfig, total: int) -> int:
+    build, every = methods.get(config.method.name), config.method.probe_every
+    ends = len(build.phases(config.method))
+    return build.initial_probe + (ends if every is None else max(ends, total // every))
+
+
+def _per_step(laps: Sequence[Lap], config: JobConfig, probes_per_step: float) -> dict[str, float]:
+    summed = {name: sum(lap.seconds.get(name, 0.0) for lap in laps) for name in PHASES}
+    seconds = {name: value / len(laps) for name, value in summed.items()}
+    seconds["probe"] *= probes_per_step
+    seconds["checkpoint"] = summed["checkpoint"] / config.run.checkpoint_every
+    return seconds
+
+
+def _iteration_over_floor(job: Job, config: JobConfig) -> float | None:
+    """Return the median ratio of an iteration to a forward and an input backward pass."""
+    cfg = config.method
+    if not isinstance(cfg, DLFDConfig) or cfg.name != "dlfd":
+        return None
+    model = job.model(config.checkpoint)
+    course = course_of(job)
+    batch = step_batch(job, next(course.turns(0)))
+    context = method_context(job, model, course.num_steps)
+    synthesis = replace(config.synthesis, steps=FLOOR_STEPS)
+    with computed_in(model, bfloat16=config.runtime.synthesis_in_bfloat16):
+        objective = synthesis_objective(
+            context, batch, forget_weight=cfg.forget_weight if cfg.distancing else 0.0,
+            retain_weight=cfg.final_retain_weight,
+        )  # fmt: skip
+        calls = {
+            "floor": lambda: floor_iterations(model, batch.images, FLOOR_STEPS),
+            "ours": lambda: perturb(
+                model, batch.images, objective, cfg=synthesis, pixel_range=context.pixel_range
+            ),
+        }
+        rows = list(interleaved(calls, FLOOR_REPEATS, job.collectives.device))
+    return float(np.median([row["ours"] / row["floor"] for row in rows]))
