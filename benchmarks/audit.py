@@ -4,9 +4,9 @@
     python -m benchmarks.audit --name ck48 --data-root PATH [--out DIR] [key=value ...]
     python -m benchmarks.audit --check EVAL_PY METRIC_PY
 
-The first two audit DLFD and Fine-tune against Retrained; a run that was interrupted goes on. PATH
-holds metadata.csv (image_path, identity, label). --check compares numbers on one small case with
-unlearning_bench/eval.py of RoyRin/data-unlearning-bench and metric.py of
+The first two audit Fine-tune, SCRUB, DLFD and DLFM against Retrained; a run that was interrupted
+goes on. PATH holds metadata.csv (image_path, identity, label). --check compares numbers on one
+small case with unlearning_bench/eval.py of RoyRin/data-unlearning-bench and metric.py of
 google-deepmind/unlearning_evaluation, which are imported from where they lie. Written:
 benchmarks/results/audit_<name>_<hardware>_<date>.md; numbers, no images, no names.
 """
@@ -44,8 +44,9 @@ from dlfd_dist.report.audit import (
 from launch.audit.audit import run_audit
 
 COMMON = [
-    "method=dlfd,finetune", "method.epochs=2", "method.select=nomus", "method.probe_every=3",
-    "forget.fraction=0.5", "audit.models=16", "data.augment=none", "metrics.num_bootstrap=100",
+    "method=finetune,scrub,dlfd,dlfm", "method.epochs=2", "method.select=nomus",
+    "method.probe_every=3", "forget.fraction=0.5", "audit.models=16", "data.augment=none",
+    "metrics.num_bootstrap=100",
 ]  # fmt: skip
 SETTINGS = {
     "orl": ["data=orl", "data.image_size=24", "train.epochs=10", *COMMON],
