@@ -26,6 +26,7 @@ from .config import (
     SearchConfig,
     to_dict,
 )
+from .config.checks import chosen_on_val
 from .errors import ConfigError
 from .registry import near_match
 from .resources import resource_dir
@@ -186,6 +187,7 @@ def _with_tuned(parsed: list[Override]) -> list[Override]:
     rest = [one for one in parsed if one.key_or_group != "tuned"]
     path = Path(str(files[-1].value()))
     values = _read_yaml(path)
+    chosen_on_val(f"tuned={path}, whose objective", str(values.pop("objective", "")))
     tuned_for = _section(values.get("method"), "method").get("name")
     names = [str(one.value()) for one in rest if one.key_or_group == "method"] or ["dlfd"]
     if tuned_for != names[-1]:

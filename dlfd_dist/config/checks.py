@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from ..errors import ConfigError
@@ -19,6 +20,15 @@ def one_of(setting: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ConfigError(
             f"{setting}={value} is not allowed: it must be one of {', '.join(allowed)}."
             + near_match(str(value), allowed)
+        )
+
+
+def chosen_on_val(setting: str, value: str) -> None:
+    """Refuse a figure of the test set where something is chosen by a figure."""
+    if {"test", "unseen"} & set(re.findall("[a-z]+", str(value).lower())):
+        raise ConfigError(
+            f"{setting}={value} is not allowed: it would choose by the test set, which is measured "
+            "after every choice and only reported. Choose on val."
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import ConfigError
-from .checks import check_sgd, one_of, require
+from .checks import check_sgd, chosen_on_val, one_of, require
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class MethodConfig:
 
     def __post_init__(self) -> None:
         check_sgd("method", self)
+        chosen_on_val("method.select", self.select)
         one_of("method.select", self.select, ("last", "accuracy", "nomus", "rewind"))
         one_of("method.probe_attack", self.probe_attack, ("mia", "mia_paper"))
         if self.probe_every is not None:

@@ -14,7 +14,7 @@ import yaml
 
 from ..errors import ConfigError
 from ..resources import resource_dir
-from .checks import one_of, require
+from .checks import chosen_on_val, one_of, require
 
 EXAMPLE = "'method.lr: {low: 1.0e-4, high: 1.0e-2, log: true}'"
 
@@ -179,6 +179,7 @@ class SearchConfig:
     def __post_init__(self) -> None:
         one_of("search.sampler", self.sampler, ("random", "tpe", "nsga2"))
         one_of("search.scheduler", self.scheduler, ("none", "asha", "pbt"))
+        chosen_on_val("search.objective", self.objective)
         one_of("search.objective", self.objective, ("nomus", "pareto", "gap"))
         one_of("search.backend", self.backend, ("ray", "slurm_array"))
         for name in (

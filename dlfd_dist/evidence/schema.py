@@ -78,6 +78,7 @@ SECTIONS: dict[str, Schema] = {
         restarts=_or_null(INTEGER),
         selected_step=_or_null(INTEGER),
         selection=_or_null(STRING),
+        test_read=_or_null(STRING),
         num_steps=_or_null(INTEGER),
         peak_memory_mb=_or_null(NUMBER),
     ),

@@ -27,8 +27,8 @@ PARTS = ("retain", "forget", "val", "test")
 FACTS = {
     "verb", "seed", "world_size", "device", "job_id", "restarts", "signature", "title",
     "synthetic", "may_show", "credit", "label_names", "image_size", "num_images", "selected_step",
-    "selection", "num_steps", "wall_seconds", "device_seconds", "peak_memory_mb", "model_sha256",
-    "leaks",
+    "selection", "test_read", "num_steps", "wall_seconds", "device_seconds", "peak_memory_mb",
+    "model_sha256", "leaks",
 }  # fmt: skip
 """What result.json holds beside figures. Class names and credits are left out of a certificate: the
 classes may be people."""
@@ -183,8 +183,8 @@ def _as_of(files: RunFiles, name: str, at_certification: Mapping[str, Any]) -> d
 def _run(files: RunFiles, salt: Salt, hider: Hider) -> dict[str, Any]:
     result, config = files.result, files.config
     told = (
-        "world_size", "device", "job_id", "restarts", "selected_step", "selection", "num_steps",
-        "peak_memory_mb",
+        "world_size", "device", "job_id", "restarts", "selected_step", "selection", "test_read",
+        "num_steps", "peak_memory_mb",
     )  # fmt: skip
     return {
         "verb": config["verb"],

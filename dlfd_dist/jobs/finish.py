@@ -36,6 +36,8 @@ def finish(session: Session, *, selected_step: int | None, selection: str) -> di
     chosen = {
         "selected_step": selected_step,
         "selection": selection,
+        # The test set is measured here for the first time; nothing is chosen after it.
+        "test_read": "after selection",
         "num_steps": session.num_steps,
     }
     result = measure(job, session.model, seconds, chosen)

@@ -80,6 +80,7 @@ def finish_trial(session: Session, *, selected_step: int | None, selection: str)
         **facts(job),
         "selected_step": selected_step,
         "selection": selection,
+        "test_read": "never",
         "num_steps": session.num_steps,
         "wall_seconds": session.seconds,
         "device_seconds": session.seconds * job.collectives.world_size,

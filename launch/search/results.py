@@ -251,7 +251,10 @@ def csv_text(rows: Sequence[Row], replicates: Sequence[Row], names: Sequence[str
 
 def best_text(plan: SearchPlan, best: Row, candidates: Sequence[Mapping[str, Any]]) -> str:
     """Return the chosen settings as +tuned= reads them, with where they come from."""
-    values: dict[str, dict[str, Any]] = {"method": {"name": plan.config.method.name}}
+    values: dict[str, Any] = {
+        "objective": title(plan.search),
+        "method": {"name": plan.config.method.name},
+    }
     for name, value in best["settings"].items():
         section, key = name.split(".")
         values.setdefault(section, {})[key] = value

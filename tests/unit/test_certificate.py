@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -154,12 +155,14 @@ def test_an_intact_run_verifies(run: RunDir):
 
 def test_no_name_of_the_request_stands_in_the_certificate(run: RunDir):
     text = (run.path / CERTIFICATE).read_text(encoding="utf-8").casefold()
+    assert "80fbd39f" not in text
+    assert "cd" * 32 not in text
+    # Among the digits of some fifty digests 1987 stands by chance.
+    text = re.sub("[0-9a-f]{40,}", "", text)
     plain = "".join(c for c in text if c.isalnum())
     for part in ("wilhelmina", "featherstone", "bartholomew", "quigley", "zenobia", "1987"):
         assert part not in text
         assert part not in plain
-    assert "80fbd39f" not in text
-    assert "cd" * 32 not in text
     assert (run.path / SALT).stat().st_mode & 0o777 == 0o600
     salt = json.loads((run.path / SALT).read_text(encoding="utf-8"))
     assert sorted(salt["names"].values()) == sorted(NAMES)

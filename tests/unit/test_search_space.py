@@ -100,6 +100,7 @@ def test_bounds_may_be_written_as_yaml_takes_for_a_text(write: Any):
         (["method=ssd", "method.selection=2", "method.dampening=1"], "that you gave a value"),
         (["method=ssd", "search=pbt"], "in_flight"),
         (["search.objective=gap"], "reference=PATH"),
+        (["search.objective=test_nomus"], "would choose by the test set"),
         (["search.objective=nomsu"], "Did you mean 'nomus'"),
         (["search=ahsa"], "Did you mean 'asha'"),
         (["search.nmu_samples=3"], "Did you mean 'num_samples'"),
@@ -351,3 +352,16 @@ def test_settings_tuned_for_another_method_are_refused(tmp_path: Path):
         compose_job("unlearn", [*GIVEN, "method=scrub", f"+tuned={tuned_file(tmp_path)}"])
     with pytest.raises(ConfigError, match="no configuration at nowhere"):
         compose_job("unlearn", [*GIVEN, "+tuned=nowhere"])
+
+
+@pytest.mark.parametrize("objective", ["test accuracy", "test_nomus", "NoMUS on unseen people"])
+def test_settings_that_were_chosen_by_the_test_set_are_refused(tmp_path: Path, objective: str):
+    path = tuned_file(tmp_path)
+    settings = path.read_text()
+    path.write_text(f"objective: {objective}\n{settings}")
+    with pytest.raises(
+        ConfigError, match=f"{objective} is not allowed: it would choose by the test"
+    ):
+        compose_job("unlearn", [*GIVEN, f"+tuned={path}"])
+    path.write_text(f"objective: validation NoMUS\n{settings}")
+    assert compose_job("unlearn", [*GIVEN, f"+tuned={path}"]).method.lr == 0.0123

@@ -1,0 +1,60 @@
+"""What is chosen is chosen on val: no test figure can be named, and no test image is looked at."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dlfd_dist.compose import split_compare
+from dlfd_dist.config import CompareConfig
+from dlfd_dist.data.loaders import Batches
+from dlfd_dist.errors import ConfigError
+from dlfd_dist.jobs import run_job
+from dlfd_dist.jobs.session import Session
+from dlfd_dist.runtime.collectives import Collectives
+from dlfd_dist.runtime.preemption import StopFlag
+from tests.fakes.small_model import SMALL
+
+
+@pytest.mark.parametrize("select", ["test_accuracy", "test", "nomus on test", "unseen"])
+def test_weights_cannot_be_selected_by_a_figure_of_test(tiny, select):
+    with pytest.raises(ConfigError, match="would choose by the test set"):
+        tiny("unlearn", "checkpoint=x", f"method.select='{select}'")
+
+
+def test_a_comparison_has_no_setting_of_what_its_tuning_is_judged_by():
+    with pytest.raises(ConfigError, match="objective"):
+        split_compare(["compare.tune=2", "compare.objective=test_nomus"])
+    assert not any("objective" in name for name in vars(CompareConfig()))
+
+
+def test_no_image_of_test_is_read_before_the_weights_are_chosen(tiny, tmp_path, monkeypatch):
+    seen: list[str] = []
+    shard, deliver = Batches.shard, Session.deliver_best
+
+    def watched(self, ids, **more):
+        if np.isin(ids, self.data.splits.test).any():
+            seen.append("test")
+        return shard(self, ids, **more)
+
+    def chosen(self):
+        seen.append("chosen")
+        deliver(self)
+
+    monkeypatch.setattr(Batches, "shard", watched)
+    monkeypatch.setattr(Session, "deliver_best", chosen)
+    original = tmp_path / "original"
+    words = {
+        "train": [f"run.dir={original}"],
+        "unlearn": [
+            f"checkpoint={original}", f"run.dir={tmp_path / 'run'}", "method=dlfd",
+            "method.select=nomus", "method.probe_every=1", "method.max_steps=3",
+        ],
+    }  # fmt: skip
+    for verb, more in words.items():
+        seen.clear()
+        result = run_job(tiny(verb, SMALL, *more), Collectives(), StopFlag())
+        assert seen[0] == "chosen"
+        assert "test" in seen
+        assert result["test_read"] == "after selection"
+        assert "best validation" in result["selection"]
