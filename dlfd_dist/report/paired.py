@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import ttest_1samp
 
-from .intervals import independent_values, t_interval
+from .intervals import independent_values, over_evaluations, t_interval
 from .records import DLFD, RunRecord, of_label
 
 PAIRED_METRICS = ("nomus", "gap_to_retrained")
@@ -53,8 +53,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _by_seeds(records: Sequence[RunRecord], metric: str) -> dict[tuple[int, int], float]:
-    found = {(r.train_seed, r.seed): r.value(metric) for r in records}
-    return {seeds: value for seeds, value in found.items() if value is not None}
+    found = ((r.train_seed, r.seed, r.value(metric)) for r in records)
+    return over_evaluations((t, s, value) for t, s, value in found if value is not None)
 
 
 def _test(

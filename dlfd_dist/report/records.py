@@ -90,6 +90,11 @@ class RunRecord:
     request: RequestCounts | None
 
     @property
+    def metrics_seed(self) -> int:
+        """The evaluation seed."""
+        return int(self.config.get("metrics", {}).get("seed", 0))
+
+    @property
     def unlearned(self) -> bool:
         return self.config["verb"] == "unlearn"
 

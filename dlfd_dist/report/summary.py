@@ -9,7 +9,7 @@ from typing import Any
 
 from ..config import read_by
 from ..metrics.gap import gap_to_retrained
-from .intervals import hierarchical_interval, independent_values, t_interval
+from .intervals import hierarchical_interval, independent_values, over_evaluations, t_interval
 from .paired import paired_with_dlfd
 from .records import DLFD, DLFD_OFFICIAL, FINE_TUNE, ORIGINAL, RETRAINED, RunRecord, of_label
 
@@ -37,11 +37,18 @@ METRICS = (
     "peak_memory_mb",
 )
 
-BOOTSTRAPPED = ("nomus", "test_accuracy", "forgetting_score", "gap_to_retrained")
+BOOTSTRAPPED = ("nomus", "test_accuracy", "forgetting_score", "mia_auc", "gap_to_retrained")
 """Metrics with a bootstrap over train seeds, seeds of unlearning, and evaluations of one run."""
 
 # Settings in which the seeds of one row may differ.
 _PER_SEED = ("seed", "checkpoint", "reference", "run", "runtime")
+
+AXES = {
+    "train_seeds": "train seeds",
+    "seeds": "seeds of unlearning",
+    "metrics_seeds": "evaluation seeds",
+}
+"""The axes of seeds, outermost first, and what they are called."""
 
 
 def summarise(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
@@ -53,8 +60,8 @@ def summarise(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     `over_forgetting` say that the flag of that name fired in most of the runs, `relearns_late` that
     the relearn time is a lower bound, for a run was not back in the steps given. `paired` holds the
     tests against DLFD, None where there are none. `<metric>_bootstrap_interval` is there for the
-    main metrics where train and unlearn seeds are crossed, and else None. Rows of a single run also
-    carry its bootstrap intervals, `attack_interval` and `attack_auc_interval`.
+    main metrics where more than one axis of seeds varies (`axes`), and else None. Rows of a single
+    run also carry its bootstrap intervals, `attack_interval` and `attack_auc_interval`.
     """
     records = with_gaps(records)
     paired = paired_with_dlfd(records)
@@ -92,6 +99,7 @@ def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
         "num_seeds": len(seeds),
         "one_seed": len(seeds) == 1 == len(train_seeds),
         "one_training": len(seeds) > 1 == len(train_seeds),
+        "metrics_seeds": sorted({record.metrics_seed for record in records}),
         "crossed": any(record.seed != record.train_seed for record in records),
         **_flag("floor", [(r.mia.get("floor"), r.mia.get("floor_reason")) for r in records]),
         **_flag("low_power", [(bool(r.low_power), r.low_power) for r in records]),
@@ -102,16 +110,24 @@ def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
         "attack_interval": only.get("interval"),
         "attack_auc_interval": only.get("auc_interval"),
     }
+    row["axes"] = _axes(row)
     for metric in METRICS:
-        found = [(r.train_seed, v) for r in records if (v := r.value(metric)) is not None]
-        values = independent_values(found)
+        found = [(r.train_seed, r.seed, v) for r in records if (v := r.value(metric)) is not None]
+        per_run = over_evaluations(found)
+        values = independent_values((train_seed, v) for (train_seed, _), v in per_run.items())
         row[metric] = float(values.mean()) if found else None
         row[f"{metric}_interval"] = t_interval(values)
-    for metric in BOOTSTRAPPED:
-        triples = [(r.train_seed, r.seed, v) for r in records if (v := r.value(metric)) is not None]
-        interval = hierarchical_interval(triples) if row["crossed"] else None
-        row[f"{metric}_bootstrap_interval"] = interval
+        if metric in BOOTSTRAPPED:
+            several = len(row["axes"]) > 1
+            row[f"{metric}_bootstrap_interval"] = hierarchical_interval(found) if several else None
     return row
+
+
+def _axes(row: dict[str, Any]) -> list[str]:
+    """Return the axes of seeds that vary; a seed that goes with its train seed is no axis."""
+    varying = [name for name in AXES if len(row[name]) > 1]
+    alone = not row["crossed"] and "train_seeds" in varying
+    return [name for name in varying if not (alone and name == "seeds")]
 
 
 def _flag(name: str, found: Sequence[tuple[bool | None, str | None]]) -> dict[str, Any]:
@@ -123,6 +139,7 @@ def _flag(name: str, found: Sequence[tuple[bool | None, str | None]]) -> dict[st
 def _settings(record: RunRecord) -> str:
     read = read_by(record.config["verb"], record.config)
     values = {key: v for key, v in read.items() if key not in _PER_SEED}
+    values["metrics"] = {k: v for k, v in values.get("metrics", {}).items() if k != "seed"}
     return json.dumps(values, sort_keys=True, default=str)
 
 

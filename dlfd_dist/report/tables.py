@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .paired import PAIRED_METRICS
-from .summary import METRICS
+from .summary import AXES, BOOTSTRAPPED, METRICS
 
 Row = dict[str, Any]
 Tuning = Mapping[str, Any]
@@ -45,7 +45,13 @@ DASH = "–"
 
 
 def format_value(row: Row, metric: str, *, digits: int = 3) -> str:
-    """Return a mean with the half-width of its interval, such as `0.782 ± 0.011`."""
+    """Return a mean with the half-width of its interval, such as `0.782 ± 0.011`.
+
+    Where several axes of seeds vary, with the ends of the bootstrap, as `0.782 [0.771, 0.790]`.
+    """
+    ends = row.get(f"{metric}_bootstrap_interval")
+    if ends is not None:
+        return f"{row[metric]:.{digits}f} [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]"
     return _with_half_width(row[metric], row[f"{metric}_interval"], f".{digits}f")
 
 
@@ -67,9 +73,14 @@ def _with_half_width(mean: float | None, interval: Sequence[float] | None, form:
 
 
 def format_seeds(row: Row) -> str:
-    """Return the number of seeds, or `2 × 3`: trained models × seeds of unlearning each."""
+    """Return the number of seeds, or `2 × 3`: trained models × seeds of unlearning each.
+
+    With several evaluation seeds also × those.
+    """
     seeds = str(row["num_seeds"])
-    return f"{len(row['train_seeds'])} × {seeds}" if row["crossed"] else seeds
+    seeds = f"{len(row['train_seeds'])} × {seeds}" if row["crossed"] else seeds
+    evaluations = len(row["metrics_seeds"])
+    return f"{seeds} × {evaluations} ev." if evaluations > 1 else seeds
 
 
 def marks(row: Row) -> dict[str, str]:
@@ -104,6 +115,9 @@ def notes(rows: Sequence[Row], tuning: Tuning | None = None, *, paired: bool = T
             "Seeds a × b: a trained models, b seeds of unlearning each; means and intervals are "
             "over the trained models."
         )
+    if any(len(row["metrics_seeds"]) > 1 for row in rows):
+        found.append("× c ev.: c evaluation seeds of each, no independent values.")
+    found += list(dict.fromkeys(bootstrap_line(row) for row in rows if _has_bootstrap(row)))
     found += [matched_line(row) for row in rows if row.get("reference_people")]
     if paired and _has_pairs(rows):
         found.append(
@@ -111,6 +125,19 @@ def notes(rows: Sequence[Row], tuning: Tuning | None = None, *, paired: bool = T
             "Holm-adjusted over the methods."
         )
     return found
+
+
+def _has_bootstrap(row: Row) -> bool:
+    return any(row.get(f"{metric}_bootstrap_interval") for metric in BOOTSTRAPPED)
+
+
+def bootstrap_line(row: Row) -> str:
+    """Return one sentence: over which axes of seeds the intervals in brackets are."""
+    axes = " and ".join(AXES[name] for name in row["axes"])
+    return (
+        f"[a, b]: 95 % hierarchical bootstrap over {axes}, drawn level by level; with few of the "
+        "first it is too short."
+    )
 
 
 def matched_line(row: Row) -> str:
@@ -254,6 +281,7 @@ def _csv_cells(row: Row) -> list[tuple[str, Any]]:
         ("seeds", " ".join(map(str, row["seeds"]))),
         ("num_seeds", row["num_seeds"]),
         ("train_seeds", " ".join(map(str, row["train_seeds"]))),
+        ("metrics_seeds", " ".join(map(str, row["metrics_seeds"]))),
         *((name, row[name]) for name in _CSV_FLAGS),
     ]
     for metric in METRICS:

@@ -77,7 +77,10 @@ def plan_audit(words: Sequence[str]) -> AuditPlan:
     first = _first_seed(rest)
     seeds = range(first, first + audit.models)
     rest = [*(w for w in rest if _key(w) != "seed"), f"seed={','.join(map(str, seeds))}"]
-    return AuditPlan(kind, audit, make_plan(rest))
+    plan = make_plan(rest)
+    if len(plan.metrics_seeds) > 1:
+        raise ConfigError("metrics.seed lists several values, but an audit takes one.")
+    return AuditPlan(kind, audit, plan)
 
 
 def _key(word: str) -> str:

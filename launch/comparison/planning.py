@@ -1,6 +1,7 @@
 """What a comparison consists of: methods, seeds, and the runs they make. No file is touched here.
 
-Train seeds are those of Original and Retrained, seeds those of unlearning.
+Train seeds are those of Original and Retrained, seeds those of unlearning; with several values of
+metrics.seed every method runs on each of them, and the trainings on the first.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 from dlfd_dist.compose import compose_job, expand_grid, known_settings, split_compare
 from dlfd_dist.config import METHOD_CONFIGS, CompareConfig, DLFDConfig, JobConfig
 from dlfd_dist.errors import ConfigError
+
+METRICS_SEED = "metrics.seed"
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Plan:
     """The settings on the command line."""
     left_out: list[str]
     """Variants that cannot be, each with the reason."""
+    metrics_seeds: tuple[int, ...] = (0,)
+    """Evaluation seeds; trainings and trials have the first."""
 
     @property
     def out(self) -> Path:
@@ -94,7 +99,18 @@ def make_plan(overrides: Sequence[str]) -> Plan:
         raise next(iter(left_out.values()))
     notes = [f"{name}: {err}" for name, err in left_out.items()]
     given = frozenset(_key(o) for o in rest)
-    return Plan(compare, list(configs.values()), _pairs(compare, seeds), given, notes)
+    pairs, metrics_seeds = _pairs(compare, seeds), _metrics_seeds(points, configs)
+    return Plan(compare, list(configs.values()), pairs, given, notes, metrics_seeds)
+
+
+def _metrics_seeds(
+    points: Sequence[Sequence[str]], configs: Mapping[tuple[str, ...], JobConfig]
+) -> tuple[int, ...]:
+    texts = dict.fromkeys(o.split("=", 1)[1] for p in points for o in p if _key(o) == METRICS_SEED)
+    for text in texts:
+        if not text.isdecimal():
+            raise ConfigError(f"{METRICS_SEED}={text} is not allowed: it must be >= 0.")
+    return tuple(map(int, texts)) or (next(iter(configs.values())).metrics.seed,)
 
 
 def _key(override: str) -> str:
@@ -106,9 +122,9 @@ def _method_of(point: Sequence[str]) -> str:
 
 
 def _listed(points: Sequence[Sequence[str]]) -> set[str]:
-    """Return the settings with several values, besides method and seed."""
+    """Return the settings with several values, besides method and seeds."""
     keys = {_key(values[0]) for values in zip(*points, strict=True) if len(set(values)) > 1}
-    listed = keys - {"method", "seed"}
+    listed = keys - {"method", "seed", METRICS_SEED}
     for key in sorted(listed):
         if key != "train_mode" and not key.startswith(("method.", "synthesis.", "ot.")):
             raise ConfigError(
@@ -199,20 +215,27 @@ def training_runs(plan: Plan) -> list[Planned]:
 
 
 def unlearning_runs(plan: Plan, configs: Sequence[JobConfig]) -> list[Planned]:
-    """Return every method on every pair of seeds; `configs` are like those of the plan."""
+    """Return every method on all of its seeds; `configs` are like those of the plan."""
     return [
-        _unlearning_run(plan, config, train_seed, seed)
+        _unlearning_run(plan, config, train_seed, seed, metrics_seed)
         for config in configs
         for train_seed, seed in plan.pairs
+        for metrics_seed in plan.metrics_seeds
     ]
 
 
-def _unlearning_run(plan: Plan, config: JobConfig, train_seed: int, seed: int) -> Planned:
+def _unlearning_run(
+    plan: Plan, config: JobConfig, train_seed: int, seed: int, metrics_seed: int
+) -> Planned:
     title = config.run.name
     name = seeded(title, train_seed, seed, sep="-").replace(" ", "-")
-    ready = replace(placed(config, plan.out / "runs", name), seed=seed)
+    label = seeded(title, train_seed, seed)
+    if metrics_seed != plan.metrics_seeds[0]:
+        name, label = f"{name}-metrics{metrics_seed}", f"{label} measured with seed {metrics_seed}"
+    metrics = replace(config.metrics, seed=metrics_seed)
+    ready = replace(placed(config, plan.out / "runs", name), seed=seed, metrics=metrics)
     variant = title.removeprefix(config.method.name).strip()
-    return Planned(seeded(title, train_seed, seed), "method", train_seed, ready, variant)
+    return Planned(label, "method", train_seed, ready, variant)
 
 
 def seeded(title: str, train_seed: int, seed: int, sep: str = " ") -> str:

@@ -84,6 +84,7 @@ def test_a_request_is_forgotten_by_all_shadows(tmp_path):
         (["ulira", "seed=0,1"], r"seed=0,1 is not allowed: an audit takes one seed"),
         (["klom", "compare.tune=2"], r"compare.tune is a setting of 'dlfd compare'"),
         (["klom", "forget.seed=2"], r"forget.seed is not a setting of 'dlfd audit'"),
+        (["klom", "metrics.seed=0,1"], r"metrics.seed lists several values"),
         (["klom", "train.lr=0.1,0.2"], r"train.lr lists several values"),
     ],
 )

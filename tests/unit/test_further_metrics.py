@@ -99,5 +99,9 @@ def test_the_hierarchical_interval_sees_the_spread_of_trainings():
     assert high - low > 1.3 * (naive[1] - naive[0])
     assert low < 0.5 < high
     assert hierarchical_interval(nested[:6]) is None
+    one_training = [(0, u, value) for u in range(3) for value in (0.1 * u, 0.1 * u + 0.01)]
+    low, high = hierarchical_interval(one_training) or [0, 0]
+    assert low < 0.105 < high
+    assert hierarchical_interval(one_training[:4]) is None
     flat = hierarchical_interval([(t, u, 0.25) for t in range(3) for u in range(2)])
     assert flat == pytest.approx([0.25, 0.25])

@@ -216,3 +216,20 @@ def test_a_run_waits_for_both_models_of_its_train_seed():
     assert [(one.train_seed, one.config.checkpoint, one.config.reference) for one in ready] == [
         (1, "o1", "r1")
     ]
+
+
+def test_evaluation_seeds_are_an_axis_of_the_methods_and_not_of_the_trainings():
+    words = ["method=finetune", "compare.train_seeds=0,1", "seed=4,5", "metrics.seed=0,7"]
+    plan = make_plan([*GIVEN, *words])
+    runs = unlearning_runs(plan, plan.configs)
+    axes = [(one.train_seed, one.config.seed, one.config.metrics.seed) for one in runs]
+    assert axes == [(t, s, m) for t in (0, 1) for s in (4, 5) for m in (0, 7)]
+    assert len({one.label for one in runs}) == len({one.config.run.name for one in runs}) == 8
+    assert runs[1].label == "finetune seed 4 on train seed 0 measured with seed 7"
+    assert {one.config.metrics.seed for one in training_runs(plan)} == {0}
+    assert len(training_runs(plan)) == 4
+    alone = make_plan([*GIVEN, "method=finetune", "metrics.seed=7"])
+    assert [one.config.metrics.seed for one in unlearning_runs(alone, alone.configs)] == [7]
+    assert unlearning_runs(alone, alone.configs)[0].label == "finetune seed 0"
+    with pytest.raises(ConfigError, match=r"metrics.seed=-1 is not allowed: it must be >= 0"):
+        make_plan([*GIVEN, "metrics.seed=0,-1"])

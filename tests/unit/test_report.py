@@ -315,6 +315,42 @@ def test_crossed_runs_give_an_interval_over_train_seeds(crossed):
     assert "Seeds a × b" in text_table([row])
 
 
+def measured_with(record, seed: int, by: float):
+    """Return the record as another evaluation seed might have measured it."""
+    config = {**record.config, "metrics": {**record.config["metrics"], "seed": seed}}
+    result = {**record.result, "nomus": record.result["nomus"] + by}
+    return dataclasses.replace(record, config=config, result=result)
+
+
+def test_several_axes_of_seeds_give_a_hierarchical_interval_and_say_which(crossed):
+    runs = of_label(crossed, "DLFD")
+    both = [*runs, *(measured_with(run, 1, 0.02) for run in runs)]
+    third = [dataclasses.replace(run, train_seed=2) for run in both if run.train_seed == 0]
+    (row,) = summarise([*both, *third])
+    assert row["axes"] == ["train_seeds", "seeds", "metrics_seeds"]
+    assert not row["mixed_settings"]
+    low, high = row["nomus_bootstrap_interval"]
+    assert low < row["nomus"] < high
+    table = text_table([row])
+    assert f"{row['nomus']:.3f} [{low:.3f}, {high:.3f}]" in table
+    assert "3 × 3 × 2 ev." in table
+    assert "bootstrap over train seeds and seeds of unlearning and evaluation seeds" in table
+    # Twice the evaluations are no more independent values: interval and mean are over trainings.
+    (once,) = summarise([r for r in [*both, *third] if r.metrics_seed == 0])
+    assert once["axes"] == ["train_seeds", "seeds"]
+    half = [row["nomus_interval"][1] - row["nomus"], once["nomus_interval"][1] - once["nomus"]]
+    assert half[0] == pytest.approx(half[1])
+    assert row["nomus"] == pytest.approx(once["nomus"] + 0.01)
+
+
+def test_one_axis_of_seeds_keeps_the_t_interval(records, rows):
+    assert all(len(row["axes"]) == 1 for row in rows)
+    assert rows[-1]["nomus_bootstrap_interval"] is None
+    assert "bootstrap" not in text_table(rows)
+    (row,) = summarise([*of_label(records, "DLFD")[:1]])
+    assert row["axes"] == []
+
+
 def test_one_trained_model_gives_an_interval_over_runs_and_a_mark(crossed):
     runs = [run for run in of_label(crossed, "DLFD") if run.train_seed == 0]
     (row,) = summarise(runs)
