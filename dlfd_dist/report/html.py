@@ -18,6 +18,7 @@ from ..errors import RunDirError
 from ..run_dir import replacing, write_text
 from . import pictures
 from .exposure import exposure_of
+from .officer import guards, what_was_done
 from .plan import FigurePlan, plan_figures
 from .records import ORIGINAL, RETRAINED, RunRecord, label_of, of_label
 from .style import role_styles
@@ -150,6 +151,7 @@ def _tiles(row: Row | None, rows: Sequence[Row]) -> list[dict[str, Any]]:
         return []
     trio = [r for r in (row_of(rows, ORIGINAL), row_of(rows, RETRAINED), row) if r is not None]
     styles = role_styles([r["method"] for r in trio])
+    told = guards(row)
     wanted = (
         ("Forgetting score", "forgetting_score", "lower is better; 0 is a coin flip", 0.5),
         ("Test accuracy", "test_accuracy", "higher is better", 1.0),
@@ -160,6 +162,7 @@ def _tiles(row: Row | None, rows: Sequence[Row]) -> list[dict[str, Any]]:
             "title": title,
             "hint": hint,
             "value": f"{row[metric]:.3f}",
+            "guards": told[metric],
             "bars": [
                 {
                     "method": r["method"],
@@ -274,6 +277,8 @@ def _context(
                 ],
             ),
         ],
+        "done": [] if row is None else what_was_done(row, records),
+        "certified": (last.path / "certificate.json").is_file(),
         "exposure": None if row is None else exposure_of(records, last),
         "footnotes": footnotes(rows),
         "notes": notes(rows, tuning),

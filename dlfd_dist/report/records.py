@@ -88,6 +88,8 @@ class RunRecord:
     steps: list[dict[str, Any]]
     epochs: list[dict[str, Any]]
     request: RequestCounts | None
+    starts: tuple[dict[str, Any], ...] = ()
+    """when, by which code and on what it was started; empty in older runs"""
 
     @property
     def metrics_seed(self) -> int:
@@ -180,6 +182,13 @@ def _read_json(file: Path) -> dict[str, Any]:
         raise RunDirError(f"{file} cannot be read: {err}.") from err
 
 
+def _read_starts(run: RunDir) -> tuple[dict[str, Any], ...]:
+    try:
+        return tuple(run.read_starts())
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise RunDirError(f"{run.environment} cannot be read: {err}.") from err
+
+
 def _read_config(file: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -253,6 +262,7 @@ def load_run(path: Path | str) -> RunRecord:
         steps=[e for e in events if e.get("event") == "step"],
         epochs=[e for e in events if e.get("event") == "epoch"],
         request=_read_request(run.request),
+        starts=_read_starts(run),
     )
 
 

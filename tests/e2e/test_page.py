@@ -19,7 +19,11 @@ pytestmark = pytest.mark.skipif(
 )
 MEASURE = """<script>addEventListener('load', () => {
   const wide = document.documentElement.scrollWidth, seen = document.documentElement.clientWidth;
-  document.title = `measured ${wide} of ${seen}`;
+  const heads = [...document.querySelectorAll('h2')];
+  const top = text => heads.find(h => h.textContent == text).getBoundingClientRect().top;
+  const table = document.querySelector('.exposure').getBoundingClientRect().bottom;
+  const after = [...['What was done', 'How to verify'].map(top), table].map(Math.round);
+  document.title = `measured ${wide} of ${seen}, heads at ${after}`;
 });</script></body>"""
 
 
@@ -31,12 +35,30 @@ def chromium(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
 
 
-@pytest.fixture
-def page(tmp_path: Path) -> Path:
-    folder = write_comparison(tmp_path / "comparison", seeds=(0,), methods=("dlfd",))
-    out = tmp_path / "report.html"
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page")
+    folder = write_comparison(path / "comparison", seeds=(0,), methods=("dlfd",))
+    out = path / "report.html"
     write_report(load_comparison(folder), out, title="Two people asked to be forgotten")
     return out
+
+
+def test_what_was_done_and_how_to_verify_are_on_the_first_screen(page: Path, tmp_path: Path):
+    framed = page.with_name("wide.html")
+    text = page.read_text(encoding="utf-8")
+    framed.write_text(text.replace("</body>", MEASURE), encoding="utf-8")
+    shown = chromium(
+        tmp_path, "--window-size=1280,900", "--virtual-time-budget=3000", "--dump-dom",
+        framed.as_uri(),
+    )  # fmt: skip
+    found = re.search(r"<title>measured \d+ of \d+, heads at (\d+),(\d+),(\d+)", shown.stdout)
+    assert found is not None
+    done, verify, end_of_exposure = map(int, found.groups())
+    assert done < verify
+    assert done < 900
+    # Where the verdict is long, beside the table of people or directly after it.
+    assert verify < max(900, end_of_exposure + 80)
 
 
 def test_the_page_reads_on_a_phone_prints_and_logs_nothing(page: Path, tmp_path: Path):

@@ -43,6 +43,7 @@ from dlfd_dist.report.figures import (
 from dlfd_dist.report.gap_figure import gap_against_cost, gap_and_cost
 from dlfd_dist.report.html import write_report
 from dlfd_dist.report.intervals import independent_values, t_interval
+from dlfd_dist.report.officer import guards, what_was_done
 from dlfd_dist.report.paired import holm, paired_with_dlfd
 from dlfd_dist.report.pictures import (
     can_embed,
@@ -55,6 +56,7 @@ from dlfd_dist.report.records import METHOD_LABELS, of_label
 from dlfd_dist.report.style import CLASS_COLORS, ROLE_STYLES, role_styles
 from dlfd_dist.report.summary import METRICS, labels_in_order, with_gaps
 from dlfd_dist.report.verdict import forgetting_interval, forgotten, judge
+from dlfd_dist.run_dir import RunDir
 from tests.fakes.run_dirs import IDENTITIES, SIZES, write_comparison, write_run
 
 ALL_METHODS = ("dlfd", "dlfd_official", "finetune")
@@ -514,6 +516,42 @@ def test_an_attack_that_sees_little_is_marked_beside_its_auc(records):
     assert r"\textsuperscript{$\Vert$}" in latex_table([row])
     strong = with_attack(weak, 0.52, detectable_auc=0.59)
     assert "‖" not in text_table(summarise([strong]))
+
+
+def test_the_first_screen_says_what_was_done_by_which_code_and_names_nobody(records, tmp_path):
+    runs = of_label(records, "DLFD")
+    (row,) = summarise(runs)
+    done = dict(what_was_done(row, runs))
+    assert done["Request"].startswith("Forget 2 people and 1 single image (60 images).")
+    assert done["Method"].startswith("DLFD, 3 runs. Delivered: Step 30")
+    assert done["When"].startswith("Not recorded by the run")
+    path = write_run(tmp_path / "run", "dlfd", test_read="after selection")
+    code = {"version": "0.1.0", "revision": "ab" * 20, "diff_sha256": None}
+    start = {"started": "2026-01-31T23:00:00Z", "code": code, "environment": {}}
+    RunDir(path).record_start(start)
+    changed = {**code, "diff_sha256": "cd" * 32}
+    RunDir(path).record_start({**start, "started": "2026-02-01T08:00:00Z", "code": changed})
+    run = load_run(path)
+    done = dict(what_was_done(summarise([run])[0], [run]))
+    assert done["Method"].endswith("The test set was measured after that.")
+    assert done["When"] == (
+        "Started 2026-01-31 23:00:00 UTC to 2026-02-01 08:00:00 UTC by dlfd-dist 0.1.0, revision "
+        "abababababab; dlfd-dist 0.1.0, revision abababababab with uncommitted changes cdcdcdcdcdcd."
+    )
+    RunDir(path).environment.write_text("{", encoding="utf-8")
+    with pytest.raises(RunDirError, match="environment.json cannot be read"):
+        load_run(path)
+
+
+def test_guards_are_told_in_words_beside_the_figures(records):
+    weak = with_attack(first(records, "DLFD"), 0.52, detectable_auc=0.71)
+    told = guards(summarise([weak])[0])
+    assert "no better than guessing" in told["forgetting_score"][0]
+    assert "would be missed" in told["forgetting_score"][1]
+    assert told["test_accuracy"] == ["One seed: another may turn out differently."]
+    assert guards(summarise(of_label(records, "Original"))[0])["forgetting_score"] == [
+        "No guard fired."
+    ]
 
 
 def test_relearn_time_is_shown_where_measured_and_a_lower_bound_marked(records):
