@@ -536,7 +536,8 @@ def test_the_first_screen_says_what_was_done_by_which_code_and_names_nobody(reco
     assert done["Method"].endswith("The test set was measured after that.")
     assert done["When"] == (
         "Started 2026-01-31 23:00:00 UTC to 2026-02-01 08:00:00 UTC by dlfd-dist 0.1.0, revision "
-        "abababababab; dlfd-dist 0.1.0, revision abababababab with uncommitted changes cdcdcdcdcdcd."
+        "abababababab; dlfd-dist 0.1.0, revision abababababab with uncommitted changes "
+        "cdcdcdcdcdcd."
     )
     RunDir(path).environment.write_text("{", encoding="utf-8")
     with pytest.raises(RunDirError, match="environment.json cannot be read"):
