@@ -21,7 +21,7 @@ class ClusterConfig:
     nodes: int | None = None
     tasks_per_node: int | None = None
     """Ranks of a run on a node, one per GPU where there are GPUs. All three null: the planner packs
-    short runs and spreads long ones over a node, and says why."""
+    runs that are short or that more ranks do not help, spreads others over a node, and says why."""
     max_tasks_per_node: int = 8
     """The most ranks a node takes: its GPUs or, without them, what its cores and memory allow."""
     gpus: str = "none"
@@ -56,8 +56,9 @@ class ClusterConfig:
     max_array: int = 1000
     """Tasks in one array; a longer one is cut (MaxArraySize of the site, less one)."""
     pack: str = "auto"
-    """Runs of an allocation, each on one rank: a number; 1: none are packed; auto: short runs are,
-    where neither ranks, nodes nor tasks_per_node are given."""
+    """Runs of an allocation, each on one rank: a number; 1: none are packed; auto: runs that are
+    short, or that more ranks do not help, are, where neither ranks, nodes nor tasks_per_node are
+    given."""
     pack_min: float = 20.0
     """Minutes below which a run on one rank is short, and that a pack of short runs may take."""
     images_per_s: float = 100.0

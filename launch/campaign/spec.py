@@ -93,6 +93,9 @@ def choose_spec(
         why = f"packed: {took}, less than cluster.pack_min={cluster.pack_min:g}"
         return LaunchSpec(1, min(tasks, num_runs), True, why)
     ranks = _useful_ranks(cluster, config)
+    if ranks == 1 and min(tasks, num_runs) > 1:
+        why = f"packed: {took}, and more ranks do not pay with this batch and model"
+        return LaunchSpec(1, min(tasks, num_runs), True, why)
     if minutes < cluster.pack_min or ranks == 1:
         return LaunchSpec(why=f"one rank: {took}")
     why = f"{_mode(ranks)}: {took}, too long for one"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dlfd_dist.compose import split_cluster
-from dlfd_dist.config import ClusterConfig, JobConfig, ModelConfig
+from dlfd_dist.config import ClusterConfig, JobConfig, ModelConfig, TrainConfig
 from dlfd_dist.errors import CheckpointError, ConfigError
 from dlfd_dist.models import build_model, save_weights
 from dlfd_dist.runtime.env import job_info
@@ -246,5 +246,22 @@ def test_ranks_that_do_not_fit_are_refused(cluster, message):
 )
 def test_the_planner_packs_short_runs_and_spreads_long_ones(cluster, minutes, num_runs, spec, why):
     found = choose_spec(cluster, JobConfig(), minutes=minutes, num_runs=num_runs)
+    assert found == spec
+    assert re.search(why, found.why)
+
+
+@pytest.mark.parametrize(
+    ("max_tasks", "num_runs", "spec", "why"),
+    [
+        (8, 5, LaunchSpec(1, 5, True), "packed: .* 90.0 min .*, and more ranks do not pay"),
+        (8, 1, LaunchSpec(), "one rank"),
+        (1, 5, LaunchSpec(), "one rank"),
+    ],
+)
+def test_long_runs_that_more_ranks_do_not_help_are_packed(max_tasks, num_runs, spec, why):
+    # So small a batch is not shared (IMAGES_PER_RANK).
+    config = JobConfig(train=TrainConfig(global_batch_size=8))
+    cluster = ClusterConfig(max_tasks_per_node=max_tasks)
+    found = choose_spec(cluster, config, minutes=90, num_runs=num_runs)
     assert found == spec
     assert re.search(why, found.why)
