@@ -160,11 +160,11 @@ def _rarer_probes(found: Bench, config: JobConfig) -> str:
 
 def _cheaper_transport(found: Bench, config: JobConfig) -> str:
     told = f"Transport takes {found.share['transport']:.0%} of the time: "
-    if config.ot.solver != "exact" and found.batch > 1024:
-        return told + "lower method.global_batch_size, or solve per rank (ot.scope=rank)."
-    if found.device.startswith("cuda"):
+    if found.device.startswith("cuda") and config.ot.solver != "entropic":
         return told + "try ot.solver=entropic, which stays on the device, or ot.scope=rank."
-    return told + "lower method.global_batch_size, or use ot.solver=exact where it is not."
+    if config.ot.solver == "entropic" and not found.device.startswith("cuda"):
+        return told + "on the CPU ot.solver=exact is the faster one up to 2048 rows."
+    return told + "lower method.global_batch_size, or solve per rank (ot.scope=rank)."
 
 
 def table(found: Bench, config: JobConfig, told: list[str]) -> str:

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from ..runtime.phases import phase
 
-AUTO_EXACT_LIMIT = 1024
-"""Rows of the larger side up to which solver=auto takes the exact solver (DESIGN.md 4)."""
+AUTO_EXACT_LIMIT = 2048
+"""Rows of the larger side up to which solver=auto takes the exact solver: the largest size measured
+(benchmarks/results/transport_cpu2_2026-11-27.md), and there it was still the faster one. On CUDA
+nothing was measured, and the exact plan is solved on the host up to the same size."""
 MARGINAL_TOLERANCE = 1e-6
 
 
@@ -43,7 +45,8 @@ def solve(
     Parameters
     ----------
     cost_matrix : C (n, m), any float dtype and device, with or without gradient
-    solver : exact (network simplex), entropic (Sinkhorn in the log domain), or auto by size
+    solver : exact (network simplex), entropic (Sinkhorn in the log domain), or auto by the size of
+        this matrix (AUTO_EXACT_LIMIT)
     reg : > 0, in units of the cost; entropic only
     max_iter : Sinkhorn iterations; the exact solver has its own bound
 

@@ -228,7 +228,7 @@ def test_auto_takes_the_exact_solver_up_to_the_limit_of_the_larger_side(
     shape, expected, monkeypatch
 ):
     module = __import__(solve_function.__module__, fromlist=["AUTO_EXACT_LIMIT"])
-    assert module.AUTO_EXACT_LIMIT == 1024
+    assert module.AUTO_EXACT_LIMIT == 2048
     monkeypatch.setattr(module, "AUTO_EXACT_LIMIT", 4)
     assert solve(some_cost(*shape), solver="auto", reg=0.1).solver == expected
 
@@ -302,6 +302,18 @@ def test_shares_of_two_ranks_add_up_to_the_global_cost_and_gradient():
     # The same plan, a sum taken in two parts.
     torch.testing.assert_close(sum(values), plain.value, rtol=1e-12, atol=0)
     torch.testing.assert_close(torch.cat(gradients), expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("total", "expected"), [(5, "exact"), (6, "entropic")])
+def test_auto_decides_by_the_rows_of_all_ranks(total, expected, monkeypatch):
+    module = __import__(solve_function.__module__, fromlist=["AUTO_EXACT_LIMIT"])
+    monkeypatch.setattr(module, "AUTO_EXACT_LIMIT", 5)
+    features, forget = rows(total), rows(4, seed=1)
+    for rank in range(2):
+        group = TwoRanks(rank, features)
+        own = features[group.shard(total)]
+        solved = solve_global(own, forget, total=total, collectives=group, reg=0.1)
+        assert solved.solver == expected
 
 
 def test_rank_scope_weighs_a_ranks_own_plan_by_its_share():
