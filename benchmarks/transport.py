@@ -113,7 +113,8 @@ def main() -> None:
     text += (
         f"\n\nThe entropic plan was the faster one at: {', '.join(faster) or 'no size'}. On CUDA "
         "nothing was measured: the simplex then runs on the host, Sinkhorn on the device, and "
-        f"solver=auto decides by size alone, as on the CPU. Sizes from {LARGE:,} on were timed once."
+        "solver=auto decides by size alone, as on the CPU. "
+        f"Sizes from {LARGE:,} on were timed once."
     )
     print(text)
     if args.write:
