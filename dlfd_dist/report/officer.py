@@ -55,9 +55,9 @@ def _request(runs: Sequence[RunRecord]) -> str:
 def _method(row: Row, runs: Sequence[RunRecord]) -> str:
     number = "one run" if len(runs) == 1 else f"{len(runs)} runs"
     text = f"{row['method']}, {number}."
-    chosen = {run.result.get("selection") for run in runs} - {None, ""}
+    chosen = {str(run.result.get("selection") or "") for run in runs} - {""}
     if len(chosen) == 1:
-        text += f" Delivered: {next(iter(chosen)).rstrip('.')}."
+        text += f" Delivered: {chosen.pop().rstrip('.')}."
     if all(run.result.get("test_read") == "after selection" for run in runs):
         text += " The test set was measured after that."
     return text
