@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .checks import require
+from .checks import chosen_on_val, one_of, require
 
 
 @dataclass(frozen=True)
@@ -12,8 +12,10 @@ class CompareConfig:
     """The section `compare` of the command line; no run knows of it."""
 
     tune: int = 0
-    """Trials per method, drawn at random and judged by validation NoMUS, before the comparison;
-    0: no tuning."""
+    """Trials per method, drawn at random and judged on val, before the comparison; 0: no tuning."""
+    objective: str = "nomus"
+    """What trials are judged by, on val: nomus, or gap: the distance to Retrained, which an owner
+    without Retrained cannot know. NoMUS is often best where nothing was forgotten."""
     tune_seed: int = 0
     """Seed of the draws."""
     tune_seeds: int = 1
@@ -28,6 +30,8 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         require(self.tune >= 0, "compare.tune", self.tune, ">= 0")
+        chosen_on_val("compare.objective", self.objective)
+        one_of("compare.objective", self.objective, ("nomus", "gap"))
         require(self.tune_seeds >= 1, "compare.tune_seeds", self.tune_seeds, ">= 1")
         require(self.tune_seed >= 0, "compare.tune_seed", self.tune_seed, ">= 0")
         if self.train_seeds is not None:

@@ -2,7 +2,7 @@
 
 from .accuracy import accuracy, accuracy_per_label, correct
 from .exposure import exposure_by_person
-from .gap import gap_to_retrained, tug_of_war
+from .gap import gap_on_val, gap_to_retrained, tug_of_war
 from .membership_probes import MembershipProbes, membership_probes
 from .mia import (
     CHANCE,
@@ -49,6 +49,7 @@ __all__ = [
     "detectable_auc",
     "exposure_by_person",
     "forgetting_score",
+    "gap_on_val",
     "gap_to_retrained",
     "js_divergence",
     "label_pairs",

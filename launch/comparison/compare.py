@@ -112,8 +112,9 @@ def _run(plan: Plan) -> Ran:
     ):
         runs = Runs(lambda _: data, workers, progress, stop)
         models = runs.run(trainings)
-        trials = judged(trials, runs.run(with_models(trial_runs(trials), models)))
-        tuned = unlearning_runs(plan, tuned_configs(plan.configs, trials))
+        tried = runs.run(with_models(trial_runs(trials), models))
+        trials = judged(trials, tried, models, plan.compare.objective)
+        tuned = unlearning_runs(plan, tuned_configs(plan, trials))
         done = models | runs.run(with_models(tuned, models))
         tuning = tuning_record(plan, trials) if plan.compare.tune else None
         return Ran([*trainings, *unlearnings], done, runs.failures, tuning, data.manifest.title)

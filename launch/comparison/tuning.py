@@ -15,11 +15,12 @@ from statistics import fmean
 from typing import Any
 
 from dlfd_dist.config import JobConfig, Space, draw_from, search_space, used_space
+from dlfd_dist.metrics.gap import gap_on_val
 from dlfd_dist.run_dir import RunDir
 
-from .planning import Plan, Planned, placed, seeded, with_settings
+from .planning import Plan, Planned, model_label, placed, seeded, with_settings
 
-OBJECTIVE = "validation NoMUS"
+TITLES = {"nomus": "validation NoMUS", "gap": "gap to Retrained on validation"}
 
 
 @dataclass(frozen=True)
@@ -82,33 +83,50 @@ def trial_runs(trials: Sequence[Trial]) -> list[Planned]:
     return [run for trial in trials for run in trial.runs]
 
 
-def judged(trials: Sequence[Trial], done: Mapping[str, Path]) -> list[Trial]:
-    """Return the trials with the values that their runs reached on val."""
-    return [replace(trial, value=_mean_value(trial, done)) for trial in trials]
+def judged(
+    trials: Sequence[Trial], done: Mapping[str, Path], models: Mapping[str, Path], objective: str
+) -> list[Trial]:
+    """Return the trials with the values that their runs reached on val.
+
+    Parameters
+    ----------
+    done, models : run directories by label, of the trials and of Original and Retrained
+    """
+
+    def value(trial: Trial) -> float | None:
+        if any(run.label not in done for run in trial.runs):
+            return None
+        return fmean(_on_val(run, done[run.label], models, objective) for run in trial.runs)
+
+    return [replace(trial, value=value(trial)) for trial in trials]
 
 
-def _mean_value(trial: Trial, done: Mapping[str, Path]) -> float | None:
-    if any(run.label not in done for run in trial.runs):
-        return None
-    return fmean(_validation_nomus(done[run.label]) for run in trial.runs)
+def _on_val(run: Planned, path: Path, models: Mapping[str, Path], objective: str) -> float:
+    result = _read(path)
+    if objective == "nomus":
+        return result["validation"]["nomus"]
+    retrained = _read(models[model_label("retrained", run.train_seed)])
+    own, reference = ({**one, **one["validation"]} for one in (result, retrained))
+    return gap_on_val(own, reference)
 
 
-def _validation_nomus(run: Path) -> float:
-    return json.loads(RunDir(run).result.read_text(encoding="utf-8"))["validation"]["nomus"]
+def _read(run: Path) -> dict[str, Any]:
+    return json.loads(RunDir(run).result.read_text(encoding="utf-8"))
 
 
-def best_trial(trials: Sequence[Trial]) -> Trial | None:
-    """Return the trial with the highest value, the first of equals; None if none finished."""
+def best_trial(trials: Sequence[Trial], objective: str) -> Trial | None:
+    """Return the best trial, the first of equals; None if none finished."""
     finished = [trial for trial in trials if trial.value is not None]
-    return max(finished, key=lambda trial: trial.value or 0.0, default=None)
+    pick = min if objective == "gap" else max
+    return pick(finished, key=lambda trial: trial.value or 0.0, default=None)
 
 
-def tuned_configs(configs: Sequence[JobConfig], trials: Sequence[Trial]) -> list[JobConfig]:
+def tuned_configs(plan: Plan, trials: Sequence[Trial]) -> list[JobConfig]:
     """Return every method with its best settings; one whose trials all failed is left out."""
     tuned = []
-    for config in configs:
+    for config in plan.configs:
         own = [trial for trial in trials if trial.name == config.run.name]
-        best = best_trial(own)
+        best = best_trial(own, plan.compare.objective)
         if best is not None:
             tuned.append(with_settings(config, best.settings))
         elif not own:
@@ -123,14 +141,14 @@ def tuning_record(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
         "trials": plan.compare.tune,
         "seed": plan.compare.tune_seed,
         "pairs": _pairs(plan),
-        "objective": OBJECTIVE,
+        "objective": TITLES[plan.compare.objective],
         "methods": {n: _method_record(plan, [t for t in trials if t.name == n]) for n in names},
     }
 
 
 def _method_record(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
     config = trials[0].runs[0].config
-    best = best_trial(trials)
+    best = best_trial(trials, plan.compare.objective)
     given = sorted(plan.given & search_space(config.method.name).keys())
     return {
         "settings": best.settings if best else None,

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from dlfd_dist.config import SearchConfig
 
-GAP_OF = ("forget_accuracy", "val_accuracy", "mia_auc")
 WORST = {
     "objective": 0.0, "nomus": 0.0, "accuracy": 0.0, "forgetting_score": 0.5,
     "nomus_se": 0.0, "forgetting_score_se": 0.0,
@@ -52,13 +49,3 @@ def standard_errors(
         "forgetting_score_se": math.sqrt(of_score),
         "nomus_se": math.sqrt(of_accuracy / 4 + of_score),
     }
-
-
-def gap(figures: Mapping[str, Any], reference: Mapping[str, float], retain: str) -> float:
-    """Return the mean distance to Retrained: accuracy on forget, val and retain, and the attack.
-
-    retain : the name of the figure on retain images, of all of them or of a sample; where it is
-        None, the distance is that of the others
-    """
-    names = [name for name in (*GAP_OF, retain) if figures[name] is not None]
-    return sum(abs(figures[name] - reference[name]) for name in names) / len(names)

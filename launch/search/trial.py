@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from dlfd_dist.config import JobConfig
 from dlfd_dist.errors import DlfdError
+from dlfd_dist.metrics.gap import gap_on_val
 from dlfd_dist.run_dir import RunDir, read_events, write_json, write_text
 
 from ..comparison.planning import with_settings
-from .objective import gap, standard_errors, worst
+from .objective import standard_errors, worst
 from .pinning import pinned
 
 if TYPE_CHECKING:
@@ -359,8 +360,9 @@ class _Told:
             return float(best) if is_kept and best is not None else float(figures["nomus"])
         named = {**figures, "val_accuracy": figures["accuracy"]}
         if figures.get("finished"):
-            return gap(named, reference, "retain_accuracy")
-        return gap({**named, "retain_sample_accuracy": retain}, reference, "retain_sample_accuracy")
+            return gap_on_val(named, reference)
+        name = "retain_sample_accuracy"
+        return gap_on_val({**named, name: retain}, reference, name)
 
     @contextlib.contextmanager
     def _checkpoint(self, step: int, every: int | None) -> Iterator[Path | None]:

@@ -80,15 +80,15 @@ def test_a_trial_is_worth_the_mean_over_its_seeds_and_nothing_where_one_failed(t
             "finetune trial 2 seed 4": 0.95,
         },
     )
-    found = judged(trials, done)
+    found = judged(trials, done, {}, "nomus")
     assert [trial.value for trial in found] == [pytest.approx(0.5), pytest.approx(0.65), None]
-    assert best_trial(found) is found[1]
+    assert best_trial(found, "nomus") is found[1]
 
 
 def test_without_tuning_there_are_no_trials_and_the_settings_stay():
     plan = plan_of("compare.tune=0")
     assert plan_trials(plan) == []
-    assert tuned_configs(plan.configs, []) == plan.configs
+    assert tuned_configs(plan, []) == plan.configs
 
 
 def test_the_first_trial_has_the_methods_own_settings_and_the_others_drawn_ones():
@@ -137,13 +137,13 @@ def test_a_method_whose_settings_were_all_given_is_not_tuned():
 )
 def test_the_best_trial_is_chosen_and_the_first_of_equals(values, chosen):
     trials = valued(of_method(plan_trials(plan_of()), "finetune"), *values)
-    assert best_trial(trials) is trials[chosen]
+    assert best_trial(trials, "nomus") is trials[chosen]
 
 
 def test_the_chosen_settings_reach_their_method_alone_and_all_its_seeds():
     plan = plan_of()
     trials = valued(plan_trials(plan), 0.2, 0.3, 0.1, 0.2, 0.1, 0.3)
-    configs = tuned_configs(plan.configs, trials)
+    configs = tuned_configs(plan, trials)
     finetune, official, dlfd = configs
     assert finetune.method.lr == trials[1].settings["method.lr"]
     assert finetune.synthesis == plan.configs[0].synthesis
@@ -158,7 +158,7 @@ def test_the_chosen_settings_reach_their_method_alone_and_all_its_seeds():
 def test_a_method_whose_trials_all_failed_is_left_out():
     plan = plan_of()
     trials = valued(plan_trials(plan), None, None, None, 0.2, None, 0.1)
-    assert [c.method.name for c in tuned_configs(plan.configs, trials)] == ["dlfd_official", "dlfd"]
+    assert [c.method.name for c in tuned_configs(plan, trials)] == ["dlfd_official", "dlfd"]
     record = tuning_record(plan, trials)["methods"]
     assert (record["finetune"]["settings"], record["finetune"]["failed"]) == (None, 3)
     assert (record["dlfd"]["value"], record["dlfd"]["failed"]) == (0.2, 1)
@@ -168,12 +168,34 @@ def test_a_trial_is_judged_on_val_and_has_nothing_to_measure_the_test_set_agains
     plan = plan_of()
     trials = of_method(plan_trials(plan), "finetune")
     done = results(tmp_path, {"finetune trial 0 seed 4": 0.5, "finetune trial 1 seed 4": 0.9})
-    found = judged(trials, done)
+    found = judged(trials, done, {}, "nomus")
     assert [trial.value for trial in found] == [0.5, 0.9, None]
-    assert best_trial(found) is found[1]
+    assert best_trial(found, "nomus") is found[1]
     models = {"original seed 4": Path("o"), "retrained seed 4": Path("r")}
     ready = with_models(trial_runs(trials), models)
     assert {(one.config.checkpoint, one.config.reference) for one in ready} == {("o", None)}
+
+
+def test_a_trial_may_be_judged_by_its_gap_to_retrained_of_its_own_train_seed(tmp_path: Path):
+    plan = plan_of("compare.objective=gap", "compare.train_seeds=7")
+    trials = of_method(plan_trials(plan), "finetune")
+
+    def written(name: str, accuracy: float) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        figures = dict.fromkeys(("forget_accuracy", "val_accuracy", "retain_accuracy"), accuracy)
+        result = {**figures, "validation": {"nomus": accuracy, "mia_auc": 0.5}}
+        (folder / "result.json").write_text(json.dumps(result))
+        return folder
+
+    accuracies = zip(trials, (1.0, 0.7, 0.4), strict=True)
+    done = {one.runs[0].label: written(one.runs[0].label, value) for one, value in accuracies}
+    models = {"retrained seed 7": written("model", 0.8), "retrained seed 4": written("other", 0.4)}
+    found = judged(trials, done, models, "gap")
+    assert [trial.value for trial in found] == pytest.approx([0.15, 0.075, 0.3])
+    assert best_trial(found, "gap") is found[1]
+    assert tuning_record(plan, found)["objective"] == "gap to Retrained on validation"
+    assert tuned_configs(plan, found)[0].method.lr == trials[1].settings["method.lr"]
 
 
 def test_the_record_tells_what_was_tried_and_what_that_gained():
