@@ -1,12 +1,14 @@
 """Every method against Original and Retrained by `dlfd compare`, stored as a result file.
 
     python -m benchmarks.comparison --name ck48 --data-root PATH [--out DIR] [key=value ...]
-    python -m benchmarks.comparison --name ck48_gap|ck48_ablation|ck48_dlfm_ablation --data-root PATH
+    python -m benchmarks.comparison --name ck48_gap --data-root PATH [--out DIR]
+    python -m benchmarks.comparison --name ck48_ablation|ck48_dlfm_ablation --data-root PATH
     python -m benchmarks.comparison --name orl|orl_own|orl_dlfm|orl_ablation|orl_dlfm_ablation
 
 All methods get three epochs, a tenth of the training, the same number of trials on validation
 (orl_own, orl_dlfm: none), the same probes and the same rule of which weights are delivered (the
-best validation NoMUS; ck48_gap: the last, and settings by the gap to Retrained). PATH holds metadata.csv (image_path, identity, label). Written:
+best validation NoMUS; ck48_gap: the last, and settings by the gap to Retrained). PATH holds
+metadata.csv (image_path, identity, label). Written:
 benchmarks/results/comparison_<name>_<hardware>_<date>.md with table, tuned settings, figure and
 versions; numbers, no images of people.
 """
