@@ -316,11 +316,14 @@ class Drive:
 
 def placed_jobs(campaign: Path) -> dict[str, list[str]]:
     """Return every job that a run was ever put into, by its key."""
-    from launch.campaign.ledger import placements_of
+    from launch.campaign.ledger import given_again, placements_of
 
     found: dict[str, list[str]] = {}
     for event in Ledger(campaign).events():
         if event["event"] == "submitted":
+            # A controller that forgot a job gives its id again: nobody is in it any more.
+            for jobs in found.values():
+                jobs[:] = [one for one in jobs if not given_again(one, event["job_id"])]
             for key, place in placements_of(event).items():
                 found.setdefault(key, []).append(place.job_id)
     return found

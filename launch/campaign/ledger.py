@@ -21,6 +21,8 @@ from typing import Any
 from dlfd_dist.errors import RunDirError
 
 LOCK_WAIT_S = 60.0
+NOWHERE = ""
+"""The id of a job that SLURM forgot and whose id it gave again."""
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
@@ -83,10 +85,17 @@ class Ledger:
         return events
 
     def placements(self) -> dict[str, Placement]:
-        """Return where each run was put last, by its key."""
+        """Return where each run was put last, by its key.
+
+        A controller that crashes within seconds of sbatch forgets the job and gives its id again:
+        what was put there before is nowhere.
+        """
         found: dict[str, Placement] = {}
         for event in self.events():
             if event["event"] == "submitted":
+                for key, place in found.items():
+                    if place.job != event["job"] and given_again(place.job_id, event["job_id"]):
+                        found[key] = Placement(place.job, NOWHERE)
                 found |= placements_of(event)
         return found
 
@@ -117,6 +126,14 @@ class Ledger:
             elif event["event"] in ("submitted", "refused"):
                 begun.pop(event["job"], None)
         return list(begun.values())
+
+
+def given_again(job_id: str, new: str) -> bool:
+    """Whether a later submission has the id of a job, or of the array that it is a task of.
+
+    The jobs of a campaign on this machine are done by one process, and have its id.
+    """
+    return not new.startswith("local:") and job_id.partition("_")[0] == new
 
 
 def placements_of(event: dict[str, Any]) -> dict[str, Placement]:

@@ -20,7 +20,7 @@ from dlfd_dist.run_dir import RunDir, write_json
 from . import slurm
 from .attempts import Attempts, read_attempts
 from .causes import cause
-from .ledger import Ledger, Placement
+from .ledger import NOWHERE, Ledger, Placement
 from .local import is_alive
 from .plan import CampaignRun, read_plan
 from .slurm import JobState
@@ -113,7 +113,7 @@ def run_states(campaign: Path) -> list[RunStatus]:
     placements = _last_places(ledger.placements(), attempts)
     directories = _directories(runs, attempts, ledger.reused())
     done = {key for key, path in directories.items() if RunDir(Path(path)).finished()}
-    asked = [p.job_id for key, p in placements.items() if key not in done]
+    asked = [p.job_id for key, p in placements.items() if key not in done and p.job_id != NOWHERE]
     jobs = job_states(campaign, asked) if asked else {}
     found = [
         _status(campaign, run, placements.get(run.key), attempts[run.key],
@@ -292,12 +292,16 @@ def _by_signs_of_life(
     age = min((time.time() - file.stat().st_mtime for file in logs), default=float("inf"))
     if tries.last is not None and age < SILENT_S and not place.job_id.startswith("local:"):
         return replace(status, state="running")
-    told = "no scheduler knows its job, and it left no result" if tries.starts else ""
-    return replace(
-        status,
-        state="lost" if tries.starts or slurm.has("squeue") else "unknown",
-        cause=f"{told or 'nobody can tell what became of its job'}.",
-    )
+    if tries.starts:
+        told = "no scheduler knows its job, and it left no result"
+    elif slurm.has("squeue"):
+        told = (
+            "SLURM does not know its job, as after a crash of its controller within seconds of the "
+            "submission: dlfd retry --failed queues it again"
+        )
+    else:
+        return replace(status, state="unknown", cause="nobody can tell what became of its job.")
+    return replace(status, state="lost", cause=f"{told}.")
 
 
 def _just_now(end: str, tries: Attempts) -> bool:

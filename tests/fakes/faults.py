@@ -16,6 +16,8 @@ from pathlib import Path
 from launch.campaign.ledger import Ledger
 from tests.slurm.cluster import LAB, Lab, slurm
 
+SAVED_AFTER_S = 6.0
+"""slurmctld saves its state within 5 s of a change."""
 NODE_LIMIT_MIN = 30
 """The time limit that jobs of the campaign are submitted with."""
 
@@ -134,10 +136,18 @@ class Faults:
 
     def controller(self, victim: Victim) -> str:
         """Kill slurmctld and start it again."""
+        self._wait_until_saved()
         return self._controller_gone(self.rng.uniform(0.5, 8))
+
+    def _wait_until_saved(self) -> None:
+        """Wait until SLURM has written down what was queued: jobs of the last seconds before a
+        crash it loses itself, and gives their ids again (docs/slurm.md)."""
+        age = time.time() - Ledger(self.campaign).file.stat().st_mtime
+        time.sleep(max(0.0, SAVED_AFTER_S - age))
 
     def usr2_controller(self, victim: Victim) -> str:
         """Ask a job to stop, and let there be nobody to requeue it for longer than clients wait."""
+        self._wait_until_saved()
         slurm("scancel", "--signal=USR2", victim.job_id)
         time.sleep(self.rng.uniform(0.1, 0.6))
         return self._controller_gone(self.rng.uniform(12, 20))

@@ -11,7 +11,7 @@ import pytest
 
 from dlfd_dist.errors import RunDirError
 from launch.campaign import ledger as module
-from launch.campaign.ledger import Ledger, Placement
+from launch.campaign.ledger import NOWHERE, Ledger, Placement
 
 UNITS = [["a", "b"], ["c"]]
 
@@ -65,6 +65,23 @@ def test_the_last_submission_says_where_a_run_is(tmp_path: Path):
         "a": Placement("01-train", "7_0"), "b": Placement("02-train", "9"),
         "c": Placement("01-train", "7_1"),
     }  # fmt: skip
+
+
+def test_a_job_whose_id_was_given_again_is_nowhere(tmp_path: Path):
+    with Ledger(tmp_path).locked() as ledger:
+        submitted(ledger, "01-train", "7", UNITS)
+        submitted(ledger, "02-train", "7", [["d"]])
+        submitted(ledger, "03-train", "71", [["e"]])
+    assert {key: place.job_id for key, place in ledger.placements().items()} == {
+        "a": NOWHERE, "b": NOWHERE, "c": NOWHERE, "d": "7", "e": "71",
+    }  # fmt: skip
+
+
+def test_the_jobs_of_a_campaign_on_this_machine_share_the_id_of_its_process(tmp_path: Path):
+    with Ledger(tmp_path).locked() as ledger:
+        submitted(ledger, "01-train", "local:here:7", [["a"]])
+        submitted(ledger, "02-unlearn", "local:here:7", [["b"]])
+    assert {place.job_id for place in ledger.placements().values()} == {"local:here:7"}
 
 
 def test_a_submission_without_an_answer_is_remembered_until_it_has_one(tmp_path: Path):

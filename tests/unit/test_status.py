@@ -16,6 +16,7 @@ from dlfd_dist.run_dir import append_event
 from launch.campaign import states as module
 from launch.campaign.attempts import attempts_file
 from launch.campaign.causes import cause
+from launch.campaign.ledger import Ledger
 from launch.campaign.slurm import _expanded, minutes
 from launch.campaign.task import main as task_main
 from tests.fakes.campaigns import Campaigns, make_campaigns
@@ -121,6 +122,16 @@ def test_without_accounting_squeue_and_run_directories_tell(campaigns: Campaigns
     assert found["seed=0"]["cause"] == "There is no image."
     # Nobody knows what became of the other: that is said, and it is not called finished.
     assert found["seed=1"]["state"] == "lost"
+
+
+def test_a_run_whose_job_slurm_forgot_is_lost_whatever_has_its_id_now(campaigns: Campaigns):
+    with Ledger(campaigns.path).locked() as ledger:
+        first = next(e for e in ledger.events() if e["event"] == "submitted")
+        again = {"array": False, "name": "other", "report": False, "units": [["other"]]}
+        ledger.append("submitted", job="09-train", job_id=first["job_id"], **again)
+    found = campaigns.states()["seed=0"]
+    assert found["state"] == "lost"
+    assert "dlfd retry" in found["cause"]
 
 
 def test_without_any_command_a_silent_run_is_not_called_running(campaigns, monkeypatch):
