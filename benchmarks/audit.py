@@ -21,7 +21,6 @@ import importlib.util
 import json
 import os
 import platform
-import shlex
 import sys
 import types
 from pathlib import Path
@@ -90,7 +89,7 @@ def store(name: str, arguments: str, text: str) -> None:
     option = "--check" if name == "reference" else f"--name {name}"
     path.write_text(
         f"# Ensemble audit: {name}\n\n"
-        f"`{shlex.join(['python', '-m', 'benchmarks.audit'])} {option} {arguments.strip()}`\n\n"
+        f"`{' '.join(['python -m benchmarks.audit', option, *arguments.split()])}`\n\n"
         f"{platform.machine()}, {cores} cores, python {platform.python_version()}, {versions}.\n\n"
         f"{text}\n"
     )
