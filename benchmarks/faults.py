@@ -158,6 +158,8 @@ class LeftAlone:
         self.start = time.monotonic()
         self.todo = [[sys.executable, "-m", "launch.cli", "submit", *words] for words in commands]
         self.campaign: Path | None = None
+        # The other thread changes the environment, and exec would read it meanwhile (EFAULT).
+        self.environment = dict(os.environ)
         self.thread = threading.Thread(target=self._run)
         self.seconds, self.failed = 0.0, ""
         self.thread.start()
@@ -165,7 +167,9 @@ class LeftAlone:
     def _run(self) -> None:
         """Submit one after another, each when the jobs of the one before have ended."""
         for command in self.todo:
-            done = subprocess.run([*command, "--json"], capture_output=True, text=True)
+            done = subprocess.run(
+                [*command, "--json"], env=self.environment, capture_output=True, text=True
+            )
             if done.returncode:
                 self.failed = done.stderr
                 return
