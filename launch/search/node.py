@@ -3,11 +3,12 @@
     srun --ntasks-per-node=1 python -m launch.search.node COMMAND...
 
 One task on each node. When the command ends, Ray ends, and the exit status is the command's: 75, so
-that the job comes back, also where the command was killed. Ray's processes end with this one.
+that the job comes back, also where the command was killed. Ray's processes end before this one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -15,8 +16,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import psutil
 
 from .cluster import ADDRESS, ENVIRONMENT, NODES, PORTS
 
@@ -29,7 +32,9 @@ LINGER_S = "5"
 """How long a node that has lost the first one waits for it; Ray's own default is a minute."""
 BLOCKS, SIZE, FIRST_PORT = 70, 300, 10000
 """Ports of a job: one of so many blocks, all below 32768, from where Linux hands out ports."""
-PR_SET_PDEATHSIG = 1
+LEFT_S = 3.0
+"""How long Ray's workers may outlive Ray."""
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,32 @@ def main(command: Sequence[str]) -> int:
         # The first node decides; a job that is told to stop saves before Ray ends.
         signal.signal(number, lambda *_: None)
     step = Step.of(os.environ)
-    if step.node > 0:
-        return _follow(step)
+    with leaves_nothing():
+        return _lead(command, step) if step.node == 0 else _follow(step)
+
+
+@contextlib.contextmanager
+def leaves_nothing() -> Iterator[None]:
+    """End, with the block, every process that was started in it.
+
+    Ray's workers outlive Ray by seconds, as orphans that not every SLURM follows; here they become
+    children of this process, and the job ends after them.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        _, left = psutil.wait_procs(psutil.Process().children(recursive=True), LEFT_S)
+        while left:
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(left, LEFT_S)
+            left = psutil.Process().children(recursive=True)
+
+
+def _lead(command: Sequence[str], step: Step) -> int:
+    """Run Ray and the command on the first node; return the exit status."""
     ray = _start(step.ray_start(), step)
     try:
         driver = _start(command, step)
@@ -113,7 +142,7 @@ def main(command: Sequence[str]) -> int:
 
         for number in SIGNALS:
             signal.signal(number, tell)
-        status = _lead(ray, driver)
+        status = _ended(driver, ray)
         # Ray may end a driver that was told to stop before it says 75; its state is on disk.
         return STOPPED if told and status != 0 else status
     finally:
@@ -134,7 +163,7 @@ def _start(words: Sequence[str], step: Step) -> subprocess.Popen[bytes]:
     )  # fmt: skip
 
 
-def _lead(ray: subprocess.Popen[bytes], driver: subprocess.Popen[bytes]) -> int:
+def _ended(driver: subprocess.Popen[bytes], ray: subprocess.Popen[bytes]) -> int:
     """Return the command's exit status once it has ended."""
     while driver.poll() is None:
         if ray.poll() is not None:

@@ -279,9 +279,15 @@ class _Told:
             raise stopped
 
     def again(self) -> None:
-        """Tell of the probes that an earlier start of the run made and its checkpoint keeps."""
+        """Tell of the probes that an earlier start of the run made and its checkpoint keeps.
+
+        Not of the one at the end: the result tells it, and a scheduler stops whom it sees there.
+        """
+        from dlfd_dist.jobs.plan import num_steps
+
         run_dir = self.prepared.run_dir
-        last = _steps_kept(run_dir)
+        planned = num_steps(self.prepared.config, self.prepared.data)
+        last = min(_steps_kept(run_dir), planned - 1)
         events = read_events(run_dir.metrics)
         retain = {e["step"]: e["accuracy"] for e in events if e["event"] == "retain_sample"}
         seconds, best = 0.0, None
@@ -291,7 +297,10 @@ class _Told:
             seconds = event.get("seconds", seconds)
             if event["event"] == "probe":
                 best = max(event["nomus"], best or 0.0) if event["step"] else best
-                found = {**event, "accuracy": event["val_accuracy"], "seconds": seconds}
+                found = {
+                    **event, "accuracy": event["val_accuracy"], "seconds": seconds,
+                    "num_steps": planned,
+                }  # fmt: skip
                 self._tell(found, best, retain.get(event["step"]))
 
     def probe(self, session: Session, found: Probe) -> None:

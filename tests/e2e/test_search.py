@@ -251,11 +251,15 @@ def test_no_image_of_the_test_set_is_looked_at(
     assert told[-1]["finished"]
     assert set(splits.val.tolist()) <= seen
     assert not set(splits.test.tolist()) & seen
-    # The same settings again: the finished run is found, and nothing is looked at.
+    # The same settings again: the finished run is found, nothing is looked at, the same is told.
     seen.clear()
-    run_rank(Point(plan.own_settings()), shared, lambda figures, _folder=None: told.append(figures))
-    assert told[-1]["finished"]
+    again: list[dict[str, Any]] = []
+    run_rank(Point(plan.own_settings()), shared, lambda figures, _=None: again.append(figures))
     assert not seen
+    names = ("step", "num_steps", "objective", "accuracy", "nomus", "finished")
+    assert [[one[n] for n in names] for one in again] == [[one[n] for n in names] for one in told]
+    # ASHA ends whom it sees at the last step: that is told once, with the result.
+    assert [one["finished"] for one in told if one["step"] == one["num_steps"]] == [True]
 
 
 @pytest.mark.parametrize("word", ["search.cpus_per_trial=6400", "search.workers_per_trial=6400"])

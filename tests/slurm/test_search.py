@@ -102,7 +102,7 @@ def test_a_killed_search_comes_back_and_an_array_finds_the_same(
     driver_of(killed).kill()
     job.wait_for(lambda: job.restarts == 1)
     assert not rays(job)
-    assert job.wait(300) == "COMPLETED"
+    assert job.wait(300) == "COMPLETED", job.said
     after = results_of(killed)
     assert {path: after[path] for path in before} == before
     assert json.loads((killed / "result.json").read_text())["restarts"] == 1
@@ -127,7 +127,7 @@ def test_trials_of_two_ranks_on_two_nodes_are_stopped_go_on_and_free_everything(
     before = results_of(out)
     slurm("scancel", "--signal=USR2", job.number)
     job.wait_for(lambda: job.restarts == 1)
-    assert job.wait(300) == "COMPLETED"
+    assert job.wait(300) == "COMPLETED", job.said
     after = results_of(out)
     assert {path: after[path] for path in before} == before
     rows = rows_of(out)

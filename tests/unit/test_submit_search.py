@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from dlfd_dist.errors import ConfigError
@@ -77,3 +80,18 @@ def test_every_port_of_ray_lies_in_the_block_of_its_job_below_those_of_linux():
         assert len(set(ports)) == 8
         assert step.first_port < min(ports) <= max(ports) < step.first_port + 300 < 32768
     assert "--num-gpus=2" in step.ray_start()
+
+
+def test_a_node_leaves_no_process_behind_not_even_an_orphan(tmp_path: Path):
+    orphan = f"(trap '' TERM; echo $BASHPID > {tmp_path}/pid; exec sleep 300) & wait -n; exit"
+    code = (
+        "import subprocess, time; from pathlib import Path; "
+        "from launch.search.node import leaves_nothing\n"
+        "with leaves_nothing():\n"
+        f"    shell = subprocess.Popen(['bash', '-c', {orphan!r}])\n"
+        f"    while not Path('{tmp_path}/pid').exists(): time.sleep(.01)\n"
+        "    shell.kill(); shell.wait()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    pid = int((tmp_path / "pid").read_text())
+    assert not psutil.pid_exists(pid)
