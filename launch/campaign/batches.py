@@ -86,6 +86,7 @@ def make_batches(
     arrays = min(
         list(_per_seed(runs, waits, cluster)), list(_over_seeds(runs, waits, cluster)), key=len
     )
+    arrays.sort(key=lambda array: bool(array.runs[0].after))
     return [
         Batch(
             f"{number:02d}-{count:03d}-{_stage(array.runs[0])}",
@@ -151,7 +152,10 @@ def _over_seeds(
     """The task of a seed has the same number in every array."""
     trainings = [run for run in runs if _trains(run)]
     trained = {run.key for run in trainings}
-    children = [run for run in runs if waits[run.key] and trained.issuperset(waits[run.key])]
+    children = [
+        run for run in runs
+        if waits[run.key] and trained.issuperset(waits[run.key]) and run.role != "trial"
+    ]  # fmt: skip
     seeds = list(dict.fromkeys(run.train_seed for run in trainings))
     for start in range(0, len(seeds), cluster.max_array):
         chunk = seeds[start : start + cluster.max_array]
@@ -173,7 +177,8 @@ def _arrays_of(
     chosen = [run for run in children if run.train_seed in seeds]
     # An array waits for whole arrays, so that its seeds must have trainings in the same ones.
     for group in _grouped(
-        chosen, lambda run: (run.spec, frozenset(where[parent] for parent in waits[run.key]))
+        chosen,
+        lambda run: (run.spec, run.after, frozenset(where[parent] for parent in waits[run.key])),
     ):
         by_seed = [
             _units(same, cluster) if same else []

@@ -21,6 +21,7 @@ from dlfd_dist.config import ClusterConfig, JobConfig, signature, to_dict
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.run_dir import RunDir
 
+from .attempts import read_attempts
 from .spec import LaunchSpec, choose_spec
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class CampaignRun:
     """8 hex digits: the signature or, before its models exist, that of settings and parents."""
     label: str
     role: str
-    """original, retrained, control, method, train or evaluate"""
+    """original, retrained, control, trial, method, train or evaluate"""
     config: dict[str, Any]
     spec: LaunchSpec
     train_seed: int | None = None
@@ -146,39 +147,80 @@ def plan_campaign(verb: str, words: Sequence[str]) -> Campaign:
 
 def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> Campaign:
     from ..comparison.planning import make_plan, training_runs, unlearning_runs
+    from ..comparison.tuning import plan_trials, trial_runs
 
     plan = make_plan(words)
-    if plan.compare.tune:
-        raise ConfigError(
-            f"compare.tune={plan.compare.tune} is not submitted: the trials decide what runs next. "
-            "Tune with 'dlfd compare', and submit with the settings it found."
-        )
     first = plan.configs[0]
     if not first.forget.given:
         raise ConfigError("Nobody to forget: give forget.request=FILE or forget.fraction=0.2.")
-    runs = _two_stages(training_runs(plan), unlearning_runs(plan, plan.configs), cluster)
-    return Campaign(plan.out.absolute(), verb, list(words), cluster, runs, plan.left_out)
+    stages = _Stages(training_runs(plan), cluster)
+    trials = stages.start(trial_runs(plan_trials(plan)))
+    methods = stages.start(unlearning_runs(plan, plan.configs))
+    out = plan.out.absolute()
+    runs = [*stages.trained, *trials, *_after_trials(out, methods, trials)]
+    return Campaign(out, verb, list(words), cluster, runs, plan.left_out)
 
 
-def _two_stages(
-    trainings: Sequence[Planned], unlearnings: Sequence[Planned], cluster: ClusterConfig
+def _after_trials(
+    out: Path, methods: Sequence[CampaignRun], trials: Sequence[CampaignRun]
 ) -> list[CampaignRun]:
-    """Return trainings, then what starts from them; all of one data set and request."""
-    from dlfd_dist.data.loaders import resolve_rows
+    """Let every run of a method wait for the end of the method's trials, which choose its settings.
 
-    from ..comparison.planning import with_models
+    Its directory is known when it has begun: the attempts tell it.
+    """
+    by_title: dict[str, list[str]] = {}
+    for trial in trials:
+        by_title.setdefault(title_of(trial), []).append(trial.key)
+    found = []
+    for run in methods:
+        after = tuple(by_title.get(title_of(run), ()))
+        if after:
+            key = hashlib.sha256("-".join([run.key, *after]).encode()).hexdigest()[:8]
+            directory = _begun(out, key)
+            run = replace(run, key=key, after=after, directory=directory)
+        found.append(run)
+    return found
 
-    first = trainings[0].config
-    identify = Identify(resolve_rows(first.data, first.forget, draw=False), cluster)
-    trained = identify.all([(one, ()) for one in _absolute(trainings)])
-    models = {run.label: Path(run.directory or "") for run in trained}
-    keys = {run.label: run.key for run in trained}
-    ready = with_models(_absolute(unlearnings), models)
-    parents = [
-        tuple(keys[f"{role} seed {one.train_seed}"] for role in ("original", "retrained"))
-        for one in ready
-    ]
-    return trained + identify.all(list(zip(ready, parents, strict=True)))
+
+def _begun(campaign: Path, key: str) -> str | None:
+    last = read_attempts(campaign, key).last
+    return last["directory"] if last else None
+
+
+def title_of(run: CampaignRun) -> str:
+    """Return the method of a run with its variant, as a comparison calls it."""
+    return f"{run.config['method']['name']} {run.variant}".strip()
+
+
+def choice_file(campaign: Path, run: CampaignRun) -> Path:
+    """Where the settings stand that the trials before a run chose."""
+    digest = hashlib.sha256("-".join(run.after).encode()).hexdigest()[:8]
+    name = "".join(c if c.isalnum() or c in "=-._" else "-" for c in title_of(run))
+    return campaign / "tuning" / f"{name}-{digest}.json"
+
+
+class _Stages:
+    """Trainings, and what starts from their models; all of one data set and request."""
+
+    def __init__(self, trainings: Sequence[Planned], cluster: ClusterConfig):
+        from dlfd_dist.data.loaders import resolve_rows
+
+        first = trainings[0].config
+        self.identify = Identify(resolve_rows(first.data, first.forget, draw=False), cluster)
+        self.trained = self.identify.all([(one, ()) for one in _absolute(trainings)])
+
+    def start(self, planned: Sequence[Planned]) -> list[CampaignRun]:
+        """Return runs that start from the trainings of their train seed."""
+        from ..comparison.planning import with_models
+
+        models = {run.label: Path(run.directory or "") for run in self.trained}
+        keys = {run.label: run.key for run in self.trained}
+        ready = with_models(_absolute(planned), models)
+        parents = [
+            tuple(keys[f"{role} seed {one.train_seed}"] for role in ("original", "retrained"))
+            for one in ready
+        ]
+        return self.identify.all(list(zip(ready, parents, strict=True)))
 
 
 def _audit_campaign(words: Sequence[str]) -> Campaign:
@@ -193,11 +235,12 @@ def _audit_campaign(words: Sequence[str]) -> Campaign:
     runs = []
     for seed in plan.seeds:
         # Each shadow model forgets people of its own.
-        stages = [
+        own, others = (
             [one for one in stage if one.train_seed == seed]
             for stage in (trainings(plan), unlearnings(plan))
-        ]
-        runs += _two_stages(stages[0], stages[1], cluster)
+        )
+        stages = _Stages(own, cluster)
+        runs += [*stages.trained, *stages.start(others)]
     return Campaign(plan.out.absolute(), "audit", list(words), cluster, runs, plan.plan.left_out)
 
 

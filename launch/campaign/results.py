@@ -20,10 +20,11 @@ from ..report import run_report
 from .ledger import Ledger
 from .plan import CampaignRun
 from .states import planned_runs, run_states
+from .tuning import chosen
 
 REPORT_WAIT_S = 600.0
 """How long one report job waits for another, of an earlier submission, to end."""
-ROLES = ("original", "retrained", "method")
+ROLES = ("original", "retrained", "trial", "method")
 
 
 def write_campaign_report(campaign: Path) -> int:
@@ -42,6 +43,7 @@ def _write_report(campaign: Path) -> int:
     statuses = run_states(campaign)
     done = {s.label: Path(s.directory or "") for s in statuses if s.state == "finished"}
     failures = {s.label: f"{s.state}. {s.cause}".strip() for s in statuses if s.label not in done}
+    trials = {run.label for run in runs if run.role == "trial"}
     for label, why in failures.items():
         print(f"dlfd: not finished: {label}: {why}", file=sys.stderr)
     if not done:
@@ -51,11 +53,12 @@ def _write_report(campaign: Path) -> int:
     if verb == "audit":
         _write_audit(campaign, words, done)
     elif runs[0].role in ROLES:
-        _write_comparison(campaign, runs, done, failures)
+        _write_comparison(campaign, words, runs, done, failures)
     else:
         paths = [str(path) for path in done.values()]
         run_report(paths, out=str(campaign / "report.html"), dry_run=False, as_json=False)
-    return 1 if failures else 0
+    # A trial that failed has lost; the others chose.
+    return 1 if failures.keys() - trials else 0
 
 
 def _asked(ledger: Ledger) -> list[str]:
@@ -71,11 +74,14 @@ def _write_audit(campaign: Path, words: Sequence[str], done: dict[str, Path]) ->
 
 
 def _write_comparison(
-    campaign: Path, runs: Sequence[CampaignRun], done: dict[str, Path], failures: dict[str, str]
-) -> None:
+    campaign: Path, words: Sequence[str], runs: Sequence[CampaignRun], done: dict[str, Path],
+    failures: dict[str, str],
+) -> None:  # fmt: skip
     title = json.loads(RunDir(next(iter(done.values()))).result.read_text("utf-8"))["title"]
-    wanted = [_planned(run) for run in runs]
-    write_results(campaign, Ran(wanted, done, failures, None, title), "Comparison")
+    # Of two that are called the same, the one asked for last.
+    wanted = {run.label: _planned(run) for run in runs if run.role != "trial"}
+    tuning = chosen(campaign, words, runs)
+    write_results(campaign, Ran(list(wanted.values()), done, failures, tuning, title), "Comparison")
 
 
 def _planned(run: CampaignRun) -> Planned:

@@ -135,6 +135,12 @@ def _last_places(
     return found
 
 
+def directories_of(campaign: Path, ledger: Ledger, runs: Sequence[CampaignRun]) -> dict[str, str]:
+    """Return where runs lie, by key, of those that have begun or whose place is known before."""
+    attempts = {run.key: read_attempts(campaign, run.key) for run in runs}
+    return _directories(runs, attempts, ledger.reused())
+
+
 def _directories(
     runs: Sequence[CampaignRun], attempts: Mapping[str, Attempts], reused: Mapping[str, str]
 ) -> dict[str, str]:

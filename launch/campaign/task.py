@@ -87,6 +87,10 @@ class Task:
                     return part()
                 return self._run_as_main(run, part.claim(), part, record)
             config = _ready(run)
+            if run.after:
+                from .tuning import tuned
+
+                config = tuned(self.campaign, record["plan"], run, config)
             work = functools.partial(run_ranks, [config])
             if not rank_info().is_main:
                 return work()

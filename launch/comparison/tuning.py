@@ -66,8 +66,9 @@ def _trial(plan: Plan, config: JobConfig, number: int) -> Trial:
 def _run(plan: Plan, config: JobConfig, number: int, train_seed: int, seed: int) -> Planned:
     label = seeded(f"{config.run.name} trial {number}", train_seed, seed)
     name = seeded(f"{config.run.name}-trial{number}", train_seed, seed, sep="-").replace(" ", "-")
+    variant = config.run.name.removeprefix(config.method.name).strip()
     config = placed(config, plan.out / "tuning", name)
-    return Planned(label, "trial", train_seed, replace(config, seed=seed))
+    return Planned(label, "trial", train_seed, replace(config, seed=seed), variant)
 
 
 def _pairs(plan: Plan) -> list[tuple[int, int]]:
@@ -142,11 +143,12 @@ def tuning_record(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
         "seed": plan.compare.tune_seed,
         "pairs": _pairs(plan),
         "objective": TITLES[plan.compare.objective],
-        "methods": {n: _method_record(plan, [t for t in trials if t.name == n]) for n in names},
+        "methods": {n: method_record(plan, [t for t in trials if t.name == n]) for n in names},
     }
 
 
-def _method_record(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
+def method_record(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
+    """Return what was tried for one method, and what was chosen."""
     config = trials[0].runs[0].config
     best = best_trial(trials, plan.compare.objective)
     given = sorted(plan.given & search_space(config.method.name).keys())

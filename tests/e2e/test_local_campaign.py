@@ -65,5 +65,34 @@ def test_runs_on_two_ranks_are_followed_cancelled_and_gone_on_with(
     wait_for(lambda: (out / "report.html").is_file())
 
 
+@pytest.mark.timeout(600)
+def test_a_tuned_comparison_is_the_one_that_is_not_submitted(
+    dlfd: Dlfd, faces: Faces, tmp_path: Path
+):
+    small = [word for word in faces.forget if not word.startswith("runtime.")]
+    words = [
+        "compare", *small, "method=ssd", "seed=0", "train.max_steps=2", "compare.tune=2",
+        "compare.objective=gap", "runtime.threads_per_rank=1", "runtime.device=cpu",
+    ]  # fmt: skip
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert dlfd(*words, f"run.dir={here}").status == 0
+    submit = ["submit", *words, "cluster=local", f"run.dir={there}"]
+    ended = dlfd(*submit)
+    assert ended.status == 0, ended.err
+    try:
+        wait_for(lambda: (there / "report.html").is_file())
+    finally:
+        dlfd("cancel", there)
+    assert {run["state"] for run in states(dlfd, there).values()} == {"finished"}
+    tables = [(out / "table.md").read_text().splitlines() for out in (here, there)]
+    assert tables[0] == tables[1]
+    found = [json.loads((out / "comparison.json").read_text())["tuning"] for out in (here, there)]
+    assert found[0] == found[1]
+    names = [sorted(p.name for p in out.glob("runs/*")) for out in (here, there)]
+    assert names[0] == names[1]
+    # All of it is finished: nothing is left to submit.
+    assert "nothing to submit" in dlfd(*submit).out
+
+
 def steps(run: Path) -> list[int]:
     return [event["step"] for event in read_events(RunDir(run).metrics) if event["event"] == "step"]

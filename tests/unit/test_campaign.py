@@ -99,6 +99,37 @@ def test_numbers_that_an_array_leaves_out_are_left_out_of_its_option():
     assert Batch("", (("a",),), LaunchSpec()).array == ""
 
 
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_tuned_runs_wait_for_the_end_of_the_trials_of_their_method(seeds: int, tmp_path: Path):
+    words = [f"seed=range(0,{seeds})", "method=scrub,ssd", "compare.tune=2", "cluster.pack=1"]
+    campaign = plan("compare", tmp_path, *words)
+    batches = make_batches(campaign.runs, campaign.cluster, 1)
+    labels = {run.key: run.label for run in campaign.runs}
+    trials = [b for b in batches if b.title.startswith("scrub trial")]
+    assert [[labels[k] for u in b.units for k in u] for b in trials] == [
+        [f"{method} trial {n} seed 0" for method in ("scrub", "ssd") for n in (0, 1)]
+    ]
+    methods = batches[batches.index(trials[0]) + 1 :]
+    seen = [labels[key] for batch in methods for unit in batch.units for key in unit]
+    assert sorted(seen) == [f"{m} seed {s}" for m in ("scrub", "ssd") for s in range(seeds)]
+    for batch in methods:
+        (method,) = {labels[key].split()[0] for unit in batch.units for key in unit}
+        assert [labels[key] for key in batch.after] == [
+            f"{method} trial {n} seed 0" for n in (0, 1)
+        ]
+        assert {labels[key].split()[0] for key in batch.parents} == {"original", "retrained"}
+
+
+def test_other_trials_make_another_run(tmp_path: Path):
+    words = ["seed=0", "method=scrub"]
+    keys = [
+        {run.key for run in plan("compare", tmp_path, *words, *more).runs if run.role == "method"}
+        for more in ([], ["compare.tune=2"], ["compare.tune=3"], ["compare.tune=2"])
+    ]
+    assert len(set().union(*keys)) == 3
+    assert keys[1] == keys[3]
+
+
 def test_an_array_longer_than_the_site_allows_is_cut(tmp_path: Path):
     words = ["seed=range(0,5)", "cluster.pack=1", "cluster.max_array=2"]
     assert [len(found) for _, found in units(plan("train", tmp_path, *words))] == [2, 2, 1]
@@ -134,7 +165,7 @@ def test_a_thousand_runs_are_planned_in_seconds(tmp_path: Path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["compare.tune=2"], "compare.tune=2 is not submitted"),
+        (["compare.tune=-1"], "compare.tune=-1 is not allowed"),
         (["cluster=slurm_labb"], "cluster=slurm_labb is not known.*Did you mean 'slurm_lab'"),
         (["cluster.node=2"], "'cluster.node' is not known. Did you mean 'nodes'"),
         (["cluster.pack=0"], "cluster.pack=0 is not allowed"),

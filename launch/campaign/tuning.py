@@ -1,0 +1,86 @@
+"""Which settings the trials of a submitted comparison chose, decided once, by the first who asks.
+
+The runs of a tuned method begin when all its trials have ended, and every one of them takes the
+settings of the same file: a trial that is repeated later changes none that others already run with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dlfd_dist.config import JobConfig
+from dlfd_dist.errors import DlfdError
+from dlfd_dist.run_dir import RunDir, write_json
+
+from ..comparison.planning import make_plan, with_settings
+from ..comparison.tuning import judged, method_record, plan_trials, tuning_record
+from .ledger import Ledger
+from .plan import CampaignRun, choice_file, read_plan, title_of
+from .states import directories_of
+
+
+def tuned(campaign: Path, plan: str, run: CampaignRun, config: JobConfig) -> JobConfig:
+    """Return the configuration of a run with the settings that its method's trials chose.
+
+    Parameters
+    ----------
+    plan : name of the plan file under CAMPAIGN/plans
+    """
+    file = choice_file(campaign, run)
+    if not file.is_file():
+        record = _choice(campaign, plan, run)
+        if record["settings"] is None:
+            raise DlfdError(
+                f"none of the {len(record['trials'])} trials of {title_of(run)} finished, so that "
+                f"nothing was chosen: 'dlfd status {campaign}' says why, and 'dlfd retry "
+                f"{campaign} --failed' repeats them."
+            )
+        _write_once(file, record)
+    return with_settings(config, json.loads(file.read_text(encoding="utf-8"))["settings"])
+
+
+def _choice(campaign: Path, plan: str, run: CampaignRun) -> dict[str, Any]:
+    values, runs = read_plan(campaign / "plans" / plan)
+    places = directories_of(campaign, Ledger(campaign), runs)
+    done = {
+        one.label: Path(places[one.key])
+        for one in runs
+        if one.key in places and RunDir(Path(places[one.key])).finished()
+    }
+    asked = make_plan(values["words"])
+    trials = [trial for trial in plan_trials(asked) if trial.name == title_of(run)]
+    return method_record(asked, judged(trials, done, done, asked.compare.objective))
+
+
+def _write_once(file: Path, record: dict[str, Any]) -> None:
+    """Write a file whole, unless another job was faster."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".choice") as folder:
+        made = Path(folder) / file.name
+        write_json(made, record)
+        with contextlib.suppress(FileExistsError):
+            os.link(made, file)
+
+
+def chosen(
+    campaign: Path, words: Sequence[str], runs: Sequence[CampaignRun]
+) -> dict[str, Any] | None:
+    """Return what was tried and chosen, for comparison.json; None where nothing was tuned."""
+    asked = make_plan(words)
+    if not asked.compare.tune:
+        return None
+    files = {title_of(run): choice_file(campaign, run) for run in runs if run.after}
+    return {
+        **tuning_record(asked, []),
+        "methods": {
+            title: json.loads(file.read_text(encoding="utf-8"))
+            for title, file in files.items()
+            if file.is_file()
+        },
+    }
