@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import yaml
 
 from launch.cli import main
-from tests.slurm.cluster import Job, Lab, slurm
+from tests.slurm.cluster import LAB, Job, Lab, slurm
 from tests.slurm.conftest import SETTINGS
 
 pytest.importorskip("ray")
@@ -90,7 +91,7 @@ def rays(job: Job) -> list[int]:
     return found
 
 
-def test_a_killed_search_comes_back_and_an_array_finds_the_same(
+def test_a_search_whose_driver_and_node_die_comes_back_and_an_array_finds_the_same(
     submit: Callable[..., Job], tmp_path: Path
 ):
     array, killed = tmp_path / "array", tmp_path / "killed"
@@ -102,10 +103,19 @@ def test_a_killed_search_comes_back_and_an_array_finds_the_same(
     driver_of(killed).kill()
     job.wait_for(lambda: job.restarts == 1)
     assert not rays(job)
+    job.wait_for(lambda: len(results_of(killed)) > len(before), 240)
+    before |= results_of(killed)
+    # A power cut of the node that the driver and the head of Ray run on.
+    node = job.told("BatchHost")
+    subprocess.run(["bash", str(LAB / "node.sh"), "crash", node], check=True, capture_output=True)
+    try:
+        job.wait_for(lambda: job.restarts == 2)
+    finally:
+        subprocess.run(["bash", str(LAB / "node.sh"), "boot", node], check=True)
     assert job.wait(300) == "COMPLETED", job.said
     after = results_of(killed)
     assert {path: after[path] for path in before} == before
-    assert json.loads((killed / "result.json").read_text())["restarts"] == 1
+    assert json.loads((killed / "result.json").read_text())["restarts"] == 2
     assert not rays(job)
     undisturbed.wait()
     Job(str(int(undisturbed.number) + 1), array / "jobs" / "01-report.out").wait()
@@ -114,18 +124,19 @@ def test_a_killed_search_comes_back_and_an_array_finds_the_same(
     assert best[0] == best[1]
 
 
-def test_trials_of_two_ranks_on_two_nodes_are_stopped_go_on_and_free_everything(
-    submit: Callable[..., Job], tmp_path: Path
+def test_trials_of_two_ranks_on_two_nodes_give_way_go_on_and_free_everything(
+    lab: Lab, submit: Callable[..., Job], tmp_path: Path
 ):
     out = tmp_path / "ranks"
     job = submit(
         out, "search=optuna", "search.scheduler=asha", "search.grace_steps=1",
         "search.workers_per_trial=2", "search.replicate=0", "cluster.nodes=2",
-        "cluster.tasks_per_node=2",
+        "cluster.tasks_per_node=2", "cluster.partition=low",
     )  # fmt: skip
     job.wait_for(lambda: len(results_of(out)) >= 1, 240)
     before = results_of(out)
-    slurm("scancel", "--signal=USR2", job.number)
+    more = ("--partition=high", "--nodes=4", "--exclusive", "--wrap=true")
+    lab.submit(*more, output=tmp_path / "high.out")
     job.wait_for(lambda: job.restarts == 1)
     assert job.wait(300) == "COMPLETED", job.said
     after = results_of(out)
