@@ -9,6 +9,8 @@ with the paper's head, batch 32, 15 synthesis iterations, synthesis on in every 
   val; losses on retain, forget and val for the attack (`train_dlfd` at 4ac0aa6; batches of 32)
 - ours: method=dlfd, a probe every 10 batches, thinned to 300 + 300 images where that decides
 - ours, bf16: the same with runtime.autocast=bfloat16 and channels_last
+- retraining: a step of plain training on the same batch; 100 epochs over the retain set are 100 of
+  them for every batch of an epoch of ours
 
 --share 0.1 lets the authors' passes look at every tenth image and counts their seconds tenfold,
 which the result says: on a busy machine one whole batch of theirs takes many minutes.
@@ -28,12 +30,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from results import ratio_table, write_result
+from results import ratio_table, spread, write_result
 
 from dlfd_dist.config import (
     DLFDConfig,
     ForgetConfig,
     JobConfig,
+    MethodConfig,
     MetricsConfig,
     ModelConfig,
     RuntimeConfig,
@@ -52,6 +55,7 @@ from dlfd_dist.runtime.collectives import Collectives
 
 NUM_RETAIN, NUM_FORGET, NUM_VAL, NUM_CLASSES = 8525, 1500, 1539, 8
 BATCH, SIZE, POOL = 32, 128, 256
+OURS = ("ours, fp32", "ours, bf16 and channels_last")
 
 
 class Repeated:
@@ -88,11 +92,12 @@ def told_apart(model: Classifier, batches: Batches) -> None:
 
 def make_config(name: str, bfloat16: bool) -> JobConfig:
     official = name == "dlfd_official"
+    common = {"name": name, "lr": 0.008, "global_batch_size": BATCH}
     return JobConfig(
         verb="unlearn", checkpoint="random weights", forget=ForgetConfig(fraction=0.1),
         data=DataConfig(image_size=SIZE), model=ModelConfig(head="mlp"),
-        method=DLFDConfig(
-            name=name, lr=0.008, global_batch_size=BATCH, forget_threshold=0.15,
+        method=MethodConfig(**common) if name == "finetune" else DLFDConfig(
+            **common, forget_threshold=0.15,
             clip_norm=None if official else 5.0, probe_every=1 if official else 10,
             probe_images=None if official else 300, probe_attack="mia_paper" if official else "mia",
         ),
@@ -138,7 +143,7 @@ class Loop:
             torch.from_numpy(forget), forget_images, forget_labels, BATCH,
         )  # fmt: skip
         numbers = self.method.step(step, self.updater, stop=False)
-        self.synthesised += bool(numbers["synthesised"])
+        self.synthesised += bool(numbers.get("synthesised"))
         self.done += 1
 
     def probe(self) -> None:
@@ -172,9 +177,10 @@ def measure(
     authors.every = every
     told_apart(authors.model, authors.batches)
     loops = {
-        "ours, fp32": Loop("dlfd", data, folder),
-        "ours, bf16 and channels_last": Loop("dlfd", data, folder, bfloat16=True),
+        name: Loop("dlfd", data, folder, bfloat16=bfloat16)
+        for name, bfloat16 in zip(OURS, (False, True), strict=True)
     }
+    training = Loop("finetune", data, folder)
     rows = []
     for number in range(rounds):
         row = {}
@@ -182,6 +188,7 @@ def measure(
             row[f"{name}: synthesis and update"] = step = seconds(loop.batch, batches)
             thinned = seconds(loop.probe)
             row[name] = step + thinned / 10
+        row["a training step"] = seconds(training.batch, batches)
         row["authors: synthesis and update"] = step = seconds(authors.batch)
         row["authors"] = step + every * seconds(authors.their_evaluations)
         rows.append(row)
@@ -210,6 +217,10 @@ def main() -> None:
         "\n\nSeconds of the process (user and system) per batch on one thread; a probe counts a "
         "tenth. The authors' image decoding is left out on both sides."
     )
+    epochs = 100 * found["a training step"]
+    text += "\n\nAn epoch of DLFD, probes included, over 100 epochs of training on the retain set: "
+    text += ", ".join(f"{name} {spread(found[name] / epochs, 3)}" for name in OURS)
+    text += " (to reach: 0.15)."
     if args.share < 1:
         text += (
             f" The authors' four passes were timed on {args.share:g} of their images and their "
