@@ -37,3 +37,9 @@ class CollectiveError(DlfdError):
     """Ranks lost each other."""
 
     exit_status = 1
+
+
+class RanksLostError(CollectiveError):
+    """Ranks lost each other, and none of them failed by itself."""
+
+    exit_status = 76

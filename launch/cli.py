@@ -63,7 +63,8 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
   --help      this text; 'dlfd VERB --help' shows the verb's settings
   --version
 
-exit status: 0 done, 1 failed, 2 bad input, 75 stopped as asked (the same command goes on)
+exit status: 0 done, 1 failed, 2 bad input, 75 stopped as asked, 76 a node
+was lost (the same command goes on)
 """
 
 

@@ -81,7 +81,7 @@ def run_module(module: str, world_size: int, arguments: Sequence[str] = ()) -> i
 
 def exit_status(codes: Sequence[int]) -> int:
     """Return the job's exit status: that of the rank that knows the cause."""
-    for telling in (75, 2):
+    for telling in (75, 2, 76):
         if telling in codes:
             return telling
     return 1

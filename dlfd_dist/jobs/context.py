@@ -29,6 +29,7 @@ from ..runtime.collectives import Collectives
 from ..runtime.env import RankInfo
 from ..runtime.init import pick_device
 from ..runtime.seeding import derive_seed, purpose_key
+from .lost_ranks import explained
 
 logger = logging.getLogger(__name__)
 
@@ -253,7 +254,8 @@ def open_job(prepared: Prepared, collectives: Collectives) -> Iterator[Job]:
             collectives.device, prepared.run_dir.path,
         )  # fmt: skip
         _tell_leaks(prepared)
-        yield make_job(prepared, collectives)
+        with explained(prepared.run_dir, collectives, handler):
+            yield make_job(prepared, collectives)
     finally:
         close_rank_log(handler)
 

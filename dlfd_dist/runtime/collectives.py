@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -9,6 +11,9 @@ from torch import Tensor
 
 from ..errors import CollectiveError
 from .phases import phase
+
+LOSS = re.compile(r"gloo/|NCCL|Connection (reset|closed) by peer")
+"""What the messages of a backend that lost a peer hold."""
 
 
 def shard_counts(total: int, world_size: int) -> list[int]:
@@ -96,8 +101,19 @@ class Collectives:
             with phase("gather"):
                 operation(*args)
         except RuntimeError as err:
-            raise CollectiveError(
-                f"Rank {self.rank} lost the other ranks ({str(err).splitlines()[0]}). Common "
-                "causes: another rank failed (see its log above), a node went away, or the network "
-                "interface differs between nodes (GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME)."
-            ) from err
+            raise collective_error(self.rank, err) from err
+
+
+def tells_of_loss(err: Exception, collectives: Collectives) -> bool:
+    """Whether what torch raised, in DDP's backward pass say, is that another rank is gone."""
+    is_torchs = isinstance(err, RuntimeError) and collectives.world_size > 1
+    return is_torchs and bool(isinstance(err, dist.DistError) or LOSS.search(str(err)))
+
+
+def collective_error(rank: int, err: Exception) -> CollectiveError:
+    """Return the sentence on a collective that failed."""
+    return CollectiveError(
+        f"Rank {rank} lost the other ranks ({str(err).splitlines()[0]}). Common causes: another "
+        "rank failed (see its log above), a node went away, or the network interface differs "
+        "between nodes (GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME)."
+    )

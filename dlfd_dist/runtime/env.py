@@ -40,6 +40,7 @@ class JobInfo:
     """How often SLURM or torchrun started the job again."""
     starts_before: int | None = None
     """Starts of the run before this one, under other jobs too; None: nobody counts them."""
+    num_nodes: int = 1
 
     @property
     def run_restarts(self) -> int:
@@ -51,7 +52,8 @@ def job_info(env: Mapping[str, str] = os.environ) -> JobInfo:
     array, task = env.get("SLURM_ARRAY_JOB_ID"), env.get("SLURM_ARRAY_TASK_ID")
     job_id = f"{array}_{task}" if array else env.get("SLURM_JOB_ID")
     restarts = _count(env, "SLURM_RESTART_COUNT") or _count(env, "TORCHELASTIC_RESTART_COUNT")
-    return JobInfo(job_id, restarts or 0, _count(env, STARTS_BEFORE))
+    num_nodes = _count(env, "SLURM_NNODES") or 1
+    return JobInfo(job_id, restarts or 0, _count(env, STARTS_BEFORE), num_nodes)
 
 
 def _count(env: Mapping[str, str], name: str) -> int | None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .plan import CampaignRun
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
-STOPPED, FAILED = 75, 1
+STOPPED, LOST, FAILED = 75, 76, 1
 MAX_RESTARTS = "DLFD_MAX_RESTARTS"
 """The batch script sets it, and slurm/lib/requeue.sh obeys it."""
 
@@ -121,7 +121,7 @@ class Task:
             self._make_restartable(run, run_dir, record)
             with _output_to(log if record["packed"] else None):
                 ended.append(_guarded(work))
-                if ended[-1] == STOPPED:
+                if ended[-1] in (STOPPED, LOST):
                     _be_deaf()
                     _tell_if_it_is_the_last(run_dir)
         return ended[-1]
@@ -277,7 +277,7 @@ def main(arguments: list[str]) -> int:
     campaign, job, *index = arguments
     status = Task(Path(campaign), job, int(index[0]) if index else 0)()
     _be_deaf()
-    return FAILED if status == STOPPED and _is_last_start() else status
+    return FAILED if status in (STOPPED, LOST) and _is_last_start() else status
 
 
 if __name__ == "__main__":

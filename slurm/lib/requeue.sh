@@ -1,12 +1,14 @@
 # shellcheck shell=bash
 # How a batch script ends once its ranks have; source this, then: requeue_or_exit "$status".
 # 75: they stopped as asked and saved. 140, 143: USR2 or TERM came before they listened, so nothing was
-# lost. In each case the same job comes back and goes on from its last checkpoint.
+# lost. 76: ranks lost each other and none knows why, as when a node dies. In each case the same job
+# comes back and goes on from its last checkpoint.
 requeue_or_exit() { # STATUS
   local job=$SLURM_JOB_ID
   # One task of an array may bear the number of the whole array, which must not be requeued.
   if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; fi
-  if [ "$1" -eq 75 ] || [ "$1" -eq 140 ] || [ "$1" -eq 143 ]; then
+  if [ "$1" -eq 76 ]; then let_slurm_notice; fi
+  if [ "$1" -eq 75 ] || [ "$1" -eq 76 ] || [ "$1" -eq 140 ] || [ "$1" -eq 143 ]; then
     if [ "${SLURM_RESTART_COUNT:-0}" -lt "${DLFD_MAX_RESTARTS:-100}" ]; then
       requeue_job "$job"
     else
@@ -14,6 +16,16 @@ requeue_or_exit() { # STATUS
     fi
   fi
   exit "$1"
+}
+
+# SLURM misses a dead node after SlurmdTimeout, and then starts the job again without it. Requeued before,
+# the job could get the dead node again.
+let_slurm_notice() {
+  local timeout
+  timeout=$(scontrol show config | sed -n 's/^SlurmdTimeout *= *\([0-9]*\).*/\1/p')
+  timeout=$((${timeout:-300} + 15))
+  echo "dlfd: ranks lost each other; the job comes back in $timeout s, or when SLURM misses a node" >&2
+  sleep "$timeout"
 }
 
 # A controller that is away (restarted, failing over) must not cost the run: scontrol gives up after

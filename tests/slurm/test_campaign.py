@@ -219,17 +219,22 @@ def test_runs_longer_than_their_limit_go_on_by_themselves_until_restarts_run_out
     assert restarts == [2, 1]
 
 
+@pytest.mark.parametrize("fault", ["down", "processes vanish"])
 def test_a_run_that_loses_a_node_goes_on_and_is_not_called_finished_meanwhile(
-    dlfd, lab: Lab, tmp_path: Path
+    dlfd, lab: Lab, tmp_path: Path, fault: str
 ):
     out = tmp_path / "campaign"
     many = ["cluster.nodes=2", "cluster.tasks_per_node=1", "run.checkpoint_every=1"]
+    many += ["cluster.srun_args=[--wait=20]"]
     dlfd("submit", "train", *TRAINING, *many, f"run.dir={out}")
     wait_for(lambda: steps_of(out, "train") >= 2)
     job_id = states(dlfd, out)["train"]["job_id"]
     hosts = slurm("squeue", "-h", "-j", job_id, "-o", "%N")
     node = slurm("scontrol", "show", "hostnames", hosts).splitlines()[1]
-    slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    if fault == "down":
+        slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    else:
+        vanish(job_id)
     seen: list[str] = []
     try:
         (run,) = (out / "runs").iterdir()
@@ -248,6 +253,20 @@ def test_a_run_that_loses_a_node_goes_on_and_is_not_called_finished_meanwhile(
     assert json.loads((run / "result.json").read_text())["restarts"] == 1
     _, said = dlfd("logs", run)
     assert int(said.split("going on from step ")[1].split()[0]) >= 2
+
+
+def vanish(job_id: str) -> None:
+    """End rank 1 and what SLURM follows it with, as when a node dies and SLURM misses it."""
+    for process in psutil.process_iter(["environ"]):
+        env = process.info["environ"] or {}
+        if (env.get("SLURM_JOB_ID"), env.get("SLURM_PROCID")) == (job_id, "1"):
+            stepd = process.parent()
+            assert stepd is not None
+            assert stepd.name() == "slurmstepd"
+            stepd.kill()
+            process.kill()
+            return
+    raise AssertionError("rank 1 is not there")
 
 
 @pytest.mark.parametrize("way", ["gres", "per_task"])
