@@ -225,7 +225,7 @@ def test_a_run_that_loses_a_node_goes_on_and_is_not_called_finished_meanwhile(
 ):
     out = tmp_path / "campaign"
     many = ["cluster.nodes=2", "cluster.tasks_per_node=1", "run.checkpoint_every=1"]
-    many += ["cluster.srun_args=[--wait=20]"]
+    many += ['cluster.srun_args=["--wait=20"]']
     dlfd("submit", "train", *TRAINING, *many, f"run.dir={out}")
     wait_for(lambda: steps_of(out, "train") >= 2)
     job_id = states(dlfd, out)["train"]["job_id"]
