@@ -41,7 +41,9 @@ def explained(
     except Exception as err:
         if not isinstance(err, CollectiveError) and not tells_of_loss(err, collectives):
             told = {"msg": f"{type(err).__name__}: {err}", "levelno": 40, "levelname": "ERROR"}
-            rank_log.emit(logging.makeLogRecord(told))
+            # On a full disk the error itself must be told, and not that it could not be noted.
+            with contextlib.suppress(OSError):
+                rank_log.emit(logging.makeLogRecord(told))
             raise
         if job_info().num_nodes > 1 and not _somebody_said_why(run_dir, collectives, since):
             raise RanksLostError(

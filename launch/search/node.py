@@ -34,6 +34,8 @@ BLOCKS, SIZE, FIRST_PORT = 70, 300, 10000
 """Ports of a job: one of so many blocks, all below 32768, from where Linux hands out ports."""
 LEFT_S = 3.0
 """How long Ray's workers may outlive Ray."""
+KILL_ROUNDS = 3
+"""One that hangs in the kernel cannot be killed, and must not hold the job."""
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -121,7 +123,7 @@ def leaves_nothing() -> Iterator[None]:
         yield
     finally:
         _, left = psutil.wait_procs(psutil.Process().children(recursive=True), LEFT_S)
-        while left:
+        for _ in range(KILL_ROUNDS):
             for process in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()

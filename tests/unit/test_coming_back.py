@@ -177,6 +177,17 @@ def test_what_ddp_raises_when_a_rank_is_gone_is_told_from_other_errors(
     assert (RunDir(tmp_path).rank_log(0).read_text() == "") == lost
 
 
+def test_a_full_disk_does_not_hide_why_a_rank_fails(
+    tmp_path: Path, log: logging.Handler, monkeypatch: pytest.MonkeyPatch
+):
+    def full(_record: logging.LogRecord) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(log, "emit", full)
+    with pytest.raises(ZeroDivisionError), explained(RunDir(tmp_path), TwoRanks(), log):
+        _ = 1 / 0
+
+
 def test_a_rank_that_fails_leaves_word(tmp_path: Path, log: logging.Handler):
     with pytest.raises(ZeroDivisionError), explained(RunDir(tmp_path), TwoRanks(), log):
         _ = 1 / 0
