@@ -72,7 +72,11 @@ class LeakAudit:
         return hashlib.sha256(self.to_csv().encode()).hexdigest()
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Return the number of pairs by kind and by the parts they join, as `retain-forget`."""
+        """Return the number of pairs by kind and by the parts they join, as `retain-forget`.
+
+        Exact: how many images of the second part the first has too; `forget-forget`: how many
+        images of the request are there again.
+        """
         found: dict[str, dict[str, int]] = {EXACT: {}, NEAR: {}}
         for (kind, *parts), number in sorted(
             Counter((pair.kind, pair.part, pair.other_part) for pair in self.pairs).items()
@@ -98,23 +102,36 @@ def audit_leaks(
 ) -> LeakAudit:
     """Return the leaks among the parts; a bad image is a DataError that names its row.
 
-    Of equal images only neighbours in the list are paired, so that n equal ones give n - 1 pairs.
+    Of equal images, each is paired with the first of its own part and the first of every part
+    before it (retain, forget, val, test), so that the exact pairs of two parts are as many as the
+    images of the second that the first has too. A near pair of two such groups does the same.
 
     Parameters
     ----------
     folder : keeps what was computed of the images; None: nothing is written
     """
-    part_of = {row: name for name, rows in splits.parts().items() for row in rows.tolist()}
-    order = {name: number for number, name in enumerate(splits.parts())}
-    found = []
-    for kind, pairs in (
-        (EXACT, equal_pairs(image_digests(manifest, folder))),
-        (NEAR, near_duplicates(manifest, folder)),
-    ):
-        for first, second, similarity in zip(*_lists(pairs), strict=True):
-            if first in part_of and second in part_of:
-                sides = sorted((first, second), key=lambda row: (order[part_of[row]], row))
-                found.append((kind, *sides, similarity))
+    place = {
+        row: (number, row, part)
+        for number, (part, rows) in enumerate(splits.parts().items())
+        for row in rows.tolist()
+    }
+    _, group = np.unique(image_digests(manifest, folder), return_inverse=True)
+    near = near_duplicates(manifest, folder)
+    there = np.array(sorted(place, key=place.__getitem__), dtype=np.int64)
+    several = np.bincount(group[there], minlength=group.max() + 1) > 1
+    several[group[near.first]] = several[group[near.second]] = True
+    groups: dict[int, list[int]] = {}
+    for row in there[several[group[there]]].tolist():
+        groups.setdefault(int(group[row]), []).append(row)
+    found = [
+        (EXACT, *pair, 1.0) for rows in groups.values() for pair in _with_firsts(rows, rows, place)
+    ]
+    pairs_of_groups = group[np.stack([near.first, near.second], axis=1)].tolist()
+    for (one, other), similarity in zip(pairs_of_groups, near.similarity.tolist(), strict=True):
+        ones, others = groups.get(one, []), groups.get(other, [])
+        pairs = _with_firsts(ones, others, place) + _with_firsts(others, ones, place)
+        found += [(NEAR, *pair, similarity) for pair in dict.fromkeys(pairs)]
+    part_of = {row: part for row, (_, _, part) in place.items()}
     leaks = [
         Leak(kind, part_of[a], manifest.image_paths[a], part_of[b], manifest.image_paths[b],
              round(similarity, 4))
@@ -123,8 +140,20 @@ def audit_leaks(
     return LeakAudit(tuple(leaks), tuple(_told(manifest, request, part_of, found)))
 
 
-def _lists(pairs: Pairs) -> tuple[list[int], list[int], list[float]]:
-    return pairs.first.tolist(), pairs.second.tolist(), pairs.similarity.tolist()
+def _with_firsts(
+    firsts: list[int], rows: list[int], place: dict[int, tuple[int, int, str]]
+) -> list[tuple[int, int]]:
+    """Pair each of `rows` with the first of `firsts` in every part up to its own.
+
+    Parameters
+    ----------
+    firsts, rows : in the order of their places
+    place : row -> number of its part, row, part
+    """
+    first_of: dict[str, int] = {}
+    for row in firsts:
+        first_of.setdefault(place[row][2], row)
+    return [(a, b) for b in rows for a in first_of.values() if place[a] < place[b]]
 
 
 def _told(
@@ -146,13 +175,6 @@ def _told(
         for name in names
         if counts[name]
     ]
-
-
-def equal_pairs(digests: np.ndarray) -> Pairs:
-    """Return the neighbours among rows of equal digests."""
-    order = np.argsort(digests, kind="stable")
-    same = np.flatnonzero(digests[order[1:]] == digests[order[:-1]])
-    return Pairs(order[same], order[same + 1], np.ones(len(same)))
 
 
 def near_duplicates(manifest: Manifest, folder: Path | None) -> Pairs:

@@ -92,6 +92,32 @@ def test_a_request_is_told_of_twins_that_stay(planted: Manifest, tmp_path: Path)
     assert audit_leaks(planted, splits, request, None).digest == audit.digest
 
 
+def test_a_twin_in_retain_is_told_whatever_lies_between(tmp_path: Path, faces):
+    """One picture as Ada's, in test and in retain, and a near one in test, Bob's and Ada's: in the
+    order of the rows a stranger's image stands between hers and the one that is trained on."""
+    near = CHANGES["JPEG 60"](faces[0], np.random.default_rng(0))
+    given = [
+        ("Ada", "train", faces[0]), ("Cid", "test", faces[0]), ("Bob", "train", faces[0]),
+        ("Ada", "train", faces[4]), ("Dee", "test", near), ("Bob", "train", near),
+        ("Ada", "train", near), ("Eve", "val", faces[6]),
+    ]  # fmt: skip
+    for i, (_, _, image) in enumerate(given):
+        image.save(tmp_path / f"{i}.png")
+    names, parts, _ = (np.array(one) for one in zip(*given, strict=True))
+    planted = Manifest(
+        tmp_path, [f"{i}.png" for i in range(len(given))], names, np.zeros(len(given), np.int64),
+        parts, ["a"], "planted", may_show=True,
+    )  # fmt: skip
+    request = resolve_entries([(1, "Ada")], "request", planted, parts)
+    audit = audit_leaks(planted, make_splits(parts, request.rows), request, None)
+    assert audit.counts()["exact"] == {
+        "forget-test": 2, "retain-forget": 2, "retain-test": 2
+    }  # fmt: skip
+    joined = {(p.image_path, p.other_path) for p in audit.pairs if p.kind == "near"}
+    assert {("2.png", "6.png"), ("5.png", "0.png"), ("2.png", "5.png")} <= joined
+    assert audit.told[0].startswith("Ada: 2 of the images to forget have a twin")
+
+
 def test_the_command_writes_list_numbers_and_page(tmp_path: Path, planted: Manifest, capsys):
     rows = zip(planted.image_paths, planted.identities, planted.labels, planted.splits, strict=True)
     lines = ["image_path,identity,label,split", *(",".join(map(str, row)) for row in rows)]
