@@ -4,9 +4,11 @@
 
 1. Function trials that do nothing: the time of each beyond the first few, and the memory of all
    processes, over many trials on the cores of this machine.
-2. A random search of 64 trials, and per search seed one by ASHA + Optuna: the steps until a probe
-   was within .005 of the best val NoMUS of the random search, as a share of all its steps. Trials
-   count in the order of their last probe.
+2. A random search of 64 trials, and per search seed one by ASHA + Optuna: the work until a probe
+   was within .005 of the best val NoMUS of the random search, as a share of all its work. Device
+   time is counted, so that the machine's other work does not matter: an update is 3 passes over a
+   batch (forward, and backward twice as long), a synthesis iteration 2. Trials count in the order
+   of their last probe.
 Writes benchmarks/results/search_cpu<cores>_<date>.md.
 """
 
@@ -25,9 +27,11 @@ from typing import Any
 
 import psutil
 
+from dlfd_dist.compose import load_config
 from dlfd_dist.run_dir import read_events
 
 NEAR = 0.005
+UPDATE, SYNTHESIS = 3, 2  # passes over a batch
 SETTINGS = [
     "data=synthetic", "data.image_size=32", "data.synthetic.num_identities=24",
     "data.synthetic.images_per_identity=6", "forget.fraction=0.25", "metrics.num_bootstrap=20",
@@ -85,29 +89,32 @@ def _memory_mb() -> float:
 
 
 def search(words: list[str], out: Path) -> list[tuple[float, int]]:
-    """Run a search; return (NoMUS of a probe, steps of the whole search until then) in order."""
+    """Run a search; return (NoMUS of a probe, passes of the whole search until then) in order."""
     from launch.cli import main
 
     status = main(["search", *words, f"run.dir={out}", "search.replicate=0"])
     assert status == 0, status
     found = []
     for path in out.glob("trials/*/metrics.jsonl"):
-        before = 0
+        iterations = load_config(path.parent / "config.yaml").synthesis.steps
+        passes = 0
         for event in read_events(path):
+            if event["event"] == "step":
+                passes += UPDATE + SYNTHESIS * iterations * event["synthesised"]
             if event["event"] == "probe":
                 when = (path.stat().st_mtime, event["step"])
-                found.append((when, event["nomus"], event["step"] - before))
-                before = event["step"]
+                found.append((when, event["nomus"], passes))
+                passes = 0
     found.sort()
-    course, steps = [], 0
+    course, passes = [], 0
     for _, nomus, more in found:
-        steps += more
-        course.append((nomus, steps))
+        passes += more
+        course.append((nomus, passes))
     return course
 
 
-def steps_to(course: list[tuple[float, int]], target: float) -> int | None:
-    return next((steps for nomus, steps in course if nomus >= target), None)
+def passes_to(course: list[tuple[float, int]], target: float) -> int | None:
+    return next((passes for nomus, passes in course if nomus >= target), None)
 
 
 def main() -> int:
@@ -140,8 +147,8 @@ def main() -> int:
              f"search.num_samples={given.trials}", f"search.seed={seed}"],
             given.out / f"guided{seed}",
         )  # fmt: skip
-        rows.append((seed, target, drawn[-1][1], steps_to(drawn, target), guided[-1][1],
-                     steps_to(guided, target)))  # fmt: skip
+        rows.append((seed, target, drawn[-1][1], passes_to(drawn, target), guided[-1][1],
+                     passes_to(guided, target)))  # fmt: skip
         print(json.dumps(rows[-1]), flush=True)
     write(given, idle_facts, rows)
     return 0
@@ -167,19 +174,20 @@ def write(given: argparse.Namespace, idle_facts: dict[str, float], rows: list[An
         file.write_text("\n".join(lines), encoding="utf-8")
         return
     lines += [
-        f"`{' '.join([*SETTINGS, *METHOD])}`, {given.trials} trials. Steps are those of all trials "
-        f"in the order of time; the target is the best val NoMUS of the random search less {NEAR}.",
-        "", "| search seed | target | random: all steps | until the target | ASHA + Optuna: all | "
+        f"`{' '.join([*SETTINGS, *METHOD])}`, {given.trials} trials. Work is counted in passes "
+        f"over a batch ({UPDATE} an update, {SYNTHESIS} a synthesis iteration) of all trials in "
+        f"the order of time; the target is the best val NoMUS of the random search less {NEAR}.",
+        "", "| search seed | target | random: all passes | until the target | ASHA + Optuna: all | "
         "until the target | share of the random search |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for row, share in zip(rows, shares, strict=True):
-        seed, target, steps, own, all_steps, until = row
+        seed, target, drawn, own, guided, until = row
         told = "not reached" if until is None else str(until)
         lines.append(
-            f"| {seed} | {target:.4f} | {steps} | {own} | {all_steps} | {told} | {share:.0%} |"
+            f"| {seed} | {target:.4f} | {drawn} | {own} | {guided} | {told} | {share:.0%} |"
             if until is not None
-            else f"| {seed} | {target:.4f} | {steps} | {own} | {all_steps} | {told} | - |"
+            else f"| {seed} | {target:.4f} | {drawn} | {own} | {guided} | {told} | - |"
         )
     median = statistics.median(shares)
     lines += ["", f"Median share: {median:.0%} (goal: 35 %)." if median < float("inf")
