@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 from ..config import read_by
@@ -65,10 +66,14 @@ def summarise(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """
     records = with_gaps(records)
     paired = paired_with_dlfd(records)
-    return [
+    rows = [
         {**_row(label, of_label(records, label)), "paired": _given(paired.get(label, {}))}
         for label in labels_in_order(records)
     ]
+    for row in rows:
+        if row["method"] == RETRAINED:  # its gaps share their ends: no independent values
+            row.update(gap_to_retrained_interval=None, gap_to_retrained_bootstrap_interval=None)
+    return rows
 
 
 def labels_in_order(records: Sequence[RunRecord]) -> list[str]:
@@ -147,16 +152,20 @@ def with_gaps(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Fill in the gap to Retrained of runs that were made without a reference, such as Original.
 
     The reference is the Retrained run of the same train seed; where there is none the gap stays
-    open.
+    open. Retrained itself is held against Retrained of the other train seeds, which tells what the
+    seed alone makes of the gap.
     """
     retrained = {r.train_seed: _flat(r) for r in of_label(records, RETRAINED) if r.mia}
 
     def filled(record: RunRecord) -> RunRecord:
         known = record.result.get("gap_to_retrained") is not None
-        reference = retrained.get(record.train_seed)
-        if known or record.label == RETRAINED or reference is None or not record.mia:
+        of_itself = record.label == RETRAINED
+        references = [
+            flat for seed, flat in retrained.items() if (seed == record.train_seed) != of_itself
+        ]
+        if known or not references or not record.mia:
             return record
-        gap = gap_to_retrained(_flat(record), reference)
+        gap = fmean(gap_to_retrained(_flat(record), reference) for reference in references)
         return replace(record, result={**record.result, "gap_to_retrained": gap})
 
     return [filled(record) for record in records]

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .paired import PAIRED_METRICS
+from .records import RETRAINED
 from .summary import AXES, BOOTSTRAPPED, METRICS
 
 Row = dict[str, Any]
@@ -27,7 +28,7 @@ WHERE_MEASURED = (("Relearn steps", "relearn_steps"), ("Anamnesis", "anamnesis_i
 """Columns of a table only where a row has such a figure."""
 PAIRED_COLUMN = "vs DLFD (NoMUS)"
 ONE_SEED, AT_FLOOR, MIXED, TOO_HARD, ONE_TRAINING = "*", "†", "‡", "§", "¶"
-LOW_POWER, AT_LEAST = "‖", "+"
+LOW_POWER, AT_LEAST, OTHER_SEEDS = "‖", "+", "◦"
 FOOTNOTES = {
     ONE_SEED: "One seed: there is no interval, and a difference may be chance.",
     ONE_TRAINING: "One trained model: the interval is over seeds of unlearning it and says nothing "
@@ -39,6 +40,8 @@ FOOTNOTES = {
     TOO_HARD: "Forgotten too hard: losses on forgotten images are higher than on images never "
     "seen, which can itself betray them.",
     AT_LEAST: "At least: not back in metrics.relearn_steps in some runs, which count as that many.",
+    OTHER_SEEDS: "Retrained against Retrained of the other train seeds: what the seed alone makes "
+    "of the gap, and so about the least that a method can be expected to reach.",
     MIXED: "The runs of this row differ in more than their seed.",
 }
 DASH = "–"
@@ -92,8 +95,13 @@ def marks(row: Row) -> dict[str, str]:
         "forgetting_score": (AT_FLOOR if row["floor"] else "")
         + (TOO_HARD if row["over_forgetting"] else ""),
         "mia_auc": LOW_POWER if row["low_power"] else "",
+        "gap_to_retrained": OTHER_SEEDS if _against_itself(row) else "",
         "relearn_steps": AT_LEAST if row["relearns_late"] else "",
     }
+
+
+def _against_itself(row: Row) -> bool:
+    return row["method"] == RETRAINED and row["gap_to_retrained"] is not None
 
 
 def footnotes(rows: Sequence[Row]) -> list[tuple[str, str]]:
@@ -217,7 +225,7 @@ _LATEX = {
     **{sign: "\\" + sign for sign in "&%$#_{}"},
     "<": "$<$", ">": "$>$", "|": "$|$", "±": r"$\pm$", "×": r"$\times$", DASH: "--",
     ONE_SEED: r"$\ast$", AT_FLOOR: r"\dag{}", MIXED: r"\ddag{}", TOO_HARD: r"\S{}",
-    ONE_TRAINING: r"\P{}", LOW_POWER: r"$\Vert$",
+    ONE_TRAINING: r"\P{}", OTHER_SEEDS: r"$\circ$", LOW_POWER: r"$\Vert$",
 }  # fmt: skip
 
 

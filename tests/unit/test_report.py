@@ -364,13 +364,27 @@ def test_one_trained_model_gives_an_interval_over_runs_and_a_mark(crossed):
     assert "¶" not in text_table(summarise(of_label(crossed, "DLFD")))
 
 
-def test_gap_is_to_the_retrained_of_the_same_train_seed(crossed):
-    for run in with_gaps([with_result(run, gap_to_retrained=None) for run in crossed]):
-        (retrained,) = [r for r in of_label(crossed, "Retrained") if r.train_seed == run.train_seed]
+def test_gap_is_to_the_retrained_of_the_same_train_seed_and_its_own_to_the_others(crossed):
+    runs = [with_result(run, gap_to_retrained=None) for run in crossed]
+    for run in with_gaps(runs):
+        itself = run.label == "Retrained"
+        (retrained,) = [
+            r for r in of_label(crossed, "Retrained") if (r.train_seed == run.train_seed) != itself
+        ]
         names = ("retain_accuracy", "forget_accuracy", "test_accuracy", "mia_accuracy")
         wanted = np.mean([abs(run.value(name) - retrained.value(name)) for name in names])
-        gap = run.result["gap_to_retrained"]
-        assert gap is None if run.label == "Retrained" else gap == pytest.approx(wanted)
+        assert run.result["gap_to_retrained"] == pytest.approx(wanted)
+    row = next(row for row in summarise(runs) if row["method"] == "Retrained")
+    assert row["gap_to_retrained_interval"] is None
+    assert f"{row['gap_to_retrained']:.3f}◦" in text_table([row])
+    assert "◦ Retrained against Retrained of the other train seeds" in text_table([row])
+
+
+def test_retrained_of_one_seed_has_no_gap(crossed):
+    runs = [run for run in crossed if run.train_seed == 0]
+    (row,) = [row for row in summarise(runs) if row["method"] == "Retrained"]
+    assert row["gap_to_retrained"] is None
+    assert "◦" not in text_table([row])
 
 
 @pytest.mark.parametrize("metric", ["nomus", "gap_to_retrained"])
@@ -472,8 +486,8 @@ def test_attack_metrics_come_from_the_attack(rows, records):
 
 
 def test_metric_that_no_run_has_stays_empty(rows):
-    assert rows[1]["gap_to_retrained"] is None
-    assert rows[1]["gap_to_retrained_interval"] is None
+    assert rows[1]["relearn_steps"] is None
+    assert rows[1]["relearn_steps_interval"] is None
 
 
 def test_null_values_are_left_out_of_the_mean(records):
@@ -689,7 +703,7 @@ def test_csv_table_keeps_full_precision(rows):
     assert float(table[-1]["nomus"]) == rows[-1]["nomus"]
     assert float(table[-1]["nomus_lo"]) == rows[-1]["nomus_interval"][0]
     assert table[-1]["seeds"] == "0 1 2"
-    assert table[1]["gap_to_retrained"] == ""
+    assert table[1]["relearn_steps"] == ""
     assert {f"{metric}_hi" for metric in METRICS} <= set(table[0])
 
 
@@ -816,7 +830,11 @@ def test_gap_against_cost_places_each_method_by_its_share_of_retraining(rows):
     points = [c.lines[0].get_xydata()[0] for c in ax.containers]
     wanted = [(100 * r["device_seconds"] / whole, r["gap_to_retrained"]) for r in unlearned]
     assert np.allclose(points, wanted)
-    assert legend_labels(fig)[-2:] == ["Retrained", "doing nothing (Original)"]
+    said = ["Retrained", "doing nothing (Original)", "Retrained with another seed"]
+    assert legend_labels(fig)[-3:] == said
+    assert [line.get_ydata()[0] for line in ax.lines if line.get_ls() == ":"] == [
+        rows[1]["gap_to_retrained"]
+    ]
     assert ax.get_ylim()[0] == 0
     assert drawn(fig)
     assert drawn(gap_against_cost(rows, narrow=True))
