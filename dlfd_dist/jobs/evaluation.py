@@ -51,6 +51,8 @@ class Outputs:
     """What a model says of a set of samples, in the order of their ids; the same on every rank."""
 
     ids: np.ndarray
+    people: np.ndarray
+    """whom each shows"""
     labels: np.ndarray
     logits: np.ndarray
     features: np.ndarray
@@ -87,13 +89,15 @@ def run_model(model: Classifier, batches: Batches, ids: np.ndarray, batch_size: 
             output = model(batches.shard(chunk)[0])
             logits.append(collectives.gather_rows(output.logits, len(chunk)).cpu())
             features.append(collectives.gather_rows(output.features, len(chunk)).cpu())
-    labels = batches.labels[ids].numpy()
+    manifest = batches.data.manifest
+    people, labels = manifest.identities[ids], batches.labels[ids].numpy()
     if not logits:
-        empty = np.empty((0, batches.data.manifest.num_outputs))
-        return Outputs(ids, labels, empty, np.empty((0, 1)))
+        empty = np.empty((0, manifest.num_outputs))
+        return Outputs(ids, people, labels, empty, np.empty((0, 1)))
     outputs = Outputs(
-        ids, labels, torch.cat(logits).double().numpy(), torch.cat(features).double().numpy()
-    )
+        ids, people, labels,
+        torch.cat(logits).double().numpy(), torch.cat(features).double().numpy(),
+    )  # fmt: skip
     if not (np.isfinite(outputs.logits).all() and np.isfinite(outputs.features).all()):
         raise NonFiniteLossError(
             "The outputs of the model became NaN or infinite. Lower the learning rate, set "
@@ -194,7 +198,7 @@ def against_val(forget: Outputs, val: Outputs, config: JobConfig, attack: str) -
 
 
 def _separation(val: Outputs) -> dict[str, float]:
-    found = class_separation(val.features, val.labels).to_dict()
+    found = class_separation(val.features, val.labels, val.people).to_dict()
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -231,7 +235,7 @@ def further_figures(evaluation: Evaluation, config: JobConfig) -> dict[str, Any]
         "over_forgetting": None,
         "validation": None,
         "membership_probes": None,
-        "separation": class_separation(test.features, test.labels).to_dict(),
+        "separation": class_separation(test.features, test.labels, test.people).to_dict(),
     }
     if len(forget.ids):
         interval = evaluation.figures["mia"]["auc_interval"]
@@ -243,8 +247,8 @@ def further_figures(evaluation: Evaluation, config: JobConfig) -> dict[str, Any]
 
 
 def membership_probes_of(evaluation: Evaluation) -> dict[str, float] | None:
-    forget, test = (evaluation.parts[name].features for name in ("forget", "test"))
-    probes = membership_probes(forget, test)
+    forget, test = (evaluation.parts[name] for name in ("forget", "test"))
+    probes = membership_probes(forget.features, test.features, people=(forget.people, test.people))
     return probes.to_dict() if probes else None
 
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .folds import NUM_FOLDS, people_per_class, person_folds
+
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-NUM_FOLDS = 5
 NUM_NEIGHBOURS = 5
 MAX_ROWS = 2000
 """Rows a side: more sharpen the figure by less than other people move it."""
@@ -24,8 +25,8 @@ MAX_ROWS = 2000
 class MembershipProbes:
     """AUC of telling forgotten from unseen images by their features; 0.5 is chance.
 
-    Other people are other people: features that tell persons apart tell these sets apart too, in
-    Retrained as well. Read them beside those of Retrained.
+    An attack is judged on people of whom it has seen no image, or it would know them by their
+    faces. Two sets of a few people differ all the same: read the figures beside those of Retrained.
     """
 
     knn_auc: float
@@ -36,9 +37,14 @@ class MembershipProbes:
 
 
 def membership_probes(
-    forget: np.ndarray, unseen: np.ndarray, *, seed: int = 0
+    forget: np.ndarray,
+    unseen: np.ndarray,
+    *,
+    people: tuple[np.ndarray, np.ndarray],
+    seed: int = 0,
 ) -> MembershipProbes | None:
-    """Return both probes, each by 5-fold cross-validation; None with fewer than 10 rows a side.
+    """Return both probes, cross-validated over people; None with fewer than 10 rows a side, or of
+    one person.
 
     k-NN by cosine distance (k = 5) and logistic regression on standardised features; as many rows
     are drawn of each side as the smaller has, at most 2000.
@@ -46,13 +52,21 @@ def membership_probes(
     Parameters
     ----------
     forget, unseen : features, (n, d) and (m, d)
+    people : (n,) and (m,), whom each image shows
     """
     size = min(len(forget), len(unseen), MAX_ROWS)
     if size < 2 * NUM_FOLDS:
         return None
     generator = np.random.default_rng(seed)
-    sides = [side[np.sort(generator.permutation(len(side))[:size])] for side in (forget, unseen)]
-    features, members = np.concatenate(sides), np.repeat((1, 0), size)
+    rows = [np.sort(generator.permutation(len(side))[:size]) for side in (forget, unseen)]
+    features, shown = (
+        np.concatenate([side[drawn] for side, drawn in zip(sides, rows, strict=True)])
+        for sides in ((forget, unseen), people)
+    )
+    members = np.repeat((1, 0), size)
+    if people_per_class(members, shown)[1].min() < 2:
+        return None
+    folds = person_folds(members, shown, seed)
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline
@@ -60,13 +74,17 @@ def membership_probes(
 
     knn = make_pipeline(Normalizer(), KNeighborsClassifier(NUM_NEIGHBOURS))
     linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
-    return MembershipProbes(*(_auc(probe, features, members, seed) for probe in (knn, linear)))
+    return MembershipProbes(*(_auc(probe, features, members, folds) for probe in (knn, linear)))
 
 
-def _auc(probe: Pipeline, features: np.ndarray, members: np.ndarray, seed: int) -> float:
+def _auc(
+    probe: Pipeline,
+    features: np.ndarray,
+    members: np.ndarray,
+    folds: list[tuple[np.ndarray, np.ndarray]],
+) -> float:
     from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import cross_val_predict
 
-    folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed)
     scores = cross_val_predict(probe, features, members, cv=folds, method="predict_proba")
     return float(roc_auc_score(members, np.asarray(scores)[:, 1]))

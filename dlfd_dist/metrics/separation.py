@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-NUM_FOLDS = 5
+from .folds import people_per_class, person_folds
+
 MAX_ROWS = 2000
 """Rows that the silhouette looks at: its cost is quadratic in them."""
 
@@ -28,21 +29,26 @@ class Separation:
         return asdict(self)
 
 
-def class_separation(features: np.ndarray, labels: np.ndarray) -> Separation:
+def class_separation(features: np.ndarray, labels: np.ndarray, people: np.ndarray) -> Separation:
     """Return the three figures, for several labels the mean of each over the labels.
 
     Parameters
     ----------
     features : (n, d)
     labels : (n,) classes, or (n, L) zeros and ones
+    people : (n,) whom each image shows
     """
     columns = (labels if labels.ndim == 2 else labels[:, None]).T
 
-    def mean(figure: Callable[[np.ndarray, np.ndarray], float | None]) -> float | None:
-        found = [v for column in columns if (v := figure(features, column)) is not None]
+    def mean(figure: Callable[[np.ndarray], float | None]) -> float | None:
+        found = [v for column in columns if (v := figure(column)) is not None]
         return float(np.mean(found)) if found else None
 
-    return Separation(mean(silhouette), mean(linear_probe_accuracy), mean(scatter_ratio))
+    return Separation(
+        mean(lambda column: silhouette(features, column)),
+        mean(lambda column: linear_probe_accuracy(features, column, people)),
+        mean(lambda column: scatter_ratio(features, column)),
+    )
 
 
 def silhouette(features: np.ndarray, labels: np.ndarray) -> float | None:
@@ -62,28 +68,29 @@ def silhouette(features: np.ndarray, labels: np.ndarray) -> float | None:
     return float(silhouette_score(features, labels, metric="cosine"))
 
 
-def linear_probe_accuracy(features: np.ndarray, labels: np.ndarray) -> float | None:
+def linear_probe_accuracy(
+    features: np.ndarray, labels: np.ndarray, people: np.ndarray
+) -> float | None:
     """Return the cross-validated accuracy of a linear classifier of the features, 0..1.
 
     The mean over classes of the share of each that is right, so that chance is 1 / classes
     whatever their sizes. Ridge regression on standardised features (closed form, hence the same
-    each time), 5 stratified folds. Classes with fewer than 5 members are left out; None where
-    fewer than two remain. Source: Alain and Bengio 2016.
+    each time), judged on people it did not see. Classes that fewer than two people show are left
+    out; None where fewer than two remain. Source: Alain and Bengio 2016.
     """
     from sklearn.linear_model import RidgeClassifier
     from sklearn.metrics import balanced_accuracy_score
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    classes, counts = np.unique(labels, return_counts=True)
-    kept = np.isin(labels, classes[counts >= NUM_FOLDS])
-    if (counts >= NUM_FOLDS).sum() < 2:
+    classes, counts = people_per_class(labels, people)
+    if (counts >= 2).sum() < 2:
         return None
-    features, labels = features[kept], labels[kept]
+    kept = np.isin(labels, classes[counts >= 2])
+    features, labels, people = features[kept], labels[kept], people[kept]
     probe = make_pipeline(StandardScaler(), RidgeClassifier(class_weight="balanced"))
-    folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=0)
-    predicted = cross_val_predict(probe, features, labels, cv=folds)
+    predicted = cross_val_predict(probe, features, labels, cv=person_folds(labels, people, 0))
     return float(balanced_accuracy_score(labels, predicted))
 
 

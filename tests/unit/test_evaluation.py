@@ -31,7 +31,8 @@ def outputs(name: str, num_classes: int = 3) -> Outputs:
     rng = np.random.default_rng(len(name))
     labels = rng.integers(0, num_classes, len(IDS[name]))
     features = np.eye(num_classes, 6)[labels] + rng.normal(0, 0.5, (len(labels), 6))
-    return Outputs(IDS[name], labels, 3 * features[:, :num_classes], features)
+    people = np.array([f"{name}{i // 3}" for i in range(len(labels))])
+    return Outputs(IDS[name], people, labels, 3 * features[:, :num_classes], features)
 
 
 @pytest.fixture
@@ -67,12 +68,16 @@ def test_over_forgetting_and_separation_look_at_the_test_part(parts):
     test, interval = parts["test"], evaluated.figures["mia"]["auc_interval"]
     wanted = over_forgetting(parts["forget"].losses, test.losses, auc_interval=interval)
     assert found["over_forgetting"] == wanted.to_dict()
-    assert found["separation"] == class_separation(test.features, test.labels).to_dict()
+    assert (
+        found["separation"] == class_separation(test.features, test.labels, test.people).to_dict()
+    )
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
 def test_without_a_forget_set_only_the_separation_is_told(parts):
-    parts["forget"] = Outputs(np.arange(0), np.arange(0), np.empty((0, 3)), np.empty((0, 1)))
+    parts["forget"] = Outputs(
+        np.arange(0), np.arange(0), np.arange(0), np.empty((0, 3)), np.empty((0, 1))
+    )
     found = further_figures(Evaluation(parts, {"mia": None}), JobConfig())
     assert (found["over_forgetting"], found["validation"]) == (None, None)
     assert found["separation"]["silhouette"] > 0
@@ -110,7 +115,7 @@ def test_probe_takes_the_papers_attack_where_it_is_asked_for(monkeypatch, parts)
 def test_probe_tells_the_separation_on_val_where_it_is_asked_for(monkeypatch, parts):
     config = JobConfig(metrics=MetricsConfig(separation=True))
     val = parts["val"]
-    wanted = class_separation(val.features, val.labels).to_dict()
+    wanted = class_separation(val.features, val.labels, val.people).to_dict()
     assert probed(monkeypatch, parts, config).separation == wanted
     # Without two classes there is nothing to tell.
     parts["val"] = dataclasses.replace(val, labels=np.zeros_like(val.labels))

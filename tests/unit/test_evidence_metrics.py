@@ -9,6 +9,7 @@ from scipy.special import expit, softmax
 from scipy.stats import ortho_group
 
 from dlfd_dist.metrics import (
+    MembershipProbes,
     completeness,
     js_divergence,
     label_pairs,
@@ -104,9 +105,38 @@ def test_tug_of_war_is_the_product_over_the_three_sets():
     assert tug_of_war(model, model) == 1
 
 
+def probes(forget: np.ndarray, unseen: np.ndarray, seed: int = 0) -> MembershipProbes | None:
+    """Return the probes of images that show a person each."""
+    people = (np.arange(len(forget)), -1 - np.arange(len(unseen)))
+    return membership_probes(forget, unseen, people=people, seed=seed)
+
+
+def test_probes_do_not_know_a_side_by_the_faces_on_it():
+    """Nothing but persons tells the sides apart, so that they must be at chance."""
+    found, by_images = [], []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        people = np.repeat(np.arange(40), 6)
+        features = rng.normal(size=(40, 30))[people] + rng.normal(0, 0.1, (240, 30))
+        sides, shown = np.split(features, 2), np.split(people, 2)
+        found.append(membership_probes(*sides, people=(shown[0], shown[1])))
+        by_images.append(probes(*sides))
+    for name in ("knn_auc", "linear_auc"):
+        assert np.mean([getattr(one, name) for one in by_images]) > 0.95
+        # A side has 20 people: the standard error of an AUC is .09, of the mean of ten .03.
+        assert np.mean([getattr(one, name) for one in found]) == pytest.approx(0.5, abs=0.1)
+
+
+def test_probes_need_two_people_a_side():
+    rows = RANDOM.normal(size=(60, 4))
+    two, one = np.repeat([0, 1], 15), np.full(30, 2)
+    assert membership_probes(rows[:30], rows[30:], people=(two, one)) is None
+    assert membership_probes(rows[:30], rows[30:], people=(two, two + 5)) is not None
+
+
 def test_probes_of_the_same_distribution_are_at_chance():
     found = [
-        membership_probes(*np.split(np.random.default_rng(s).normal(size=(400, 8)), 2), seed=s)
+        probes(*np.split(np.random.default_rng(s).normal(size=(400, 8)), 2), seed=s)
         for s in range(10)
     ]
     for name in ("knn_auc", "linear_auc"):
@@ -115,13 +145,13 @@ def test_probes_of_the_same_distribution_are_at_chance():
 
 def test_probes_find_what_lies_apart_and_neighbours_find_what_no_plane_does():
     rows = RANDOM.normal(size=(300, 5))
-    apart = membership_probes(rows[:150] + 2, rows[150:])
+    apart = probes(rows[:150] + 2, rows[150:])
     assert apart is not None
     assert min(apart.knn_auc, apart.linear_auc) > 0.95
     # Members in two opposite directions, strangers in the two between.
     directions = np.array([[4.0, 0, 0, 0, 0], [-4, 0, 0, 0, 0], [0, 4, 0, 0, 0], [0, -4, 0, 0, 0]])
     cloud = np.repeat(directions, 75, axis=0) + rows / 2
-    crossed = membership_probes(cloud[:150], cloud[150:])
+    crossed = probes(cloud[:150], cloud[150:])
     assert crossed is not None
     assert crossed.knn_auc > 0.99
     assert crossed.linear_auc < 0.6
@@ -129,6 +159,6 @@ def test_probes_find_what_lies_apart_and_neighbours_find_what_no_plane_does():
 
 def test_probes_balance_the_sides_and_refuse_too_few_rows():
     rows = RANDOM.normal(size=(300, 4))
-    assert membership_probes(rows[:9], rows) is None
-    few_of_many = membership_probes(rows[:20], rows)
-    assert few_of_many == membership_probes(rows[:20], rows)
+    assert probes(rows[:9], rows) is None
+    few_of_many = probes(rows[:20], rows)
+    assert few_of_many == probes(rows[:20], rows)

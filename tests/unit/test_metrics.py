@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score, silhouette_samples
 from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
 
 from dlfd_dist.metrics import (
+    Separation,
     accuracy,
     accuracy_per_label,
     attack_accuracy,
@@ -30,6 +31,7 @@ from dlfd_dist.metrics import (
     over_forgetting,
     sample_losses,
 )
+from dlfd_dist.metrics.folds import person_folds
 from dlfd_dist.metrics.mia import floor_reason, majority_share, tpr_at_fpr
 from dlfd_dist.metrics.separation import linear_probe_accuracy, scatter_ratio, silhouette
 
@@ -486,8 +488,21 @@ def blobs(
     return np.eye(len(sizes), dim)[labels] + rng.normal(0, spread, (len(labels), dim)), labels
 
 
+def alone(labels: np.ndarray) -> np.ndarray:
+    """Return a person for each image."""
+    return np.arange(len(labels))
+
+
+def probe_accuracy(features: np.ndarray, labels: np.ndarray) -> float | None:
+    return linear_probe_accuracy(features, labels, alone(labels))
+
+
+def separation(features: np.ndarray, labels: np.ndarray) -> Separation:
+    return class_separation(features, labels, alone(labels))
+
+
 def test_separation_falls_as_the_classes_run_into_each_other():
-    found = [class_separation(*blobs(spread)) for spread in (0.05, 0.4, 50.0)]
+    found = [separation(*blobs(spread)) for spread in (0.05, 0.4, 50.0)]
     for name in ("silhouette", "linear_probe_accuracy", "scatter_ratio"):
         near, middle, lost = (getattr(one, name) for one in found)
         assert near > middle > lost
@@ -533,7 +548,7 @@ def test_linear_probe_sees_what_silhouette_does_not():
     labels = np.repeat([0, 1], 100)
     features = rng.normal(0, 10, (200, 6))
     features[:, 0] = 2 * labels - 1 + rng.normal(0, 0.1, 200)
-    assert linear_probe_accuracy(features, labels) == pytest.approx(1.0, abs=0.02)
+    assert probe_accuracy(features, labels) == pytest.approx(1.0, abs=0.02)
     assert silhouette(features, labels) == pytest.approx(0, abs=0.05)
 
 
@@ -541,30 +556,50 @@ def test_linear_probe_of_unequal_classes_has_chance_one_half():
     rng = np.random.default_rng(0)
     features, labels = rng.normal(size=(400, 4)), np.repeat([0, 1], [360, 40])
     # Always the larger would be right in 0.9; four standard errors of 40 and 360 samples are 0.17.
-    assert linear_probe_accuracy(features, labels) == pytest.approx(0.5, abs=0.17)
+    assert probe_accuracy(features, labels) == pytest.approx(0.5, abs=0.17)
 
 
 def test_linear_probe_leaves_out_classes_too_small_to_divide():
-    features, labels = blobs(0.05, sizes=(30, 30, 4))
+    features, labels = blobs(0.05, sizes=(30, 30, 1))
     two = labels < 2
-    assert linear_probe_accuracy(features, labels) == linear_probe_accuracy(
-        features[two], labels[two]
-    )
-    assert linear_probe_accuracy(*blobs(0.05, sizes=(30, 4))) is None
+    assert probe_accuracy(features, labels) == probe_accuracy(features[two], labels[two])
+    assert probe_accuracy(*blobs(0.05, sizes=(30, 1))) is None
+
+
+def test_linear_probe_does_not_know_a_class_by_the_faces_in_it():
+    """Frames of a person are nearly equal, and the classes mean nothing: by images the probe would
+    look perfect."""
+    rng = np.random.default_rng(0)
+    people = np.repeat(np.arange(60), 4)
+    features = rng.normal(size=(60, 100))[people] + rng.normal(0, 0.01, (240, 100))
+    labels = rng.integers(0, 2, 60)[people]
+    assert probe_accuracy(features, labels) == 1.0
+    found = linear_probe_accuracy(features, labels, people)
+    assert found == pytest.approx(0.5, abs=0.2)  # three standard errors of 60 people
+
+
+def test_a_class_of_few_people_has_fewer_folds():
+    features, labels = blobs(0.05, sizes=(30, 30))
+    people = np.r_[np.arange(30), np.repeat([100, 101], 15)]
+    assert linear_probe_accuracy(features, labels, people) == 1.0
+    assert len(person_folds(labels, people, 0)) == 2
+    for learnt, judged in person_folds(labels, people, 0):
+        assert not set(people[learnt]) & set(people[judged])
+    assert len(person_folds(labels, alone(labels), 0)) == 5
 
 
 @pytest.mark.parametrize(
     ("sizes", "wanted"), [((20,), [None] * 3), ((1, 1), [None, None, None]), ((), [None] * 3)]
 )
 def test_labels_that_divide_nothing_have_no_separation(sizes, wanted):
-    found = class_separation(*blobs(0.1, sizes=sizes))
+    found = separation(*blobs(0.1, sizes=sizes))
     assert list(found.to_dict().values()) == wanted
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3])
 def test_collapsed_features_are_not_separated(value):
     features, labels = np.full((60, 16), value), np.repeat([0, 1, 2], 20)
-    found = class_separation(features, labels)
+    found = separation(features, labels)
     assert (found.silhouette, found.scatter_ratio) == (0.0, 0.0)
     assert found.linear_probe_accuracy == pytest.approx(1 / 3, abs=0.05)
 
@@ -576,7 +611,7 @@ def test_classes_without_any_spread_have_no_ratio():
 def test_separation_of_several_labels_is_the_mean_over_them():
     features, classes = blobs(0.4, sizes=(40, 40))
     noise = np.random.default_rng(1).integers(0, 2, 80)
-    found = class_separation(features, np.stack([classes, noise, np.zeros(80, int)], 1)).to_dict()
-    one, two = (class_separation(features, labels).to_dict() for labels in (classes, noise))
+    found = separation(features, np.stack([classes, noise, np.zeros(80, int)], 1)).to_dict()
+    one, two = (separation(features, labels).to_dict() for labels in (classes, noise))
     # The third label is the same for all: it has no figures and does not count.
     assert found == pytest.approx({name: (one[name] + two[name]) / 2 for name in one})
