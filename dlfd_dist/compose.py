@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from .config import (
     SearchConfig,
     to_dict,
 )
-from .config.checks import chosen_on_val
+from .config.checks import chosen_on_val, require
 from .errors import ConfigError
 from .registry import near_match
 from .resources import resource_dir
@@ -324,6 +325,8 @@ def _typed(cls: type, plain: dict[str, Any], prefix: str) -> dict[str, Any]:
             converted[name] = OmegaConf.to_object(node).__dict__[name]
         except OmegaConfBaseException as err:
             raise ConfigError(f"{prefix}{name}: {_first_line(err)}.") from err
+        if isinstance(value := converted[name], float):
+            require(math.isfinite(value), f"{prefix}{name}", value, "a finite number")
     return converted
 
 

@@ -19,7 +19,7 @@ from ..compose import config_text
 from ..config import JobConfig, MethodConfig, signature
 from ..data.loaders import Batches, ResolvedData, ResolvedRows, resolve_data
 from ..data.reference import ReferencePeople, reference_digest, reference_people
-from ..errors import ConfigError, DataError, RunDirError
+from ..errors import CheckpointError, ConfigError, DataError, RunDirError
 from ..logs import close_rank_log, open_rank_log
 from ..methods import methods
 from ..models import Classifier, build_model, load_weights, weights_path
@@ -155,10 +155,28 @@ def prepare(config: JobConfig, world_size: int) -> Prepared:
     for path in (config.checkpoint, config.reference):
         if path is not None:
             model = make_model(config, data, path)
+            _check_classes(Path(path), data.manifest.label_names)
             if config.verb == "unlearn":
                 methods.get(config.method.name).check(config.method, model)
     sign, run_dir = run_identity(config, resolved)
     return Prepared(config, data, input_digests(config, resolved), sign, run_dir, people)
+
+
+def _check_classes(checkpoint: Path, label_names: list[str]) -> None:
+    """Refuse a run directory whose model tells other classes apart, as many as they may be."""
+    if not RunDir(checkpoint).result.is_file():
+        return
+    trained = RunDir(checkpoint).read_result().get("label_names")
+    if trained is not None and trained != label_names:
+        raise CheckpointError(
+            f"{checkpoint} was trained to tell {_listed(trained)}, and the labels of the data are "
+            f"{_listed(label_names)}: give the data it was trained on, or another checkpoint."
+        )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def matched(config: JobConfig, data: ResolvedData) -> tuple[ResolvedData, ReferencePeople | None]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from dlfd_dist.compose import config_text
 from dlfd_dist.config import JobConfig, to_dict
+from dlfd_dist.data.loaders import ResolvedData
 from dlfd_dist.errors import ConfigError, RunDirError
 from dlfd_dist.jobs import prepare
 from dlfd_dist.jobs.context import check_enough, make_model
@@ -47,11 +48,12 @@ def run_compare(
     _check(plan)
     for variant in plan.left_out:
         print(f"left out: {variant}", file=sys.stderr)
+    data = _prepared(plan)
     if dry_run:
         _print_plan(plan, as_json=as_json)
         return 0
     setup_console()
-    ran = _run(plan)
+    ran = _run(plan, data)
     missing = write_results(plan.out, ran, title)
     _show(plan, ran, missing, as_json=as_json)
     return 1 if missing else 0
@@ -67,6 +69,18 @@ def _check(plan: Plan) -> None:
         raise ConfigError("Nobody to forget: give forget.request=FILE or forget.fraction=0.2.")
     for config in plan.configs:
         config.validate(config.runtime.world_size)
+
+
+def _prepared(plan: Plan) -> ResolvedData:
+    """Return the data, on which every method of the plan can run."""
+    first = training_runs(plan)[0].config
+    world_size = first.runtime.world_size
+    data = prepare(first, world_size).data
+    model = make_model(first, data, None)
+    for config in plan.configs:
+        check_enough(config, data, world_size)
+        methods.get(config.method.name).check(config.method, model)
+    return data
 
 
 def num_workers(config: JobConfig, wanted: int | None) -> int:
@@ -92,17 +106,10 @@ class Ran:
     data_title: str
 
 
-def _run(plan: Plan) -> Ran:
+def _run(plan: Plan, data: ResolvedData) -> Ran:
     """Run the stages: Original and Retrained, the trials, the methods on every seed."""
     trainings, trials = training_runs(plan), plan_trials(plan)
     unlearnings = unlearning_runs(plan, plan.configs)
-    first = trainings[0].config
-    world_size = first.runtime.world_size
-    data = prepare(first, world_size).data
-    model = make_model(first, data, None)
-    for config in plan.configs:
-        check_enough(config, data, world_size)
-        methods.get(config.method.name).check(config.method, model)
     total = len(trainings) + len(trial_runs(trials)) + len(unlearnings)
     with (
         stop_signals() as stop,

@@ -70,6 +70,12 @@ def make_plan(overrides: Sequence[str]) -> Plan:
     Several values of a setting of unlearning make as many variants of the methods that read it.
     """
     compare, rest = split_compare(overrides)
+    for name in ("checkpoint", "reference"):
+        if any(_key(o) == name for o in rest):
+            raise ConfigError(
+                f"A comparison trains Original and Retrained itself, for each train seed: leave "
+                f"{name} out, or take 'dlfd unlearn', which unlearns a model of your own."
+            )
     if not any(_key(o) == "method" for o in rest):
         rest.append("method=dlfd,finetune")
     # The last of several values counts, as everywhere on the command line.

@@ -312,6 +312,15 @@ def checkpoint_with_other_classes(lab: Lab):
 
 
 @case
+def checkpoint_of_other_classes(lab: Lab):
+    """As many classes as the data, but others."""
+    return lab.unlearn("data.label=glasses"), [
+        "was trained to tell neutral, smile", "the labels of the data are 0, 1",
+        "another checkpoint",
+    ]  # fmt: skip
+
+
+@case
 def checkpoint_malicious(lab: Lab):
     class Touch:
         def __reduce__(self):
@@ -480,6 +489,30 @@ def setting_of_another_method(lab: Lab):
 def more_blocks_than_the_model(lab: Lab):
     words = lab.unlearn("method=cf_k", "method.k=99")
     return words, ["method.k=99 is larger than the model", "10 blocks", "Set method.k=10 or less"]
+
+
+@case
+def more_blocks_than_the_model_in_a_dry_run_of_a_comparison(lab: Lab):
+    words = ["compare", *lab.faces.forget, *lab.into, "method=eu_k", "method.k=99", "--dry-run"]
+    return words, ["method.k=99 is larger than the model", "Set method.k=10 or less"]
+
+
+@case
+def infinite_temperature(lab: Lab):
+    words = lab.unlearn("method=scrub", "method.temperature=inf")
+    return words, ["method.temperature=inf is not allowed", "a finite number"]
+
+
+@case
+def infinite_number_in_scientific_form(lab: Lab):
+    words = lab.unlearn("method=unsir", "method.noise_penalty=1e400")
+    return words, ["method.noise_penalty=inf is not allowed", "a finite number"]
+
+
+@case
+def comparison_of_a_checkpoint(lab: Lab):
+    words = ["compare", *lab.faces.forget, *lab.into, f"checkpoint={lab.original}"]
+    return words, ["trains Original and Retrained itself", "leave checkpoint out", "dlfd unlearn"]
 
 
 @case
