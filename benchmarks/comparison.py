@@ -119,7 +119,10 @@ def store(name: str, out: Path, settings: list[str], given: list[str]) -> None:
 
 
 def _details(rows: list[dict]) -> str:
-    names = ("retain_accuracy", "forget_accuracy", "val_accuracy", "mia_auc", "wall_seconds")
+    names = (
+        "retain_accuracy", "forget_accuracy", "val_accuracy", "mia_auc", "tail_share",
+        "linear_probe_accuracy", "wall_seconds",
+    )  # fmt: skip
     lines = [f"| Method | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
     lines += [f"| {r['method']} | {' | '.join(f'{r[n]:.3f}' for n in names)} |" for r in rows]
     return "\n".join(lines) + "\n"

@@ -25,7 +25,7 @@ from .style import role_styles
 from .summary import labels_in_order, summarise
 from .tables import (
     DASH,
-    PAIRED_COLUMN,
+    PAIRED_COLUMNS,
     Tuning,
     footnotes,
     format_paired,
@@ -137,11 +137,12 @@ def _measurements(
     ]
 
 
-def _tests(rows: Sequence[Row], title: str, metric: str) -> list[dict[str, Any]]:
+def _tests(rows: Sequence[Row], metric: str) -> list[dict[str, Any]]:
     """Return the column of the tests against DLFD, as `_measurements` does; empty without tests."""
     cells = [format_paired(row, metric) for row in rows]
     if set(cells) == {DASH}:
         return []
+    title = PAIRED_COLUMNS[metric]
     return [{"title": title, "metric": f"{metric}_vs_dlfd", "cells": cells}]
 
 
@@ -265,7 +266,7 @@ def _context(
         "heads": _heads(rows, row),
         "main_metrics": [
             *_measurements(rows, MAIN_COLUMNS),
-            *_tests(rows, PAIRED_COLUMN, "nomus"),
+            *_tests(rows, "nomus"),
         ],
         "details": [
             ("Accuracy and attack", _measurements(rows, ATTACK_COLUMNS)),
@@ -273,7 +274,7 @@ def _context(
                 "Features and cost",
                 [
                     *_measurements(rows, COST_COLUMNS),
-                    *_tests(rows, "vs DLFD (gap)", "gap_to_retrained"),
+                    *_tests(rows, "gap_to_retrained"),
                 ],
             ),
         ],

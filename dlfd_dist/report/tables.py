@@ -26,7 +26,8 @@ COLUMNS = (
 )
 WHERE_MEASURED = (("Relearn steps", "relearn_steps"), ("Anamnesis", "anamnesis_index"))
 """Columns of a table only where a row has such a figure."""
-PAIRED_COLUMN = "vs DLFD (NoMUS)"
+PAIRED_COLUMNS = {"nomus": "vs DLFD (NoMUS)", "gap_to_retrained": "vs DLFD (gap)"}
+"""metric -> its column of tests against DLFD"""
 ONE_SEED, AT_FLOOR, MIXED, TOO_HARD, ONE_TRAINING = "*", "†", "‡", "§", "¶"
 LOW_POWER, AT_LEAST, OTHER_SEEDS = "‖", "+", "◦"
 FOOTNOTES = {
@@ -110,12 +111,21 @@ def footnotes(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return [(mark, text) for mark, text in FOOTNOTES.items() if mark in used]
 
 
-def notes(rows: Sequence[Row], tuning: Tuning | None = None, *, paired: bool = True) -> list[str]:
+def notes(
+    rows: Sequence[Row],
+    tuning: Tuning | None = None,
+    *,
+    paired: bool = True,
+    missing: Sequence[str] = (),
+) -> list[str]:
     """Return the sentences below a table that belong to no mark.
 
-    paired : whether the table has the column of the tests against DLFD
+    Parameters
+    ----------
+    paired : whether the table has the columns of the tests against DLFD
+    missing : the runs that did not finish
     """
-    found = []
+    found = [f"Not finished, and in no row: {', '.join(missing)}."] if missing else []
     if any(row["unlearned"] for row in rows):
         found.append(tuning_line(tuning))
     if any(row["crossed"] for row in rows):
@@ -127,9 +137,9 @@ def notes(rows: Sequence[Row], tuning: Tuning | None = None, *, paired: bool = T
         found.append("× c ev.: c evaluation seeds of each, no independent values.")
     found += list(dict.fromkeys(bootstrap_line(row) for row in rows if _has_bootstrap(row)))
     found += [matched_line(row) for row in rows if row.get("reference_people")]
-    if paired and _has_pairs(rows):
+    if paired and _tested(rows):
         found.append(
-            f"{PAIRED_COLUMN}: NoMUS minus that of DLFD on the same seeds; p of a paired t-test, "
+            "vs DLFD: the figure minus that of DLFD on the same seeds; p of a paired t-test, "
             "Holm-adjusted over the methods."
         )
     return found
@@ -174,8 +184,9 @@ def tuning_line(tuning: Tuning | None) -> str:
     )
 
 
-def _has_pairs(rows: Sequence[Row]) -> bool:
-    return any((row["paired"] or {}).get("nomus") for row in rows)
+def _tested(rows: Sequence[Row]) -> list[str]:
+    """Return the metrics that some row is tested against DLFD in."""
+    return [m for m in PAIRED_COLUMNS if any((row["paired"] or {}).get(m) for row in rows)]
 
 
 def _grid(rows: Sequence[Row], *, paired: bool) -> list[list[tuple[str, str]]]:
@@ -186,14 +197,14 @@ def _grid(rows: Sequence[Row], *, paired: bool) -> list[list[tuple[str, str]]]:
         if any(row[name] is not None for row in rows)
     ]
     metrics = dict([*COLUMNS, *measured])
-    shown = paired and _has_pairs(rows)
-    heads = ["Method", "Seeds", *metrics, *([PAIRED_COLUMN] if shown else [])]
+    tested = _tested(rows) if paired else []
+    heads = ["Method", "Seeds", *metrics, *(PAIRED_COLUMNS[metric] for metric in tested)]
     grid = [[(head, "") for head in heads]]
     for row in rows:
         mark = marks(row)
         cells = [(row["method"], mark["method"]), (format_seeds(row), mark["seeds"])]
         cells += [(format_value(row, name), mark.get(name, "")) for name in metrics.values()]
-        grid.append(cells + ([(format_paired(row, "nomus"), "")] if shown else []))
+        grid.append(cells + [(format_paired(row, metric), "") for metric in tested])
     return grid
 
 
@@ -211,12 +222,15 @@ def _escape_markdown(text: str) -> str:
     return text.replace("|", "\\|").replace("*", "\\*")
 
 
-def markdown_table(rows: Sequence[Row], tuning: Tuning | None = None) -> str:
+def markdown_table(
+    rows: Sequence[Row], tuning: Tuning | None = None, missing: Sequence[str] = ()
+) -> str:
     """Return the table in Markdown, footnotes below."""
     grid = [[_escape_markdown("".join(c)) for c in cells] for cells in _grid(rows, paired=True)]
     grid.insert(1, ["---", *["---:"] * (len(grid[0]) - 1)])
     lines = [f"| {' | '.join(cells)} |" for cells in grid]
-    below = [f"{mark} {text}" for mark, text in footnotes(rows)] + notes(rows, tuning)
+    below = [f"{mark} {text}" for mark, text in footnotes(rows)]
+    below += notes(rows, tuning, missing=missing)
     return "\n".join([*lines, *("\n" + _escape_markdown(text) for text in below)]) + "\n"
 
 
@@ -243,7 +257,9 @@ def _latex_number(text: str) -> str:
     return "$-$" + escaped[1:] if escaped.startswith("-") and text != DASH else escaped
 
 
-def latex_table(rows: Sequence[Row], tuning: Tuning | None = None) -> str:
+def latex_table(
+    rows: Sequence[Row], tuning: Tuning | None = None, missing: Sequence[str] = ()
+) -> str:
     r"""Return a LaTeX tabular for `\input`, footnotes below; it needs the package booktabs."""
     heads, *body = _grid(rows, paired=True)
     lines = [
@@ -258,7 +274,7 @@ def latex_table(rows: Sequence[Row], tuning: Tuning | None = None) -> str:
         shown += [_latex_number(text) + _latex_mark(mark) for text, mark in cells]
         lines.append(" & ".join(shown) + r" \\")
     below = [_latex_mark(mark) + " " + _escape_latex(text) for mark, text in footnotes(rows)]
-    below += map(_escape_latex, notes(rows, tuning))
+    below += map(_escape_latex, notes(rows, tuning, missing=missing))
     lines += [r"\bottomrule", r"\end{tabular}"]
     if below:
         lines += ["", r"\smallskip\noindent{\footnotesize", *(t + r"\par" for t in below), "}"]

@@ -164,8 +164,8 @@ def write_results(out: Path, ran: Ran, title: str) -> list[str]:
     records = load_comparison(out)
     rows = summarise(records)
     write_json(out / "summary.json", rows)
-    write_text(out / "table.md", markdown_table(rows, ran.tuning))
-    write_text(out / "table.tex", latex_table(rows, ran.tuning))
+    write_text(out / "table.md", markdown_table(rows, ran.tuning, missing))
+    write_text(out / "table.tex", latex_table(rows, ran.tuning, missing))
     write_text(out / "table.csv", csv_table(rows))
     page = out / "report.html"
     write_report(records, page, title=full_title, missing=missing, tuning=ran.tuning)
