@@ -85,6 +85,7 @@ def run_verify(
         paths.get("--checkpoint"),
         reference,
         (lambda run: _measure(run, reference)) if recompute else None,
+        asdict(current()[0]),
     )
     checks = verify(path, given)
     good = all(check.ok for check in checks)
@@ -131,9 +132,8 @@ def _print_plan(files: Sequence[str], *, as_json: bool) -> None:
 def _recorded(run: RunDir, signed_by: str | None) -> Recorded:
     written = datetime.fromtimestamp(run.result.stat().st_mtime, timezone.utc)
     return Recorded(
-        asdict(current()[0]), environment(), utc(), utc(written), __version__, signed_by,
-        STATEMENT,
-    )  # fmt: skip
+        asdict(current()[0]), environment(), utc(), utc(written), __version__, signed_by
+    )
 
 
 def _measure(run: RunDir, reference: Path | None) -> dict[str, Any]:

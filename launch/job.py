@@ -52,8 +52,9 @@ def show_result(prepared: Prepared, *, as_json: bool) -> None:
     if result["mia"] is not None:
         low, high = result["mia"]["interval"]
         print(f"{'attack accuracy':18} {result['mia']['accuracy']:.4f} ({low:.3f} to {high:.3f})")
-        if result["mia"]["floor"]:
-            print(f"{'':18} {result['mia']['floor_reason']}")
+        for guard in result["guards"].values():
+            if guard["flag"]:
+                print(f"{'':18} {guard['reason']}")
     if run_dir.model.is_file():
         print(f"model              {run_dir.model}")
     print(f"result             {run_dir.result}")

@@ -31,6 +31,8 @@ class ResolvedRows:
     request: ResolvedRequest
     removals: Removals = field(default=Removals(), kw_only=True)
     """what data.clean left out of the parts and of the request"""
+    uncleaned: Splits | None = field(default=None, kw_only=True)
+    """the parts before that; None without data.clean"""
 
     def digests(self) -> dict[str, str]:
         """Return SHA-256 of the rows with their split, of the resolved request, and of removals."""
@@ -74,9 +76,9 @@ def resolve_rows(cfg: DataConfig, forget: ForgetConfig, *, draw: bool = True) ->
         return ResolvedRows(manifest, splits, request)
     folder = make_cache_dir(cfg) if draw else None
     near = near_duplicates(manifest, folder) if cfg.clean_near else NO_PAIRS
-    splits, removals = remove_equal(manifest, splits, image_digests(manifest, folder), near)
-    request = replace(request, rows=splits.forget)
-    return ResolvedRows(manifest, splits, request, removals=removals)
+    clean, removals = remove_equal(manifest, splits, image_digests(manifest, folder), near)
+    request = replace(request, rows=clean.forget)
+    return ResolvedRows(manifest, clean, request, removals=removals, uncleaned=splits)
 
 
 def resolve_data(cfg: DataConfig, forget: ForgetConfig) -> ResolvedData:
@@ -85,10 +87,13 @@ def resolve_data(cfg: DataConfig, forget: ForgetConfig) -> ResolvedData:
     images = open_cache(rows.manifest, cfg)
     leaks = None
     if cfg.leaks and not rows.manifest.synthetic:
-        leaks = audit_leaks(rows.manifest, rows.splits, rows.request, make_cache_dir(cfg))
+        # What data.clean leaves out is told too: the twin of such an image may stay in training.
+        splits = rows.uncleaned or rows.splits
+        leaks = audit_leaks(rows.manifest, splits, rows.request, make_cache_dir(cfg))
     return ResolvedData(
-        rows.manifest, rows.splits, rows.request, images, removals=rows.removals, leaks=leaks
-    )
+        rows.manifest, rows.splits, rows.request, images,
+        removals=rows.removals, uncleaned=rows.uncleaned, leaks=leaks,
+    )  # fmt: skip
 
 
 class Batches:

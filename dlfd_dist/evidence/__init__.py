@@ -6,7 +6,8 @@ They certify a procedure and its measurements, not a privacy guarantee (docs/cer
 from .certificate import CERTIFICATE, SALT, issue, read_run, refuse_second
 from .keys import fingerprint, generate, public_path, read_private, read_public
 from .recomputed import ABSOLUTE, RELATIVE
-from .sections import STATEMENT, Recorded
+from .sections import Recorded
+from .statement import STATEMENT
 from .verify import Check, Given, verify
 
 __all__ = [

@@ -20,6 +20,9 @@ from .sections import Recorded, RunFiles, build_sections, digest_of
 CERTIFICATE = "certificate.json"
 SALT = "certificate.salt.json"
 
+AFTER = "after selection"
+"""When a run may read the test set."""
+
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, SafetensorError)
 """What reading files raises that are not those of a run."""
 
@@ -46,6 +49,12 @@ def read_run(path: Path) -> RunFiles:
         raise RunDirError(
             f"{path} is a run of {shown}, which forgets nobody: certify a run of 'dlfd unlearn', "
             "or of 'dlfd train' with train.on=retain."
+        )
+    if files.result.get("test_read", AFTER) != AFTER:
+        raise RunDirError(
+            f"{path} read the test set '{files.result['test_read']}', not '{AFTER}': its figures "
+            "on test are those that it was chosen by, and no evidence. Run it again, choosing on "
+            "val."
         )
     _check_weights(files)
     return files

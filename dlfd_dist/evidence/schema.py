@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from .chain import FORMAT, ORDER, VERSION
+from .statement import STATEMENT
 
 Schema = dict[str, Any]
 
@@ -125,7 +126,7 @@ SECTIONS: dict[str, Schema] = {
         certified=TIME,
     ),
     "files": _array(_object(path=STRING, digest=DIGEST)),
-    "statement": _object(proves=_array(STRING), does_not_prove=_array(STRING)),
+    "statement": {"const": STATEMENT},
 }
 
 CERTIFICATE_SCHEMA: Schema = {
@@ -174,7 +175,8 @@ def misfit(value: Any, schema: Schema, where: str = "") -> str | None:
     if "const" in schema or "enum" in schema:
         allowed = schema.get("enum", [schema.get("const")])
         held = any(type(value) is type(one) and value == one for one in allowed)
-        return None if held else f"{here} is not {' or '.join(map(str, allowed))}"
+        words = "in the words of this version" if isinstance(allowed[0], dict) else None
+        return None if held else f"{here} is not {words or ' or '.join(map(str, allowed))}"
     kind = schema["type"]
     if not _is_a(value, kind):
         return f"{here} is no {kind}"

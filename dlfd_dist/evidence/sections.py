@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from typing import Any
 import yaml
 from safetensors import safe_open
 
-from ..metrics import low_power_reason
+from ..metrics import guards_of
 from ..run_dir import RunDir
 from .pseudonyms import Hider, Salt, file_sha256
-from .statement import DOES_NOT_PROVE, PROVES
+from .statement import STATEMENT
 
 PARTS = ("retain", "forget", "val", "test")
 
@@ -28,7 +28,7 @@ FACTS = {
     "verb", "seed", "world_size", "device", "job_id", "restarts", "signature", "title",
     "synthetic", "may_show", "credit", "label_names", "image_size", "num_images", "selected_step",
     "selection", "test_read", "num_steps", "wall_seconds", "device_seconds", "peak_memory_mb",
-    "model_sha256", "leaks",
+    "model_sha256", "leaks", "guards",
 }  # fmt: skip
 """What result.json holds beside figures. Class names and credits are left out of a certificate: the
 classes may be people."""
@@ -42,11 +42,11 @@ FREE_TEXT = {
 }
 """Settings that a user words freely: never in a certificate without names."""
 
-ONE_SEED = "One run with one seed: another seed may turn out differently."
 NOT_LOOKED_FOR = (
     "Equal images were not looked for (data.leaks=false): an image of the request may still be "
     "trained on, or measured as unseen, under another path."
 )
+DRAWN = "The faces are drawn, no two alike: equal images were not looked for."
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,6 @@ class Recorded:
     version: str
     signed_by: str | None
     """fingerprint of the key"""
-    statement: Mapping[str, Sequence[str]]
 
     @classmethod
     def of(cls, sections: Mapping[str, Any]) -> Recorded:
@@ -75,11 +74,8 @@ class Recorded:
         times, issued = sections["times"], sections["issued"]
         return cls(
             code, environment, times["certified"], times["result_written"], issued["version"],
-            issued["signed_by"], sections["statement"],
+            issued["signed_by"],
         )  # fmt: skip
-
-
-STATEMENT = {"proves": PROVES, "does_not_prove": DOES_NOT_PROVE}
 
 
 @dataclass(frozen=True)
@@ -165,7 +161,7 @@ def build_sections(
             "certified": recorded.certified,
         },
         "files": _files(files.run, salt),
-        "statement": recorded.statement,
+        "statement": STATEMENT,
     }
 
 
@@ -248,11 +244,12 @@ def _leak_audit(files: RunFiles, salt: Salt) -> dict[str, Any]:
         "duplicates": sum(reason.endswith("duplicate") for reason in reasons),
         "leaks": sum(reason.endswith("leak") for reason in reasons),
         "forget_kept_in_retain": stay,
-        "warning": _leak_warning(audit, stay, cleaned=files.removed is not None),
+        "warning": _leak_warning(files, stay),
     }
 
 
-def _leak_warning(audit: Mapping[str, Any] | None, stay: int, *, cleaned: bool) -> str:
+def _leak_warning(files: RunFiles, stay: int) -> str:
+    audit = files.result.get("leaks")
     if stay:
         return (
             f"{stay} images of the request are equal or near to retain images, which stay and "
@@ -263,7 +260,9 @@ def _leak_warning(audit: Mapping[str, Any] | None, stay: int, *, cleaned: bool) 
             f"{audit['forget_retain']} pairs join an image of the request and one that stays in "
             "the retain set and was trained on."
         )
-    return NOT_LOOKED_FOR if audit is None and not cleaned else ""
+    if files.result["synthetic"]:
+        return DRAWN
+    return NOT_LOOKED_FOR if audit is None and files.removed is None else ""
 
 
 def _config(config: Mapping[str, Any], hider: Hider) -> dict[str, Any]:
@@ -287,25 +286,8 @@ def _checkpoints(files: RunFiles) -> dict[str, Any]:
 
 
 def _metrics(result: Mapping[str, Any]) -> dict[str, Any]:
-    mia, over = result["mia"] or {}, result.get("over_forgetting") or {}
-    return {
-        "figures": {name: value for name, value in result.items() if name not in FACTS},
-        "guards": {
-            "attack_floor": {"flag": mia.get("floor"), "reason": mia.get("floor_reason", "")},
-            "over_forgetting": {"flag": over.get("flag"), "reason": over.get("reason", "")},
-            "one_seed": {"flag": True, "reason": ONE_SEED},
-            "attack_power": _power(mia),
-        },
-    }
-
-
-def _power(mia: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the attack could have missed, flagged where that is much."""
-    least = mia.get("detectable_auc")
-    if least is None:
-        return {"flag": None, "reason": ""}
-    reason = low_power_reason(least, mia["num_members"], mia["num_nonmembers"])
-    return {"flag": bool(reason), "reason": reason}
+    figures = {name: value for name, value in result.items() if name not in FACTS}
+    return {"figures": figures, "guards": guards_of(result)}
 
 
 def _seeds(config: Mapping[str, Any]) -> dict[str, int]:

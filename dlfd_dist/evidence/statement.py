@@ -1,4 +1,4 @@
-"""What a certificate proves and what it does not, in the words that it carries."""
+"""What a certificate proves and what it does not, in the words that it must carry."""
 
 from __future__ import annotations
 
@@ -24,3 +24,4 @@ DOES_NOT_PROVE = [
     "Who the people are, unless you hold the salt file. But whoever has the data and the weights "
     "can try who fits the measured figures: a certificate is no anonymous document to them.",
 ]
+STATEMENT = {"proves": PROVES, "does_not_prove": DOES_NOT_PROVE}

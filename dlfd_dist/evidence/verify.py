@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ class Given:
     """the reference model; None: where config.yaml says"""
     measure: Measure | None = None
     """None: the figures are not measured again"""
+    code: Mapping[str, Any] | None = None
+    """version, revision and diff_sha256 of what measures"""
 
 
 NOTHING = Given()
@@ -68,7 +70,7 @@ def verify(path: Path, given: Given = NOTHING) -> list[Check]:
     if given.measure is not None:
         intact = all(check.ok for check in checks)
         checks.append(
-            _recompute(run, sections, given.measure) if intact else _not_read("recompute")
+            _recompute(run, sections, given, given.measure) if intact else _not_read("recompute")
         )
     return checks
 
@@ -190,9 +192,22 @@ def _weights(name: str, path: Path | None, certified: str) -> Check:
     return Check(name, True, f"{file} is what went in")
 
 
-def _recompute(run: RunDir, sections: dict[str, Any], measure: Measure) -> Check:
+def _recompute(run: RunDir, sections: dict[str, Any], given: Given, measure: Measure) -> Check:
     try:
         again = measure(run)
     except DlfdError as err:
         return Check("recompute", False, f"not possible: {str(err).rstrip('.')}")
-    return Check("recompute", *compare_figures(sections["metrics"]["figures"], again))
+    ok, meaning = compare_figures(sections["metrics"]["figures"], again)
+    held = {name: sections["code"].get(name) for name in given.code or {}}
+    if not ok and held != given.code:
+        meaning += (
+            "; the code that measures here is not that of the run, and figures may be defined "
+            f"otherwise: check out {_named(held)} and verify again"
+        )
+    return Check("recompute", ok, meaning)
+
+
+def _named(code: Mapping[str, Any]) -> str:
+    changed = " with its changes" if code.get("diff_sha256") else ""
+    revision = code.get("revision")
+    return f"revision {revision}{changed}" if revision else f"version {code.get('version')}"

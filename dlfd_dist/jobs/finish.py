@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..data.reference import describe_reference
+from ..metrics import guards_of
 from ..models import Classifier, save_weights
 from ..run_dir import write_json
 from ..runtime.checkpoint import drop_checkpoints
@@ -63,6 +64,7 @@ def measure(
         "device_seconds": seconds * job.collectives.world_size,
         "peak_memory_mb": peak_memory_mb(job.collectives),
     }
+    result["guards"] = guards_of(result)
     if job.collectives.is_main:
         save_samples(job.run_dir, evaluation.parts, job.data.manifest.identities)
         if job.run_dir.model.is_file():

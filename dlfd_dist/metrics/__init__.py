@@ -3,6 +3,7 @@
 from .accuracy import accuracy, accuracy_per_label, correct
 from .exposure import exposure_by_person
 from .gap import gap_on_val, gap_to_retrained, tug_of_war
+from .guards import guards_of
 from .membership_probes import MembershipProbes, membership_probes
 from .mia import (
     CHANCE,
@@ -50,6 +51,7 @@ __all__ = [
     "exposure_by_person",
     "forgetting_score",
     "gap_on_val",
+    "guards_of",
     "gap_to_retrained",
     "js_divergence",
     "label_pairs",

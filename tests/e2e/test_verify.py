@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 
-def test_certify_sign_verify_recompute(dlfd, faces, original: Path, tmp_path: Path):
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_certify_sign_verify_recompute(ranks: int, dlfd, faces, original: Path, tmp_path: Path):
     run, key = tmp_path / "run of Person-01", tmp_path / "key.pem"
     words = [f"checkpoint={original}", f'run.dir="{run}"', "run.name=Person-01"]
-    assert dlfd("unlearn", "method=finetune", *faces.forget, *words).status == 0
+    words += ["method=finetune", f"runtime.world_size={ranks}", *faces.forget]
+    ended = dlfd("unlearn", *words)
+    assert ended.status == 0
+    guards = json.loads((run / "result.json").read_text(encoding="utf-8"))["guards"]
+    fired = [guard["reason"] for guard in guards.values() if guard["flag"]]
+    assert guards["one_seed"]["reason"] in fired
+    assert all(reason in ended.out for reason in fired)
     assert dlfd("keygen", key).status == 0
     assert "never written over" in dlfd("keygen", key).sentence
     assert dlfd("certify", run, "--key", key).status == 0
@@ -17,12 +26,16 @@ def test_certify_sign_verify_recompute(dlfd, faces, original: Path, tmp_path: Pa
     assert "person-" not in text
     assert "people who left" not in text
     sections = json.loads(text)["sections"]
+    assert sections["run"]["world_size"] == ranks
+    assert {n: g["flag"] for n, g in sections["metrics"]["guards"].items()} == {
+        n: g["flag"] for n, g in guards.items()
+    }
     assert sections["code"]["as_of"] == sections["environment"]["as_of"] == "run"
     assert sections["environment"]["packages"]["torch"]
     public = tmp_path / "key.pub.pem"
     ended = dlfd("verify", run, "--public-key", public, "--recompute")
     assert ended.status == 0, ended.out
-    assert "equal bit for bit" in ended.out
+    assert ranks > 1 or "equal bit for bit" in ended.out
     assert "not a privacy guarantee" in ended.out
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))
     (run / "result.json").write_text(json.dumps({**result, "nomus": 1.0}), encoding="utf-8")

@@ -15,11 +15,11 @@ from safetensors.numpy import save_file
 
 from dlfd_dist.compose import config_text
 from dlfd_dist.config import DataConfig, DLFDConfig, ForgetConfig, JobConfig, RunConfig
-from dlfd_dist.errors import DlfdError
+from dlfd_dist.errors import DlfdError, RunDirError
 from dlfd_dist.evidence import (
     CERTIFICATE,
     SALT,
-    STATEMENT,
+    Check,
     Given,
     Recorded,
     fingerprint,
@@ -42,7 +42,7 @@ NAMES = ("Wilhelmina Featherstone", "Bartholomew-Quigley", "archive/Zenobia Ash/
 RECORDED = Recorded(
     {"version": "0.1.0", "revision": None, "diff_sha256": None},
     {"python": "3.11.2", "platform": "Linux x86_64", "packages": {"numpy": "2.4.6"}},
-    "2026-01-31T23:59:59Z", "2026-01-31T23:50:00Z", "0.1.0", None, STATEMENT,
+    "2026-01-31T23:59:59Z", "2026-01-31T23:50:00Z", "0.1.0", None,
 )  # fmt: skip
 STARTED = {
     "started": "2026-01-31T23:00:00Z",
@@ -221,9 +221,8 @@ def test_every_changed_field_is_found(run: RunDir):
 def test_what_files_say_is_found_also_where_the_chain_was_made_anew(run: RunDir):
     path = run.path / CERTIFICATE
     document = json.loads(path.read_text(encoding="utf-8"))
-    recorded = ("statement", "issued")
     for where in leaves(document["sections"]):
-        if where[0] in recorded or where[1] in ("certified", "result_written"):
+        if where[0] == "issued" or where[1] in ("certified", "result_written"):
             continue
         forged = copy.deepcopy(document)
         forged["sections"] = changed(document["sections"], where)
@@ -324,6 +323,57 @@ def test_signature(tmp_path: Path):
 
 def test_an_unsigned_certificate_fails_where_a_key_is_given(run: RunDir, tmp_path: Path):
     assert found(run.path, Given(generate(tmp_path / "key"))) == ["signature"]
+
+
+def test_a_run_that_looked_at_test_to_choose_is_not_certified(tmp_path: Path):
+    run = make_run(tmp_path)
+    write_json(run.result, {**run.read_result(), "test_read": "before selection"})
+    with pytest.raises(RunDirError, match="read the test set 'before selection'.*no evidence"):
+        read_run(run.path)
+    write_json(run.result, {**run.read_result(), "test_read": "after selection"})
+    read_run(run.path)
+
+
+def test_other_figures_by_other_code_are_told_as_such(run: RunDir):
+    sections = read_json(run.path / CERTIFICATE, "certificate")[0]["sections"]
+    measured = {name: 0.123 for name in sections["metrics"]["figures"]}
+    weights = run.path.parents[1] / "Zenobia Ash.safetensors"
+
+    def recomputed(figures: dict[str, Any], code: dict[str, Any]) -> Check:
+        given = Given(checkpoint=weights, measure=lambda _: figures, code=code)
+        return next(check for check in verify(run.path, given) if check.name == "recompute")
+
+    same = recomputed(measured, STARTED["code"])
+    assert not same.ok
+    assert "these figures differ" in same.meaning
+    assert "not that of the run" not in same.meaning
+    other = recomputed(measured, {**STARTED["code"], "revision": "f" * 40})
+    assert f"check out revision {STARTED['code']['revision']}" in other.meaning
+    good = recomputed(sections["metrics"]["figures"], {"revision": "f" * 40})
+    assert good.ok
+
+
+@pytest.mark.parametrize(
+    ("synthetic", "leaks", "said"),
+    [
+        (True, None, "The faces are drawn"),
+        (False, None, "data.leaks=false"),
+        (False, {}, ""),
+    ],
+)
+def test_a_certificate_says_why_equal_images_were_not_looked_for(
+    tmp_path: Path, synthetic: bool, leaks: Any, said: str
+):
+    run = make_run(tmp_path)
+    run.removed.unlink()
+    result = run.read_result()
+    leaks = leaks if leaks is None else {**result["leaks"], "forget_retain": 0}
+    write_json(run.result, {**result, "synthetic": synthetic, "leaks": leaks})
+    document = issue(read_run(run.path), RECORDED, names=False, key=None)
+    warning = document["sections"]["leak_audit"]["warning"]
+    assert said in warning
+    assert bool(warning) == bool(said)
+    assert found(run.path) == []
 
 
 def test_the_published_schema_is_that_of_the_code(run: RunDir):

@@ -159,6 +159,18 @@ def test_a_request_whose_image_stays_in_the_retain_set_is_told_so(root, caplog):
     assert "1 images of the forget request are equal or near to retain images" in caplog.text
 
 
+def test_the_audit_of_a_clean_run_tells_what_was_found_before_cleaning(root):
+    """An image to forget is left out, and its twin stays in training: nobody may read "no leak"."""
+    raw, clean = (
+        resolve_data(config(root, clean=c), ForgetConfig(published=True)) for c in (False, True)
+    )
+    assert raw.leaks is not None
+    assert clean.leaks is not None
+    assert clean.leaks.to_dict() == raw.leaks.to_dict()
+    assert clean.leaks.counts()["exact"]["retain-forget"] == 1
+    assert clean.leaks.told == raw.leaks.told != ()
+
+
 def test_a_run_keeps_the_list_beside_its_request(root, tmp_path):
     overrides = ["data=mufac", f"data.root={root}", "data.image_size=32", "forget.published=true"]
     for clean in (True, False):
