@@ -17,6 +17,8 @@ POOLED_BELOW = 64
 """With fewer models a variance per image is noise, so that one is taken over all images."""
 MIN_MODELS = 3
 """Without the pair under test two values must be left to fit a variance to."""
+LIMITS = (0.01, 0.001)
+"""False-positive rates at which the true-positive rate is told."""
 _SMALLEST_VARIANCE = 1e-12
 
 
@@ -25,17 +27,18 @@ class ULiRA:
     """How well the likelihood ratio tells the two worlds apart.
 
     auc : chance that an unlearned model's score is above a retrained one's; 0.5 is chance
-    tpr_at_1pct, tpr_at_01pct : unlearned told when 1 % (0.1 %) of the retrained are accused falsely
+    tpr_at_1pct, tpr_at_01pct : unlearned told when 1 % (0.1 %) of the retrained are accused
+        falsely; None where the highest scores are equal and more of the retrained have them
     *_interval : 95 % bootstrap intervals over models and people, the fits kept
     num_scores : scores per world; an FPR below 1 / num_scores cannot be resolved
     """
 
     auc: float
-    tpr_at_1pct: float
-    tpr_at_01pct: float
+    tpr_at_1pct: float | None
+    tpr_at_01pct: float | None
     auc_interval: list[float]
-    tpr_at_1pct_interval: list[float]
-    tpr_at_01pct_interval: list[float]
+    tpr_at_1pct_interval: list[float] | None
+    tpr_at_01pct_interval: list[float] | None
     num_scores: int
     num_models: int
     num_people: int
@@ -141,6 +144,15 @@ class Ranking:
         false = np.cumsum(weight * ~self.is_unlearned)[self.ends]
         return np.r_[0, false / false[-1]], np.r_[0, true / true[-1]]
 
+    def resolves(self, limit: float) -> bool:
+        """Whether a threshold exists that a share of at most `limit` of the retrained reaches.
+
+        Of equal scores at the top a threshold takes all; a single highest score is always one.
+        """
+        highest = int(self.ends[0]) + 1
+        false = (~self.is_unlearned[:highest]).sum() / (len(self.order) // 2)
+        return highest == 1 or bool(false <= limit)
+
 
 def area(fpr: np.ndarray, tpr: np.ndarray) -> float:
     """Return the area under a ROC curve; ties count half."""
@@ -185,9 +197,14 @@ def ulira(
             found.append(_figures(*ranking.roc(weights)))
     found = found or [(auc, tpr_1, tpr_01)]
     intervals = np.quantile(np.array(found), [0.025, 0.975], axis=0).T.tolist()
+    can_1, can_01 = map(ranking.resolves, LIMITS)
     return ULiRA(
-        auc, tpr_1, tpr_01, intervals[0], intervals[1], intervals[2],
-        int(ranking.here.sum()), len(models), len(people),
+        auc=auc, auc_interval=intervals[0],
+        tpr_at_1pct=tpr_1 if can_1 else None,
+        tpr_at_1pct_interval=intervals[1] if can_1 else None,
+        tpr_at_01pct=tpr_01 if can_01 else None,
+        tpr_at_01pct_interval=intervals[2] if can_01 else None,
+        num_scores=int(ranking.here.sum()), num_models=len(models), num_people=len(people),
     )  # fmt: skip
 
 
@@ -197,4 +214,4 @@ def _drawn(members: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarr
 
 
 def _figures(fpr: np.ndarray, tpr: np.ndarray) -> tuple[float, float, float]:
-    return area(fpr, tpr), tpr_at(fpr, tpr, 0.01), tpr_at(fpr, tpr, 0.001)
+    return area(fpr, tpr), tpr_at(fpr, tpr, LIMITS[0]), tpr_at(fpr, tpr, LIMITS[1])

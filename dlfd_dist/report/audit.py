@@ -24,6 +24,14 @@ CONTROL = "Retrained again"
 Row = list[str]
 Result = Mapping[str, Any]
 
+CHANCES = (
+    ("AUC", "ulira", "auc", 0.5),
+    ("AUC per person", "ulira_person", "auc", 0.5),
+    ("TPR at 1 % FPR", "ulira", "tpr_at_1pct", 0.01),
+    ("TPR at 0.1 % FPR", "ulira", "tpr_at_01pct", 0.001),
+)
+"""What the audit of Retrained against itself must show: title, attack, figure, and its chance."""
+
 
 def label(title: str) -> str:
     """Return what a world is called in tables and figures."""
@@ -97,23 +105,52 @@ def _uri(fig: Figure) -> str:
 
 def judgement(result: Result) -> list[str]:
     """Return in words whether the audit can be believed, and what it found of each method."""
-    control = result["worlds"].get("control", {}).get("ulira")
-    if control is None:
-        lines = ["The audit was not tested: Retrained was not audited against itself."]
-    elif control["at_chance"]:
-        lines = [
-            f"The audit passes its own test: Retrained against Retrained comes out at chance, "
-            f"AUC {_with_interval(control, 'auc')}."
-        ]
-    else:
-        lines = [
-            f"The audit fails its own test: Retrained against Retrained gives AUC "
-            f"{_with_interval(control, 'auc')}, which is not chance. Believe no figure of it."
-        ]
+    lines = [_own_test(result["worlds"].get("control", {}))]
     for title, one in result["worlds"].items():
         if one["role"] == "method" and one["ulira"]:
             lines.append(f"{label(title)}: {_finding(one['ulira'])}")
+        if one["role"] == "method" and _is_too_hard(one.get("rmia")):
+            lines.append(
+                f"{label(title)}: forgotten too hard: RMIA puts the forgotten below people whom no "
+                f"model saw, AUC {_with_interval(one['rmia'], 'auc')}, which can betray them too."
+            )
     return lines
+
+
+def _own_test(control: Mapping[str, Any]) -> str:
+    """Say whether Retrained against itself is at chance, in every figure of U-LiRA."""
+    if not control.get("ulira"):
+        return "The audit was not tested: Retrained was not audited against itself."
+    told = [
+        (title, control[attack], name, chance) for title, attack, name, chance in CHANCES
+        if control.get(attack) and control[attack][name] is not None
+    ]  # fmt: skip
+    figures = ", ".join(f"{title} {_with_interval(held, name)}" for title, held, name, _ in told)
+    off = [
+        title for title, held, name, chance in told
+        if not held[f"{name}_interval"][0] <= chance <= held[f"{name}_interval"][1]
+    ]  # fmt: skip
+    if not off:
+        return (
+            f"The audit passes its own test: Retrained against Retrained is at chance, {figures}."
+        )
+    believed = (
+        "believe no figure of it"
+        if "AUC" in off
+        else f"of the methods, believe {_listed(off)} no further than it exceeds this"
+    )
+    return (
+        f"The audit fails its own test by {_listed(off)}, where chance lies outside the interval: "
+        f"Retrained against Retrained gives {figures}; {believed}."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _is_too_hard(found: Mapping[str, Any] | None) -> bool:
+    return bool(found) and found["auc_interval"][1] < 0.5
 
 
 def _finding(found: Mapping[str, Any]) -> str:
@@ -165,6 +202,8 @@ def klom_table(result: Result) -> tuple[Row, list[Row]]:
 
 
 def _with_interval(found: Mapping[str, Any], name: str) -> str:
+    if found[name] is None:
+        return "not resolved"
     low, high = found[f"{name}_interval"]
     return f"{found[name]:.3f} ({low:.3f} to {high:.3f})"
 
@@ -182,6 +221,15 @@ def notes(result: Result) -> list[str]:
         lines.append(
             "RMIA: an image against validation images, its references Original and Retrained of "
             "the other shadows that forget it; an attack of its own, at no further training."
+        )
+    if any(
+        found and None in found.values()
+        for one in result["worlds"].values()
+        for found in (one["ulira"], one.get("rmia"))
+    ):
+        lines.append(
+            "Not resolved: so many scores are the highest that no threshold has so low a "
+            "false-positive rate; nothing is said of leaks there."
         )
     if scores and min(scores) < 1000:
         lines.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scipy.special import expit
 from scipy.stats import entropy, norm
 
 from dlfd_dist.metrics import auc, klom, lira, rmia, rmia_scores
+from dlfd_dist.report.audit import judgement
 
 POOLED = pytest.mark.parametrize("pooled", [False, True], ids=["per image", "pooled"])
 
@@ -49,6 +51,66 @@ def test_equal_worlds_come_out_at_chance_on_average(pooled, num_models):
         covered += found.at_chance
     assert np.mean(aucs) == pytest.approx(0.5, abs=4 * np.std(aucs) / math.sqrt(60))
     assert covered >= 54
+
+
+def test_a_rate_below_the_share_of_equal_highest_scores_is_not_resolved():
+    """RMIA of few strangers: a fifth of Retrained's images dominates all, as a third of the own."""
+    own, other = np.zeros((4, 15)), np.zeros((4, 15))
+    own[:, :5] = other[:, :3] = 1.0
+    found = lira.ulira(own, other, np.arange(15), num_bootstrap=20)
+    assert found is not None
+    assert found.auc == pytest.approx(0.5 + (5 - 3) / 30)
+    assert (found.tpr_at_1pct, found.tpr_at_01pct_interval) == (None, None)
+    own[0, 0] = 2.0  # a highest score of its own is a threshold
+    found = lira.ulira(own, other, np.arange(15), num_bootstrap=20)
+    assert found is not None
+    assert found.tpr_at_1pct == pytest.approx(1 / 60)
+
+
+def told(auc: tuple, tpr: tuple | None = (0.02, 0.0, 0.1)) -> dict[str, Any]:
+    found = {"auc": auc[0], "auc_interval": list(auc[1:]), "at_chance": auc[1] <= 0.5 <= auc[2]}
+    for name in ("tpr_at_1pct", "tpr_at_01pct"):
+        found |= {name: tpr and tpr[0], f"{name}_interval": tpr and list(tpr[1:])}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("images", "person", "said"),
+    [
+        (
+            told((0.52, 0.4, 0.6)),
+            told((0.55, 0.4, 0.7)),
+            ["passes its own test", "AUC per person 0.55"],
+        ),
+        (told((0.52, 0.4, 0.6), None), told((0.5, 0.4, 0.7)), ["passes its own test"]),
+        (
+            told((0.62, 0.51, 0.7)),
+            told((0.5, 0.4, 0.7)),
+            ["fails its own test by AUC, where", "believe no figure"],
+        ),
+        (
+            told((0.6, 0.49, 0.7), (0.1, 0.02, 0.2)),
+            told((0.66, 0.505, 0.79)),
+            [
+                "by AUC per person, TPR at 1 % FPR and TPR at 0.1 % FPR",
+                "no further than it exceeds",
+            ],
+        ),
+    ],
+)
+def test_the_audit_is_judged_by_every_figure_of_retrained_against_itself(images, person, said):
+    worlds_ = {"control": {"role": "control", "ulira": images, "ulira_person": person}}
+    (line,) = judgement({"worlds": worlds_})
+    for words in said:
+        assert words in line
+
+
+def test_a_method_below_strangers_has_forgotten_too_hard():
+    one = {"role": "method", "ulira": told((0.7, 0.6, 0.8)), "rmia": told((0.32, 0.22, 0.43))}
+    lines = judgement({"worlds": {"dlfm": one}})
+    assert any("DLFM: forgotten too hard" in line and "0.320" in line for line in lines)
+    one["rmia"] = told((0.45, 0.4, 0.52))
+    assert not any("too hard" in line for line in judgement({"worlds": {"dlfm": one}}))
 
 
 @POOLED
