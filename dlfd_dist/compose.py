@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import math
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,27 @@ def expand_grid(overrides: Sequence[str]) -> list[list[str]]:
         else:
             axes.append([parsed.input_line or ""])
     return [list(point) for point in itertools.product(*axes)]
+
+
+def with_sweep(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides of a comparison behind those that its experiment sweeps over.
+
+    A sweep stands where Hydra's own sweeper has it, in hydra.sweeper.params; a scale may replace
+    parts of it. The last value of a setting counts, so that the command line wins.
+
+    >>> with_sweep(["experiment=demo", "seed=3"])
+    ['method=finetune,dlfd', 'seed=0,1,2', 'experiment=demo', 'seed=3']
+    """
+    chosen = {
+        one.key_or_group: one
+        for one in _parse(overrides)
+        if one.key_or_group in ("experiment", "scale") and not one.is_sweep_override()
+    }
+    arguments = [_group_override(one, resource_dir("configs")) for one in chosen.values()]
+    with _composing():
+        composed = compose("config", overrides=arguments, return_hydra_config=True)
+        params = composed.hydra.sweeper.params or {}
+        return [*(f"{key}={value}" for key, value in params.items()), *overrides]
 
 
 def split_compare(overrides: Sequence[str]) -> tuple[CompareConfig, list[str]]:
@@ -226,8 +248,18 @@ def _setting_override(parsed: Override, known: list[str]) -> str:
     return f"++{key}={text}"
 
 
+@contextlib.contextmanager
+def _composing() -> Iterator[None]:
+    """Let Hydra read configs/; what it cannot compose is a ConfigError."""
+    try:
+        with initialize_config_dir(str(resource_dir("configs")), version_base="1.3"):
+            yield
+    except (HydraException, OmegaConfBaseException) as err:
+        raise ConfigError(f"The configuration could not be composed: {_first_line(err)}.") from err
+
+
 def compose_job(verb: str, overrides: Sequence[str]) -> JobConfig:
-    """Return the configuration of one run from `key=value` overrides.
+    """Return the configuration of one run from `key=value` overrides; a sweep is not its business.
 
     Raises
     ------
@@ -254,12 +286,8 @@ def compose_job(verb: str, overrides: Sequence[str]) -> JobConfig:
             arguments.append(_group_override(one, config_dir))
         else:
             arguments.append(_setting_override(one, known))
-    try:
-        with initialize_config_dir(str(config_dir), version_base="1.3"):
-            composed = compose("config", overrides=arguments)
-        values = OmegaConf.to_container(composed, resolve=True)
-    except (HydraException, OmegaConfBaseException) as err:
-        raise ConfigError(f"The configuration could not be composed: {_first_line(err)}.") from err
+    with _composing():
+        values = OmegaConf.to_container(compose("config", overrides=arguments), resolve=True)
     assert isinstance(values, dict)
     return job_from_dict({str(k): v for k, v in values.items()} | {"verb": verb})
 

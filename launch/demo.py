@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .comparison.compare import run_compare
 
-SETTINGS = ["experiment=demo", "method=finetune,dlfd", "seed=0,1,2", "run.dir=runs/demo"]
+SETTINGS = ["experiment=demo", "run.dir=runs/demo"]
 
 
 def run_demo(overrides: Sequence[str], *, dry_run: bool, as_json: bool) -> int:

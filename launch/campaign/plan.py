@@ -125,7 +125,7 @@ def plan_campaign(verb: str, words: Sequence[str]) -> Campaign:
         raise ConfigError(
             f"'dlfd submit {verb}' is not known: it takes {', '.join(VERBS[:-1])} or {VERBS[-1]}."
         )
-    from dlfd_dist.compose import split_cluster
+    from dlfd_dist.compose import split_cluster, with_sweep
 
     if verb == "audit":
         return _audit_campaign(words)
@@ -134,6 +134,8 @@ def plan_campaign(verb: str, words: Sequence[str]) -> Campaign:
         from ..search.submit import search_campaign
 
         return search_campaign(rest, cluster)
+    if verb == "compare":
+        rest = with_sweep(rest)
     keys = {word.split("=", 1)[0] for word in rest}
     if verb == "compare" or (verb == "unlearn" and "checkpoint" not in keys):
         if verb == "unlearn" and "method" not in keys:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlfd_dist.compose import config_text
+from dlfd_dist.compose import config_text, with_sweep
 from dlfd_dist.config import JobConfig, to_dict
 from dlfd_dist.data.loaders import ResolvedData
 from dlfd_dist.errors import ConfigError, RunDirError
@@ -44,7 +44,7 @@ def run_compare(
     overrides: Sequence[str], *, dry_run: bool, as_json: bool, title: str = "Comparison"
 ) -> int:
     """Run a comparison and write table, summary and page into run.dir."""
-    plan = make_plan(overrides)
+    plan = make_plan(with_sweep(overrides))
     _check(plan)
     for variant in plan.left_out:
         print(f"left out: {variant}", file=sys.stderr)

@@ -49,7 +49,7 @@ class Plan:
     pairs: list[tuple[int, int]]
     """(train seed, seed), in the order of the runs."""
     given: frozenset[str]
-    """The settings on the command line."""
+    """The settings on the command line or in the sweep of the experiment."""
     left_out: list[str]
     """Variants that cannot be, each with the reason."""
     metrics_seeds: tuple[int, ...] = (0,)

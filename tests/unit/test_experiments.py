@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlfd_dist.compose import compose_job
+from dlfd_dist.compose import compose_job, config_text, with_sweep
 from dlfd_dist.config import (
     METHOD_CONFIGS,
     DataConfig,
@@ -17,6 +17,7 @@ from dlfd_dist.config import (
     ForgetConfig,
     JobConfig,
     MethodConfig,
+    signature,
 )
 from dlfd_dist.data import datasets, mufac
 from dlfd_dist.data.forget_request import forget_rows
@@ -26,7 +27,9 @@ from dlfd_dist.jobs.run import run_job
 from dlfd_dist.resources import resource_dir
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
-from launch.comparison.planning import make_plan
+from launch.campaign.plan import plan_campaign
+from launch.comparison.compare import run_compare
+from launch.comparison.planning import make_plan, unlearning_runs
 from tests.fakes.layouts import write_manifest, write_mucac, write_mufac, write_raf_db
 
 EXPERIMENTS = sorted(p.stem for p in (resource_dir("configs") / "experiment").glob("*.yaml"))
@@ -131,13 +134,7 @@ def test_curves_are_probed_on_the_way(name):
     assert train(f"experiment={name}", "method=dlfd").method.probe_every == 1
 
 
-def test_an_ablation_of_dlfm_has_a_variant_for_every_term_and_reference():
-    words = ["method.quantiles=true,false", "method.features=true,false"]
-    words += ["method.kd_weight=1.0,0.0", "method.reference=val_split,synthesised"]
-    words = ["experiment=dlfm_ablation", "data=synthetic", "method=finetune,dlfm", *words]
-    plan = make_plan(words)
-    # Without either of the two terms there is nothing to match.
-    assert len(plan.configs) == 1 + 12
+def test_the_gap_is_that_of_the_last_weights():
     gap = train("experiment=gap_against_cost", "method=dlfm").method
     assert (gap.select, gap.probe_every) == ("last", 10)
 
@@ -156,6 +153,170 @@ def test_every_method_keeps_its_own_settings_in_an_experiment(name, method):
     if not isinstance(config, DLFDConfig):
         for field in ("lr", "epochs", "momentum", "weight_decay", "clip_norm", "select"):
             assert getattr(config, field) == getattr(alone, field)
+
+
+# --- what an experiment compares
+
+
+TABLE1 = [
+    "finetune", "neggrad", "neggrad_plus", "cf_k", "eu_k", "unsir", "bad_teacher", "scrub",
+    "salun", "ssd", "l1_sparse", "dlfd",
+]  # fmt: skip
+PLANNED = {
+    "demo": (["finetune", "dlfd"], 3),
+    "table1_mufac_age": (TABLE1, 3),
+    "table1_rafdb_emotion": (TABLE1, 3),
+    "table1_mucac_gender": (TABLE1, 3),
+    "table1_mucac_multilabel": (TABLE1, 3),
+    "table2_architectures": (["finetune", "neggrad", "unsir", "scrub", "dlfd"], 3),
+    # With neither distancing nor classification there is nothing to synthesise.
+    "table3_ablation": (
+        [
+            "finetune",
+            "dlfd", "dlfd dynamic=false",
+            "dlfd classification=false", "dlfd classification=false dynamic=false",
+            "dlfd distancing=false", "dlfd distancing=false dynamic=false",
+        ],
+        3,
+    ),
+    # With neither quantiles nor features there is nothing to match.
+    "dlfm_ablation": (
+        ["finetune"]
+        + [
+            " ".join(["dlfm", *terms, *weight, *reference])
+            for terms in ([], ["features=false"], ["quantiles=false"])
+            for weight in ([], ["kd_weight=0.0"])
+            for reference in ([], ["reference=synthesised"])
+        ],
+        3,
+    ),
+    "figure2": (["finetune", "neggrad", "dlfd"], 3),
+    "figure4": (["finetune", "neggrad", "scrub", "dlfd"], 3),
+    "figure5": (["finetune", "neggrad", "unsir", "scrub", "dlfd"], 1),
+    "figure6": (["neggrad", "unsir", "bad_teacher", "dlfd"], 1),
+    "gap_against_cost": (
+        ["finetune", "eu_k", "unsir", "bad_teacher", "scrub", "salun", "dlfd", "dlfm"], 5,
+    ),
+}  # fmt: skip
+"""Methods and variants, and the number of seeds, of every experiment."""
+
+
+def dry_run(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
+    """Return what `dlfd compare ... --dry-run --json` shows."""
+    capsys.readouterr()
+    assert run_compare([*words, "data=synthetic", "run.dir=out"], dry_run=True, as_json=True) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def compared(*words: str) -> list[str]:
+    plan = make_plan(with_sweep([*words, "data=synthetic"]))
+    return [one.label for one in unlearning_runs(plan, plan.configs)]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_is_one_command(name, capsys):
+    names, num_seeds = PLANNED[name]
+    shown = dry_run(capsys, f"experiment={name}")
+    seeds = range(num_seeds)
+    models = [f"{role} seed {seed}" for seed in seeds for role in ("retrained", "original")]
+    assert shown["runs"] == models + [f"{n} seed {seed}" for n in names for seed in seeds]
+    tune, objective = (6, "gap") if name == "gap_against_cost" else (0, "nomus")
+    assert (shown["compare"]["tune"], shown["compare"]["objective"]) == (tune, objective)
+
+
+@pytest.mark.parametrize(
+    ("words", "labels"),
+    [
+        (["experiment=figure5", "method=ssd,dlfd"], ["ssd seed 0", "dlfd seed 0"]),
+        (["experiment=figure2", "method=dlfd", "seed=7"], ["dlfd seed 7"]),
+        (["experiment=figure6", "method=dlfd", "seed=1,2"], ["dlfd seed 1", "dlfd seed 2"]),
+        (
+            ["experiment=table3_ablation", "method=dlfd", "seed=0", "method.distancing=true",
+             "method.classification=true"],
+            ["dlfd seed 0", "dlfd dynamic=false seed 0"],
+        ),
+        (
+            # One value takes the place of the two, also where it is not the method's own.
+            ["seed=0", "method.dynamic=false", "method.distancing=false",
+             "experiment=table3_ablation", "++method.classification=true"],
+            ["finetune seed 0", "dlfd seed 0"],
+        ),
+        (
+            ["experiment=figure5", "method=dlfd", "synthesis.steps=3,7"],
+            ["dlfd synthesis.steps=3 seed 0", "dlfd synthesis.steps=7 seed 0"],
+        ),
+    ],
+)  # fmt: skip
+def test_the_command_line_replaces_what_an_experiment_sweeps_over(words, labels):
+    assert compared(*words) == labels
+
+
+def test_a_setting_given_once_reaches_the_runs():
+    words = ["experiment=table3_ablation", "data=synthetic", "method.dynamic=false"]
+    finetune, *variants = make_plan(with_sweep(words)).configs
+    assert finetune.method.name == "finetune"
+    assert [(dlfd(c).distancing, dlfd(c).classification, dlfd(c).dynamic) for c in variants] == [
+        (True, True, False), (True, False, False), (False, True, False),
+    ]  # fmt: skip
+
+
+def test_the_command_line_tunes_otherwise_than_the_experiment(capsys):
+    given = ["experiment=gap_against_cost", "method=dlfm", "seed=0,1", "compare.tune=2"]
+    shown = dry_run(capsys, *given)
+    assert shown["trials"] == ["dlfm trial 0 seed 0", "dlfm trial 1 seed 0"]
+    assert (shown["compare"]["tune"], shown["compare"]["objective"]) == (2, "gap")
+
+
+def test_a_swept_setting_of_none_of_the_given_methods_is_refused_as_on_the_command_line():
+    with pytest.raises(ConfigError, match=r"'method.distancing' is not known"):
+        compared("experiment=table3_ablation", "method=finetune,scrub")
+
+
+@pytest.mark.parametrize("word", ["experiment=figure2,figure4", "scale=full,smoke"])
+def test_several_experiments_are_no_comparison(word):
+    with pytest.raises(ConfigError, match=rf"{word.split('=')[0]} lists several values"):
+        compared(word)
+
+
+def test_without_an_experiment_nothing_is_swept():
+    assert with_sweep(["method=dlfd", "seed=3"]) == ["method=dlfd", "seed=3"]
+
+
+# These have the task of table 1 and nothing else of their own but the sweep.
+@pytest.mark.parametrize("verb", ["train", "unlearn"])
+@pytest.mark.parametrize("name", ["table2_architectures", "table3_ablation", "figure5", "figure6"])
+def test_a_single_run_does_not_know_of_the_sweep(verb, name):
+    given = ["data=synthetic", "checkpoint=original"] if verb == "unlearn" else ["data=synthetic"]
+    config, other = (
+        compose_job(verb, [f"experiment={one}", *given]) for one in (name, "table1_mufac_age")
+    )
+    assert (config.seed, dlfd(config).distancing, dlfd(config).dynamic) == (0, True, True)
+    assert config_text(config) == config_text(other)
+    assert signature(config, {}) == signature(other, {})
+    assert "hydra" not in config_text(config)
+
+
+SMALL = ["scale=smoke", "cluster=slurm_lab"]
+
+
+def test_a_submitted_comparison_has_the_runs_of_the_experiment(tmp_path):
+    words = [*SMALL, "experiment=figure5", "seed=4", f"run.dir={tmp_path}"]
+    campaign = plan_campaign("compare", words)
+    names, _ = PLANNED["figure5"]
+    assert {run.label for run in campaign.runs} == {
+        f"{name} seed 4" for name in ["original", "retrained", *names]
+    }
+    # Its jobs plan from these words: they hold the sweep, whatever becomes of the file.
+    again = make_plan(campaign.words)
+    assert [config.run.name for config in again.configs] == names
+
+
+def test_a_submitted_unlearning_is_one_method(tmp_path):
+    words = [*SMALL, "experiment=table3_ablation", f"run.dir={tmp_path}"]
+    campaign = plan_campaign("unlearn", words)
+    assert {run.label for run in campaign.runs} == {
+        "original seed 0", "retrained seed 0", "dlfd seed 0",
+    }  # fmt: skip
 
 
 # --- the settings of the methods
@@ -298,6 +459,18 @@ def test_smoke_is_small_whatever_the_experiment(name):
     # And the command line still has the last word.
     config = train(f"experiment={name}", "scale=smoke", "data=orl", "train.max_steps=3")
     assert (config.data.name, config.train.max_steps) == ("orl", 3)
+
+
+def test_smoke_compares_every_method_on_one_seed_without_trials(capsys):
+    words = ["experiment=gap_against_cost", "scale=smoke"]
+    names, _ = PLANNED["gap_against_cost"]
+    shown = dry_run(capsys, *words)
+    assert shown["runs"][2:] == [f"{name} seed 0" for name in names]
+    assert shown["trials"] == []
+    # And the command line still has the last word.
+    shown = dry_run(capsys, *words, "method=ssd", "seed=0,1", "compare.tune=2")
+    assert shown["runs"][4:] == ["ssd seed 0", "ssd seed 1"]
+    assert len(shown["trials"]) == 2
 
 
 def test_unknown_scale_lists_the_known_ones():
