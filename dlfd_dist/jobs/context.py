@@ -129,7 +129,7 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def make_model(config: JobConfig, data: ResolvedData, checkpoint: str | None) -> Classifier:
+def make_model(config: JobConfig, data: ResolvedRows, checkpoint: str | None) -> Classifier:
     model = build_model(
         config.model,
         image_size=config.data.image_size,

@@ -13,7 +13,7 @@ from typing import Any
 
 from dlfd_dist.compose import config_text, with_sweep
 from dlfd_dist.config import JobConfig, to_dict
-from dlfd_dist.data.loaders import ResolvedData
+from dlfd_dist.data.loaders import ResolvedRows, resolve_rows
 from dlfd_dist.errors import ConfigError, RunDirError
 from dlfd_dist.jobs import prepare
 from dlfd_dist.jobs.context import check_enough, make_model
@@ -48,12 +48,13 @@ def run_compare(
     _check(plan)
     for variant in plan.left_out:
         print(f"left out: {variant}", file=sys.stderr)
-    data = _prepared(plan)
     if dry_run:
+        first = plan.configs[0]
+        _check_methods(plan, resolve_rows(first.data, first.forget, draw=False))
         _print_plan(plan, as_json=as_json)
         return 0
     setup_console()
-    ran = _run(plan, data)
+    ran = _run(plan)
     missing = write_results(plan.out, ran, title)
     _show(plan, ran, missing, as_json=as_json)
     return 1 if missing else 0
@@ -71,16 +72,12 @@ def _check(plan: Plan) -> None:
         config.validate(config.runtime.world_size)
 
 
-def _prepared(plan: Plan) -> ResolvedData:
-    """Return the data, on which every method of the plan can run."""
-    first = training_runs(plan)[0].config
-    world_size = first.runtime.world_size
-    data = prepare(first, world_size).data
-    model = make_model(first, data, None)
+def _check_methods(plan: Plan, rows: ResolvedRows) -> None:
+    """Refuse a method that cannot run on the data or with the model."""
+    model = make_model(plan.configs[0], rows, None)
     for config in plan.configs:
-        check_enough(config, data, world_size)
+        check_enough(config, rows, config.runtime.world_size)
         methods.get(config.method.name).check(config.method, model)
-    return data
 
 
 def num_workers(config: JobConfig, wanted: int | None) -> int:
@@ -106,9 +103,12 @@ class Ran:
     data_title: str
 
 
-def _run(plan: Plan, data: ResolvedData) -> Ran:
+def _run(plan: Plan) -> Ran:
     """Run the stages: Original and Retrained, the trials, the methods on every seed."""
     trainings, trials = training_runs(plan), plan_trials(plan)
+    first = trainings[0].config
+    data = prepare(first, first.runtime.world_size).data
+    _check_methods(plan, data)
     unlearnings = unlearning_runs(plan, plan.configs)
     total = len(trainings) + len(trial_runs(trials)) + len(unlearnings)
     with (
