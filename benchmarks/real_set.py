@@ -97,7 +97,9 @@ def table(results: Results) -> tuple[str, float]:
     said = (
         f"{rows}\n\nMeans with 95 % t-intervals over {len(better)} seeds. Val NoMUS of ours less "
         f"the authors' on the same seed, at the same settings: {_mean(better, '+.3f')}. The "
-        "authors' weights are chosen by val accuracy below max_forgetting_score, ours by val NoMUS."
+        "authors' weights are chosen by val accuracy below max_forgetting_score, ours by val "
+        "NoMUS. "
+        "Seconds are those of the clock, other work of the machine included."
     )
     return said, float(np.median(theirs / _seconds(results[SAME])))
 

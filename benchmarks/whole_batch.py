@@ -8,9 +8,10 @@ with the paper's head, batch 32, 15 synthesis iterations, synthesis on in every 
 - authors: method=dlfd_official, and after the batch their four passes over whole sets: accuracy on
   val; losses on retain, forget and val for the attack (`train_dlfd` at 4ac0aa6; batches of 32)
 - ours: method=dlfd, a probe every 10 batches, thinned to 300 + 300 images where that decides
-- ours, bf16: the same with runtime.autocast=bfloat16 and channels_last
-- retraining: a step of plain training on the same batch; 100 epochs over the retain set are 100 of
-  them for every batch of an epoch of ours
+- ours, channels_last: the same with runtime.channels_last; ours, bf16: also with
+  runtime.autocast=bfloat16
+- retraining: a step of plain training on the same batch, in the same precision and memory format;
+  100 epochs over the retain set are 100 of them for every batch of an epoch of ours
 
 --share 0.1 lets the authors' passes look at every tenth image and counts their seconds tenfold,
 which the result says: on a busy machine one whole batch of theirs takes many minutes.
@@ -55,7 +56,12 @@ from dlfd_dist.runtime.collectives import Collectives
 
 NUM_RETAIN, NUM_FORGET, NUM_VAL, NUM_CLASSES = 8525, 1500, 1539, 8
 BATCH, SIZE, POOL = 32, 128, 256
-OURS = ("ours, fp32", "ours, bf16 and channels_last")
+OURS = {
+    "ours, fp32": (False, False),
+    "ours, fp32 and channels_last": (False, True),
+    "ours, bf16 and channels_last": (True, True),
+}
+"""name -> bfloat16, channels_last"""
 
 
 class Repeated:
@@ -90,7 +96,7 @@ def told_apart(model: Classifier, batches: Batches) -> None:
     labels[splits.val] = pool.argmin(1)[splits.val % POOL]
 
 
-def make_config(name: str, bfloat16: bool) -> JobConfig:
+def make_config(name: str, bfloat16: bool, channels_last: bool) -> JobConfig:
     official = name == "dlfd_official"
     common = {"name": name, "lr": 0.008, "global_batch_size": BATCH}
     return JobConfig(
@@ -106,7 +112,7 @@ def make_config(name: str, bfloat16: bool) -> JobConfig:
         ),
         metrics=MetricsConfig(eval_batch_size=BATCH),
         runtime=RuntimeConfig(
-            autocast="bfloat16" if bfloat16 else "none", channels_last=bfloat16
+            autocast="bfloat16" if bfloat16 else "none", channels_last=channels_last
         ),
     )  # fmt: skip
 
@@ -114,15 +120,19 @@ def make_config(name: str, bfloat16: bool) -> JobConfig:
 class Loop:
     """A method on the data, from the same weights each."""
 
-    def __init__(self, name: str, data: ResolvedData, folder: Path, *, bfloat16: bool = False):
-        self.config = config = make_config(name, bfloat16)
+    def __init__(
+        self, name: str, data: ResolvedData, folder: Path, bfloat16: bool, channels_last: bool
+    ):
+        self.config = config = make_config(name, bfloat16, channels_last)
         collectives = Collectives()
         self.model = build_model(
             config.model, image_size=SIZE, num_outputs=NUM_CLASSES, seed=0, bfloat16=bfloat16
         )
-        if bfloat16:
+        if channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.batches = Batches(data, config.data, collectives=collectives, channels_last=bfloat16)
+        self.batches = Batches(
+            data, config.data, collectives=collectives, channels_last=channels_last
+        )
         self.updater = Updater(self.model, config.method, collectives=collectives)
         context = MethodContext(
             config, self.model, lambda: self.model, collectives, -(-NUM_RETAIN // BATCH),
@@ -173,14 +183,11 @@ def measure(
 ) -> tuple[dict[str, np.ndarray], str]:
     pool = np.random.default_rng(0).integers(0, 256, (POOL, 3, SIZE, SIZE), dtype=np.uint8)
     data = make_data(Repeated(pool))
-    authors = Loop("dlfd_official", data, folder)
+    authors = Loop("dlfd_official", data, folder, False, False)
     authors.every = every
     told_apart(authors.model, authors.batches)
-    loops = {
-        name: Loop("dlfd", data, folder, bfloat16=bfloat16)
-        for name, bfloat16 in zip(OURS, (False, True), strict=True)
-    }
-    training = Loop("finetune", data, folder)
+    loops = {name: Loop("dlfd", data, folder, *given) for name, given in OURS.items()}
+    training = {name: Loop("finetune", data, folder, *given) for name, given in OURS.items()}
     rows = []
     for number in range(rounds):
         row = {}
@@ -188,7 +195,7 @@ def measure(
             row[f"{name}: synthesis and update"] = step = seconds(loop.batch, batches)
             thinned = seconds(loop.probe)
             row[name] = step + thinned / 10
-        row["a training step"] = seconds(training.batch, batches)
+            row[f"{name}: training"] = seconds(training[name].batch, batches)
         row["authors: synthesis and update"] = step = seconds(authors.batch)
         row["authors"] = step + every * seconds(authors.their_evaluations)
         rows.append(row)
@@ -217,9 +224,10 @@ def main() -> None:
         "\n\nSeconds of the process (user and system) per batch on one thread; a probe counts a "
         "tenth. The authors' image decoding is left out on both sides."
     )
-    epochs = 100 * found["a training step"]
     text += "\n\nAn epoch of DLFD, probes included, over 100 epochs of training on the retain set: "
-    text += ", ".join(f"{name} {spread(found[name] / epochs, 3)}" for name in OURS)
+    text += ", ".join(
+        f"{name} {spread(found[name] / (100 * found[f'{name}: training']), 3)}" for name in OURS
+    )
     text += " (to reach: 0.15)."
     if args.share < 1:
         text += (

@@ -113,9 +113,10 @@ def _floor_caveats(row: Row, original: Row | None) -> list[str]:
             f"anything was forgotten. {original['floor_reason']}"
         )
     if row["floor"]:
+        reason = "" if caveats else row["floor_reason"]
         caveats.append(
             f"The attack is at its floor on {row['method']}: that is what forgetting should look "
-            f"like, but a stronger attack may still find traces. {row['floor_reason']}"
+            f"like, but a stronger attack may still find traces. {reason}"
         )
     return [caveat.strip() for caveat in caveats]
 
