@@ -73,13 +73,15 @@ class Step:
         first = self.first_port
         place = (
             ["--head", f"--node-ip-address={self.head}", f"--port={first}",
-             "--include-dashboard=false", f"--ray-client-server-port={first + 7}"]
+             "--include-dashboard=false"]
             if self.node == 0
             else [f"--address={self.address}"]
         )  # fmt: skip
+        # The client server runs on the head alone, but its default, 10001, is checked everywhere.
         named = (
             "node-manager-port", "object-manager-port", "dashboard-agent-grpc-port",
             "dashboard-agent-listen-port", "runtime-env-agent-port", "metrics-export-port",
+            "ray-client-server-port",
         )  # fmt: skip
         ports = [f"--{name}={first + 1 + n}" for n, name in enumerate(named)]
         return [
