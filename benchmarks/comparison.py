@@ -4,6 +4,8 @@
     python -m benchmarks.comparison --name ck48_gap --data-root PATH [--out DIR]
     python -m benchmarks.comparison --name ck48_ablation|ck48_dlfm_ablation --data-root PATH
     python -m benchmarks.comparison --name orl|orl_own|orl_dlfm|orl_ablation|orl_dlfm_ablation
+    python -m benchmarks.comparison --name london --data-root PATH
+    python -m benchmarks.comparison --name synthetic
 
 All methods get three epochs, a tenth of the training, the same number of trials on validation
 (orl_own, orl_dlfm: none), the same probes and the same rule of which weights are delivered (the
@@ -23,6 +25,7 @@ import os
 import platform
 import shutil
 import sys
+import time
 from pathlib import Path
 
 from dlfd_dist.errors import DlfdError
@@ -40,6 +43,15 @@ CK48 = [
 ORL = [
     "data=orl", "data.image_size=64", "data.augment=face", "forget.fraction=0.2",
     "train.epochs=30", "seed=0,1,2", "method.probe_every=3",
+]  # fmt: skip
+LONDON = [
+    "data=manifest", "data.image_size=64", "data.augment=face", "forget.fraction=0.2",
+    "train.epochs=30", "seed=0,1,2,3,4", "method.probe_every=2",
+]  # fmt: skip
+SYNTHETIC = [
+    "data=synthetic", "data.image_size=32", "data.synthetic.num_identities=60",
+    "data.synthetic.images_per_identity=8", "data.synthetic.num_expressions=4",
+    "forget.fraction=0.2", "train.epochs=15", "seed=0,1,2,3,4", "method.probe_every=3",
 ]  # fmt: skip
 ABLATION = [
     "method=finetune,dlfd", "method.distancing=true,false", "method.classification=true,false",
@@ -66,6 +78,8 @@ SETTINGS = {
     "orl_dlfm": [*ORL, "method=finetune,dlfd,dlfm"],
     "orl_ablation": [*ORL, *ABLATION],
     "orl_dlfm_ablation": [*ORL, *DLFM_ABLATION],
+    "london": [*LONDON, "compare.tune=4"],
+    "synthetic": [*SYNTHETIC, "compare.tune=4"],
 }  # fmt: skip
 
 
@@ -80,14 +94,22 @@ def main() -> None:
     defaults = {s.split("=", 1)[0]: s for s in [*FAIR, *SETTINGS[args.name]]}
     settings = [s for key, s in defaults.items() if key not in given] + args.settings
     paths = [f"run.dir={args.out}"] + ([f"data.root={args.data_root}"] if args.data_root else [])
+    out = Path(args.out)
+    before, start = _finished(out), time.monotonic()
     try:
         run_compare([*settings, *paths], dry_run=False, as_json=False, title=args.name)
     except DlfdError as err:
         sys.exit(f"{parser.prog}: {err}")
-    store(args.name, Path(args.out), settings, args.settings)
+    took = f"{_finished(out) - before} runs in {(time.monotonic() - start) / 60:.1f} min"
+    took += f" ({before} were there already)" if before else ""
+    store(args.name, out, settings, args.settings, took)
 
 
-def store(name: str, out: Path, settings: list[str], given: list[str]) -> None:
+def _finished(out: Path) -> int:
+    return len(list(out.glob("runs/*/result.json")))
+
+
+def store(name: str, out: Path, settings: list[str], given: list[str], took: str) -> None:
     """Write the result file of a finished comparison, and its figures beside it."""
     today, cores = datetime.date.today().isoformat(), len(os.sched_getaffinity(0))
     stem = f"comparison_{name}_cpu{cores}_{today}"
@@ -104,14 +126,14 @@ def store(name: str, out: Path, settings: list[str], given: list[str]) -> None:
         if (source := out / "report_figures" / f"{name_of}.png").is_file():
             shutil.copyfile(source, results / file)
             figure += f"\n![{title}]({file})\n"
-    root = "" if name.startswith("orl") else " --data-root PATH"
+    root = "" if name.startswith(("orl", "synthetic")) else " --data-root PATH"
     words = "".join(f" {word}" for word in given)
     (results / f"{stem}.md").write_text(
         f"# Comparison on {name}\n\n"
         f"`python -m benchmarks.comparison --name {name}{root}{words}`\n\n"
         f"Settings: `{' '.join(settings)}`\n\n"
         f"{platform.machine()}, {cores} cores, python {platform.python_version()}, {versions}. "
-        f"Means with 95 % t-intervals over the seeds.\n\n"
+        f"{took}. Means with 95 % t-intervals over the seeds.\n\n"
         f"{(out / 'table.md').read_text()}\n{_details(rows)}\n{_failed(comparison)}"
         f"{_tuned(comparison['tuning'])}{figure}"
     )

@@ -232,20 +232,26 @@ def _with_tuned(parsed: list[Override]) -> list[Override]:
     return [*rest, *_parse(texts)]
 
 
-def _setting_override(parsed: Override, known: list[str]) -> str:
+def _setting_override(parsed: Override, method: str, known: list[str]) -> str:
     key = parsed.key_or_group
     if key not in known:
-        raise ConfigError(
-            f"The setting '{key}' is not known."
-            + (
-                near_match(key, [*known, *GROUPS])
-                or " 'dlfd train --dry-run' prints every setting."
-            )
-        )
+        raise ConfigError(_unknown_setting(key, method, known))
     text = (parsed.input_line or "").split("=", 1)[1]
     if key == "data.label" and parsed.is_sweep_override():
         text = f"[{text}]"
     return f"++{key}={text}"
+
+
+def _unknown_setting(key: str, method: str, known: list[str]) -> str:
+    owners = [name for name, cls in METHOD_CONFIGS.items() if key in known_settings(cls)]
+    if owners:
+        return (
+            f"method={method} has no setting '{key}', which is one of method={','.join(owners)}: "
+            "choose such a method, or leave the setting out."
+        )
+    return f"The setting '{key}' is not known." + (
+        near_match(key, [*known, *GROUPS]) or " 'dlfd train --dry-run' prints every setting."
+    )
 
 
 @contextlib.contextmanager
@@ -270,11 +276,11 @@ def compose_job(verb: str, overrides: Sequence[str]) -> JobConfig:
     for one in parsed:
         if one.is_delete():
             raise ConfigError(f"{one.input_line} is not understood: a setting cannot be deleted.")
-    method = METHOD_CONFIGS["dlfd"]
+    method = "dlfd"
     for one in parsed:
         if one.key_or_group == "method" and not one.is_sweep_override():
-            method = METHOD_CONFIGS.get(str(one.value()), method)
-    known = known_settings(method)
+            method = str(one.value()) if str(one.value()) in METHOD_CONFIGS else method
+    known = known_settings(METHOD_CONFIGS[method])
     arguments = []
     for one in parsed:
         if one.is_sweep_override() and one.key_or_group != "data.label":
@@ -285,7 +291,7 @@ def compose_job(verb: str, overrides: Sequence[str]) -> JobConfig:
         if one.key_or_group in GROUPS:
             arguments.append(_group_override(one, config_dir))
         else:
-            arguments.append(_setting_override(one, known))
+            arguments.append(_setting_override(one, method, known))
     with _composing():
         values = OmegaConf.to_container(compose("config", overrides=arguments), resolve=True)
     assert isinstance(values, dict)

@@ -482,7 +482,10 @@ def unknown_method_of_two_words(lab: Lab):
 @case
 def setting_of_another_method(lab: Lab):
     words = lab.unlearn("method=scrub", "method.alpha=0.5")
-    return words, ["'method.alpha' is not known"]
+    return words, [
+        "method=scrub has no setting 'method.alpha'",
+        "which is one of method=neggrad_plus,",
+    ]
 
 
 @case

@@ -192,7 +192,7 @@ def test_a_setting_of_one_method_does_not_reach_the_others():
 
 
 def test_a_setting_of_no_compared_method_is_refused():
-    with pytest.raises(ConfigError, match="'method.forget_weight' is not known"):
+    with pytest.raises(ConfigError, match="method=finetune has no setting 'method.forget_weight'"):
         make_plan([*GIVEN, "method=finetune", "method.forget_weight=7"])
 
 
