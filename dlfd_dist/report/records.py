@@ -44,6 +44,8 @@ METHOD_LABELS = {
 }
 ROLE_LABELS = {"original": ORIGINAL, "retrained": RETRAINED}
 
+COST = ("wall_seconds", "device_seconds", "peak_memory_mb")
+
 # Numbers that lie one level down in result.json.
 _SECTIONS = {
     "mia_accuracy": ("mia", "accuracy"),
@@ -276,6 +278,8 @@ def read_comparison(path: Path | str) -> Comparison:
     for run in content.get("runs", []):
         try:
             record = load_run(file.parent / run["run_dir"])
+            if record.config["verb"] == "evaluate":
+                record = _of_training(record, run["role"])
             label = _with_variant(record.label, run.get("variant", ""))
             train_seed = run.get("train_seed", record.seed)
             records.append(replace(record, label=label, train_seed=train_seed))
@@ -283,6 +287,12 @@ def read_comparison(path: Path | str) -> Comparison:
             missing.append(_missing_name(run))
     title, tuning = content.get("title") or "Comparison", content.get("tuning")
     return Comparison(title, records, missing, tuning)
+
+
+def _of_training(record: RunRecord, role: str) -> RunRecord:
+    """Return a further measurement of a trained model as one of its runs: it cost no training."""
+    figures = {name: value for name, value in record.result.items() if name not in COST}
+    return replace(record, label=ROLE_LABELS[role], result=figures)
 
 
 def _missing_name(run: dict[str, Any]) -> str:

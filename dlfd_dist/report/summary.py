@@ -110,7 +110,7 @@ def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
         **_flag("low_power", [(bool(r.low_power), r.low_power) for r in records]),
         "relearns_late": any(record.relearns_late for record in records),
         **_flag("over_forgetting", [(o.get("flag"), o.get("reason")) for o in over]),
-        "mixed_settings": len({_settings(record) for record in records}) > 1,
+        "mixed_settings": len(set(map(_settings, _of_first_verb(records)))) > 1,
         "reference_people": records[0].result.get("reference_people"),
         "attack_interval": only.get("interval"),
         "attack_auc_interval": only.get("auc_interval"),
@@ -141,6 +141,11 @@ def _flag(name: str, found: Sequence[tuple[bool | None, str | None]]) -> dict[st
     return {name: 2 * len(reasons) > len(found), f"{name}_reason": next(iter(reasons), "")}
 
 
+def _of_first_verb(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Leave out the further measurements of a trained model."""
+    return [record for record in records if record.config["verb"] == records[0].config["verb"]]
+
+
 def _settings(record: RunRecord) -> str:
     read = read_by(record.config["verb"], record.config)
     values = {key: v for key, v in read.items() if key not in _PER_SEED}
@@ -151,17 +156,21 @@ def _settings(record: RunRecord) -> str:
 def with_gaps(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Fill in the gap to Retrained of runs that were made without a reference, such as Original.
 
-    The reference is the Retrained run of the same train seed; where there is none the gap stays
-    open. Retrained itself is held against Retrained of the other train seeds, which tells what the
-    seed alone makes of the gap.
+    The reference is the Retrained run of the same train seed, measured with the same seed; where
+    there is none the gap stays open. Retrained itself is held against Retrained of the other train
+    seeds, which tells what the seed alone makes of the gap.
     """
-    retrained = {r.train_seed: _flat(r) for r in of_label(records, RETRAINED) if r.mia}
+    retrained = {
+        (r.train_seed, r.metrics_seed): _flat(r) for r in of_label(records, RETRAINED) if r.mia
+    }
 
     def filled(record: RunRecord) -> RunRecord:
         known = record.result.get("gap_to_retrained") is not None
         of_itself = record.label == RETRAINED
         references = [
-            flat for seed, flat in retrained.items() if (seed == record.train_seed) != of_itself
+            flat
+            for (seed, metrics_seed), flat in retrained.items()
+            if (seed == record.train_seed) != of_itself and metrics_seed == record.metrics_seed
         ]
         if known or not references or not record.mia:
             return record

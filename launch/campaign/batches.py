@@ -99,7 +99,7 @@ def make_batches(
 
 
 def _trains(run: CampaignRun) -> bool:
-    return run.role in TRAINED
+    return run.role in TRAINED and run.config["verb"] == "train"
 
 
 def _grouped(runs: Iterable[CampaignRun], key) -> Iterator[list[CampaignRun]]:

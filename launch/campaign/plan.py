@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 VERBS = ("train", "unlearn", "evaluate", "audit", "compare", "search")
 TRAINED = ("original", "retrained", "control")
-"""The roles of the models that a comparison or an audit trains."""
+"""The roles of the models that a comparison or an audit trains, and measures."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,12 @@ def plan_campaign(verb: str, words: Sequence[str]) -> Campaign:
 
 
 def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> Campaign:
-    from ..comparison.planning import make_plan, training_runs, unlearning_runs
+    from ..comparison.planning import (
+        make_plan,
+        measurement_runs,
+        training_runs,
+        unlearning_runs,
+    )
     from ..comparison.tuning import plan_trials, trial_runs
 
     plan = make_plan(words)
@@ -157,9 +162,10 @@ def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -
         raise ConfigError("Nobody to forget: give forget.request=FILE or forget.fraction=0.2.")
     stages = _Stages(training_runs(plan), cluster)
     trials = stages.start(trial_runs(plan_trials(plan)))
+    measurements = stages.start(measurement_runs(plan))
     methods = stages.start(unlearning_runs(plan, plan.configs))
     out = plan.out.absolute()
-    runs = [*stages.trained, *trials, *_after_trials(out, methods, trials)]
+    runs = [*stages.trained, *measurements, *trials, *_after_trials(out, methods, trials)]
     return Campaign(out, verb, list(words), cluster, runs, plan.left_out)
 
 
@@ -422,4 +428,4 @@ def _models(config: JobConfig) -> dict[str, str]:
 
 
 def _trains(one: Planned) -> bool:
-    return one.role in TRAINED
+    return one.role in TRAINED and one.config.verb == "train"

@@ -30,7 +30,15 @@ from dlfd_dist.runtime.init import pick_device
 
 from ..job import print_dry_run
 from ..local import cores
-from .planning import Plan, Planned, make_plan, training_runs, unlearning_runs, with_models
+from .planning import (
+    Plan,
+    Planned,
+    make_plan,
+    measurement_runs,
+    training_runs,
+    unlearning_runs,
+    with_models,
+)
 from .runs import Progress, Runs, stop_signals
 from .tuning import Trial, judged, plan_trials, searched, trial_runs, tuned_configs, tuning_record
 from .workers import Workers
@@ -109,22 +117,22 @@ def _run(plan: Plan) -> Ran:
     first = trainings[0].config
     data = prepare(first, first.runtime.world_size).data
     _check_methods(plan, data)
-    unlearnings = unlearning_runs(plan, plan.configs)
-    total = len(trainings) + len(trial_runs(trials)) + len(unlearnings)
+    measurements, unlearnings = measurement_runs(plan), unlearning_runs(plan, plan.configs)
+    wanted = [*trainings, *measurements, *unlearnings]
     with (
         stop_signals() as stop,
         claimed(plan.out, plan.configs[0]),
         Workers(_workers_of(plan)) as workers,
-        Progress(total) as progress,
+        Progress(len(wanted) + len(trial_runs(trials))) as progress,
     ):
         runs = Runs(lambda _: data, workers, progress, stop)
         models = runs.run(trainings)
         tried = runs.run(with_models(trial_runs(trials), models))
         trials = judged(trials, tried, models, plan.compare.objective)
         tuned = unlearning_runs(plan, tuned_configs(plan, trials))
-        done = models | runs.run(with_models(tuned, models))
+        done = models | runs.run(with_models([*measurements, *tuned], models))
         tuning = tuning_record(plan, trials) if plan.compare.tune else None
-        return Ran([*trainings, *unlearnings], done, runs.failures, tuning, data.manifest.title)
+        return Ran(wanted, done, runs.failures, tuning, data.manifest.title)
 
 
 @contextlib.contextmanager
@@ -222,7 +230,10 @@ def _short(value: Any) -> str:
 def _print_plan(plan: Plan, *, as_json: bool) -> None:
     first = training_runs(plan)[0].config
     trials = plan_trials(plan)
-    names = [one.label for one in [*training_runs(plan), *unlearning_runs(plan, plan.configs)]]
+    wanted = [
+        *training_runs(plan), *measurement_runs(plan), *unlearning_runs(plan, plan.configs)
+    ]  # fmt: skip
+    names = [one.label for one in wanted]
     files = [str(plan.out / name) for name in FILES]
     if as_json:
         shown: dict[str, Any] = {

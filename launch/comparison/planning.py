@@ -1,7 +1,7 @@
 """What a comparison consists of: methods, seeds, and the runs they make. No file is touched here.
 
 Train seeds are those of Original and Retrained, seeds those of unlearning; with several values of
-metrics.seed every method runs on each of them, and the trainings on the first.
+metrics.seed every method runs on each of them, and the trained models are measured on each.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Plan:
     left_out: list[str]
     """Variants that cannot be, each with the reason."""
     metrics_seeds: tuple[int, ...] = (0,)
-    """Evaluation seeds; trainings and trials have the first."""
+    """Evaluation seeds; trials have the first."""
 
     @property
     def out(self) -> Path:
@@ -220,6 +220,23 @@ def training_runs(plan: Plan) -> list[Planned]:
     return planned
 
 
+def measurement_runs(plan: Plan) -> list[Planned]:
+    """Return Original and Retrained measured again, with every evaluation seed but the first."""
+    return [_measured(one, seed) for one in training_runs(plan) for seed in plan.metrics_seeds[1:]]
+
+
+def _measured(training: Planned, metrics_seed: int) -> Planned:
+    config = training.config
+    return Planned(
+        f"{training.label} measured with seed {metrics_seed}", training.role, training.train_seed,
+        replace(
+            config, verb="evaluate", checkpoint=training.role,
+            metrics=replace(config.metrics, seed=metrics_seed),
+            run=replace(config.run, name=f"{config.run.name}-metrics{metrics_seed}"),
+        ),
+    )  # fmt: skip
+
+
 def unlearning_runs(plan: Plan, configs: Sequence[JobConfig]) -> list[Planned]:
     """Return every method on all of its seeds; `configs` are like those of the plan."""
     return [
@@ -256,9 +273,10 @@ def seeded(title: str, train_seed: int, seed: int, sep: str = " ") -> str:
 
 
 def with_models(planned: Sequence[Planned], models: Mapping[str, Path]) -> list[Planned]:
-    """Return the unlearning runs whose Original and Retrained are there, starting from them.
+    """Return the runs whose Original and Retrained are there, starting from them.
 
-    A trial gets no reference: the gap to it reads the test set.
+    A measurement starts from the model it measures. A trial gets no reference, for the gap to it
+    reads the test set, and Retrained none, for it is the reference.
 
     Parameters
     ----------
@@ -270,7 +288,8 @@ def with_models(planned: Sequence[Planned], models: Mapping[str, Path]) -> list[
             models.get(model_label(role, one.train_seed)) for role in ("original", "retrained")
         )
         if original is not None and retrained is not None:
-            reference = None if one.role == "trial" else str(retrained)
-            config = replace(one.config, checkpoint=str(original), reference=reference)
+            checkpoint = retrained if one.role == "retrained" else original
+            reference = None if one.role in ("trial", "retrained") else str(retrained)
+            config = replace(one.config, checkpoint=str(checkpoint), reference=reference)
             ready.append(replace(one, config=config))
     return ready

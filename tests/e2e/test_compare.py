@@ -128,6 +128,30 @@ def test_tuning_takes_the_best_trial_by_validation_and_says_so(whole: Path):
     assert "validation NoMUS" in (whole / "table.md").read_text()
 
 
+def test_every_model_is_measured_with_every_evaluation_seed(
+    faces: Faces, tmp_path: Path, dlfd: Dlfd
+):
+    out = tmp_path / "compare"
+    words = ["compare", *faces.forget, "method=finetune", "seed=0,1", "metrics.seed=0,7"]
+    assert dlfd(*words, "train.epochs=1", f"run.dir={out}").status == 0
+    rows = {row["method"]: row for row in json.loads((out / "summary.json").read_text())}
+    for row in rows.values():
+        assert row["axes"] == ["train_seeds", "metrics_seeds"]
+        assert not row["mixed_settings"]
+    for role, row in [("original", rows["Original"]), ("retrained", rows["Retrained"])]:
+        ran = {path: RunDir(path).read_result() for path in out.glob(f"runs/{role}-seed*")}
+        trained = [r["wall_seconds"] for path, r in ran.items() if "-metrics7-" not in path.name]
+        assert (len(trained), len(ran)) == (2, 4)
+        assert row["wall_seconds"] == pytest.approx(sum(trained) / 2)
+        assert row["test_accuracy"] == pytest.approx(
+            sum(r["test_accuracy"] for r in ran.values()) / 4
+        )
+        assert len({r["mia"]["accuracy"] for r in ran.values()}) > 1 or role == "retrained"
+    measured = RunDir(next(out.glob("runs/original-seed0-metrics7-*"))).read_result()
+    reference = RunDir(next(out.glob("runs/retrained-seed0-metrics7-*"))).read_result()
+    assert measured["against_retrained"]["tug_of_war"] == tug_of_war(measured, reference)
+
+
 # --- stopped and killed
 
 

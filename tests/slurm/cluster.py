@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
 LAB = REPOSITORY / "slurm" / "lab"
@@ -115,3 +117,15 @@ def events(run: Path, kind: str) -> list[dict]:
     from dlfd_dist.run_dir import RunDir, read_events
 
     return [event for event in read_events(RunDir(run).metrics) if event["event"] == kind]
+
+
+def states(dlfd: Callable[..., tuple[int, str]], campaign: Path) -> dict[str, dict[str, Any]]:
+    _, out = dlfd("status", campaign, "--json")
+    return {run["label"]: run for run in json.loads(out)["runs"]}
+
+
+def wait_for(done: Callable[[], bool], *, timeout_s: float = 240) -> None:
+    end = time.monotonic() + timeout_s
+    while not done():
+        assert time.monotonic() < end, "not reached in time"
+        time.sleep(0.5)

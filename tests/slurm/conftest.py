@@ -17,6 +17,7 @@ from dlfd_dist.jobs import run_job
 from dlfd_dist.run_dir import RunDir
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
+from launch.cli import main
 from tests.slurm.cluster import LAB, REPOSITORY, Lab
 
 HERE = Path(__file__).parent
@@ -102,3 +103,15 @@ def local(words: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFact
     verb, *overrides = words(run)
     run_job(compose_job(verb, overrides), Collectives(), StopFlag())
     return RunDir(run)
+
+
+@pytest.fixture
+def dlfd(capfd: pytest.CaptureFixture[str], lab: Lab) -> Callable[..., tuple[int, str]]:
+    """Return a runner of `dlfd ...`: its exit status and what it wrote to standard output."""
+
+    def run(*words: object) -> tuple[int, str]:
+        capfd.readouterr()
+        status = main([str(word) for word in words])
+        return status, capfd.readouterr().out
+
+    return run

@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from safetensors.torch import load_file
 
 from dlfd_dist.run_dir import RunDir, read_events
-from launch.cli import main
-from tests.slurm.cluster import Lab, slurm
+from tests.slurm.cluster import Lab, slurm, states, wait_for
 from tests.slurm.test_templates import was_signalled
 
 SETTINGS = [
@@ -25,30 +21,6 @@ SETTINGS = [
     "train.global_batch_size=8", "method.global_batch_size=8", "synthesis.steps=2",
     "train.max_steps=3", "method.max_steps=2", "cluster=slurm_lab", "cluster.mem_gb=1",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def dlfd(capfd: pytest.CaptureFixture[str], lab: Lab) -> Callable[..., tuple[int, str]]:
-    """Return a runner of `dlfd ...`: its exit status and what it wrote to standard output."""
-
-    def run(*words: object) -> tuple[int, str]:
-        capfd.readouterr()
-        status = main([str(word) for word in words])
-        return status, capfd.readouterr().out
-
-    return run
-
-
-def states(dlfd: Callable[..., tuple[int, str]], campaign: Path) -> dict[str, dict[str, Any]]:
-    _, out = dlfd("status", campaign, "--json")
-    return {run["label"]: run for run in json.loads(out)["runs"]}
-
-
-def wait_for(done: Callable[[], bool], *, timeout_s: float = 240) -> None:
-    end = time.monotonic() + timeout_s
-    while not done():
-        assert time.monotonic() < end, "not reached in time"
-        time.sleep(0.5)
 
 
 def test_two_methods_on_two_seeds_are_done_once_and_reported(dlfd, tmp_path: Path):

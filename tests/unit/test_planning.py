@@ -11,6 +11,7 @@ from dlfd_dist.config import CompareConfig, JobConfig
 from dlfd_dist.errors import ConfigError
 from launch.comparison.planning import (
     make_plan,
+    measurement_runs,
     training_runs,
     unlearning_runs,
     with_models,
@@ -218,7 +219,7 @@ def test_a_run_waits_for_both_models_of_its_train_seed():
     ]
 
 
-def test_evaluation_seeds_are_an_axis_of_the_methods_and_not_of_the_trainings():
+def test_evaluation_seeds_are_an_axis_of_the_methods_and_measure_the_trainings_again():
     words = ["method=finetune", "compare.train_seeds=0,1", "seed=4,5", "metrics.seed=0,7"]
     plan = make_plan([*GIVEN, *words])
     runs = unlearning_runs(plan, plan.configs)
@@ -228,8 +229,20 @@ def test_evaluation_seeds_are_an_axis_of_the_methods_and_not_of_the_trainings():
     assert runs[1].label == "finetune seed 4 on train seed 0 measured with seed 7"
     assert {one.config.metrics.seed for one in training_runs(plan)} == {0}
     assert len(training_runs(plan)) == 4
+    again = measurement_runs(plan)
+    assert [(one.role, one.train_seed, one.config.metrics.seed) for one in again] == [
+        ("retrained", 0, 7), ("original", 0, 7), ("retrained", 1, 7), ("original", 1, 7),
+    ]  # fmt: skip
+    labels = [one.label for one in training_runs(plan)]
+    models = {label: Path(label.replace(" ", "-")) for label in labels}
+    ready = [(one.config.checkpoint, one.config.reference) for one in with_models(again, models)]
+    assert ready[:2] == [
+        ("retrained-seed-0", None), ("original-seed-0", "retrained-seed-0")
+    ]  # fmt: skip
+    assert again[0].label == "retrained seed 0 measured with seed 7"
     alone = make_plan([*GIVEN, "method=finetune", "metrics.seed=7"])
     assert [one.config.metrics.seed for one in unlearning_runs(alone, alone.configs)] == [7]
     assert unlearning_runs(alone, alone.configs)[0].label == "finetune seed 0"
+    assert measurement_runs(alone) == []
     with pytest.raises(ConfigError, match=r"metrics.seed=-1 is not allowed: it must be >= 0"):
         make_plan([*GIVEN, "metrics.seed=0,-1"])
