@@ -30,11 +30,29 @@ from dlfd_dist.report.intervals import t_interval
 from launch.comparison.compare import run_compare
 from launch.search.search import run_search
 
-COMMON = ["forget.fraction=0.2", "train.epochs=30"]
 SETS = {
-    "ck48": ["data=manifest", "data.image_size=48", "data.augment=none", *COMMON],
-    "orl": ["data=orl", "data.image_size=64", "data.augment=face", *COMMON],
-    "london": ["data=manifest", "data.image_size=64", "data.augment=face", *COMMON],
+    "ck48": [
+        "data=manifest",
+        "data.image_size=48",
+        "data.augment=none",
+        "forget.fraction=0.2",
+        "train.epochs=30",
+    ],
+    "orl": [
+        "data=orl",
+        "data.image_size=64",
+        "data.augment=face",
+        "forget.fraction=0.2",
+        "train.epochs=30",
+    ],
+    # A third of the images of ORL: after 30 epochs their models are hardly better than chance.
+    "london": [
+        "data=manifest",
+        "data.image_size=64",
+        "data.augment=face",
+        "forget.fraction=0.2",
+        "train.epochs=60",
+    ],
 }
 SEARCHED = ("ck48", "orl")
 SEEDS = range(5)
