@@ -30,30 +30,16 @@ from dlfd_dist.report.intervals import t_interval
 from launch.comparison.compare import run_compare
 from launch.search.search import run_search
 
+TRAINED = ["forget.fraction=0.2", "train.epochs=30"]
 SETS = {
-    "ck48": [
-        "data=manifest",
-        "data.image_size=48",
-        "data.augment=none",
-        "forget.fraction=0.2",
-        "train.epochs=30",
-    ],
-    "orl": [
-        "data=orl",
-        "data.image_size=64",
-        "data.augment=face",
-        "forget.fraction=0.2",
-        "train.epochs=30",
-    ],
-    # A third of the images of ORL: after 30 epochs their models are hardly better than chance.
+    "ck48": ["data=manifest", "data.image_size=48", "data.augment=none", *TRAINED],
+    "orl": ["data=orl", "data.image_size=64", "data.augment=face", *TRAINED],
+    # A third of the images of ORL: after 30 epochs its models are hardly better than chance.
     "london": [
-        "data=manifest",
-        "data.image_size=64",
-        "data.augment=face",
-        "forget.fraction=0.2",
+        "data=manifest", "data.image_size=64", "data.augment=face", "forget.fraction=0.2",
         "train.epochs=60",
     ],
-}
+}  # fmt: skip
 SEARCHED = ("ck48", "orl")
 SEEDS = range(5)
 OWN = "dlfd.yaml"

@@ -23,8 +23,12 @@ BITS = 64
 MAX_DISTANCE = 10
 """Bits in which the hashes of a candidate pair may differ."""
 
-SIMILARITY = 0.99
-"""From this aligned cosine on two images are near-duplicates (reviewed in benchmarks/leaks.py)."""
+SIMILARITY = 0.98
+"""From this aligned cosine on two images are near-duplicates (benchmarks/leaks.py).
+
+At 0.99, which ORL and London alone allow, a set held out, CK+48 with its 48 pixels, had 78 % of its
+images found again after JPEG 60; at 0.98 it has 99 %, and no other photographs are taken for twins.
+"""
 
 CROP = 0.95
 CORNERS = ((0.5, 0.5), (0.15, 0.15), (0.85, 0.15), (0.15, 0.85), (0.85, 0.85))
