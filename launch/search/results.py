@@ -11,7 +11,7 @@ from typing import Any
 
 from dlfd_dist.compose import settings_text
 from dlfd_dist.config import SearchConfig
-from dlfd_dist.run_dir import RunDir, write_json, write_text
+from dlfd_dist.run_dir import RunDir, read_events, write_json, write_text
 
 from .algorithms import distributions, nearest
 from .objective import mode, title
@@ -163,6 +163,23 @@ def winner(
     return best_first[0] if best_first else None
 
 
+def no_gain(plan: SearchPlan, best: Row) -> str:
+    """Return a warning where the chosen trial's model is no better than the one it started from.
+
+    NoMUS can be best where nothing was done, and then every trial that did nothing ties with it.
+    """
+    if plan.search.objective != "nomus":
+        return ""
+    probes = read_events(RunDir(plan.out / best["run_dir"]).metrics)
+    start = next((e["nomus"] for e in probes if e["event"] == "probe" and e["step"] == 0), None)
+    if start is None or best["objective"] > start:
+        return ""
+    return (
+        f"No trial improved on the model it started from ({title(plan.search)} {start:.4f}): these "
+        "settings leave it as it is. Try search.objective=gap, or more trials."
+    )
+
+
 def importance(rows: Sequence[Row], plan: SearchPlan) -> dict[str, float]:
     """Return the share of each setting in the variance of the objective over the trials (fANOVA).
 
@@ -226,6 +243,7 @@ def write_all(
         "replicates": list(replicates),
         "candidates": list(candidates),
         "winner": best["trial"] if best else None,
+        "warning": no_gain(plan, best) if best else "",
         "front": front(rows),
         "importance": importance(rows, plan),
         "seconds": seconds,
@@ -233,7 +251,8 @@ def write_all(
     write_text(plan.out / "search.csv", csv_text(rows, replicates, list(plan.space)))
     write_json(plan.out / "results.json", content)
     if best is not None:
-        write_text(plan.out / "best.yaml", best_text(plan, best, candidates))
+        text = best_text(plan, best, candidates, content["warning"])
+        write_text(plan.out / "best.yaml", text)
     return content
 
 
@@ -249,7 +268,9 @@ def csv_text(rows: Sequence[Row], replicates: Sequence[Row], names: Sequence[str
     return text.getvalue()
 
 
-def best_text(plan: SearchPlan, best: Row, candidates: Sequence[Mapping[str, Any]]) -> str:
+def best_text(
+    plan: SearchPlan, best: Row, candidates: Sequence[Mapping[str, Any]], warning: str
+) -> str:
     """Return the chosen settings as +tuned= reads them, with where they come from."""
     values: dict[str, Any] = {
         "objective": title(plan.search),
@@ -266,6 +287,7 @@ def best_text(plan: SearchPlan, best: Row, candidates: Sequence[Mapping[str, Any
                 f"mean of {len(one['values'])} other seeds {one['mean']:.4f}, "
                 f"{CONFIDENCE:.0%} bound {one['bound']:.4f}"
             ]
+    lines += [warning] if warning else []
     if plan.search.scheduler == "pbt":
         lines += ["pbt: these settings held at the end of a run that others began (lineage.json)"]
     head = "".join(f"# {line}\n" for line in lines)

@@ -273,6 +273,8 @@ def show(plan: SearchPlan, content: dict[str, Any], *, as_json: bool) -> None:
             )
     settings = " ".join(f"{name}={short(value)}" for name, value in best["settings"].items())
     print(f"chosen     trial {best['trial']}: {settings}")
+    if content["warning"]:
+        print(f"warning    {content['warning']}")
     for name, share in list(content["importance"].items())[:5]:
         print(f"importance {share:5.1%} {name}")
     for name in FILES:

@@ -137,6 +137,25 @@ def test_a_finished_search_is_gone_on_with_only_when_asked_and_then_runs_nothing
     assert "is another search" in ended.sentence
 
 
+@pytest.mark.parametrize(("lr", "gains"), [(1e-12, False), (0.01, True)])
+def test_a_choice_that_is_no_better_than_no_unlearning_is_said_to_be_none(
+    dlfd: Dlfd, settings: list[str], tmp_path: Path, lr: float, gains: bool
+):
+    out = tmp_path / "search"
+    words = ["search=random", "search.num_samples=1", "search.replicate=0", "method.epochs=4"]
+    ended = dlfd("search", *settings, *words, f"method.lr={lr}", f"run.dir={out}")
+    assert ended.status == 0, ended.err
+    (row,) = rows_of(out)
+    (start,) = [
+        event["nomus"]
+        for event in read_events(RunDir(out / row["run_dir"]).metrics)
+        if event["event"] == "probe" and event["step"] == 0
+    ]
+    assert (float(row["objective"]) > start) == gains
+    for text in (ended.out, *((out / n).read_text() for n in ("best.yaml", "report.html"))):
+        assert ("No trial improved on the model it started from" in text) != gains
+
+
 def test_two_objectives_give_a_front(dlfd: Dlfd, settings: list[str], tmp_path: Path):
     ended = dlfd(
         "search", *settings, "search=optuna", "search.sampler=nsga2", "search.objective=pareto",
