@@ -246,7 +246,7 @@ def _unknown_setting(key: str, method: str, known: list[str]) -> str:
     owners = [name for name, cls in METHOD_CONFIGS.items() if key in known_settings(cls)]
     if owners:
         return (
-            f"method={method} has no setting '{key}', which is one of method={','.join(owners)}: "
+            f"method={method} has no setting '{key}', which belongs to method={','.join(owners)}: "
             "choose such a method, or leave the setting out."
         )
     return f"The setting '{key}' is not known." + (

@@ -484,7 +484,7 @@ def setting_of_another_method(lab: Lab):
     words = lab.unlearn("method=scrub", "method.alpha=0.5")
     return words, [
         "method=scrub has no setting 'method.alpha'",
-        "which is one of method=neggrad_plus,",
+        "which belongs to method=neggrad_plus:",
     ]
 
 

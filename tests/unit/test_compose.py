@@ -90,7 +90,7 @@ def test_settings_of_a_plain_method_are_those_every_method_has():
         (["method={name: dlfd}"], r"method=.* is not known"),
         (
             ["method=finetune", "method.distancing=true"],
-            r"method=finetune has no setting 'method.distancing', which is one of method=dlfd,dlf",
+            r"method=finetune has no setting 'method.distancing', which belongs to method=dlfd,dlf",
         ),
         (["train.lr=fast"], r"train.lr: Value 'fast' of type 'str' could not be converted to Flo"),
         (["train.epochs=1.5"], r"train.epochs: Value '1.5'"),
