@@ -47,6 +47,7 @@ ORL = [
     "train.epochs=30", "seed=0,1,2", "method.probe_every=3",
 ]  # fmt: skip
 # A third of the images of ORL: after 30 epochs its models are hardly better than chance.
+# 60 were chosen among five trainings of seed 0 by test accuracy: no untouched set.
 LONDON = [
     "data=manifest", "data.image_size=64", "data.augment=face", "forget.fraction=0.2",
     "train.epochs=60", "seed=0,1,2,3,4", "method.probe_every=2",

@@ -35,6 +35,7 @@ SETS = {
     "ck48": ["data=manifest", "data.image_size=48", "data.augment=none", *TRAINED],
     "orl": ["data=orl", "data.image_size=64", "data.augment=face", *TRAINED],
     # A third of the images of ORL: after 30 epochs its models are hardly better than chance.
+    # 60 were chosen among five trainings of seed 0 by test accuracy: no untouched set.
     "london": [
         "data=manifest", "data.image_size=64", "data.augment=face", "forget.fraction=0.2",
         "train.epochs=60",
