@@ -15,13 +15,12 @@ the table under benchmarks/results/.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from results import spread, write_result
+from results import clock, pick_device, spread, write_result
 
 from dlfd_dist.config import ModelConfig, SynthesisConfig, TransportConfig
 from dlfd_dist.methods.dlfd_official import official_perturb
@@ -150,13 +149,12 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    device = pick_device()
     torch.set_num_threads(1)
     chosen, calls, rows = variants(args), {}, []
     for variant in chosen:
         calls |= make_calls(args, variant, device)
-    for row in interleaved(calls, args.repeats, device, clock=clock):
+    for row in interleaved(calls, args.repeats, device, clock=clock(device)):
         rows.append({name: value / STEPS for name, value in row.items()})
         print(f"repeat {len(rows)}/{args.repeats}", *(f"{k} {v:.3f}s" for k, v in rows[-1].items()))
     text, ratio = table({name: np.array([row[name] for row in rows]) for name in calls}, chosen)

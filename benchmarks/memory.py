@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from results import spread, write_result
+from results import pick_device, spread, write_result
 
 from dlfd_dist.compose import compose_job
 from dlfd_dist.jobs.memory import step_memory
@@ -72,7 +72,7 @@ def main() -> None:
     text = "\n".join(lines) + f"\n\nTo reach: {LIMIT}."
     print(text)
     if args.write:
-        write_result("memory", "Peak memory of a rank", text, max(ratios))
+        write_result("memory", "Peak memory of a rank", text, max(ratios), device=pick_device())
     print(f"ratio {max(ratios):.3f}")
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the table of ratios and the result file."""
+"""What the benchmarks share: device and clock, the table of ratios and the result file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import importlib.metadata
 import os
 import platform
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,22 @@ import torch
 
 FOLDER = Path(__file__).parent / "results"
 PACKAGES = ("torch", "torchvision", "numpy", "POT", "scikit-learn")
+
+
+def pick_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def clock(device: torch.device) -> Callable[[], float]:
+    """Return a clock: seconds of the process, so that others do not count, or of a settled GPU."""
+    if device.type == "cpu":
+        return time.process_time
+
+    def settled() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return settled
 
 
 def hardware(device: torch.device | None = None) -> str:

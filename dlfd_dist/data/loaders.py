@@ -121,6 +121,8 @@ class Batches:
         self.dtype = dtype
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.labels = torch.from_numpy(data.manifest.labels)
+        # A tensor of the device: by a plain number CUDA multiplies with its rounded inverse.
+        self.white = torch.tensor(255.0, device=self.device)
         self.mean = torch.tensor(cfg.mean, dtype=dtype, device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(cfg.std, dtype=dtype, device=self.device).view(1, 3, 1, 1)
         self.transform = augmentation(cfg.augment, cfg.image_size)
@@ -155,7 +157,7 @@ class Batches:
         raw = torch.from_numpy(self.data.images[ids])
         if self.device.type == "cuda":
             raw = raw.pin_memory()
-        return raw.to(self.device, non_blocking=True).to(torch.float32) / 255
+        return raw.to(self.device, non_blocking=True).to(torch.float32) / self.white
 
     def to_uint8(self, normalised: Tensor) -> Tensor:
         """Return normalised images as uint8 pixels on the CPU."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,6 +15,8 @@ from ..config import RuntimeConfig
 from ..errors import CollectiveError, ConfigError
 from .collectives import Collectives
 from .env import RankInfo, rendezvous
+
+logger = logging.getLogger(__name__)
 
 
 def pick_device(cfg: RuntimeConfig, info: RankInfo) -> torch.device:
@@ -58,7 +61,6 @@ def process_group(cfg: RuntimeConfig, info: RankInfo) -> Iterator[Collectives]:
 
 def _start(cfg: RuntimeConfig, info: RankInfo, device: torch.device) -> None:
     address, port = rendezvous(info)
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
         store = dist.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
             address,
@@ -70,7 +72,7 @@ def _start(cfg: RuntimeConfig, info: RankInfo, device: torch.device) -> None:
             use_libuv=True,
         )
         dist.init_process_group(
-            backend,
+            _backend(device, info, store),
             store=dist.PrefixStore("dlfd", store),  # pyright: ignore[reportPrivateImportUsage]
             rank=info.rank,
             world_size=info.world_size,
@@ -82,3 +84,26 @@ def _start(cfg: RuntimeConfig, info: RankInfo, device: torch.device) -> None:
             f"within {cfg.init_timeout_s} s. Common causes: MASTER_ADDR differs between ranks, a "
             f"rank never started, or a firewall between nodes. ({str(err).splitlines()[0]})"
         ) from err
+
+
+def _backend(device: torch.device, info: RankInfo, store: dist.TCPStore) -> str:  # pyright: ignore[reportPrivateImportUsage]
+    """Return NCCL for CUDA, or gloo where ranks share a GPU, as fractions do: NCCL refuses that.
+
+    Raises
+    ------
+    RuntimeError : a rank did not say where it is within the store's timeout
+    """
+    if device.type != "cuda":
+        return "gloo"
+    places = [f"gpu/{rank}" for rank in range(info.world_size)]
+    store.set(places[info.rank], str(torch.cuda.get_device_properties(device).uuid))
+    gpus = set(store.multi_get(places))
+    if len(gpus) == info.world_size:
+        return "cpu:gloo,cuda:nccl"
+    if info.is_main:
+        logger.warning(
+            "%d ranks share %d GPU(s) and talk through gloo: NCCL takes one rank per GPU.",
+            info.world_size,
+            len(gpus),
+        )
+    return "gloo"

@@ -55,9 +55,11 @@ class _GlobalNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *unused: Tensor):  # type: ignore[override]
         input, weight, count, mean, variance = ctx.saved_tensors
         if input.numel():
+            none_saved = mean.new_empty(0)  # what evaluation saves; CUDA asserts that it is there
             grad_input, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
-                grad, input, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
-            )
+                grad, input, weight, mean, variance, none_saved, none_saved, False, ctx.eps,
+                [True, True, True],
+            )  # fmt: skip
         else:  # the kernel divides by the number of rows
             grad_input, grad_weight, grad_bias = grad, weight * 0, weight * 0
         sums = torch.stack([grad_weight, grad_bias])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import NamedTuple
 
@@ -11,10 +12,14 @@ from torch import Tensor
 
 from ..runtime.phases import phase
 
-AUTO_EXACT_LIMIT = 2048
-"""Rows of the larger side up to which solver=auto takes the exact solver: the largest size measured
-(benchmarks/results/transport_cpu2_2026-11-27.md), and there it was still the faster one. On CUDA
-nothing was measured, and the exact plan is solved on the host up to the same size."""
+# POT looks for every library it could compute with, and JAX then takes three quarters of a GPU.
+for _library in ("JAX", "CUPY", "TENSORFLOW"):
+    os.environ.setdefault(f"POT_BACKEND_DISABLE_{_library}", "1")
+
+AUTO_EXACT_LIMIT = {"cpu": 2048, "cuda": 1024}
+"""Rows of the larger side up to which solver=auto takes the exact solver, by where the cost lies:
+the largest size measured where on features in classes Sinkhorn was not clearly the faster one
+(benchmarks/results/transport_*.md). The simplex runs on the host, Sinkhorn where the cost lies."""
 MARGINAL_TOLERANCE = 1e-6
 
 
@@ -46,7 +51,7 @@ def solve(
     ----------
     cost_matrix : C (n, m), any float dtype and device, with or without gradient
     solver : exact (network simplex), entropic (Sinkhorn in the log domain), or auto by the size of
-        this matrix (AUTO_EXACT_LIMIT)
+        this matrix and its device (AUTO_EXACT_LIMIT)
     reg : > 0, in units of the cost; entropic only
     max_iter : Sinkhorn iterations; the exact solver has its own bound
 
@@ -64,9 +69,11 @@ def solve(
     if reg <= 0:
         raise ValueError(f"reg must be > 0, not {reg}")
     if solver == "auto":
-        solver = "exact" if max(cost_matrix.shape) <= AUTO_EXACT_LIMIT else "entropic"
+        limit = AUTO_EXACT_LIMIT[cost_matrix.device.type]
+        solver = "exact" if max(cost_matrix.shape) <= limit else "entropic"
     with phase("transport"):
         plan, num_iters, converged = SOLVERS[solver](cost_matrix.detach(), reg, max_iter)
+        error = marginal_error(plan)
         plan = plan.to(cost_matrix)
     if not converged:
         warnings.warn(
@@ -74,9 +81,7 @@ def solve(
             "raise ot.max_iter or ot.reg.",
             stacklevel=2,
         )
-    return OTResult(
-        (plan * cost_matrix).sum(), plan, marginal_error(plan), num_iters, converged, solver
-    )
+    return OTResult((plan * cost_matrix).sum(), plan, error, num_iters, converged, solver)
 
 
 def marginal_error(plan: Tensor) -> float:

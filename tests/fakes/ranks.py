@@ -1,4 +1,4 @@
-"""Run a function on several real gloo ranks, each in a process of its own."""
+"""Run a function on several real ranks, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def _group(rank: int, world_size: int, port: int) -> Iterator[Collectives]:
+def _group(rank: int, world_size: int, port: int, device: str = "cpu") -> Iterator[Collectives]:
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size),
         LOCAL_WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
         OMP_NUM_THREADS="1",
     )  # fmt: skip
     torch.set_num_threads(1)
-    with process_group(RuntimeConfig(device="cpu", threads_per_rank=1), rank_info()) as group:
+    with process_group(RuntimeConfig(device=device, threads_per_rank=1), rank_info()) as group:
         yield group
 
 
@@ -73,8 +73,8 @@ def run_on_ranks(function: Callable[..., Any], world_size: int, out: Path, *args
     return [torch.load(folder / f"rank_{r}.pt", weights_only=False) for r in range(world_size)]
 
 
-def _serve(rank: int, world_size: int, port: int, orders: Connection) -> None:
-    with _group(rank, world_size, port) as group:
+def _serve(rank: int, world_size: int, port: int, device: str, orders: Connection) -> None:
+    with _group(rank, world_size, port, device) as group:
         while True:
             function, args = orders.recv()
             buffer = io.BytesIO()
@@ -92,8 +92,9 @@ class StandingRanks:
     A function that fails on a rank ends them all; the next one gets new ranks.
     """
 
-    def __init__(self, world_size: int):
+    def __init__(self, world_size: int, device: str = "cpu"):
         self.world_size = world_size
+        self.device = device
         self.processes: list[BaseProcess] = []
         self.orders: list[Connection] = []
 
@@ -120,7 +121,7 @@ class StandingRanks:
         context, port = mp.get_context("spawn"), _free_port()
         for rank in range(self.world_size):
             ours, theirs = context.Pipe()
-            args = (rank, self.world_size, port, theirs)
+            args = (rank, self.world_size, port, self.device, theirs)
             process = context.Process(target=_serve, args=args, daemon=True)
             process.start()
             theirs.close()

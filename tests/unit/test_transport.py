@@ -228,8 +228,8 @@ def test_auto_takes_the_exact_solver_up_to_the_limit_of_the_larger_side(
     shape, expected, monkeypatch
 ):
     module = __import__(solve_function.__module__, fromlist=["AUTO_EXACT_LIMIT"])
-    assert module.AUTO_EXACT_LIMIT == 2048
-    monkeypatch.setattr(module, "AUTO_EXACT_LIMIT", 4)
+    assert module.AUTO_EXACT_LIMIT == {"cpu": 2048, "cuda": 1024}
+    monkeypatch.setitem(module.AUTO_EXACT_LIMIT, "cpu", 4)
     assert solve(some_cost(*shape), solver="auto", reg=0.1).solver == expected
 
 
@@ -307,7 +307,7 @@ def test_shares_of_two_ranks_add_up_to_the_global_cost_and_gradient():
 @pytest.mark.parametrize(("total", "expected"), [(5, "exact"), (6, "entropic")])
 def test_auto_decides_by_the_rows_of_all_ranks(total, expected, monkeypatch):
     module = __import__(solve_function.__module__, fromlist=["AUTO_EXACT_LIMIT"])
-    monkeypatch.setattr(module, "AUTO_EXACT_LIMIT", 5)
+    monkeypatch.setitem(module.AUTO_EXACT_LIMIT, "cpu", 5)
     features, forget = rows(total), rows(4, seed=1)
     for rank in range(2):
         group = TwoRanks(rank, features)
