@@ -30,7 +30,8 @@ import numpy as np
 import torch
 
 from dlfd_dist.errors import DlfdError
-from dlfd_dist.metrics import klom, lira, logit_scaled_confidence
+from dlfd_dist.metrics import klom, logit_scaled_confidence
+from dlfd_dist.metrics.told_apart import Ranking
 from dlfd_dist.report.audit import (
     judgement,
     klom_table,
@@ -74,9 +75,9 @@ def main() -> None:
         run_audit(["ulira", *settings, *paths], dry_run=False, as_json=False)
     except DlfdError as err:
         sys.exit(f"{parser.prog}: {err}")
-    root = " --data-root PATH" if args.data_root else ""
+    words = ["--data-root PATH"] * bool(args.data_root) + args.settings
     result = json.loads((Path(args.out) / "audit.json").read_text())
-    store(args.name, root, f"Settings: `{' '.join(settings)}`\n\n{audited(result)}")
+    store(args.name, " ".join(words), f"Settings: `{' '.join(settings)}`\n\n{audited(result)}")
 
 
 def store(name: str, arguments: str, text: str) -> None:
@@ -180,7 +181,7 @@ def _rates_gap(metric: Any, own: np.ndarray, other: np.ndarray) -> str:
     for image in range(NUM_IMAGES):
         columns = own[:, image], other[:, image]
         tpr, _, fpr, *_ = metric._get_single_threshold_rates(*map(torch.from_numpy, columns))
-        curve = lira.Ranking(*(c[:, None] for c in columns)).roc()
+        curve = Ranking(*(c[:, None] for c in columns)).roc()
         points = np.c_[fpr.numpy(), tpr.numpy()][:, None] - np.c_[curve[0], curve[1]][None]
         # Each of their points must be one of ours.
         worst = max(worst, float(np.abs(points).max(-1).min(-1).max()))

@@ -56,7 +56,8 @@ def shadow_scores(
 
     The references of an image that shadow k forgets are Original and Retrained of all other shadows
     that forget it: half of them saw the image and half did not, as eq. 4 asks, and no model is its
-    own reference. NaN where k does not forget the image or no other shadow does.
+    own reference. The population is what both models of k have values for: what a method was
+    matched to is no stranger. NaN where k does not forget the image or no other shadow does.
 
     Parameters
     ----------
@@ -71,13 +72,14 @@ def shadow_scores(
         beside = (np.arange(len(world)) != k) & known[:, population].any(1)
         is_reference = forgotten & known & beside[:, None]
         here = np.flatnonzero(forgotten[k] & is_reference.any(0))
-        if not len(here):
+        strangers = population[~(np.isnan(world[k]) | np.isnan(retrained[k]))[population]]
+        if not (len(here) and len(strangers)):
             continue
         of_images = [np.where(is_reference, p, np.nan)[beside][:, here] for p in probability]
-        of_population = [p[beside][:, population] for p in probability]
+        of_population = [p[beside][:, strangers] for p in probability]
         references = np.concatenate(of_images), np.concatenate(of_population)
         for scores, target in ((own, world[k]), (other, retrained[k])):
             scores[k, here] = rmia_scores(
-                expit(target[here]), references[0], expit(target[population]), references[1]
+                expit(target[here]), references[0], expit(target[strangers]), references[1]
             )
     return own, other

@@ -15,8 +15,10 @@ from jinja2 import Environment
 from matplotlib.figure import Figure
 
 from .. import __version__
+from ..metrics.told_apart import LEVEL
 from ..run_dir import write_text
 from . import audit_figures as figures
+from .paired import holm
 from .records import ORIGINAL, RETRAINED, label_of
 
 _DPI = 160
@@ -24,13 +26,13 @@ CONTROL = "Retrained again"
 Row = list[str]
 Result = Mapping[str, Any]
 
-CHANCES = (
-    ("AUC", "ulira", "auc", 0.5),
-    ("AUC per person", "ulira_person", "auc", 0.5),
-    ("TPR at 1 % FPR", "ulira", "tpr_at_1pct", 0.01),
-    ("TPR at 0.1 % FPR", "ulira", "tpr_at_01pct", 0.001),
+OWN_TEST = (
+    ("AUC", "ulira", "auc"),
+    ("AUC per person", "ulira_person", "auc"),
+    ("TPR at 1 % FPR", "ulira", "tpr_at_1pct"),
+    ("TPR at 0.1 % FPR", "ulira", "tpr_at_01pct"),
 )
-"""What the audit of Retrained against itself must show: title, attack, figure, and its chance."""
+"""Where the audit of Retrained against itself must be at chance: title, attack, figure."""
 
 
 def label(title: str) -> str:
@@ -109,27 +111,22 @@ def judgement(result: Result) -> list[str]:
     for title, one in result["worlds"].items():
         if one["role"] == "method" and one["ulira"]:
             lines.append(f"{label(title)}: {_finding(one['ulira'])}")
-        if one["role"] == "method" and _is_too_hard(one.get("rmia")):
-            lines.append(
-                f"{label(title)}: forgotten too hard: RMIA puts the forgotten below people whom no "
-                f"model saw, AUC {_with_interval(one['rmia'], 'auc')}, which can betray them too."
-            )
+        if one["role"] == "method" and one["rmia"]:
+            lines.append(f"{label(title)}: {_finding_of_rmia(one['rmia']['auc'])}")
     return lines
 
 
 def _own_test(control: Mapping[str, Any]) -> str:
-    """Say whether Retrained against itself is at chance, in every figure of U-LiRA."""
+    """Say whether Retrained against itself is at chance in U-LiRA, after Holm over its figures."""
     if not control.get("ulira"):
         return "The audit was not tested: Retrained was not audited against itself."
-    told = [
-        (title, control[attack], name, chance) for title, attack, name, chance in CHANCES
+    told = {
+        title: control[attack][name] for title, attack, name in OWN_TEST
         if control.get(attack) and control[attack][name] is not None
-    ]  # fmt: skip
-    figures = ", ".join(f"{title} {_with_interval(held, name)}" for title, held, name, _ in told)
-    off = [
-        title for title, held, name, chance in told
-        if not held[f"{name}_interval"][0] <= chance <= held[f"{name}_interval"][1]
-    ]  # fmt: skip
+    }  # fmt: skip
+    figures = ", ".join(f"{title} {_in_words(figure)}" for title, figure in told.items())
+    adjusted = holm([figure["p"] for figure in told.values()])
+    off = [title for title, p in zip(told, adjusted, strict=True) if p < LEVEL]
     if not off:
         return (
             f"The audit passes its own test: Retrained against Retrained is at chance, {figures}."
@@ -140,7 +137,7 @@ def _own_test(control: Mapping[str, Any]) -> str:
         else f"of the methods, believe {_listed(off)} no further than it exceeds this"
     )
     return (
-        f"The audit fails its own test by {_listed(off)}, where chance lies outside the interval: "
+        f"The audit fails its own test by {_listed(off)}, outside of what equal worlds give: "
         f"Retrained against Retrained gives {figures}; {believed}."
     )
 
@@ -149,42 +146,66 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _is_too_hard(found: Mapping[str, Any] | None) -> bool:
-    return bool(found) and found["auc_interval"][1] < 0.5
-
-
 def _finding(found: Mapping[str, Any]) -> str:
-    auc = _with_interval(found, "auc")
-    if found["at_chance"]:
-        return f"not told from Retrained by {found['num_models']} models, AUC {auc}."
-    if found["auc"] < 0.5:
-        return f"AUC {auc} is below chance: the fits do not hold for the models left out."
-    return f"told from models that never saw the people, AUC {auc}."
+    auc = found["auc"]
+    if auc["p"] >= LEVEL:
+        return f"not told from Retrained by {found['num_models']} models, AUC {_in_words(auc)}."
+    if auc["value"] < 0.5:
+        return f"AUC {_in_words(auc)} is below chance: the fits do not hold for models left out."
+    return f"told from models that never saw the people, AUC {_in_words(auc)}."
+
+
+def _finding_of_rmia(auc: Mapping[str, Any]) -> str:
+    if auc["p"] >= LEVEL:
+        return f"not told by RMIA, AUC {_in_words(auc)}."
+    if auc["value"] > 0.5:
+        return f"told by RMIA, AUC {_in_words(auc)}."
+    return (
+        "forgotten too hard: RMIA puts the forgotten below people whom no model saw, "
+        f"AUC {_in_words(auc)}, which can betray them too."
+    )
+
+
+def _in_words(figure: Mapping[str, Any]) -> str:
+    """Return a figure beside what equal worlds give."""
+    low, high = figure["chance"]
+    return f"{figure['value']:.3f} (equal worlds {low:.3f} to {high:.3f}, p = {figure['p']:.2g})"
 
 
 def ulira_table(result: Result) -> tuple[Row, list[Row]]:
     """Return head and rows of the U-LiRA figures, with 95 % intervals."""
     head, rows = _attack_table(result, "ulira")
     people = [one["ulira_person"] for one in result["worlds"].values()]
-    whole = [_with_interval(person, "auc") if person else "–" for person in people]
+    whole = [_cell(person and person["auc"]) for person in people]
     return [*head, "AUC per person"], [[*row, of] for row, of in zip(rows, whole, strict=True)]
 
 
 def rmia_table(result: Result) -> tuple[Row, list[Row]]:
-    """Return head and rows of the RMIA figures; no rows in results from before they were there."""
+    """Return head and rows of the RMIA figures."""
     return _attack_table(result, "rmia")
 
 
 def _attack_table(result: Result, attack: str) -> tuple[Row, list[Row]]:
-    head = ["", "Models", "AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR"]
+    head = ["", "Models", "AUC", "AUC of equal worlds", "TPR at 1 % FPR", "TPR at 0.1 % FPR"]
     rows = []
     for title, one in result["worlds"].items():
-        if attack not in one:
-            continue
-        found, names = one[attack], ("auc", "tpr_at_1pct", "tpr_at_01pct")
-        cells = [_with_interval(found, name) for name in names] if found else ["–"] * 3
+        cells = ["–"] * 4
+        if found := one[attack]:
+            low, high = found["auc"]["chance"]
+            rates = [
+                _cell(found[name]) if found[name] else "not resolved"
+                for name in ("tpr_at_1pct", "tpr_at_01pct")
+            ]
+            cells = [_cell(found["auc"]), f"{low:.3f} to {high:.3f}", *rates]
         rows.append([label(title), str(one["num_models"]), *cells])
     return head, rows
+
+
+def _cell(figure: Mapping[str, Any] | None) -> str:
+    if not figure:
+        return "–"
+    low, high = figure["interval"]
+    return f"{figure['value']:.3f} ({low:.3f} to {high:.3f})"
 
 
 def klom_table(result: Result) -> tuple[Row, list[Row]]:
@@ -196,16 +217,11 @@ def klom_table(result: Result) -> tuple[Row, list[Row]]:
         cells = []
         for part in parts:
             found = one["klom"][part]
-            cells += [_with_interval(found, name) if found else "–" for name in ("mean", "p95")]
+            for name in ("mean", "p95"):
+                told = found and {"value": found[name], "interval": found[f"{name}_interval"]}
+                cells.append(_cell(told))
         rows.append([label(title), str(one["num_models"]), *cells])
     return head, rows
-
-
-def _with_interval(found: Mapping[str, Any], name: str) -> str:
-    if found[name] is None:
-        return "not resolved"
-    low, high = found[f"{name}_interval"]
-    return f"{found[name]:.3f} ({low:.3f} to {high:.3f})"
 
 
 def notes(result: Result) -> list[str]:
@@ -213,11 +229,16 @@ def notes(result: Result) -> list[str]:
     scores = [one["ulira"]["num_scores"] for one in result["worlds"].values() if one["ulira"]]
     lines = [
         f"Gaussian fits with one variance per {_variance(result)}, the model under test and its "
-        "pair left out. Intervals: 95 % bootstrap over models and people.",
+        "pair left out. AUC: within each pair of models, the mean over pairs.",
+        "Intervals, 95 %: of AUC over pairs and people, of TPR by the bootstrap over models and "
+        "people. The fits are kept, so that with few models they are too narrow.",
+        "Equal worlds: where 95 % of the audits lie whose pairs of models were swapped at random; "
+        "p says how rare among them a figure is. A finding needs p < 0.05, the audit's own test "
+        "after Holm over its figures.",
         f"KLoM is KL(Retrained || world) of 20-bin histograms; with few models it is large for "
         f"equal worlds too: compare with {CONTROL}.",
     ]
-    if any(one.get("rmia") for one in result["worlds"].values()):
+    if any(one["rmia"] for one in result["worlds"].values()):
         lines.append(
             "RMIA: an image against validation images, its references Original and Retrained of "
             "the other shadows that forget it; an attack of its own, at no further training."
@@ -225,7 +246,7 @@ def notes(result: Result) -> list[str]:
     if any(
         found and None in found.values()
         for one in result["worlds"].values()
-        for found in (one["ulira"], one.get("rmia"))
+        for found in (one["ulira"], one["rmia"])
     ):
         lines.append(
             "Not resolved: so many scores are the highest that no threshold has so low a "

@@ -15,7 +15,9 @@ from safetensors import safe_open
 
 from ..config import AuditConfig
 from ..metrics import klom, lira, rmia
+from ..metrics.told_apart import Attack, Ranking, pair_aucs, paired_auc, told_apart
 from ..run_dir import RunDir
+from .intervals import t_interval
 
 _ROC_POINTS = 120
 
@@ -111,27 +113,23 @@ class Judge:
         world, other = self.worlds[title], self.retrained
         both = ~(np.isnan(world.confidence) | np.isnan(other.confidence))
         forgotten = both & other.forgotten
-        scores = lira.log_ratios(
-            *self._of_both(world, forgotten), pooled=is_pooled(self.audit)
-        )  # fmt: skip
         people = self.person_of_image
-        of_people = (lira.by_person(scores[0], people), lira.by_person(scores[1], people))
         parts = {
             "forget": forgotten,
             "retain": both & ~other.forgotten & ~self.is_val,
             "val": both & self.is_val,
         }
-        kloms = {
-            name: klom.klom(*reversed(self._of_both(world, here))) for name, here in parts.items()
-        }
-        original = self.worlds["original"].confidence
-        attacked = rmia.shadow_scores(
-            world.confidence, other.confidence, original, forgotten, np.flatnonzero(self.is_val)
-        )
+        pairs = {name: self._of_both(world, here) for name, here in parts.items()}
+        kloms = {name: klom.klom(*reversed(pair)) for name, pair in pairs.items()}
+        scores = self._ratios(*pairs["forget"])
+        # RMIA looks at more than the forgotten: its population are validation images.
+        whole = self._of_both(world, both)
         figures = {
-            "ulira": self._told(*scores, people),
-            "ulira_person": self._told(*of_people, np.arange(of_people[0].shape[1])),
-            "rmia": self._told(*attacked, people),
+            "ulira": self._told(self._ratios, *pairs["forget"], people),
+            "ulira_person": self._told(
+                self._ratios_of_people, *pairs["forget"], np.arange(len(self.names))
+            ),
+            "rmia": self._told(self._dominance, *whole, people),
             "klom": {name: self._klom(values) for name, values in kloms.items()},
         }
         return Judged(
@@ -144,9 +142,23 @@ class Judge:
         own, other = (np.where(here, w.confidence, np.nan) for w in (world, self.retrained))
         return own, other
 
-    def _told(self, own: np.ndarray, other: np.ndarray, people: np.ndarray) -> Any:
-        """Return AUC and TPR of scores that tell the worlds apart, by whatever attack."""
-        found = lira.ulira(own, other, people, num_bootstrap=self.audit.num_bootstrap)
+    def _ratios(self, own: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return lira.log_ratios(own, other, pooled=is_pooled(self.audit))
+
+    def _ratios_of_people(
+        self, own: np.ndarray, other: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        ratios, num_people = self._ratios(own, other), len(self.names)
+        of_own, of_other = (lira.by_person(r, self.person_of_image, num_people) for r in ratios)
+        return of_own, of_other
+
+    def _dominance(self, own: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        forgotten = self.retrained.forgotten & ~(np.isnan(own) | np.isnan(other))
+        original = self.worlds["original"].confidence
+        return rmia.shadow_scores(own, other, original, forgotten, np.flatnonzero(self.is_val))
+
+    def _told(self, attack: Attack, own: np.ndarray, other: np.ndarray, people: np.ndarray) -> Any:
+        found = told_apart(attack, own, other, people, num_bootstrap=self.audit.num_bootstrap)
         return found.to_dict() if found else None
 
     def _klom(self, values: np.ndarray) -> Any:
@@ -155,7 +167,7 @@ class Judge:
 
 def _roc(own: np.ndarray, other: np.ndarray) -> dict[str, list[float]]:
     """Return the ROC curve thinned to what a log-log figure shows."""
-    ranking = lira.Ranking(own, other)
+    ranking = Ranking(own, other)
     if not ranking.here.any():
         return {"fpr": [], "tpr": []}
     fpr, tpr = ranking.roc()
@@ -195,18 +207,20 @@ def exposures(judged: Judged, *, by_image: bool = False) -> Iterator[Exposure]:
         known = kloms[~np.isnan(kloms)]
         yield Exposure(
             int(groups[mine[0]]), len(mine), int((~np.isnan(values)).any(1).sum()),
-            lira.area(*lira.Ranking(values, other[:, mine]).roc()), float(np.nanmean(values)),
+            paired_auc(values, other[:, mine]), float(np.nanmean(values)),
             float(known.mean()) if len(known) else float("nan"),
         )  # fmt: skip
 
 
 def most_exposed(judged: Judged, top: int) -> list[Exposure]:
-    """Return the people told best, with intervals over models."""
+    """Return the people told best, with 95 % t-intervals over models, the fits kept."""
     found = sorted(exposures(judged), key=lambda one: -one.auc)[:top]
     own, other = judged.scores
     out = []
     for one in found:
         mine = np.flatnonzero(judged.person_of_image == one.number)
-        whole = lira.ulira(own[:, mine], other[:, mine], np.zeros(len(mine), int))
-        out.append(replace(one, auc_interval=whole.auc_interval if whole else None))
+        aucs, _ = pair_aucs(own[:, mine], other[:, mine])
+        around = t_interval(aucs)
+        limits = None if around is None else [max(0.0, around[0]), min(1.0, around[1])]
+        out.append(replace(one, auc_interval=limits))
     return out

@@ -69,7 +69,8 @@ def test_an_audit_that_went_on_has_every_figure(resumed: Path):
         assert world["num_models"] == MODELS
         assert world["ulira"]["num_scores"] == MODELS * 8
         assert world["rmia"]["num_scores"] == MODELS * 8
-        assert 0 <= world["ulira"]["auc_interval"][0] <= world["ulira"]["auc_interval"][1] <= 1
+        low, high = world["ulira"]["auc"]["interval"]
+        assert 0 <= low <= high <= 1
         assert {part: one["num_images"] for part, one in world["klom"].items()} == {
             "forget": 8, "retain": 24, "val": 8,
         }  # fmt: skip

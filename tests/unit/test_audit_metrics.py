@@ -11,6 +11,15 @@ from scipy.special import expit
 from scipy.stats import entropy, norm
 
 from dlfd_dist.metrics import auc, klom, lira, rmia, rmia_scores
+from dlfd_dist.metrics.told_apart import (
+    Figure,
+    Ranking,
+    ToldApart,
+    area,
+    pair_aucs,
+    paired_auc,
+    told_apart,
+)
 from dlfd_dist.report.audit import judgement
 
 POOLED = pytest.mark.parametrize("pooled", [False, True], ids=["per image", "pooled"])
@@ -23,74 +32,133 @@ def worlds(num_models: int, num_images: int, *, shift: float, seed: int = 0):
     return draw[0], draw[1]
 
 
+def as_given(own: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An attack whose scores are the values."""
+    return own, other
+
+
+def by_lira(
+    own: np.ndarray, other: np.ndarray, people: np.ndarray, *, pooled: bool = True, **given: int
+) -> ToldApart:
+    found = told_apart(
+        lambda a, b: lira.log_ratios(a, b, pooled=pooled), own, other, people, **given
+    )
+    assert found is not None
+    return found
+
+
 # --- U-LiRA
 
 
 @POOLED
 def test_auc_of_two_known_gaussians_is_the_analytic_one(pooled):
     """Two normal worlds, a standard deviation apart: the likelihood ratio has AUC Phi(1/sqrt 2)."""
-    own, other = worlds(400, 30, shift=1.0)
-    found = lira.ulira(*lira.log_ratios(own, other, pooled=pooled), np.arange(30), num_bootstrap=50)
-    assert found is not None
-    assert found.auc == pytest.approx(norm.cdf(1 / math.sqrt(2)), abs=0.01)
-    assert found.tpr_at_1pct == pytest.approx(norm.cdf(norm.ppf(0.01) + 1), abs=0.02)
-    assert not found.at_chance
+    own, other = worlds(150, 60, shift=1.0)
+    found = by_lira(own, other, np.arange(60), pooled=pooled, num_bootstrap=30, num_swaps=30)
+    assert found.auc.value == pytest.approx(norm.cdf(1 / math.sqrt(2)), abs=0.01)
+    assert found.auc.interval[0] < norm.cdf(1 / math.sqrt(2)) < found.auc.interval[1]
+    assert found.tpr_at_1pct is not None
+    assert found.tpr_at_1pct.value == pytest.approx(norm.cdf(norm.ppf(0.01) + 1), abs=0.02)
+    assert (found.auc.p, found.tpr_at_1pct.p) == (2 / 31, 2 / 31)
 
 
 @POOLED
 @pytest.mark.parametrize("num_models", [4, 8])
-def test_equal_worlds_come_out_at_chance_on_average(pooled, num_models):
-    """The bias that leaving out one value alone would bring is 0.03 at 4 models."""
-    aucs, covered = [], 0
+@pytest.mark.parametrize("shared", [0.0, 1.0], ids=["images alone", "whole models"])
+def test_equal_worlds_come_out_at_chance_on_average(pooled, num_models, shared):
+    """Also where a model errs on all images alike, which gives few values in truth.
+
+    Ranked over all models the AUC would then be 0.475 on average, with 8 models.
+    """
+    found = []
     for seed in range(60):
         pair = worlds(num_models, 25, shift=0.0, seed=seed)
-        scores = lira.log_ratios(*pair, pooled=pooled)
-        found = lira.ulira(*scores, np.arange(25), num_bootstrap=40)
-        assert found is not None
-        aucs.append(found.auc)
-        covered += found.at_chance
-    assert np.mean(aucs) == pytest.approx(0.5, abs=4 * np.std(aucs) / math.sqrt(60))
-    assert covered >= 54
+        rng = np.random.default_rng([seed, 1])
+        of_model = [world + rng.normal(0, shared, (num_models, 1)) for world in pair]
+        found.append(
+            by_lira(
+                of_model[0],
+                of_model[1],
+                np.arange(25),
+                pooled=pooled,
+                num_bootstrap=9,
+                num_swaps=79,
+            ).auc
+        )
+    values = np.array([one.value for one in found])
+    assert values.mean() == pytest.approx(0.5, abs=4 * values.std() / math.sqrt(60))
+    # 3 of 60 are expected; 9 or more have a chance of 0.3 %.
+    assert sum(not one.at_chance for one in found) < 9
+    assert sum(not one.interval[0] <= 0.5 <= one.interval[1] for one in found) < 9
+
+
+def test_swapped_worlds_say_how_rare_a_figure_is():
+    """Four pairs, each of an own value above the other: 2 of 16 ways of swapping are as extreme."""
+    own, other = np.full((4, 1), 1.0), np.zeros((4, 1))
+    found = told_apart(as_given, own, other, np.zeros(1, int))
+    assert found is not None
+    assert found.auc.value == 1.0
+    assert found.auc.p == pytest.approx(2 / 16, abs=0.07)
+    assert found.auc.chance == [0.0, 1.0]
+    equal = told_apart(as_given, own, own, np.zeros(1, int), num_swaps=50)
+    assert equal is not None
+    assert (equal.auc.value, equal.auc.p) == (0.5, 1.0)
+
+
+def test_images_are_ranked_within_their_pair_of_models():
+    own = np.array([[3.0, 4.0], [0.0, np.nan], [np.nan, np.nan]])
+    other = np.array([[1.0, 2.0], [0.0, np.nan], [5.0, 1.0]])
+    aucs, sizes = pair_aucs(own, other)
+    assert (aucs.tolist(), sizes.tolist()) == ([1.0, 0.5], [2, 1])
+    assert paired_auc(own, other) == pytest.approx((2 * 1.0 + 0.5) / 3)
+    assert math.isnan(paired_auc(own[2:], other[2:]))
+
+
+def test_the_interval_of_one_pair_says_nothing():
+    found = told_apart(as_given, np.ones((1, 3)), np.zeros((1, 3)), np.arange(3), num_bootstrap=9)
+    assert found is not None
+    assert found.auc.interval == [0.0, 1.0]
 
 
 def test_a_rate_below_the_share_of_equal_highest_scores_is_not_resolved():
     """RMIA of few strangers: a fifth of Retrained's images dominates all, as a third of the own."""
     own, other = np.zeros((4, 15)), np.zeros((4, 15))
     own[:, :5] = other[:, :3] = 1.0
-    found = lira.ulira(own, other, np.arange(15), num_bootstrap=20)
+    found = told_apart(as_given, own, other, np.arange(15), num_bootstrap=20)
     assert found is not None
-    assert found.auc == pytest.approx(0.5 + (5 - 3) / 30)
-    assert (found.tpr_at_1pct, found.tpr_at_01pct_interval) == (None, None)
+    assert found.auc.value == pytest.approx(0.5 + (5 - 3) / 30)
+    assert (found.tpr_at_1pct, found.tpr_at_01pct) == (None, None)
     own[0, 0] = 2.0  # a highest score of its own is a threshold
-    found = lira.ulira(own, other, np.arange(15), num_bootstrap=20)
+    found = told_apart(as_given, own, other, np.arange(15), num_bootstrap=20)
     assert found is not None
-    assert found.tpr_at_1pct == pytest.approx(1 / 60)
+    assert found.tpr_at_1pct is not None
+    assert found.tpr_at_1pct.value == pytest.approx(1 / 60)
 
 
-def told(auc: tuple, tpr: tuple | None = (0.02, 0.0, 0.1)) -> dict[str, Any]:
-    found = {"auc": auc[0], "auc_interval": list(auc[1:]), "at_chance": auc[1] <= 0.5 <= auc[2]}
-    for name in ("tpr_at_1pct", "tpr_at_01pct"):
-        found |= {name: tpr and tpr[0], f"{name}_interval": tpr and list(tpr[1:])}
-    return found
+def told(auc: float, p: float, p_of_rates: float | None = 0.5) -> dict[str, Any]:
+    rate = None if p_of_rates is None else Figure(0.02, [0.0, 0.1], [0.0, 0.09], p_of_rates)
+    figure = Figure(auc, [auc - 0.1, auc + 0.1], [0.4, 0.6], p)
+    return ToldApart(figure, rate, rate, 100, 8, 10).to_dict()
 
 
 @pytest.mark.parametrize(
     ("images", "person", "said"),
     [
         (
-            told((0.52, 0.4, 0.6)),
-            told((0.55, 0.4, 0.7)),
-            ["passes its own test", "AUC per person 0.55"],
+            told(0.52, 0.7),
+            told(0.55, 0.4),
+            ["passes its own test", "AUC per person 0.550 (equal worlds 0.400 to 0.600, p = 0.4)"],
         ),
-        (told((0.52, 0.4, 0.6), None), told((0.5, 0.4, 0.7)), ["passes its own test"]),
+        (told(0.52, 0.7, None), told(0.5, 1.0), ["passes its own test"]),
+        (told(0.62, 0.02), told(0.5, 0.3), ["passes its own test"]),  # one of four by chance
         (
-            told((0.62, 0.51, 0.7)),
-            told((0.5, 0.4, 0.7)),
-            ["fails its own test by AUC, where", "believe no figure"],
+            told(0.62, 0.01),
+            told(0.5, 0.3),
+            ["fails its own test by AUC, outside", "believe no figure"],
         ),
         (
-            told((0.6, 0.49, 0.7), (0.1, 0.02, 0.2)),
-            told((0.66, 0.505, 0.79)),
+            told(0.6, 0.06, 0.01),
+            told(0.66, 0.005),
             [
                 "by AUC per person, TPR at 1 % FPR and TPR at 0.1 % FPR",
                 "no further than it exceeds",
@@ -105,12 +173,20 @@ def test_the_audit_is_judged_by_every_figure_of_retrained_against_itself(images,
         assert words in line
 
 
-def test_a_method_below_strangers_has_forgotten_too_hard():
-    one = {"role": "method", "ulira": told((0.7, 0.6, 0.8)), "rmia": told((0.32, 0.22, 0.43))}
+def test_a_method_is_told_by_what_equal_worlds_give():
+    one = {"role": "method", "ulira": told(0.7, 0.005), "rmia": told(0.32, 0.01)}
     lines = judgement({"worlds": {"dlfm": one}})
+    assert any(
+        "DLFM: told from models that never saw" in line and "0.700" in line for line in lines
+    )
     assert any("DLFM: forgotten too hard" in line and "0.320" in line for line in lines)
-    one["rmia"] = told((0.45, 0.4, 0.52))
-    assert not any("too hard" in line for line in judgement({"worlds": {"dlfm": one}}))
+    one = {"role": "method", "ulira": told(0.57, 0.2), "rmia": told(0.45, 0.2)}
+    lines = judgement({"worlds": {"dlfm": one}})
+    assert any("DLFM: not told from Retrained by 8 models" in line for line in lines)
+    assert any("DLFM: not told by RMIA" in line for line in lines)
+    assert not any("too hard" in line for line in lines)
+    one["rmia"] = told(0.58, 0.01)
+    assert "DLFM: told by RMIA" in judgement({"worlds": {"dlfm": one}})[-1]
 
 
 @POOLED
@@ -147,34 +223,33 @@ def test_models_that_do_not_forget_an_image_do_not_count():
 def test_ranking_agrees_with_the_rank_sum_and_weighs_as_repetition_does():
     rng = np.random.default_rng(0)
     own, other = rng.integers(0, 6, (2, 5, 4)).astype(float)
-    assert lira.area(*lira.Ranking(own, other).roc()) == pytest.approx(
-        auc(own.ravel(), other.ravel())
-    )
+    assert area(*Ranking(own, other).roc()) == pytest.approx(auc(own.ravel(), other.ravel()))
     times = rng.integers(0, 3, (5, 4))
     repeated = [np.repeat(world.ravel(), times.ravel()) for world in (own, other)]
-    weighed = lira.area(*lira.Ranking(own, other).roc(times))
+    weighed = area(*Ranking(own, other).roc(times))
     assert weighed == pytest.approx(auc(*repeated))
 
 
 def test_a_persons_score_is_the_sum_over_their_images():
     scores = np.array([[1.0, 2.0, np.nan], [np.nan, np.nan, 5.0]])
-    found = lira.by_person(scores, np.array([1, 1, 0]))
-    np.testing.assert_array_equal(found, [[np.nan, 3.0], [5.0, np.nan]])
+    found = lira.by_person(scores, np.array([1, 1, 0]), 3)
+    wanted = [[np.nan, 3.0, np.nan], [5.0, np.nan, np.nan]]
+    np.testing.assert_array_equal(found, wanted)
 
 
 def test_without_three_models_that_forget_an_image_nothing_is_said():
-    scores = lira.log_ratios(*worlds(2, 3, shift=1.0), pooled=True)
-    assert lira.ulira(*scores, np.arange(3)) is None
+    own, other = worlds(2, 3, shift=1.0)
+    attack = lambda a, b: lira.log_ratios(a, b, pooled=True)  # noqa: E731
+    assert told_apart(attack, own, other, np.arange(3)) is None
 
 
 def test_people_without_scores_are_never_drawn():
     """Validation people stand in the same data; theirs are the highest numbers."""
     own, other = worlds(6, 8, shift=1.0)
-    scores = lira.log_ratios(own, other, pooled=False)
-    alone = lira.ulira(*scores, np.arange(8) // 2, num_bootstrap=30)
-    more = [np.c_[one, np.full((6, 3), np.nan)] for one in scores]
+    alone = by_lira(own, other, np.arange(8) // 2, num_bootstrap=30)
+    more = [np.c_[one, np.full((6, 3), np.nan)] for one in (own, other)]
     people = np.r_[np.arange(8) // 2, 7, 8, 9]
-    assert lira.ulira(more[0], more[1], people, num_bootstrap=30) == alone
+    assert by_lira(more[0], more[1], people, num_bootstrap=30) == alone
 
 
 # --- RMIA
@@ -209,7 +284,7 @@ def test_rmia_of_shadows_tells_a_world_that_leaks_and_not_an_equal_one():
     aucs = {}
     for shift in (0.0, 2.0):
         pairs = [rmia.shadow_scores(*shadows(8, shift=shift, seed=s)) for s in range(20)]
-        aucs[shift] = [lira.area(*lira.Ranking(*pair).roc()) for pair in pairs]
+        aucs[shift] = [area(*Ranking(*pair).roc()) for pair in pairs]
     spread = np.std(aucs[0.0]) / math.sqrt(20)
     assert np.mean(aucs[0.0]) == pytest.approx(0.5, abs=4 * spread)
     assert min(aucs[2.0]) > max(0.6, max(aucs[0.0]))
@@ -224,6 +299,18 @@ def test_rmia_says_nothing_where_no_other_shadow_forgets_the_image_or_none_is_th
     assert (np.isnan(found[0][0]) == np.isnan(found[1][0])).all()
     assert np.isnan(found[0][0]).all()
     assert not np.isnan(found[0][3:, 10:20]).any()
+
+
+def test_rmia_compares_with_strangers_of_both_models_alone():
+    """A method matched to half of val has no values of it: these are strangers to neither."""
+    own, retrained, original, forgotten, val = shadows(6, shift=1.0)
+    own[:, val[:20]] = np.nan
+    found = rmia.shadow_scores(own, retrained, original, forgotten, val)
+    wanted = rmia.shadow_scores(own, retrained, original, forgotten, val[20:])
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+    own[:, val] = np.nan
+    assert np.isnan(rmia.shadow_scores(own, retrained, original, forgotten, val)[0]).all()
 
 
 # --- KLoM
