@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dlfd_dist.config import SearchConfig
 from dlfd_dist.data.loaders import Batches
@@ -88,6 +89,22 @@ def test_trials_are_run_directories_and_the_best_is_chosen_over_other_seeds(
     assert bounds[found["winner"]] == max(b for b in bounds.values() if b is not None)
     assert list(out.glob("ray/search/*/events.out.tfevents.*"))
     assert (out / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_two_trials_of_two_ranks_share_a_gpu(settings: list[str], tmp_path: Path):
+    from launch.cli import main
+
+    words = [
+        *settings, "search=random", "search.num_samples=2", "search.replicate=0",
+        "search.gpus_per_trial=0.25", "search.workers_per_trial=2",
+        f"run.dir={tmp_path / 'shared'}",
+    ]  # fmt: skip
+    assert main(["search", *words]) == 0
+    results = [
+        json.loads(p.read_text()) for p in (tmp_path / "shared").glob("trials/*/result.json")
+    ]
+    assert [(one["world_size"], one["device"]) for one in results] == [(2, "cuda:0")] * 2
 
 
 def test_nothing_of_the_test_set_is_in_a_trial(asha: tuple[Path, list[str]]):
