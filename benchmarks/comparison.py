@@ -159,6 +159,9 @@ def _tuned(tuning: dict | None) -> str:
         return ""
     lines = [f"\nSettings taken after {tuning['trials']} trials each, by {tuning['objective']}:\n"]
     for method, one in tuning["methods"].items():
+        if one["settings"] is None:
+            lines.append(f"- `{method}`: no trial finished")
+            continue
         chosen = " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"
                           for k, v in one["settings"].items())  # fmt: skip
         lines.append(

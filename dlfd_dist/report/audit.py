@@ -15,7 +15,7 @@ from jinja2 import Environment
 from matplotlib.figure import Figure
 
 from .. import __version__
-from ..metrics.told_apart import LEVEL
+from ..metrics.told_apart import LEVEL, least_p
 from ..run_dir import write_text
 from . import audit_figures as figures
 from .paired import holm
@@ -31,6 +31,7 @@ OWN_TEST = (
     ("AUC per person", "ulira_person", "auc"),
     ("TPR at 1 % FPR", "ulira", "tpr_at_1pct"),
     ("TPR at 0.1 % FPR", "ulira", "tpr_at_01pct"),
+    ("AUC by RMIA", "rmia", "auc"),
 )
 """Where the audit of Retrained against itself must be at chance: title, attack, figure."""
 
@@ -65,13 +66,14 @@ def _context(found: Result) -> dict[str, Any]:
     if told:
         drawn = [
             _drawn(
-                "Told apart", "U-LiRA over all images and models, logarithmic axes. Dotted is "
-                "chance; a curve above it tells models that forgot from models that never saw.",
+                "Told apart", "U-LiRA over all images and models, logarithmic axes. A curve above "
+                "that of Retrained again tells models that forgot from models that never saw. "
+                "Dotted is guessing; equal worlds can lie below it.",
                 lambda narrow: figures.roc_curves(told, narrow=narrow),
             ),
             _drawn(
                 "How exposed each person is", "Chance that a model which forgot a person scores "
-                "above one that never saw them, by their images; 0.5 is chance.",
+                "above that of its pair which never saw them, by their images; 0.5 is chance.",
                 lambda narrow: figures.exposure_histograms(told, narrow=narrow),
             ),
         ]  # fmt: skip
@@ -112,12 +114,12 @@ def judgement(result: Result) -> list[str]:
         if one["role"] == "method" and one["ulira"]:
             lines.append(f"{label(title)}: {_finding(one['ulira'])}")
         if one["role"] == "method" and one["rmia"]:
-            lines.append(f"{label(title)}: {_finding_of_rmia(one['rmia']['auc'])}")
+            lines.append(f"{label(title)}: {_finding_of_rmia(one['rmia'])}")
     return lines
 
 
 def _own_test(control: Mapping[str, Any]) -> str:
-    """Say whether Retrained against itself is at chance in U-LiRA, after Holm over its figures."""
+    """Say whether Retrained against itself is at chance, after Holm over the figures."""
     if not control.get("ulira"):
         return "The audit was not tested: Retrained was not audited against itself."
     told = {
@@ -125,6 +127,11 @@ def _own_test(control: Mapping[str, Any]) -> str:
         if control.get(attack) and control[attack][name] is not None
     }  # fmt: skip
     figures = ", ".join(f"{title} {_in_words(figure)}" for title, figure in told.items())
+    if len(told) * least_p(control["num_models"]) >= LEVEL:
+        return (
+            f"The audit was not tested: {control['num_models']} models are too few for Retrained "
+            f"against Retrained to fail in one of {len(told)} figures: {figures}."
+        )
     adjusted = holm([figure["p"] for figure in told.values()])
     off = [title for title, p in zip(told, adjusted, strict=True) if p < LEVEL]
     if not off:
@@ -148,6 +155,8 @@ def _listed(names: Sequence[str]) -> str:
 
 def _finding(found: Mapping[str, Any]) -> str:
     auc = found["auc"]
+    if least_p(found["num_models"]) >= LEVEL:
+        return f"{_too_few(found)} U-LiRA gives AUC {_in_words(auc)}."
     if auc["p"] >= LEVEL:
         return f"not told from Retrained by {found['num_models']} models, AUC {_in_words(auc)}."
     if auc["value"] < 0.5:
@@ -155,13 +164,20 @@ def _finding(found: Mapping[str, Any]) -> str:
     return f"told from models that never saw the people, AUC {_in_words(auc)}."
 
 
-def _finding_of_rmia(auc: Mapping[str, Any]) -> str:
+def _too_few(found: Mapping[str, Any]) -> str:
+    return f"{found['num_models']} models are too few to tell it from Retrained, whatever it leaks:"
+
+
+def _finding_of_rmia(found: Mapping[str, Any]) -> str:
+    auc = found["auc"]
+    if least_p(found["num_models"]) >= LEVEL:
+        return f"{_too_few(found)} RMIA gives AUC {_in_words(auc)}."
     if auc["p"] >= LEVEL:
         return f"not told by RMIA, AUC {_in_words(auc)}."
     if auc["value"] > 0.5:
         return f"told by RMIA, AUC {_in_words(auc)}."
     return (
-        "forgotten too hard: RMIA puts the forgotten below people whom no model saw, "
+        "forgotten too hard: RMIA ranks the forgotten lower than Retrained does, "
         f"AUC {_in_words(auc)}, which can betray them too."
     )
 
@@ -233,15 +249,16 @@ def notes(result: Result) -> list[str]:
         "Intervals, 95 %: of AUC over pairs and people, of TPR by the bootstrap over models and "
         "people. The fits are kept, so that with few models they are too narrow.",
         "Equal worlds: where 95 % of the audits lie whose pairs of models were swapped at random; "
-        "p says how rare among them a figure is. A finding needs p < 0.05, the audit's own test "
-        "after Holm over its figures.",
+        "p says how rare among them a figure is. A finding needs p < 0.05, of each method and "
+        "attack by itself; the audit's own test takes Holm over its figures.",
         f"KLoM is KL(Retrained || world) of 20-bin histograms; with few models it is large for "
         f"equal worlds too: compare with {CONTROL}.",
     ]
     if any(one["rmia"] for one in result["worlds"].values()):
         lines.append(
-            "RMIA: an image against validation images, its references Original and Retrained of "
-            "the other shadows that forget it; an attack of its own, at no further training."
+            "RMIA: an image against validation images, by which checkpoints are selected too; its "
+            "references are Original and Retrained of the other shadows that forget it. An attack "
+            "of its own, at no further training."
         )
     if any(
         found and None in found.values()

@@ -37,7 +37,7 @@ def roc_curves(worlds: Worlds, *, narrow: bool = False) -> Figure:
     ax.set_ylabel("unlearned models told (TPR)")
     handles = [
         Line2D([], [], color=styles[label][0], linestyle="--" if one["role"] in _DASHED else "-",
-               label=f"{label}, AUC {one['ulira']['auc']['value']:.3f}")
+               label=label)
         for label, one in worlds.items() if one["ulira"]
     ]  # fmt: skip
     handles.append(Line2D([], [], color=MUTED, linestyle=":", label="chance"))

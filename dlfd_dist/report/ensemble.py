@@ -220,7 +220,7 @@ def most_exposed(judged: Judged, top: int) -> list[Exposure]:
     for one in found:
         mine = np.flatnonzero(judged.person_of_image == one.number)
         aucs, _ = pair_aucs(own[:, mine], other[:, mine])
-        around = t_interval(aucs)
+        around = t_interval(aucs) if np.ptp(aucs) else None  # agreement is no measure of error
         limits = None if around is None else [max(0.0, around[0]), min(1.0, around[1])]
         out.append(replace(one, auc_interval=limits))
     return out

@@ -10,17 +10,21 @@ import pytest
 from scipy.special import expit
 from scipy.stats import entropy, norm
 
+from dlfd_dist.config import AuditConfig
 from dlfd_dist.metrics import auc, klom, lira, rmia, rmia_scores
 from dlfd_dist.metrics.told_apart import (
+    LEVEL,
     Figure,
     Ranking,
     ToldApart,
     area,
+    least_p,
     pair_aucs,
     paired_auc,
     told_apart,
 )
 from dlfd_dist.report.audit import judgement
+from dlfd_dist.report.ensemble import Judge, World
 
 POOLED = pytest.mark.parametrize("pooled", [False, True], ids=["per image", "pooled"])
 
@@ -88,7 +92,7 @@ def test_equal_worlds_come_out_at_chance_on_average(pooled, num_models, shared):
     values = np.array([one.value for one in found])
     assert values.mean() == pytest.approx(0.5, abs=4 * values.std() / math.sqrt(60))
     # 3 of 60 are expected; 9 or more have a chance of 0.3 %.
-    assert sum(not one.at_chance for one in found) < 9
+    assert sum(one.p < LEVEL for one in found) < 9
     assert sum(not one.interval[0] <= 0.5 <= one.interval[1] for one in found) < 9
 
 
@@ -98,11 +102,11 @@ def test_swapped_worlds_say_how_rare_a_figure_is():
     found = told_apart(as_given, own, other, np.zeros(1, int))
     assert found is not None
     assert found.auc.value == 1.0
-    assert found.auc.p == pytest.approx(2 / 16, abs=0.07)
+    assert found.auc.p == 2 / 16
     assert found.auc.chance == [0.0, 1.0]
     equal = told_apart(as_given, own, own, np.zeros(1, int), num_swaps=50)
     assert equal is not None
-    assert (equal.auc.value, equal.auc.p) == (0.5, 1.0)
+    assert (equal.auc.value, equal.auc.p, equal.auc.interval) == (0.5, 1.0, [0.0, 1.0])
 
 
 def test_images_are_ranked_within_their_pair_of_models():
@@ -135,10 +139,12 @@ def test_a_rate_below_the_share_of_equal_highest_scores_is_not_resolved():
     assert found.tpr_at_1pct.value == pytest.approx(1 / 60)
 
 
-def told(auc: float, p: float, p_of_rates: float | None = 0.5) -> dict[str, Any]:
+def told(
+    auc: float, p: float, p_of_rates: float | None = 0.5, num_models: int = 16
+) -> dict[str, Any]:
     rate = None if p_of_rates is None else Figure(0.02, [0.0, 0.1], [0.0, 0.09], p_of_rates)
     figure = Figure(auc, [auc - 0.1, auc + 0.1], [0.4, 0.6], p)
-    return ToldApart(figure, rate, rate, 100, 8, 10).to_dict()
+    return ToldApart(figure, rate, rate, 100, num_models, 10).to_dict()
 
 
 @pytest.mark.parametrize(
@@ -152,12 +158,13 @@ def told(auc: float, p: float, p_of_rates: float | None = 0.5) -> dict[str, Any]
         (told(0.52, 0.7, None), told(0.5, 1.0), ["passes its own test"]),
         (told(0.62, 0.02), told(0.5, 0.3), ["passes its own test"]),  # one of four by chance
         (
-            told(0.62, 0.01),
+            told(0.62, 0.008),
             told(0.5, 0.3),
             ["fails its own test by AUC, outside", "believe no figure"],
         ),
+        (told(0.9, 0.008, num_models=8), told(0.9, 0.008), ["not tested: 8 models are too few"]),
         (
-            told(0.6, 0.06, 0.01),
+            told(0.6, 0.06, 0.008),
             told(0.66, 0.005),
             [
                 "by AUC per person, TPR at 1 % FPR and TPR at 0.1 % FPR",
@@ -167,10 +174,16 @@ def told(auc: float, p: float, p_of_rates: float | None = 0.5) -> dict[str, Any]
     ],
 )
 def test_the_audit_is_judged_by_every_figure_of_retrained_against_itself(images, person, said):
-    worlds_ = {"control": {"role": "control", "ulira": images, "ulira_person": person}}
-    (line,) = judgement({"worlds": worlds_})
+    control = {
+        "role": "control", "ulira": images, "ulira_person": person, "rmia": told(0.5, 0.9),
+        "num_models": images["num_models"],
+    }  # fmt: skip
+    (line,) = judgement({"worlds": {"control": control}})
     for words in said:
         assert words in line
+    control["rmia"] = told(0.8, 0.005)
+    (line,) = judgement({"worlds": {"control": control}})
+    assert "passes" not in line
 
 
 def test_a_method_is_told_by_what_equal_worlds_give():
@@ -182,11 +195,14 @@ def test_a_method_is_told_by_what_equal_worlds_give():
     assert any("DLFM: forgotten too hard" in line and "0.320" in line for line in lines)
     one = {"role": "method", "ulira": told(0.57, 0.2), "rmia": told(0.45, 0.2)}
     lines = judgement({"worlds": {"dlfm": one}})
-    assert any("DLFM: not told from Retrained by 8 models" in line for line in lines)
+    assert any("DLFM: not told from Retrained by 16 models" in line for line in lines)
     assert any("DLFM: not told by RMIA" in line for line in lines)
     assert not any("too hard" in line for line in lines)
     one["rmia"] = told(0.58, 0.01)
     assert "DLFM: told by RMIA" in judgement({"worlds": {"dlfm": one}})[-1]
+    one |= {"ulira": told(1.0, 0.06, num_models=6), "rmia": told(1.0, 0.06, num_models=6)}
+    for line in judgement({"worlds": {"dlfm": one}})[1:]:
+        assert "DLFM: 6 models are too few" in line
 
 
 @POOLED
@@ -250,6 +266,59 @@ def test_people_without_scores_are_never_drawn():
     more = [np.c_[one, np.full((6, 3), np.nan)] for one in (own, other)]
     people = np.r_[np.arange(8) // 2, 7, 8, 9]
     assert by_lira(more[0], more[1], people, num_bootstrap=30) == alone
+
+
+@pytest.mark.parametrize("num_models", [3, 6, 7])
+def test_no_worlds_are_rarer_than_their_pairs_allow(num_models):
+    own, other = worlds(num_models, 10, shift=50.0)
+    found = by_lira(own, other, np.arange(10), num_bootstrap=9)
+    assert (found.auc.value, found.auc.p) == (1.0, least_p(num_models))
+    assert (found.auc.p < LEVEL) == (num_models == 7)
+
+
+def test_p_does_not_depend_on_the_bootstrap():
+    own, other = worlds(12, 5, shift=0.3)
+    one, more = (
+        by_lira(own, other, np.arange(5), num_bootstrap=num, num_swaps=60) for num in (5, 50)
+    )
+    assert (one.auc.p, one.auc.chance) == (more.auc.p, more.auc.chance)
+
+
+def judge(of_method: np.ndarray, of_retrained: np.ndarray, forgotten: np.ndarray) -> Judge:
+    """Two people of two images each, and two of val."""
+    rng, empty = np.random.default_rng(5), np.zeros_like(forgotten)
+    held = {
+        "original": World("original", rng.normal(2, 1, forgotten.shape), empty, {}),
+        "unlearned": World("method", of_method, forgotten, {}),
+        "retrained": World("retrained", of_retrained, forgotten, {}),
+    }
+    people = np.array(["a", "a", "b", "b", "v", "w"])
+    return Judge(held, people, np.array([4, 5]), AuditConfig(num_bootstrap=9))
+
+
+def test_swapping_a_pair_swaps_its_scores_and_no_mask():
+    """The method was not asked of a validation image, and one of its models is missing."""
+    rng, forgotten = np.random.default_rng(0), np.zeros((8, 6), bool)
+    forgotten[:, :2] = True
+    own, other = rng.normal(1, 1, (8, 6)), rng.normal(0, 1, (8, 6))
+    own[:, 5] = np.nan
+    own[3] = np.nan
+    both = np.isnan(own) | np.isnan(other)
+    shown = judge(own, other, forgotten)
+    pair = [np.where(both, np.nan, world) for world in (own, other)]
+    only = np.arange(8)[:, None] == 2
+    swapped = np.where(only, pair[1], pair[0]), np.where(only, pair[0], pair[1])
+    for attack in (shown._ratios, shown._ratios_of_people, shown._dominance):
+        before, after = attack(pair[0], pair[1]), attack(*swapped)
+        np.testing.assert_allclose(after[0][2], before[1][2])
+        np.testing.assert_allclose(after[1][2], before[0][2])
+        for world in (*before, *after):
+            assert np.isnan(world[3]).all()
+            np.testing.assert_array_equal(np.isnan(world), np.isnan(before[0]))
+    # As much is told of the worlds as of the same without what was not asked of either.
+    whole = shown.world("unlearned").figures
+    without = judge(pair[0], pair[1], forgotten).world("unlearned").figures
+    assert whole == without
 
 
 # --- RMIA
