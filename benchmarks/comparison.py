@@ -3,7 +3,8 @@
     python -m benchmarks.comparison --name ck48 --data-root PATH [--out DIR] [key=value ...]
     python -m benchmarks.comparison --name ck48_gap --data-root PATH [--out DIR]
     python -m benchmarks.comparison --name ck48_ablation|ck48_dlfm_ablation --data-root PATH
-    python -m benchmarks.comparison --name orl|orl_own|orl_dlfm|orl_ablation|orl_dlfm_ablation
+    python -m benchmarks.comparison --name orl|orl_own|orl_some|orl_dlfm
+    python -m benchmarks.comparison --name orl_ablation|orl_dlfm_ablation
     python -m benchmarks.comparison --name london --data-root PATH
     python -m benchmarks.comparison --name synthetic
 
@@ -75,6 +76,7 @@ SETTINGS = {
     "ck48_dlfm_ablation": [*CK48, *DLFM_ABLATION],
     "orl": [*ORL, "compare.tune=4", "compare.tune_seeds=3"],
     "orl_own": ORL,
+    "orl_some": [*ORL, SOME, "seed=0,1,2,3,4", "compare.tune=4"],
     "orl_dlfm": [*ORL, "method=finetune,dlfd,dlfm"],
     "orl_ablation": [*ORL, *ABLATION],
     "orl_dlfm_ablation": [*ORL, *DLFM_ABLATION],
