@@ -111,10 +111,9 @@ def judgement(result: Result) -> list[str]:
     """Return in words whether the audit can be believed, and what it found of each method."""
     lines = [_own_test(result["worlds"].get("control", {}))]
     for title, one in result["worlds"].items():
-        if one["role"] == "method" and one["ulira"]:
-            lines.append(f"{label(title)}: {_finding(one['ulira'])}")
-        if one["role"] == "method" and one["rmia"]:
-            lines.append(f"{label(title)}: {_finding_of_rmia(one['rmia'])}")
+        for attack, found in (("U-LiRA", one["ulira"]), ("RMIA", one["rmia"])):
+            if one["role"] == "method" and found:
+                lines.append(f"{label(title)}: {_finding(attack, found)}")
     return lines
 
 
@@ -153,33 +152,32 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _finding(found: Mapping[str, Any]) -> str:
-    auc = found["auc"]
-    if least_p(found["num_models"]) >= LEVEL:
-        return f"{_too_few(found)} U-LiRA gives AUC {_in_words(auc)}."
-    if auc["p"] >= LEVEL:
-        return f"not told from Retrained by {found['num_models']} models, AUC {_in_words(auc)}."
-    if auc["value"] < 0.5:
-        return f"AUC {_in_words(auc)} is below chance: the fits do not hold for models left out."
-    return f"told from models that never saw the people, AUC {_in_words(auc)}."
+_FINDINGS = {
+    "U-LiRA": (
+        "not told from Retrained by {num_models} models, AUC {auc}.",
+        "told from models that never saw the people, AUC {auc}.",
+        "AUC {auc} is below chance: the fits do not hold for models left out.",
+    ),
+    "RMIA": (
+        "not told by RMIA, AUC {auc}.",
+        "told by RMIA, AUC {auc}.",
+        "forgotten too hard: RMIA ranks the forgotten lower than Retrained does, AUC {auc}, which "
+        "can betray them too.",
+    ),
+}
+"""What is said of a method that an attack does not tell, tells, or puts below chance."""
 
 
-def _too_few(found: Mapping[str, Any]) -> str:
-    return f"{found['num_models']} models are too few to tell it from Retrained, whatever it leaks:"
-
-
-def _finding_of_rmia(found: Mapping[str, Any]) -> str:
-    auc = found["auc"]
-    if least_p(found["num_models"]) >= LEVEL:
-        return f"{_too_few(found)} RMIA gives AUC {_in_words(auc)}."
-    if auc["p"] >= LEVEL:
-        return f"not told by RMIA, AUC {_in_words(auc)}."
-    if auc["value"] > 0.5:
-        return f"told by RMIA, AUC {_in_words(auc)}."
-    return (
-        "forgotten too hard: RMIA ranks the forgotten lower than Retrained does, "
-        f"AUC {_in_words(auc)}, which can betray them too."
-    )
+def _finding(attack: str, found: Mapping[str, Any]) -> str:
+    auc, num_models = found["auc"], found["num_models"]
+    if least_p(num_models) >= LEVEL:
+        return (
+            f"{num_models} models are too few to tell it from Retrained, whatever it leaks: "
+            f"{attack} gives AUC {_in_words(auc)}."
+        )
+    same, told, below = _FINDINGS[attack]
+    sentence = same if auc["p"] >= LEVEL else told if auc["value"] > 0.5 else below
+    return sentence.format(num_models=num_models, auc=_in_words(auc))
 
 
 def _in_words(figure: Mapping[str, Any]) -> str:
