@@ -102,7 +102,7 @@ class ModelConfig:
     """The classifier: backbone, then head; the features are what the last linear layer reads."""
 
     name: str = "resnet18"
-    """Registry key: resnet18, densenet121, efficientnet_b0, vit_b_16."""
+    """Registry key: resnet18, densenet121, efficientnet_b0, vit_b_16; small for trying things."""
     head: str = "linear"
     """linear, or mlp: the 512-256-128-C head of the DLFD paper (features are the 128)."""
     dropout: float = 0.5

@@ -10,13 +10,15 @@ from dlfd_dist.errors import ConfigError
 
 from .scaling import Step, useful_ranks
 
-RELATIVE_COST = {"resnet18": 1.0, "densenet121": 1.6, "efficientnet_b0": 0.3, "vit_b_16": 9.7}
-"""Multiply-adds of a forward pass, ResNet18 being 1 (torchvision's model tables)."""
+RELATIVE_COST = {
+    "resnet18": 1.0, "densenet121": 1.6, "efficientnet_b0": 0.3, "vit_b_16": 9.7, "small": 0.08,
+}  # fmt: skip
+"""Multiply-adds of a forward pass, ResNet18 being 1 (torchvision's model tables; small counted)."""
 MODEL_SIZES = {
     "resnet18": (11_200_000, 512), "densenet121": (7_000_000, 1024),
-    "efficientnet_b0": (4_000_000, 1280), "vit_b_16": (85_800_000, 768),
+    "efficientnet_b0": (4_000_000, 1280), "vit_b_16": (85_800_000, 768), "small": (56_000, 48),
 }  # fmt: skip
-"""Parameters and features (torchvision's model tables)."""
+"""Parameters and features (torchvision's model tables; small counted)."""
 EXACT_S_PER_PAIR = 1.2e-7
 """Seconds of an exact plan per entry of the cost matrix (DESIGN 4: 29 ms at 512, 137 at 1024)."""
 IMAGES_PER_RANK = 8

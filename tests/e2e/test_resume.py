@@ -22,7 +22,7 @@ from dlfd_dist.run_dir import RunDir, read_events
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag, StoppedEarly
 from tests.fakes.command_line import Child, Ended, Faces, Process, command, steps_done
-from tests.fakes.small_model import SMALL
+from tests.fakes.small_model import TWO_CONVS
 from tests.fakes.stops import StopAfter
 
 Dlfd = Callable[..., Ended]
@@ -261,9 +261,9 @@ def small_unlearning(tiny: Callable[..., JobConfig], tmp_path: Path) -> Callable
         own = OWN.get(name, [])
         head = [word for word in own if word.startswith("model.head")]
         checkpoint = tmp_path / "original"
-        run_job(tiny("train", SMALL, *head, f"run.dir={checkpoint}"), Collectives(), StopFlag())
+        run_job(tiny("train", TWO_CONVS, *head, f"run.dir={checkpoint}"), Collectives(), StopFlag())
         return tiny(
-            "unlearn", SMALL, f"method={name}", "method.epochs=2", "method.lr=0.01",
+            "unlearn", TWO_CONVS, f"method={name}", "method.epochs=2", "method.lr=0.01",
             "method.clip_norm=1", "method.probe_every=2", "method.select=nomus", *own,
             "run.checkpoint_every=1000", f"checkpoint={checkpoint}", f"run.dir={tmp_path / run}",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A backbone of two convolutions under the name `small`, for tests that take many steps."""
+"""A backbone of two convolutions, `two_convs`, for tests that take many exact steps."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import nn
 from dlfd_dist.config import ModelConfig
 from dlfd_dist.models import Classifier, backbones, build_model
 
-SMALL = "model.name=small"
+TWO_CONVS = "model.name=two_convs"
 
 
-@backbones.register("small")
-def small_backbone(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
+@backbones.register("two_convs")
+def two_convs(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
     """Return two blocks with BatchNorm; tanh, so that no gradient is exactly zero."""
     layers = nn.Sequential(
         nn.Conv2d(3, 6, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(6), nn.Tanh(),
@@ -23,5 +23,5 @@ def small_backbone(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
 
 def small_classifier(num_outputs: int = 3, *, seed: int = 0, head: str = "linear") -> Classifier:
     """Return a float64 classifier of three blocks, its head the last."""
-    cfg = ModelConfig(name="small", head=head)
+    cfg = ModelConfig(name="two_convs", head=head)
     return build_model(cfg, image_size=8, num_outputs=num_outputs, seed=seed).double()

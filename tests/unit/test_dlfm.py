@@ -29,7 +29,7 @@ from dlfd_dist.run_dir import RunDir, read_events
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
 from dlfd_dist.transport import cosine_cost, match_quantiles, solve_by_class, solve_global
-from tests.fakes.small_model import SMALL
+from tests.fakes.small_model import TWO_CONVS
 from tests.unit.test_methods import (
     FORGET,
     PLAIN,
@@ -263,7 +263,7 @@ def test_batches_of_a_set_are_nearly_equal(count, size):
 
 @pytest.fixture
 def checkpoint(tiny, tmp_path) -> Path:
-    run_job(tiny("train", SMALL, f"run.dir={tmp_path / 'original'}"), Collectives(), StopFlag())
+    run_job(tiny("train", TWO_CONVS, f"run.dir={tmp_path / 'original'}"), Collectives(), StopFlag())
     return tmp_path / "original"
 
 
@@ -271,7 +271,7 @@ def checkpoint(tiny, tmp_path) -> Path:
 def job(tiny, tmp_path, checkpoint):
     def make(name: str, *words: str) -> JobConfig:
         return tiny(
-            "unlearn", SMALL, "method=dlfm", "method.dynamic=false", f"checkpoint={checkpoint}",
+            "unlearn", TWO_CONVS, "method=dlfm", "method.dynamic=false", f"checkpoint={checkpoint}",
             "method.epochs=1", "data.val_fraction=0.34", f"run.dir={tmp_path / name}", *words,
         )  # fmt: skip
 

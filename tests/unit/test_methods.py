@@ -49,7 +49,7 @@ from dlfd_dist.run_dir import RunDir, read_events
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
 from tests.fakes.command_line import write_faces
-from tests.fakes.small_model import SMALL, small_classifier
+from tests.fakes.small_model import TWO_CONVS, small_classifier
 
 NEW = [
     "neggrad", "neggrad_plus", "cf_k", "eu_k", "unsir", "bad_teacher", "scrub", "salun", "ssd",
@@ -265,9 +265,9 @@ def test_the_cosine_schedule_steps_per_epoch_not_per_batch(name, counter, holds)
 @pytest.mark.parametrize("name", ["finetune", "scrub"])
 def test_the_rates_of_a_run_are_constant_within_an_epoch(name, tiny, tmp_path):
     checkpoint = tmp_path / "original"
-    run_job(tiny("train", SMALL, f"run.dir={checkpoint}"), Collectives(), StopFlag())
+    run_job(tiny("train", TWO_CONVS, f"run.dir={checkpoint}"), Collectives(), StopFlag())
     config = tiny(
-        "unlearn", SMALL, f"method={name}", "method.epochs=3", "method.lr_scheduler=cosine",
+        "unlearn", TWO_CONVS, f"method={name}", "method.epochs=3", "method.lr_scheduler=cosine",
         "method.lr=0.01", f"checkpoint={checkpoint}", f"run.dir={tmp_path / 'run'}",
     )  # fmt: skip
     run_job(config, Collectives(), StopFlag())
@@ -282,9 +282,9 @@ def test_the_rates_of_a_run_are_constant_within_an_epoch(name, tiny, tmp_path):
 
 def test_a_run_of_unsir_repairs_at_a_rate_of_its_own(tiny, tmp_path):
     checkpoint = tmp_path / "original"
-    run_job(tiny("train", SMALL, f"run.dir={checkpoint}"), Collectives(), StopFlag())
+    run_job(tiny("train", TWO_CONVS, f"run.dir={checkpoint}"), Collectives(), StopFlag())
     config = tiny(
-        "unlearn", SMALL, "method=unsir", "method.epochs=1", "method.lr=0.02",
+        "unlearn", TWO_CONVS, "method=unsir", "method.epochs=1", "method.lr=0.02",
         "method.repair_lr=0.005", f"checkpoint={checkpoint}", f"run.dir={tmp_path / 'run'}",
     )  # fmt: skip
     run_job(config, Collectives(), StopFlag())
@@ -297,7 +297,7 @@ def test_a_run_of_unsir_repairs_at_a_rate_of_its_own(tiny, tmp_path):
 def test_every_method_runs_on_a_manifest_of_several_labels(name, tmp_path):
     root = write_faces(tmp_path / "faces")
     small = [
-        SMALL, f"data.root={root}", "data.label=[smile,glasses]", "data.image_size=32",
+        TWO_CONVS, f"data.root={root}", "data.label=[smile,glasses]", "data.image_size=32",
         "metrics.num_bootstrap=20", "runtime.threads_per_rank=1", "train.epochs=1",
     ]  # fmt: skip
     train = compose_job("train", [*small, f"run.dir={tmp_path / 'original'}"])
@@ -1088,9 +1088,9 @@ def test_a_probe_of_a_model_that_may_not_be_delivered_is_not_selected(
 ):
     """At a tiny rate all probes are equal, and the first wins that may be taken."""
     checkpoint = tmp_path / "original"
-    run_job(tiny("train", SMALL, f"run.dir={checkpoint}"), Collectives(), StopFlag())
+    run_job(tiny("train", TWO_CONVS, f"run.dir={checkpoint}"), Collectives(), StopFlag())
     base = [
-        SMALL, f"method={name}", "method.select=rewind", "method.epochs=2", "method.lr=1e-30",
+        TWO_CONVS, f"method={name}", "method.select=rewind", "method.epochs=2", "method.lr=1e-30",
         "method.weight_decay=0", f"checkpoint={checkpoint}", "method.augment=false",
     ]  # fmt: skip
     base += ["method.probe_every=1", "method.selection=1e9"] if name == "ssd" else []

@@ -34,7 +34,8 @@ from dlfd_dist.models.weights import read_state
 from dlfd_dist.run_dir import RunDir
 from dlfd_dist.runtime.collectives import Collectives
 
-WIDTHS = {"resnet18": 512, "densenet121": 1024, "efficientnet_b0": 1280, "vit_b_16": 768}
+TORCHVISION = {"resnet18": 512, "densenet121": 1024, "efficientnet_b0": 1280, "vit_b_16": 768}
+WIDTHS = {**TORCHVISION, "small": 48}
 
 
 def build(name: str = "resnet18", *, num_outputs: int = 3, seed: int = 0, **values) -> Classifier:
@@ -87,6 +88,7 @@ def test_features_are_what_the_last_linear_layer_reads(name, small_stem, head):
     ("name", "layer", "edge"),
     [
         ("resnet18", "layer1", 64),
+        ("small", "layer1", 64),
         ("densenet121", "features.denseblock1", 64),
         ("efficientnet_b0", "features.1", 64),
     ],
@@ -102,6 +104,20 @@ def test_small_stem_keeps_the_edge_of_the_image(name, layer, edge):
             model(images(1))
     assert sizes[True] == edge
     assert sizes[False] <= edge // 2
+
+
+@pytest.mark.parametrize("size", [16, 64])
+def test_small_is_a_residual_network_of_about_50_000_parameters(size):
+    model = build("small").eval()
+    assert 45_000 < sum(p.numel() for p in model.parameters()) < 60_000
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in model.modules()) == 9
+    before, block = [], model.backbone.get_submodule("layer1")
+    block.register_forward_hook(lambda _m, inputs, output: before.extend([*inputs, output]))
+    for conv in (block.conv1, block.conv2):
+        nn.init.zeros_(conv.weight)
+    with torch.no_grad():
+        assert model(images(2, size)).logits.isfinite().all()
+    assert torch.equal(before[0], before[1])  # without its convolutions a block passes its input on
 
 
 @pytest.mark.parametrize(("small_stem", "patch"), [(False, 16), (True, 8)])
@@ -257,7 +273,7 @@ def test_torchvisions_own_state_gives_torchvisions_own_output(name, tmp_path):
         )
 
 
-@pytest.mark.parametrize("name", WIDTHS)
+@pytest.mark.parametrize("name", TORCHVISION)
 def test_torchvisions_names_become_ours(name, tmp_path):
     with torch.device("meta"):
         foreign, ours = tv.get_model(name).state_dict(), build(name).state_dict()
@@ -292,6 +308,7 @@ BLOCKS = {
     "densenet121": 1 + 7 + 1,
     "efficientnet_b0": 1 + 16 + 1 + 1,
     "vit_b_16": 1 + 12 + 1,
+    "small": 1 + 3 + 1,
 }
 
 

@@ -12,7 +12,7 @@ from dlfd_dist.jobs import run_job
 from dlfd_dist.jobs.session import Session
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
-from tests.fakes.small_model import SMALL
+from tests.fakes.small_model import TWO_CONVS
 
 
 @pytest.mark.parametrize("select", ["test_accuracy", "test", "nomus on test", "unseen"])
@@ -53,7 +53,7 @@ def test_no_image_of_test_is_read_before_the_weights_are_chosen(tiny, tmp_path, 
     }  # fmt: skip
     for verb, more in words.items():
         seen.clear()
-        result = run_job(tiny(verb, SMALL, *more), Collectives(), StopFlag())
+        result = run_job(tiny(verb, TWO_CONVS, *more), Collectives(), StopFlag())
         assert seen[0] == "chosen"
         assert "test" in seen
         assert result["test_read"] == "after selection"
