@@ -40,6 +40,7 @@ class FirstFailure:
 def run(folder, words, answer):
     """Run pytest in this process and end it."""
     status, seen = 3, FirstFailure()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         os.setsid()
         os.chdir(folder)
@@ -58,11 +59,13 @@ def ended(child, seconds):
     """Return whether a run ended in time; end it, and whatever it started, in any case."""
     end = time.monotonic() + seconds
     in_time = False
-    while not in_time and time.monotonic() < end:
-        in_time = os.waitpid(child, os.WNOHANG)[0] == child
-        time.sleep(0.05)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)
+    try:
+        while not in_time and time.monotonic() < end:
+            in_time = os.waitpid(child, os.WNOHANG)[0] == child
+            time.sleep(0.05)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
     if not in_time:
         os.waitpid(child, 0)
     return in_time
@@ -71,6 +74,7 @@ def ended(child, seconds):
 def serve(folder):
     for name in LOADED:
         importlib.import_module(name)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
     for line in sys.stdin:
         words, seconds = json.loads(line)
         receive, send = os.pipe()

@@ -21,6 +21,7 @@ import json
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -102,9 +103,11 @@ class Fault:
                 return place
         return None
 
-    def part(self, tree: Path) -> list[str]:
-        """Return the test files of a tree that should see it."""
-        patterns = [p for p in self.tests if not p.startswith("tests/slurm/")]
+    def part(self, tree: Path, under: str = "tests") -> list[str]:
+        """Return the test files of a tree, or of a folder of it, that should see it."""
+        patterns = [
+            p for p in self.tests if p.startswith(under) and not p.startswith("tests/slurm/")
+        ]
         return [
             str(path.relative_to(tree)) for p in patterns for path in sorted(tree.glob(p))
         ]  # fmt: skip
@@ -119,6 +122,12 @@ class Outcome:
     outcome: str
     by: str = ""
     seconds: float = 0.0
+    under: str = "tests"
+    """The folder whose tests were run."""
+
+    def is_final(self, under: str) -> bool:
+        """Whether more tests, those of a folder, could not change it."""
+        return self.outcome == "found" or under.startswith(self.under)
 
 
 def read_faults(path: Path = LIST) -> list[Fault]:
@@ -204,6 +213,7 @@ class Tests:
         self.server = subprocess.Popen(
             [sys.executable, "-c", SERVER.read_text(encoding="utf-8"), str(copy)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=copy, env=env,
+            start_new_session=True,
         )  # fmt: skip
 
     def run(self, files: Sequence[str], k: str = "") -> tuple[int | None, str, bool]:
@@ -213,7 +223,10 @@ class Tests:
         words = ["-x", "-q", "-p", "no:cacheprovider", *(["-k", k] if k else []), *files]
         self.server.stdin.write(json.dumps([words, self.timeout_s]) + "\n")
         self.server.stdin.flush()
-        status, node, collected = json.loads(self.server.stdout.readline())
+        answer = self.server.stdout.readline()
+        if not answer:
+            raise SystemExit("The process that runs the tests has ended.")
+        status, node, collected = json.loads(answer)
         return status, node, collected
 
     def passes(self, node: str) -> bool:
@@ -223,22 +236,24 @@ class Tests:
         return self.green[node]
 
     def close(self) -> None:
-        assert self.server.stdin is not None
-        self.server.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            assert self.server.stdin is not None
+            self.server.stdin.close()
         self.server.wait()
 
 
-def judge(fault: Fault, tests: Tests) -> Outcome:
+def judge(fault: Fault, tests: Tests, under: str) -> Outcome:
     """Plant a fault, run its part, and tell whether it was seen."""
     start = time.monotonic()
 
     def told(outcome: str, by: str = "") -> Outcome:
-        return Outcome(fault.name, fault.digest, outcome, by, round(time.monotonic() - start, 1))
+        seconds = round(time.monotonic() - start, 1)
+        return Outcome(fault.name, fault.digest, outcome, by, seconds, under)
 
     place = fault.place(tests.copy)
     if place is None:
         return told("absent")
-    part = fault.part(tests.copy)
+    part = fault.part(tests.copy, under)
     if not part:
         return told("needs SLURM" if fault.slurm else "no test")
     with planted(place, tests.copy):
@@ -289,32 +304,43 @@ def read_outcomes(file: Path) -> dict[str, Outcome]:
 
 
 def plant_all(
-    faults: Sequence[Fault], tree: Path, file: Path, *, jobs: int, timeout_s: float
+    faults: Sequence[Fault], tree: Path, file: Path, *, under: str, jobs: int, timeout_s: float
 ) -> dict[str, Outcome]:
-    """Plant what is not in the file yet; return all outcomes by digest."""
-    known = read_outcomes(file)
+    """Plant what is not in the file yet, quick parts first; return all outcomes by digest."""
+    known = {d: one for d, one in read_outcomes(file).items() if one.is_final(under)}
     campaign = Campaign(
         file, len(faults), {f.digest: known[f.digest] for f in faults if f.digest in known}
     )
     left = [fault for fault in faults if fault.digest not in campaign.done]
+    left.sort(key=lambda fault: not all(p.startswith("tests/unit") for p in fault.tests))
     if not left:
         return campaign.done
     with copies(tree, jobs) as made, contextlib.ExitStack() as stack:
         free: queue.Queue[Tests] = queue.Queue()
+        servers: list[Tests] = []
         for copy in made:
-            tests = Tests(copy, timeout_s)
-            stack.callback(tests.close)
-            free.put(tests)
+            servers.append(Tests(copy, timeout_s))
+            stack.callback(servers[-1].close)
+            free.put(servers[-1])
 
         def work(fault: Fault) -> None:
             tests = free.get()
             try:
-                campaign.add(judge(fault, tests))
+                campaign.add(judge(fault, tests, under))
             finally:
                 free.put(tests)
 
         with ThreadPoolExecutor(jobs) as pool:
-            list(pool.map(work, left))
+            waiting = [pool.submit(work, fault) for fault in left]
+            try:
+                for one in waiting:
+                    one.result()
+            except BaseException:
+                # A run that is stopped ends its tests, else the pool would wait for them.
+                pool.shutdown(wait=False, cancel_futures=True)
+                for tests in servers:
+                    tests.server.terminate()
+                raise
     return campaign.done
 
 
@@ -370,6 +396,7 @@ def options(arguments: Sequence[str] | None) -> Any:
     parser.add_argument("--before", type=Path)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--timeout-s", type=float, default=600.0)
+    parser.add_argument("--under", default="tests", help="run the tests of this folder alone")
     parser.add_argument("--only", default="", help="faults whose name, file or tests hold this")
     parser.add_argument("--write", action="store_true")
     return parser.parse_args(arguments)
@@ -377,10 +404,12 @@ def options(arguments: Sequence[str] | None) -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = options(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
     faults = [f for f in read_faults() if given.only in f"{f.name} {f.file} {' '.join(f.tests)}"]
     after = plant_all(
-        faults, given.tree.resolve(), given.results, jobs=given.jobs, timeout_s=given.timeout_s
-    )
+        faults, given.tree.resolve(), given.results,
+        under=given.under, jobs=given.jobs, timeout_s=given.timeout_s,
+    )  # fmt: skip
     before = read_outcomes(given.before) if given.before else None
     text = page(faults, after, before)
     print(text)
