@@ -59,7 +59,8 @@ class ResolvedData(ResolvedRows):
 def load_rows(cfg: DataConfig, *, draw: bool = True) -> Manifest:
     """Return the manifest of a data set; `draw` as in resolve_rows."""
     describes = cfg.name == "synthetic" and not draw
-    return describe_synthetic(cfg) if describes else datasets.get(cfg.name)(cfg)
+    manifest = describe_synthetic(cfg) if describes else datasets.get(cfg.name)(cfg)
+    return replace(manifest, max_megapixels=cfg.max_megapixels)
 
 
 def resolve_rows(cfg: DataConfig, forget: ForgetConfig, *, draw: bool = True) -> ResolvedRows:
