@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +24,10 @@ from .splits import Splits, assign_splits, make_splits
 from .synthetic import describe_synthetic
 from .transforms import augment_batch, augmentation
 
+T = TypeVar("T")
+KEPT_SETS = 2
+"""Data sets that a DataReader keeps."""
+
 
 @dataclass(frozen=True)
 class ResolvedRows:
@@ -36,6 +43,10 @@ class ResolvedRows:
 
     def digests(self) -> dict[str, str]:
         """Return SHA-256 of the rows with their split, of the resolved request, and of removals."""
+        return dict(self._digests)
+
+    @functools.cached_property
+    def _digests(self) -> dict[str, str]:
         m, digest = self.manifest, hashlib.sha256()
         for values in (m.image_paths, m.identities.tolist(), m.labels.tolist(), m.label_names):
             digest.update(repr(values).encode())
@@ -65,10 +76,20 @@ def resolve_rows(cfg: DataConfig, forget: ForgetConfig, *, draw: bool = True) ->
 
     Raises DataError for anything in them that is not usable.
     """
-    load = datasets.get(cfg.name)
+    return divide(read_manifest(cfg, draw=draw), cfg, forget, draw=draw)
+
+
+def read_manifest(cfg: DataConfig, *, draw: bool = True) -> Manifest:
+    """Load the manifest; `draw` as in resolve_rows."""
     if cfg.name == "synthetic" and not draw:
-        load = describe_synthetic
-    manifest = load(cfg)
+        return describe_synthetic(cfg)
+    return datasets.get(cfg.name)(cfg)
+
+
+def divide(
+    manifest: Manifest, cfg: DataConfig, forget: ForgetConfig, *, draw: bool = True
+) -> ResolvedRows:
+    """Divide a manifest, resolve the request and leave out what data.clean says."""
     split_of_row = assign_splits(manifest, cfg)
     request = forget_rows(forget, manifest, split_of_row)
     splits = make_splits(split_of_row, request.rows)
@@ -84,7 +105,11 @@ def resolve_rows(cfg: DataConfig, forget: ForgetConfig, *, draw: bool = True) ->
 def resolve_data(cfg: DataConfig, forget: ForgetConfig) -> ResolvedData:
     """Resolve the rows and decode their images; a bad image is a DataError that names its row."""
     rows = resolve_rows(cfg, forget)
-    images = open_cache(rows.manifest, cfg)
+    return with_images(rows, open_cache(rows.manifest, cfg), cfg)
+
+
+def with_images(rows: ResolvedRows, images: np.ndarray, cfg: DataConfig) -> ResolvedData:
+    """Return resolved rows with their images, audited for leaks where data.leaks asks for it."""
     leaks = None
     if cfg.leaks and not rows.manifest.synthetic:
         # What data.clean leaves out is told too: the twin of such an image may stay in training.
@@ -94,6 +119,51 @@ def resolve_data(cfg: DataConfig, forget: ForgetConfig) -> ResolvedData:
         rows.manifest, rows.splits, rows.request, images,
         removals=rows.removals, uncleaned=rows.uncleaned, leaks=leaks,
     )  # fmt: skip
+
+
+class DataReader:
+    """Resolves rows and data as the functions do, and reads each data set once.
+
+    For a process whose runs share a data set: a file that changes meanwhile is not read again.
+
+    Parameters
+    ----------
+    num_requests : forget requests whose splits are kept; an audit has many on one data set
+    """
+
+    def __init__(self, num_requests: int = 4) -> None:
+        self._num_requests = num_requests
+        self._manifests: dict[str, Manifest] = {}
+        self._images: dict[str, np.ndarray] = {}
+        self._rows: dict[str, ResolvedRows] = {}
+        self._data: dict[str, ResolvedData] = {}
+
+    def rows(self, cfg: DataConfig, forget: ForgetConfig) -> ResolvedRows:
+        def make() -> ResolvedRows:
+            manifest = _kept(self._manifests, KEPT_SETS, repr(cfg), lambda: read_manifest(cfg))
+            return divide(manifest, cfg, forget)
+
+        return _kept(self._rows, self._num_requests, repr((cfg, forget)), make)
+
+    def data(self, cfg: DataConfig, forget: ForgetConfig) -> ResolvedData:
+        def make() -> ResolvedData:
+            rows = self.rows(cfg, forget)
+            images = _kept(
+                self._images, KEPT_SETS, repr(cfg), lambda: open_cache(rows.manifest, cfg)
+            )
+            return with_images(rows, images, cfg)
+
+        return _kept(self._data, self._num_requests, repr((cfg, forget)), make)
+
+
+def _kept(store: dict[str, T], limit: int, key: str, make: Callable[[], T]) -> T:
+    """Return the value of a key, made where it is new; the oldest goes where there are too many."""
+    if key not in store:
+        value = make()
+        if len(store) >= limit:
+            del store[next(iter(store))]
+        store[key] = value
+    return store[key]
 
 
 class Batches:

@@ -17,9 +17,10 @@ from typing import Any
 import yaml
 from safetensors import safe_open
 
+from ..digests import file_digest
 from ..metrics import guards_of
 from ..run_dir import RunDir
-from .pseudonyms import Hider, Salt, file_sha256
+from .pseudonyms import Hider, Salt
 from .statement import STATEMENT
 
 PARTS = ("retain", "forget", "val", "test")
@@ -123,7 +124,7 @@ def digest_of(run: RunDir, path: Path, salt: Salt | None) -> str | None:
     None: it needs the salt, and there is none.
     """
     if path == run.model:
-        return "sha256:" + file_sha256(path)
+        return "sha256:" + file_digest(path)
     return None if salt is None else salt.of_file(path)
 
 

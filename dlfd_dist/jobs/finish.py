@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..data.reference import describe_reference
+from ..digests import file_digest
 from ..metrics import guards_of
 from ..models import Classifier, save_weights
 from ..run_dir import write_json
 from ..runtime.checkpoint import drop_checkpoints
 from ..runtime.env import job_info
-from .context import Job, file_digest
+from .context import Job
 from .evaluation import (
     Evaluation,
     against_fresh,

@@ -10,7 +10,7 @@ from ..data.loaders import ResolvedRows, resolve_rows
 from ..methods import methods
 from ..models import weights_path
 from ..run_dir import RunDir
-from .context import run_identity
+from .context import input_digests, run_identity
 from .course import Course
 
 
@@ -21,7 +21,7 @@ def plan(config: JobConfig) -> dict[str, Any]:
     for path in (config.checkpoint, config.reference):
         if path is not None:
             weights_path(path)
-    signature, run_dir = run_identity(config, rows)
+    signature, run_dir = run_identity(config, input_digests(config, rows))
     run_dir.check(signature)
     return {
         "plan": _lines(config, rows, run_dir),

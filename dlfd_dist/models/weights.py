@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -81,12 +82,21 @@ def _our_name(name: str) -> str:
 
 
 def load_weights(model: Classifier, path: str | Path) -> None:
-    """Load a checkpoint into a model; nothing is loaded unless every tensor fits.
+    """Load a checkpoint into a model; nothing is loaded unless every tensor fits."""
+    model.load_state_dict(_fitting_state(weights_path(path), model.state_dict()))
+
+
+def check_weights(model: Classifier, path: str | Path) -> None:
+    """Refuse a checkpoint that does not fit a model, which may be one without values."""
+    _fitting_state(weights_path(path), model.state_dict())
+
+
+def _fitting_state(file: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint, which have the names and shapes of a model's own.
 
     Raises CheckpointError saying what differs: the architecture, or the number of classes.
     """
-    file = weights_path(path)
-    state, own = read_state(file), model.state_dict()
+    state = read_state(file)
     for name in [n for n in own if n.endswith("num_batches_tracked")]:
         state.setdefault(name, own[name])
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -110,7 +120,7 @@ def load_weights(model: Classifier, path: str | Path) -> None:
                 f"{file} does not fit: {cause}. Check data.label, model, model.head and "
                 "data.image_size."
             )
-    model.load_state_dict(state)
+    return state
 
 
 def save_weights(model: nn.Module, path: Path) -> None:

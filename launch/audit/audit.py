@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dlfd_dist.config import JobConfig, to_dict
-from dlfd_dist.data.loaders import ResolvedData, ResolvedRows, resolve_rows
+from dlfd_dist.data.loaders import DataReader, ResolvedData, ResolvedRows, resolve_rows
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.jobs import prepare
-from dlfd_dist.jobs.context import check_enough, make_model
+from dlfd_dist.jobs.context import check_enough, model_outline
 from dlfd_dist.jobs.plan import plan as plan_run
 from dlfd_dist.logs import setup_console
 from dlfd_dist.methods import methods
@@ -65,24 +65,16 @@ def rows_of(config: JobConfig) -> ResolvedRows:
     return resolve_rows(config.data, config.forget)
 
 
-def _reading() -> Callable[[JobConfig], ResolvedRows]:
-    """Return rows_of that reads the data of every shadow once."""
-    known: dict[str, ResolvedRows] = {}
-
-    def rows(config: JobConfig) -> ResolvedRows:
-        key = repr((config.data, config.forget))
-        if key not in known:
-            known[key] = rows_of(config)
-        return known[key]
-
-    return rows
-
-
 def _run(plan: AuditPlan) -> tuple[dict[str, Path], dict[str, str]]:
     """Run the stages; return the finished runs and why the others failed, by label."""
     first, last = trainings(plan), unlearnings(plan)
     config = first[0].config
-    rows, data = _reading(), prepare(config, config.runtime.world_size).data
+    reader = DataReader(num_requests=len(last))
+    data = prepare(config, config.runtime.world_size, reader).data
+
+    def rows(config: JobConfig) -> ResolvedRows:
+        return reader.rows(config.data, config.forget)
+
     _check_methods(plan, data)
     for one in last:
         check_enough(one.config, rows(one.config), config.runtime.world_size)
@@ -99,7 +91,7 @@ def _run(plan: AuditPlan) -> tuple[dict[str, Path], dict[str, str]]:
 
 
 def _check_methods(plan: AuditPlan, data: ResolvedData) -> None:
-    model = make_model(plan.first, data, None)
+    model = model_outline(plan.first, data)
     for config in plan.plan.configs:
         methods.get(config.method.name).check(config.method, model)
 

@@ -16,7 +16,7 @@ from dlfd_dist.config import JobConfig, to_dict
 from dlfd_dist.data.loaders import ResolvedRows, resolve_rows
 from dlfd_dist.errors import ConfigError, RunDirError
 from dlfd_dist.jobs import prepare
-from dlfd_dist.jobs.context import check_enough, make_model
+from dlfd_dist.jobs.context import check_enough, model_outline
 from dlfd_dist.jobs.plan import plan as plan_run
 from dlfd_dist.logs import setup_console
 from dlfd_dist.methods import methods
@@ -82,7 +82,7 @@ def _check(plan: Plan) -> None:
 
 def _check_methods(plan: Plan, rows: ResolvedRows) -> None:
     """Refuse a method that cannot run on the data or with the model."""
-    model = make_model(plan.configs[0], rows, None)
+    model = model_outline(plan.configs[0], rows)
     for config in plan.configs:
         check_enough(config, rows, config.runtime.world_size)
         methods.get(config.method.name).check(config.method, model)
