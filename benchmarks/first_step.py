@@ -3,16 +3,16 @@
     python benchmarks/first_step.py [--tree old=PATH --tree new=.] [--repeats 5]
                        [--model resnet18,small] [--write]
 
-Commands, on 48 drawn photographs with a manifest and checkpoints that are there already: dlfd train,
-unlearn on one rank and on two, evaluate, a run of dlfd compare (from the moment a worker reads its
-configuration) and a task of dlfd submit cluster=local (from the start of its process). Up to the
-first batch of the last rank: wall seconds, processor seconds of all processes, and, of the whole
-command, how often a manifest was read, a checkpoint hashed, a model made with values before that
-batch, torch loaded, a process of ours started. Those of compare are per run, its coordinator
-included.
+Commands, on 48 images with a manifest and checkpoints that are there already: dlfd train, unlearn
+on one rank and on two, evaluate, a run of dlfd compare (from the moment a worker reads its
+configuration; those after its first) and a task of dlfd submit cluster=local (from the start of its
+process). Wall seconds up to the first batch of the last rank, and processor seconds of all
+processes up to then. Beside them how often a manifest was read, a checkpoint hashed, a model made
+with values, torch loaded and a process of ours started up to then; of compare per run, to its end,
+with the coordinator, the hash of the delivered model and the models of the evaluation.
 
-Several trees (git worktree add PATH REVISION) are measured in turn, command by command. The counting
-is done from outside (counted/sitecustomize.py), so that old trees need not know of it. The last line
+Several trees (git worktree add PATH REVISION) are measured in turn, command by command. Counting is
+done from outside (counted/sitecustomize.py), so that old trees need not know of it. The last line
 is `ratio R`: wall seconds of the last tree over the first, of unlearn on one rank with the first
 model.
 """

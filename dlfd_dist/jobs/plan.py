@@ -78,6 +78,8 @@ def _files(config: JobConfig, rows: ResolvedRows, run_dir: RunDir) -> list[Path]
         run_dir.request,
         run_dir.metrics,
     ]
+    if config.checkpoint or config.reference:
+        files.append(run_dir.prepared)
     if config.data.clean:
         files.append(run_dir.removed)
     if config.data.leaks and not rows.manifest.synthetic:
