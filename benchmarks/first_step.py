@@ -98,7 +98,7 @@ class Bench:
             )  # fmt: skip
             assert done.returncode == 0, done.stderr
             if words[0] == "submit":
-                _wait_for_results(self.folder / words[-1].removeprefix("run.dir="))
+                _wait_for_report(self.folder / words[-1].removeprefix("run.dir="))
             return list(_events(Path(counted)))
 
     def prepare(self) -> None:
@@ -134,12 +134,13 @@ class Bench:
         }  # fmt: skip
 
 
-def _wait_for_results(campaign: Path) -> None:
-    end = time.monotonic() + 300
-    while not any(campaign.glob("runs/*/result.json")):
-        assert time.monotonic() < end, f"no result in {campaign}"
+def _wait_for_report(campaign: Path) -> None:
+    """Wait for what the last job of a campaign writes last."""
+    end = time.monotonic() + 600
+    while not (campaign / "report.html").exists():
+        assert time.monotonic() < end, f"no report in {campaign}"
         time.sleep(0.2)
-    time.sleep(1)  # the process that wrote it ends
+    time.sleep(2)  # the process that wrote it ends
 
 
 def _events(folder: Path) -> Iterator[dict]:
