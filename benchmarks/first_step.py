@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import os
 import subprocess
@@ -28,7 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -177,21 +178,25 @@ def to_first_batch(events: list[dict]) -> Measured:
 def of_a_task(events: list[dict]) -> Measured:
     """Measure the process of a campaign that had a batch."""
     (batch,) = first_batches(events)
-    return to_first_batch([event for event in events if event["pid"] == batch["pid"]])
+    own = to_first_batch([event for event in events if event["pid"] == batch["pid"]])
+    return replace(own, cpu=batch["own_cpu"])
 
 
 def of_a_run(events: list[dict]) -> Measured:
-    """Measure the runs that workers did after their first: imports are done by then."""
-    seconds, batches = [], [e for e in events if e["event"] == "batch"]
-    for pid in {event["pid"] for event in batches}:
+    """Measure the runs that workers did after their first, for imports are done by then."""
+    spans = []
+    num_runs = sum(event["event"] == "batch" for event in events)
+    for pid in {event["pid"] for event in events if event["event"] == "batch"}:
         own = sorted((e for e in events if e["pid"] == pid), key=lambda event: event["time"])
-        begins = [e["time"] for e in own if e["event"] == "run"]
-        for begin in begins[1:]:
-            seconds.append(
-                next(e["time"] for e in own if e["event"] == "batch" and e["time"] > begin) - begin
-            )
-    counts = np.array(counts_of(events, float("inf"))) / len(batches)
-    return Measured(float(np.median(seconds)), float("nan"), tuple(counts))
+        marks = [event for event in own if event["event"] in ("run", "batch")]
+        spans += [
+            (batch["time"] - begin["time"], batch["own_cpu"] - begin["own_cpu"])
+            for begin, batch in itertools.pairwise(marks)
+            if (begin["event"], batch["event"]) == ("run", "batch")
+        ][1:]
+    wall, cpu = np.median(np.array(spans), axis=0)
+    counts = np.array(counts_of(events, float("inf"))) / num_runs
+    return Measured(float(wall), float(cpu), tuple(counts))
 
 
 def trees_of(words: list[str]) -> dict[str, Path]:
@@ -208,9 +213,8 @@ def table(found: dict[tuple[str, str, str], list[Measured]]) -> str:
     for (model, what, tree), values in found.items():
         cpu = np.array([value.cpu for value in values])
         counts = " | ".join(f"{count:.3g}" for count in values[0].counts)
-        seconds = "" if np.isnan(cpu).any() else spread(cpu)
         wall = spread(np.array([value.wall for value in values]))
-        lines.append(f"| {model} | {what} | {tree} | {wall} | {seconds} | {counts} |")
+        lines.append(f"| {model} | {what} | {tree} | {wall} | {spread(cpu)} | {counts} |")
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     lines.append(f"\nLoad of the machine meanwhile (1, 5, 15 min): {load} on "
                  f"{len(os.sched_getaffinity(0))} cores.")  # fmt: skip

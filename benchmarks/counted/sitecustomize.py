@@ -1,7 +1,7 @@
 """What a process does up to its first batch, counted without the help of the code it runs.
 
 Python loads this by itself where its folder is in PYTHONPATH, in every process of a command. Events
-go to $DLFD_COUNTED/PID.jsonl: start, torch, manifest (read), hash (a checkpoint read by Python),
+go to $DLFD_COUNTED/PID.jsonl: start, torch, manifest (read), hash (of a checkpoint),
 model (made, with values or without), run (its configuration is read), batch (the first of a run).
 """
 
@@ -13,15 +13,17 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 FOLDER = os.environ.get("DLFD_COUNTED")
-FILES = {"metadata.csv": "manifest", "model.safetensors": "hash", "config.yaml": "run"}
+FILES = {"metadata.csv": "manifest", "config.yaml": "run"}
 
 
 def note(event: str, **values: Any) -> None:
-    line = {"event": event, "pid": os.getpid(), "time": time.time(), **values}
+    own = {"pid": os.getpid(), "time": time.time(), "own_cpu": time.process_time()}
+    line = {"event": event, **own, **values}
     file = os.open(f"{FOLDER}/{os.getpid()}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(file, (json.dumps(line) + "\n").encode())
     os.close(file)
@@ -62,6 +64,23 @@ def watch_models(module: Any) -> None:
     module.Classifier.__init__ = counted
 
 
+def watch_hashes(name: str) -> Callable[[Any], None]:
+    """Return what counts the calls of a function that hashes a file, where a module defines it."""
+
+    def watch(module: Any) -> None:
+        read = getattr(module, name, None)
+        if read is None or read.__module__ != module.__name__:
+            return
+
+        def counted(path: Path) -> str:
+            note("hash", path=str(path))
+            return read(path)
+
+        setattr(module, name, counted)
+
+    return watch
+
+
 def watch_batches(module: Any) -> None:
     shard, seen = module.Batches.shard, set()
 
@@ -78,6 +97,8 @@ WATCHED = {
     "torch": lambda _: note("torch"),
     "dlfd_dist.models.classifier": watch_models,
     "dlfd_dist.data.loaders": watch_batches,
+    "dlfd_dist.digests": watch_hashes("_read"),
+    "dlfd_dist.jobs.context": watch_hashes("file_digest"),
 }
 
 

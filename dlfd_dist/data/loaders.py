@@ -81,9 +81,10 @@ def resolve_rows(cfg: DataConfig, forget: ForgetConfig, *, draw: bool = True) ->
 
 def read_manifest(cfg: DataConfig, *, draw: bool = True) -> Manifest:
     """Load the manifest; `draw` as in resolve_rows."""
+    load = datasets.get(cfg.name)
     if cfg.name == "synthetic" and not draw:
-        return describe_synthetic(cfg)
-    return datasets.get(cfg.name)(cfg)
+        load = describe_synthetic
+    return replace(load(cfg), max_megapixels=cfg.max_megapixels)
 
 
 def divide(

@@ -72,11 +72,15 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter:
     """Count manifests read, checkpoints hashed, and models made with values up to a batch."""
     counts: Counter = Counter()
     open_file, make, shard = Path.open, Classifier.__init__, Batches.shard
+    read = digests._read
 
     def counting_open(self: Path, mode: str = "r", *args, **kwargs):
         counts["manifest"] += self.name == "metadata.csv"
-        counts["hash"] += self.name == "model.safetensors" and mode == "rb"
         return open_file(self, mode, *args, **kwargs)
+
+    def counting_read(path: Path) -> str:
+        counts["hash"] += 1
+        return read(path)
 
     def counting_make(self: Classifier, *args, **kwargs) -> None:
         make(self, *args, **kwargs)
@@ -88,6 +92,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter:
         return shard(self, *args, **kwargs)
 
     monkeypatch.setattr(Path, "open", counting_open)
+    monkeypatch.setattr(digests, "_read", counting_read)
     monkeypatch.setattr(Classifier, "__init__", counting_make)
     monkeypatch.setattr(Batches, "shard", counting_shard)
     return counts
