@@ -1,7 +1,7 @@
 """Seconds from a command to its first step, and what is done twice up to there.
 
     python benchmarks/first_step.py [--tree old=PATH --tree new=.] [--repeats 5]
-                       [--model resnet18,small] [--write]
+                       [--model resnet18,small] [--what unlearn] [--write]
 
 Commands, on 48 images with a manifest and checkpoints that are there already: dlfd train, unlearn
 on one rank and on two, evaluate, a run of dlfd compare (from the moment a worker reads its
@@ -221,11 +221,18 @@ def table(found: dict[tuple[str, str, str], list[Measured]]) -> str:
     return "\n".join(lines)
 
 
+def _compared(found: dict[tuple[str, str, str], list[Measured]]) -> str:
+    """Return the command of the ratio: unlearn on one rank, if it was measured."""
+    whats = [what for _, what, _ in found]
+    return ONE_RANK if ONE_RANK in whats else whats[0]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tree", action="append", metavar="NAME=PATH", default=[])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--model", default="resnet18,small")
+    parser.add_argument("--what", default="", help="commands with this in their name")
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     trees, models = trees_of(args.tree), args.model.split(",")
@@ -235,8 +242,10 @@ def main() -> None:
         for model in models:
             benches = {t: Bench(path, model, Path(name)) for t, path in trees.items()}
             list(benches.values())[-1].prepare()
+            names = list(next(iter(benches.values())).commands())
+            whats = [what for what in names if args.what in what]
             for number in range(args.repeats):
-                for what in next(iter(benches.values())).commands():
+                for what in whats:
                     for tree, bench in benches.items():
                         out = f"{tree}-{model}-{number}-{what.replace(' ', '').replace(',', '')}"
                         measured = bench.commands()[what](out)
@@ -245,7 +254,7 @@ def main() -> None:
     text = table(found)
     print(text)
     first, last = (
-        np.median([m.wall for m in found[models[0], ONE_RANK, tree]])
+        np.median([m.wall for m in found[models[0], _compared(found), tree]])
         for tree in (next(iter(trees)), list(trees)[-1])
     )
     if args.write:
