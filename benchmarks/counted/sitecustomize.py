@@ -82,11 +82,11 @@ def watch_hashes(name: str) -> Callable[[Any], None]:
 
 
 def watch_batches(module: Any) -> None:
-    shard, seen = module.Batches.shard, set()
+    shard = module.Batches.shard
 
     def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if id(self) not in seen:
-            seen.add(id(self))
+        if not getattr(self, "_counted", False):
+            self._counted = True
             note("batch", cpu=processor_seconds())
         return shard(self, *args, **kwargs)
 
