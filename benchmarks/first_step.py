@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 import json
 import os
 import subprocess
@@ -188,12 +187,15 @@ def of_a_run(events: list[dict]) -> Measured:
     num_runs = sum(event["event"] == "batch" for event in events)
     for pid in {event["pid"] for event in events if event["event"] == "batch"}:
         own = sorted((e for e in events if e["pid"] == pid), key=lambda event: event["time"])
-        marks = [event for event in own if event["event"] in ("run", "batch")]
-        spans += [
-            (batch["time"] - begin["time"], batch["own_cpu"] - begin["own_cpu"])
-            for begin, batch in itertools.pairwise(marks)
-            if (begin["event"], batch["event"]) == ("run", "batch")
-        ][1:]
+        begin, own_spans = None, []
+        for event in own:
+            if event["event"] == "run":
+                # What the run reads after its own configuration is that of its reference.
+                begin = begin or event
+            elif event["event"] == "batch" and begin is not None:
+                passed = [event[clock] - begin[clock] for clock in ("time", "own_cpu")]
+                own_spans, begin = [*own_spans, passed], None
+        spans += own_spans[1:]
     wall, cpu = np.median(np.array(spans), axis=0)
     counts = np.array(counts_of(events, float("inf"))) / num_runs
     return Measured(float(wall), float(cpu), tuple(counts))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,10 +21,6 @@ from .near import NO_PAIRS
 from .splits import Splits, assign_splits, make_splits
 from .synthetic import describe_synthetic
 from .transforms import augment_batch, augmentation
-
-T = TypeVar("T")
-KEPT_SETS = 2
-"""Data sets that a DataReader keeps."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +60,13 @@ class ResolvedData(ResolvedRows):
     """None: not looked for (data.leaks=false, or drawn faces)"""
 
 
+def load_rows(cfg: DataConfig, *, draw: bool = True) -> Manifest:
+    """Return the manifest of a data set; `draw` as in resolve_rows."""
+    describes = cfg.name == "synthetic" and not draw
+    manifest = describe_synthetic(cfg) if describes else datasets.get(cfg.name)(cfg)
+    return replace(manifest, max_megapixels=cfg.max_megapixels)
+
+
 def resolve_rows(cfg: DataConfig, forget: ForgetConfig, *, draw: bool = True) -> ResolvedRows:
     """Load the manifest, divide it, resolve the request and leave out what data.clean says.
 
@@ -76,22 +77,19 @@ def resolve_rows(cfg: DataConfig, forget: ForgetConfig, *, draw: bool = True) ->
 
     Raises DataError for anything in them that is not usable.
     """
-    return divide(read_manifest(cfg, draw=draw), cfg, forget, draw=draw)
-
-
-def read_manifest(cfg: DataConfig, *, draw: bool = True) -> Manifest:
-    """Load the manifest; `draw` as in resolve_rows."""
-    load = datasets.get(cfg.name)
-    if cfg.name == "synthetic" and not draw:
-        load = describe_synthetic
-    return replace(load(cfg), max_megapixels=cfg.max_megapixels)
-
-
-def divide(
-    manifest: Manifest, cfg: DataConfig, forget: ForgetConfig, *, draw: bool = True
-) -> ResolvedRows:
-    """Divide a manifest, resolve the request and leave out what data.clean says."""
+    manifest = load_rows(cfg, draw=draw)
     split_of_row = assign_splits(manifest, cfg)
+    return _with_request(manifest, split_of_row, cfg, forget, draw=draw)
+
+
+def _with_request(
+    manifest: Manifest,
+    split_of_row: np.ndarray,
+    cfg: DataConfig,
+    forget: ForgetConfig,
+    *,
+    draw: bool,
+) -> ResolvedRows:
     request = forget_rows(forget, manifest, split_of_row)
     splits = make_splits(split_of_row, request.rows)
     if not cfg.clean:
@@ -101,6 +99,33 @@ def divide(
     clean, removals = remove_equal(manifest, splits, image_digests(manifest, folder), near)
     request = replace(request, rows=clean.forget)
     return ResolvedRows(manifest, clean, request, removals=removals, uncleaned=splits)
+
+
+def rows_key(cfg: DataConfig, forget: ForgetConfig) -> str:
+    """Return what tells a data set and the people to forget in it from others."""
+    return repr((cfg, forget))
+
+
+class RowReader:
+    """Resolves rows as resolve_rows does: every request once, and its data set once for all.
+
+    draw : as in resolve_rows
+    """
+
+    def __init__(self, *, draw: bool = True):
+        self.draw = draw
+        self.resolved: dict[str, ResolvedRows] = {}
+        self.manifests: dict[str, tuple[Manifest, np.ndarray]] = {}
+
+    def __call__(self, cfg: DataConfig, forget: ForgetConfig) -> ResolvedRows:
+        key = rows_key(cfg, forget)
+        if key not in self.resolved:
+            data = repr(cfg)
+            if data not in self.manifests:
+                manifest = load_rows(cfg, draw=self.draw)
+                self.manifests[data] = manifest, assign_splits(manifest, cfg)
+            self.resolved[key] = _with_request(*self.manifests[data], cfg, forget, draw=self.draw)
+        return self.resolved[key]
 
 
 def resolve_data(cfg: DataConfig, forget: ForgetConfig) -> ResolvedData:
@@ -123,48 +148,24 @@ def with_images(rows: ResolvedRows, images: np.ndarray, cfg: DataConfig) -> Reso
 
 
 class DataReader:
-    """Resolves rows and data as the functions do, and reads each data set once.
+    """Resolves rows and data, and reads each data set once.
 
     For a process whose runs share a data set: a file that changes meanwhile is not read again.
-
-    Parameters
-    ----------
-    num_requests : forget requests whose splits are kept; an audit has many on one data set
     """
 
-    def __init__(self, num_requests: int = 4) -> None:
-        self._num_requests = num_requests
-        self._manifests: dict[str, Manifest] = {}
+    def __init__(self) -> None:
+        self.rows = RowReader()
         self._images: dict[str, np.ndarray] = {}
-        self._rows: dict[str, ResolvedRows] = {}
-        self._data: dict[str, ResolvedData] = {}
-
-    def rows(self, cfg: DataConfig, forget: ForgetConfig) -> ResolvedRows:
-        def make() -> ResolvedRows:
-            manifest = _kept(self._manifests, KEPT_SETS, repr(cfg), lambda: read_manifest(cfg))
-            return divide(manifest, cfg, forget)
-
-        return _kept(self._rows, self._num_requests, repr((cfg, forget)), make)
+        self._last: tuple[ResolvedRows, ResolvedData] | None = None
 
     def data(self, cfg: DataConfig, forget: ForgetConfig) -> ResolvedData:
-        def make() -> ResolvedData:
-            rows = self.rows(cfg, forget)
-            images = _kept(
-                self._images, KEPT_SETS, repr(cfg), lambda: open_cache(rows.manifest, cfg)
-            )
-            return with_images(rows, images, cfg)
-
-        return _kept(self._data, self._num_requests, repr((cfg, forget)), make)
-
-
-def _kept(store: dict[str, T], limit: int, key: str, make: Callable[[], T]) -> T:
-    """Return the value of a key, made where it is new; the oldest goes where there are too many."""
-    if key not in store:
-        value = make()
-        if len(store) >= limit:
-            del store[next(iter(store))]
-        store[key] = value
-    return store[key]
+        rows = self.rows(cfg, forget)
+        if self._last is None or self._last[0] is not rows:
+            key = repr(cfg)
+            if key not in self._images:
+                self._images[key] = open_cache(rows.manifest, cfg)
+            self._last = rows, with_images(rows, self._images[key], cfg)
+        return self._last[1]
 
 
 class Batches:

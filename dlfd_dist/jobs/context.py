@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from ..compose import config_text
+from ..compose import config_text, load_config
 from ..config import JobConfig, MethodConfig, signature
 from ..data.loaders import Batches, DataReader, ResolvedData, ResolvedRows
 from ..data.reference import ReferencePeople, reference_digest, reference_people
@@ -177,9 +178,10 @@ def prepare(config: JobConfig, world_size: int, reader: DataReader | None = None
     config.validate(world_size)
     pick_device(config.runtime, RankInfo())
     reader = reader or DataReader()
-    rows = reader.rows(config.data, config.forget)
-    data, people = matched(config, reader.data(config.data, config.forget))
+    rows = reader.rows(config.data, config.drawn_forget)
+    data, people = matched(config, reader.data(config.data, config.drawn_forget))
     check_enough(config, data, world_size)
+    check_reference(config, rows)
     model = model_outline(config, data)
     for path in _checkpoints(config).values():
         check_weights(model, path)
@@ -195,6 +197,27 @@ def prepare(config: JobConfig, world_size: int, reader: DataReader | None = None
 def _checkpoints(config: JobConfig) -> dict[str, str]:
     paths = {"checkpoint": config.checkpoint, "reference": config.reference}
     return {name: path for name, path in paths.items() if path is not None}
+
+
+def check_reference(config: JobConfig, rows: ResolvedRows) -> None:
+    """Refuse a Retrained model that was trained without other people than those to forget."""
+    if config.reference is None or not RunDir(Path(config.reference)).finished():
+        return
+    reference = RunDir(Path(config.reference))
+    trained = load_config(reference.config)
+    request = json.loads(reference.identity.read_text(encoding="utf-8"))["inputs"].get("request")
+    retrained = trained.verb == "train" and trained.train.on == "retain"
+    if not retrained or request in (None, rows.request.digest):
+        return
+    drawn = config.forget.fraction is not None and config.forget.seed is None
+    raise DataError(
+        f"reference={config.reference} was trained without other people than those to forget now: "
+        + (
+            f"give forget.seed={trained.drawn_forget.seed}, with which it drew them."
+            if drawn and trained.forget.fraction == config.forget.fraction
+            else "give its forget request, or the model retrained without these people."
+        )
+    )
 
 
 def _check_classes(checkpoint: Path, label_names: list[str]) -> None:

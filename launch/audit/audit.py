@@ -62,29 +62,26 @@ def _check(plan: AuditPlan) -> None:
 
 
 def rows_of(config: JobConfig) -> ResolvedRows:
-    return resolve_rows(config.data, config.forget)
+    return resolve_rows(config.data, config.drawn_forget)
 
 
 def _run(plan: AuditPlan) -> tuple[dict[str, Path], dict[str, str]]:
     """Run the stages; return the finished runs and why the others failed, by label."""
     first, last = trainings(plan), unlearnings(plan)
     config = first[0].config
-    reader = DataReader(num_requests=len(last))
-    data = prepare(config, config.runtime.world_size, reader).data
-
-    def rows(config: JobConfig) -> ResolvedRows:
-        return reader.rows(config.data, config.forget)
-
+    reader = DataReader()
+    data, read = prepare(config, config.runtime.world_size, reader).data, reader.rows
     _check_methods(plan, data)
     for one in last:
-        check_enough(one.config, rows(one.config), config.runtime.world_size)
+        rows = read(one.config.data, one.config.drawn_forget)
+        check_enough(one.config, rows, config.runtime.world_size)
     with (
         stop_signals() as stop,
         claimed(plan.out, plan.plan.configs[0], "audit"),
         Workers(num_workers(config, plan.audit.workers)) as workers,
         Progress(len(first) + len(last)) as progress,
     ):
-        runs = Runs(rows, workers, progress, stop)
+        runs = Runs(read, workers, progress, stop)
         models = runs.run(first)
         done = models | runs.run(with_models(last, models))
         return done, runs.failures

@@ -176,7 +176,7 @@ def _claim(config: JobConfig, reader: DataReader) -> RunDir:
     from dlfd_dist.compose import config_text
     from dlfd_dist.jobs.context import input_digests, run_identity
 
-    inputs = input_digests(config, reader.rows(config.data, config.forget))
+    inputs = input_digests(config, reader.rows(config.data, config.drawn_forget))
     signature, run_dir = run_identity(config, inputs)
     run_dir.claim(signature, inputs, config_text(config))
     return run_dir

@@ -40,7 +40,8 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def words(faces: Path) -> list[str]:
     return [
-        f"data.root={faces}", "data.image_size=32", "data.leaks=false", "forget.fraction=0.25",
+        f"data.root={faces}", "data.image_size=32", "data.leaks=false",
+        "forget.fraction=0.25", "forget.seed=0",
         "model=small", "metrics.num_bootstrap=20", "train.max_steps=1", "method.max_steps=1",
         "train.global_batch_size=8", "method.global_batch_size=8", "runtime.threads_per_rank=1",
     ]  # fmt: skip
@@ -283,24 +284,13 @@ def test_weights_written_again_with_the_same_content_are_taken(unlearn, tmp_path
 def test_a_reader_reads_a_set_once_for_several_requests(words, counted):
     configs = [compose_job("train", [*words, f"forget.seed={n}"]) for n in (0, 1)]
     reader = DataReader()
-    read = [reader.data(config.data, config.forget) for config in configs]
-    assert reader.rows(configs[0].data, configs[0].forget).splits is read[0].splits
+    read = [reader.data(config.data, config.drawn_forget) for config in configs]
+    assert reader.rows(configs[0].data, configs[0].drawn_forget).splits is read[0].splits
     assert counted["manifest"] == 1
     for config, data in zip(configs, read, strict=True):
-        alone = resolve_data(config.data, config.forget)
+        alone = resolve_data(config.data, config.drawn_forget)
         assert data.digests() == alone.digests()
         np.testing.assert_array_equal(data.images, alone.images)
-
-
-def test_a_reader_keeps_as_many_requests_as_it_was_given(words):
-    configs = [compose_job("train", [*words, f"forget.seed={n}"]) for n in (0, 1)]
-    reader = DataReader(num_requests=1)
-    first = reader.rows(configs[0].data, configs[0].forget)
-    assert reader.rows(configs[0].data, configs[0].forget) is first
-    reader.rows(configs[1].data, configs[1].forget)
-    again = reader.rows(configs[0].data, configs[0].forget)
-    assert again is not first
-    assert again.digests() == first.digests()
 
 
 def test_a_reader_tells_settings_of_the_data_apart(words):
@@ -310,7 +300,7 @@ def test_a_reader_tells_settings_of_the_data_apart(words):
 
 
 def _edge(reader: DataReader, config: JobConfig) -> int:
-    return reader.data(config.data, config.forget).images.shape[-1]
+    return reader.data(config.data, config.drawn_forget).images.shape[-1]
 
 
 # --- ranks that differ
