@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from launch.cli import main
+from tests.fakes.bad_input import Lab
 from tests.fakes.command_line import Ended, Faces, write_faces
 
 
@@ -50,3 +51,8 @@ def _trained(faces: Faces, tmp_path_factory: pytest.TempPathFactory, on: str) ->
     path = tmp_path_factory.mktemp("trained") / on
     assert main(["train", f"train.on={on}", *faces.forget, f"run.dir={path}"]) == 0
     return path
+
+
+@pytest.fixture
+def lab(tmp_path: Path, faces: Faces, original: Path) -> Lab:
+    return Lab(tmp_path, faces, original)

@@ -206,9 +206,9 @@ class Faces:
     def small(self) -> list[str]:
         """Settings that make any run take a second or two."""
         return [
-            f"data.root={_quoted(self.root)}", "data.image_size=32", "metrics.num_bootstrap=20",
-            "runtime.threads_per_rank=1", "synthesis.steps=2", "train.epochs=2",
-            "train.global_batch_size=8", "method.global_batch_size=8",
+            "model=small", f"data.root={_quoted(self.root)}", "data.image_size=32",
+            "metrics.num_bootstrap=20", "runtime.threads_per_rank=1", "synthesis.steps=2",
+            "train.epochs=2", "train.global_batch_size=8", "method.global_batch_size=8",
         ]  # fmt: skip
 
     @property
