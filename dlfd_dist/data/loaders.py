@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..config import DataConfig, ForgetConfig
+from ..errors import DataError
 from ..runtime.collectives import Collectives
 from .cache import make_cache_dir, open_cache
 from .clean import Removals, image_digests, remove_equal
@@ -44,6 +45,8 @@ class ResolvedRows:
         m, digest = self.manifest, hashlib.sha256()
         for values in (m.image_paths, m.identities.tolist(), m.labels.tolist(), m.label_names):
             digest.update(repr(values).encode())
+        for name, values in m.groups.items():
+            digest.update(repr((name, values.tolist())).encode())
         for part in (self.splits.train, self.splits.val, self.splits.test):
             digest.update(part.astype("<i8").tobytes() + b"|")
         removed = {"removed": self.removals.digest} if self.removals.images else {}
@@ -62,6 +65,11 @@ class ResolvedData(ResolvedRows):
 
 def load_rows(cfg: DataConfig, *, draw: bool = True) -> Manifest:
     """Return the manifest of a data set; `draw` as in resolve_rows."""
+    if cfg.groups and cfg.name != "manifest":
+        raise DataError(
+            f"data.groups={','.join(cfg.groups)} is not known with data={cfg.name}, whose people "
+            "have no groups: take data=manifest, whose columns they are, or leave data.groups out."
+        )
     describes = cfg.name == "synthetic" and not draw
     manifest = describe_synthetic(cfg) if describes else datasets.get(cfg.name)(cfg)
     return replace(manifest, max_megapixels=cfg.max_megapixels)

@@ -25,6 +25,7 @@ from .evaluation import (
     run_model,
     save_samples,
 )
+from .groups import group_figures
 from .relearning import relearn
 from .session import Session
 
@@ -61,6 +62,7 @@ def measure(
         **extra,
         "zero_retrain_forgetting": _against_fresh(job, evaluation),
         **_against_reference(job, evaluation),
+        **group_figures(job, evaluation),
         **relearn(job, model),
         "wall_seconds": seconds,
         "device_seconds": seconds * job.collectives.world_size,
