@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from dlfd_dist.compose import config_text
 from dlfd_dist.config import DataConfig, DLFDConfig, ForgetConfig, JobConfig, RunConfig
 from dlfd_dist.digests import file_digest
-from dlfd_dist.errors import DlfdError, RunDirError
+from dlfd_dist.errors import DataError, DlfdError, RunDirError
 from dlfd_dist.evidence import (
     CERTIFICATE,
     SALT,
@@ -393,3 +393,23 @@ def test_figures_are_compared_within_the_stated_tolerance():
     assert compare_figures(figures, {**figures, "a": {"b": [0.5 + 1e-8, 0.0]}})[0]
     for other in ({"b": [0.5 + 1e-5, 1e-12]}, {"b": [0.5]}, {}, {"b": [True, 1e-12]}):
         assert not compare_figures(figures, {**figures, "a": other})[0]
+
+
+def test_every_file_of_a_run_is_certified(run: RunDir):
+    document = json.loads((run.path / CERTIFICATE).read_text(encoding="utf-8"))
+    certified = {entry["path"] for entry in document["sections"]["files"]}
+    outside = {CERTIFICATE, SALT, "Zenobia Ash.safetensors"}
+    there = {p.relative_to(run.path).as_posix() for p in run.path.rglob("*") if p.is_file()}
+    assert certified == there - outside
+    assert run.samples.name in certified
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o620, 0o604, 0o644])
+def test_a_private_key_that_others_may_read_or_write_is_refused(mode: int, tmp_path: Path):
+    key = tmp_path / "key.pem"
+    generate(key)
+    assert key.stat().st_mode & 0o777 == 0o600
+    read_private(key)
+    key.chmod(mode)
+    with pytest.raises(DataError, match=rf"may be read by others \(mode {mode:o}\)"):
+        read_private(key)
