@@ -123,11 +123,12 @@ wait_for 20 munged munge_ok
 # --- accounting --------------------------------------------------------------
 if [ "$DB" = 1 ]; then
   if [ ! -d "$DIR/db/data/mysql" ]; then
-    mariadb-install-db --no-defaults --user=root --datadir="$DIR/db/data" \
+    # In turn: of three labs that did this at once, one failed.
+    flock /tmp/slurm-lab-db.lock mariadb-install-db --no-defaults --user=root --datadir="$DIR/db/data" \
       --innodb-log-file-size=16M \
       --auth-root-authentication-method=socket --auth-root-socket-user=root \
       --skip-test-db --skip-name-resolve >"$LOG/mariadb-install.out" 2>&1 ||
-      die "mariadb-install-db failed: $LOG/mariadb-install.out"
+      { tail -20 "$LOG/mariadb-install.out" >&2; die 'mariadb-install-db failed'; }
   fi
   launch mariadbd mariadbd --defaults-file="$DIR/my.cnf"
   wait_for 60 MariaDB mariadb --no-defaults --socket="$RUN/mysql.sock" -e 'select 1'
