@@ -8,12 +8,13 @@ from typing import Any
 
 from ..data.label_shares import forget_labels
 from ..data.reference import describe_reference
+from ..digests import file_digest
 from ..metrics import guards_of
 from ..models import Classifier, save_weights
 from ..run_dir import write_json
 from ..runtime.checkpoint import drop_checkpoints
 from ..runtime.env import job_info
-from .context import Job, file_digest
+from .context import Job
 from .evaluation import (
     Evaluation,
     against_fresh,
@@ -24,6 +25,7 @@ from .evaluation import (
     run_model,
     save_samples,
 )
+from .groups import group_figures
 from .relearning import relearn
 from .session import Session
 
@@ -60,6 +62,7 @@ def measure(
         **extra,
         "zero_retrain_forgetting": _against_fresh(job, evaluation),
         **_against_reference(job, evaluation),
+        **group_figures(job, evaluation),
         **relearn(job, model),
         "wall_seconds": seconds,
         "device_seconds": seconds * job.collectives.world_size,

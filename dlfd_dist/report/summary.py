@@ -10,6 +10,7 @@ from typing import Any
 
 from ..config import read_by
 from ..metrics.gap import gap_to_retrained
+from .groups import group_lines
 from .intervals import hierarchical_interval, independent_values, over_evaluations, t_interval
 from .paired import paired_with_dlfd
 from .records import DLFD, DLFD_OFFICIAL, FINE_TUNE, ORIGINAL, RETRAINED, RunRecord, of_label
@@ -111,6 +112,7 @@ def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
         "relearns_late": any(record.relearns_late for record in records),
         **_flag("over_forgetting", [(o.get("flag"), o.get("reason")) for o in over]),
         "mixed_settings": len(set(map(_settings, _of_first_verb(records)))) > 1,
+        "group_lines": group_lines(records),
         "reference_people": records[0].result.get("reference_people"),
         "attack_interval": only.get("interval"),
         "attack_auc_interval": only.get("auc_interval"),

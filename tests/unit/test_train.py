@@ -10,9 +10,11 @@ from safetensors.torch import load_file
 
 from dlfd_dist.errors import DataError
 from dlfd_dist.jobs import prepare, run_job
+from dlfd_dist.jobs import train as train_module
 from dlfd_dist.run_dir import RunDir, read_events
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag, StoppedEarly
+from tests.fakes.small_model import TWO_CONVS
 
 
 def test_a_batch_of_one_image_is_a_step_although_it_has_no_variance(tiny, tmp_path):
@@ -117,3 +119,22 @@ def test_a_reference_trained_without_other_people_is_refused(tiny, tmp_path):
     prepare(tiny("unlearn", *given, "seed=5", "forget.seed=0"), 1)
     with pytest.raises(DataError, match=r"without other people .* give forget.seed=0"):
         prepare(tiny("unlearn", *given, "seed=5"), 1)
+
+
+@pytest.mark.parametrize("on", ["all", "retain"])
+def test_an_epoch_sees_the_set_it_is_named_after_and_nobody_else(on, tiny, tmp_path, monkeypatch):
+    """What Retrained has seen of the forget set would be measured as forgotten."""
+    seen: list[int] = []
+    step, splits = train_module.train_step, {}
+
+    def watched(job, model, updater, ids, *more):
+        seen.extend(ids.tolist())
+        splits.update(train=job.data.splits.train, retain=job.data.splits.retain)
+        return step(job, model, updater, ids, *more)
+
+    monkeypatch.setattr(train_module, "train_step", watched)
+    config = tiny("train", TWO_CONVS, f"train.on={on}", f"run.dir={tmp_path / 'run'}")
+    run_job(config, Collectives(), StopFlag())
+    assert len(splits["retain"]) < len(splits["train"])
+    wanted = splits["train" if on == "all" else "retain"]
+    assert sorted(seen) == sorted(2 * wanted.tolist())
