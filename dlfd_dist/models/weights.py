@@ -71,7 +71,7 @@ def _load(path: Path) -> Any:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as err:
-        if any(sign in str(err) for sign in DAMAGED):
+        if any(sign in str(err) for sign in DAMAGED) and not _is_plain_pickle(path):
             raise CheckpointError(f"{path} is not a readable checkpoint: it is damaged.") from err
         raise CheckpointError(
             f"{path} holds more than tensors, and foreign code is never run: save its state_dict() "
@@ -79,6 +79,12 @@ def _load(path: Path) -> Any:
         ) from err
     except Exception as err:  # the unpickler meets any bytes: IndexError, struct.error, and more
         raise CheckpointError(f"{path} is not a readable checkpoint ({_one_line(err)}).") from err
+
+
+def _is_plain_pickle(path: Path) -> bool:
+    """Return whether a file begins as Python's own pickles do, of which torch reads none."""
+    with path.open("rb") as file:
+        return file.read(3) in (b"\x80\x04\x95", b"\x80\x05\x95")
 
 
 TEXTS = {

@@ -71,7 +71,7 @@ class Lab:
         ended = dlfd(*words)
         assert ended.status == 2, ended
         for phrase in phrases:
-            assert phrase in ended.sentence
+            assert phrase in ended.sentence, f"{phrase!r} is not in: {ended.sentence}"
         assert not ended.out
         assert tree(self.folder, self.original) == before
 
