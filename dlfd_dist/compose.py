@@ -29,9 +29,13 @@ from .config import (
     to_dict,
 )
 from .config.checks import chosen_on_val, require
+from .config.paths import with_literal_path
 from .errors import ConfigError
 from .registry import near_match
 from .resources import resource_dir
+
+LISTS = ("data.label", "data.groups")
+"""Settings of several values, which commas may part as in a sweep."""
 
 GROUPS = ("data", "model", "method", "experiment", "scale")
 
@@ -44,8 +48,9 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     for text in overrides:
         if "=" not in text:
             raise ConfigError(f"'{text}' is not understood: settings are written key=value.")
+    literal = [with_literal_path(text) for text in overrides]
     try:
-        return OverridesParser.create().parse_overrides(list(overrides))
+        return OverridesParser.create().parse_overrides(literal)
     except HydraException as err:
         raise ConfigError(
             f"{_first_line(err)}. Settings are written key=value; quote values with special "
@@ -62,7 +67,7 @@ def expand_grid(overrides: Sequence[str]) -> list[list[str]]:
     axes = []
     for parsed in _parse(overrides):
         key = parsed.get_key_element()
-        if parsed.is_sweep_override() and key != "data.label":
+        if parsed.is_sweep_override() and key not in LISTS:
             try:
                 axes.append([f"{key}={value}" for value in parsed.sweep_string_iterator()])
             except HydraException as err:
@@ -237,7 +242,7 @@ def _setting_override(parsed: Override, method: str, known: list[str]) -> str:
     if key not in known:
         raise ConfigError(_unknown_setting(key, method, known))
     text = (parsed.input_line or "").split("=", 1)[1]
-    if key == "data.label" and parsed.is_sweep_override():
+    if key in LISTS and parsed.is_sweep_override():
         text = f"[{text}]"
     return f"++{key}={text}"
 
@@ -283,7 +288,7 @@ def compose_job(verb: str, overrides: Sequence[str]) -> JobConfig:
     known = known_settings(METHOD_CONFIGS[method])
     arguments = []
     for one in parsed:
-        if one.is_sweep_override() and one.key_or_group != "data.label":
+        if one.is_sweep_override() and one.key_or_group not in LISTS:
             raise ConfigError(
                 f"{one.input_line} lists several values, but 'dlfd {verb}' is one run. "
                 "Take one value, or 'dlfd compare'."
@@ -310,9 +315,10 @@ def job_from_dict(values: dict[str, Any]) -> JobConfig:
             f"method={name} is not known. Available: {', '.join(sorted(METHOD_CONFIGS))}."
             + near_match(str(name), METHOD_CONFIGS)
         )
-    label = (values.get("data") or {}).get("label")
-    if isinstance(label, str):
-        values["data"] = {**values["data"], "label": [label]}
+    for setting in ("label", "groups"):
+        column = (values.get("data") or {}).get(setting)
+        if isinstance(column, str):
+            values["data"] = {**values["data"], setting: [column]}
     return _build(JobConfig, values, "", {"method": METHOD_CONFIGS[name]})
 
 

@@ -14,6 +14,8 @@ import numpy as np
 
 from ..config import ForgetConfig
 from ..errors import DataError
+from .draw import draw_people
+from .label_shares import label_shares
 from .manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -63,12 +65,14 @@ def read_request(path: Path) -> list[tuple[int, str]]:
     its identity, or its image path where the identity is empty. In a text file every line is an
     entry. Empty lines and lines that start with # do not count.
     """
-    if not path.is_file():
-        raise DataError(f"forget.request={path} is not a file.")
     try:
+        if not path.is_file():
+            raise DataError(f"forget.request={path} is not a file.")
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as err:
         raise DataError(f"forget.request={path} is not a text file: {err}.") from err
+    except OSError as err:
+        raise DataError(f"forget.request={path} may not be read ({err.strerror}).") from err
     lines = text.splitlines()
     header = [c.strip() for c in next(csv.reader(lines[:1]), [])]
     columns = [c for c in ("identity", "image_path") if c in header]
@@ -88,13 +92,23 @@ def _read_csv(
     path: Path, lines: list[str], header: list[str], columns: list[str]
 ) -> list[tuple[int, str]]:
     """Return the first filled column of every row; a row that fills none would go unaccounted."""
-    reader = csv.DictReader(lines, fieldnames=header)
-    next(reader)
+    # Without strict, a quote that is never closed swallows the rows after it.
+    reader = csv.reader(lines, strict=True)
     entries = []
     try:
-        for row in reader:
-            entry = next((v for c in columns if (v := (row.get(c) or "").strip())), "")
-            if not entry and any(row.values()):
+        next(reader)
+        for values in reader:
+            if not values:
+                continue
+            if len(values) != len(header):
+                raise DataError(
+                    f"forget.request={path}, line {reader.line_num}: it has {len(values)} values "
+                    f"and the header {len(header)} columns ({','.join(values)[:80]}): put values "
+                    "that hold a comma in double quotes."
+                )
+            row = dict(zip(header, values, strict=True))
+            entry = next((v for c in columns if (v := row[c].strip())), "")
+            if not entry and any(values):
                 raise DataError(
                     f"forget.request={path}, line {reader.line_num}: the column "
                     f"{' and '.join(columns)} is empty; fill it or remove the line."
@@ -132,18 +146,14 @@ def resolve_entries(
         elif entry in by_path:
             kind, found = "image", by_path[entry]
         else:
-            unknown.append(f"'{entry}' (line {number})")
+            unknown.append((number, entry))
             continue
         in_train = [row for row in found if splits[row] == "train"]
         status = "matched" if in_train else "outside_train"
         lines.append(RequestLine(number, entry, kind, status, len(in_train)))
         rows += in_train
     if unknown:
-        more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
-        raise DataError(
-            f"{source} names people or images that the data does not have: "
-            f"{', '.join(unknown[:10])}{more}. Correct or remove these lines."
-        )
+        raise DataError(_unknown(unknown, source, manifest))
     outside = [r.entry for r in lines if r.status == "outside_train"]
     if not rows:
         raise DataError(
@@ -158,6 +168,19 @@ def resolve_entries(
     return ResolvedRequest(lines, np.unique(rows).astype(np.int64))
 
 
+def _unknown(unknown: Sequence[tuple[int, str]], source: str, manifest: Manifest) -> str:
+    listed = ", ".join(f"'{entry}' (line {number})" for number, entry in unknown[:10])
+    more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+    text = f"{source} names people or images that the data does not have: {listed}{more}. "
+    classes = [entry for _, entry in unknown if entry in manifest.label_names]
+    if classes:
+        return (
+            f"{text}'{classes[0]}' is a class. Where the folder of a class is a person, set "
+            "data.identity=folder; else name the person."
+        )
+    return f"{text}Correct or remove these lines."
+
+
 def _rows_of(asked: set[str], names: Sequence[str]) -> dict[str, list[int]]:
     """Return the rows that bear each name that is asked for."""
     rows: dict[str, list[int]] = defaultdict(list)
@@ -170,27 +193,29 @@ def _rows_of(asked: set[str], names: Sequence[str]) -> dict[str, list[int]]:
 def draw_request(
     fraction: float, seed: int, manifest: Manifest, splits: np.ndarray, *, rounds: bool = False
 ) -> ResolvedRequest:
-    """Draw a share of the training people at random, at least one.
+    """Draw a share of the training people at random, at least one, with the labels of test.
 
     Parameters
     ----------
-    rounds : the seeds of a round take their people from one permutation, one after the other
+    rounds : the seeds of a round take their people from one permutation, one after the other, and
+        whatever labels they have
     """
-    train = splits == "train"
-    people = np.unique(manifest.identities[train])
+    train = np.flatnonzero(splits == "train")
+    people, person_of_row = np.unique(manifest.identities[train], return_inverse=True)
     num = max(1, round(fraction * len(people)))
-    turn, first = seed, 0
     if rounds:
         turn, place = divmod(seed, max(1, len(people) // num))
-        first = place * num
-    chosen = np.sort(np.random.default_rng(turn).permutation(people)[first : first + num])
-    rows = np.flatnonzero(train & np.isin(manifest.identities, chosen))
-    counts = dict(zip(*np.unique(manifest.identities[rows], return_counts=True), strict=True))
+        order = np.random.default_rng(turn).permutation(len(people))
+        chosen = np.sort(order[place * num : (place + 1) * num])
+    else:
+        unseen = label_shares(manifest.labels[splits == "test"], manifest.num_outputs)
+        chosen = draw_people(manifest.labels[train], person_of_row, unseen, num=num, seed=seed)
+    num_images = np.bincount(person_of_row)
     lines = [
-        RequestLine(i, str(p), "identity", "matched", int(counts[p]))
-        for i, p in enumerate(chosen, start=1)
+        RequestLine(i, str(people[person]), "identity", "matched", int(num_images[person]))
+        for i, person in enumerate(chosen, start=1)
     ]
-    return ResolvedRequest(lines, rows)
+    return ResolvedRequest(lines, train[np.isin(person_of_row, chosen)])
 
 
 def forget_rows(cfg: ForgetConfig, manifest: Manifest, splits: np.ndarray) -> ResolvedRequest:
@@ -201,6 +226,7 @@ def forget_rows(cfg: ForgetConfig, manifest: Manifest, splits: np.ndarray) -> Re
         entries = list(enumerate(manifest.published_request, start=1))
         return resolve_entries(entries, "forget.published", manifest, splits)
     if cfg.fraction is not None:
+        assert cfg.seed is not None, "JobConfig.drawn_forget has the seed"
         return draw_request(cfg.fraction, cfg.seed, manifest, splits, rounds=cfg.rounds)
     if cfg.published:
         raise DataError(

@@ -136,6 +136,7 @@ def notes(
     if any(len(row["metrics_seeds"]) > 1 for row in rows):
         found.append("× c ev.: c evaluation seeds of each, no independent values.")
     found += list(dict.fromkeys(bootstrap_line(row) for row in rows if _has_bootstrap(row)))
+    found += dict.fromkeys(line for row in rows for line in row.get("group_lines", ()))
     found += [matched_line(row) for row in rows if row.get("reference_people")]
     if paired and _tested(rows):
         found.append(
