@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import resource
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..methods import Probe
 from ..metrics import (
     accuracy,
     accuracy_per_label,
+    alike,
     attack_accuracy,
     auc,
     auc_standard_error,
@@ -26,17 +27,20 @@ from ..metrics import (
     class_separation,
     completeness,
     forgetting_score,
+    gap_parts,
     gap_to_retrained,
-    js_divergence,
-    label_pairs,
     linear_cka,
     logit_scaled_confidence,
     membership_probes,
     mia_paper,
     nomus,
     over_forgetting,
+    predictions,
+    salun_gap,
+    salun_mia,
     sample_losses,
     tug_of_war,
+    without_retrained,
     zero_retrain_forgetting,
 )
 from ..metrics.mia import CHANCE
@@ -68,6 +72,10 @@ class Outputs:
     @property
     def accuracy(self) -> float | None:
         return accuracy(self.logits, self.labels)
+
+    @property
+    def predictions(self) -> np.ndarray:
+        return predictions(self.logits, self.labels)
 
 
 @torch.no_grad()
@@ -227,14 +235,18 @@ def evaluate(model: Classifier, batches: Batches, config: JobConfig) -> Evaluati
 def further_figures(evaluation: Evaluation, config: JobConfig) -> dict[str, Any]:
     """Return what is told of the delivered model alone, not of the reference.
 
-    The other side of the attack on test, the attack on val, attacks on the features, and the class
-    separation on test; all but the last are None where nobody was forgotten.
+    The other side of the attack on test, the attack on val, attacks on the features, what can be
+    said without Retrained, whether test images are answered alike, and the class separation on
+    test; all but the last two are None where nobody was forgotten.
     """
     forget, val, test = (evaluation.parts[name] for name in ("forget", "val", "test"))
+    answers = alike(test.logits, test.labels)
     figures: dict[str, Any] = {
         "over_forgetting": None,
         "validation": None,
         "membership_probes": None,
+        "without_retrained": None,
+        "alike": answers and answers.to_dict(),
         "separation": class_separation(test.features, test.labels, test.people).to_dict(),
     }
     if len(forget.ids):
@@ -243,6 +255,7 @@ def further_figures(evaluation: Evaluation, config: JobConfig) -> dict[str, Any]
         figures["over_forgetting"] = found.to_dict()
         figures["validation"] = against_val(forget, val, config, "mia")
         figures["membership_probes"] = membership_probes_of(evaluation)
+        figures["without_retrained"] = without_retrained(evaluation.figures["mia"]).to_dict()
     return figures
 
 
@@ -257,7 +270,8 @@ def _attacks(
 ) -> dict[str, Any]:
     forget, test = parts["forget"], parts["test"]
     if not len(forget.ids):
-        return {"mia": None, "mia_paper": None, "forgetting_score": None, "nomus": None}
+        names = ("mia", "mia_paper", "salun_mia", "forgetting_score", "nomus")
+        return dict.fromkeys(names)
     mia = balanced_mia(
         forget.confidence, test.confidence,
         seed=config.metrics.seed, num_bootstrap=config.metrics.num_bootstrap,
@@ -265,6 +279,7 @@ def _attacks(
     return {
         "mia": mia.to_dict(),
         "mia_paper": mia_paper(forget.losses, test.losses),
+        "salun_mia": salun_mia(parts["retain"].losses, test.losses, forget.losses),
         "forgetting_score": mia.forgetting_score,
         "nomus": nomus(test_accuracy, mia.forgetting_score),
     }
@@ -277,15 +292,18 @@ def against_reference(model: Evaluation, reference: Evaluation) -> dict[str, Any
     """
     if model.figures["mia"] is None:
         return {"gap_to_retrained": None, "against_retrained": None}
-    flat = [{**f, "mia_accuracy": f["mia"]["accuracy"]} for f in (model.figures, reference.figures)]
+    parts = gap_parts(
+        model.parts, reference.parts, (model.figures["mia"], reference.figures["mia"])
+    )
     forget, retrained = model.parts["forget"], reference.parts["forget"]
-    predictions = [_predictions(part) for part in (forget, retrained)]
     return {
-        "gap_to_retrained": gap_to_retrained(*flat),
+        "gap_to_retrained": gap_to_retrained(parts),
         "against_retrained": {
-            "tug_of_war": tug_of_war(*flat),
-            "completeness": completeness(*predictions),
-            "js_divergence": float(js_divergence(*predictions).mean()),
+            "parts": {name: asdict(part) for name, part in parts.items()},
+            "salun_gap": salun_gap(model.figures, reference.figures),
+            "tug_of_war": tug_of_war(model.figures, reference.figures),
+            "completeness": completeness(forget.predictions, retrained.predictions),
+            "js_divergence": parts["js_divergence"].difference,
             "forget_cka": linear_cka(forget.features, retrained.features),
             "test_cka": linear_cka(model.parts["test"].features, reference.parts["test"].features),
             "membership_probes": membership_probes_of(reference),
@@ -295,11 +313,7 @@ def against_reference(model: Evaluation, reference: Evaluation) -> dict[str, Any
 
 def against_fresh(forget: Outputs, fresh: Outputs) -> float:
     """Return how near a model is on forgotten images to one that learned nothing."""
-    return zero_retrain_forgetting(*map(_predictions, (forget, fresh)))
-
-
-def _predictions(part: Outputs) -> np.ndarray:
-    return label_pairs(part.logits) if part.labels.ndim == 2 else part.logits
+    return zero_retrain_forgetting(forget.predictions, fresh.predictions)
 
 
 def peak_memory_mb(collectives: Collectives) -> float:

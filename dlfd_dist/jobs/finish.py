@@ -12,6 +12,7 @@ from ..models import Classifier, save_weights
 from ..run_dir import write_json
 from ..runtime.checkpoint import drop_checkpoints
 from ..runtime.env import job_info
+from .acted import acted
 from .context import Job, file_digest
 from .evaluation import (
     Evaluation,
@@ -58,6 +59,7 @@ def measure(
         **facts(job),
         **extra,
         "zero_retrain_forgetting": _against_fresh(job, evaluation),
+        "against_original": acted(job, model, evaluation.parts),
         **_against_reference(job, evaluation),
         **relearn(job, model),
         "wall_seconds": seconds,

@@ -20,6 +20,7 @@ from ..runtime.checkpoint import drop_checkpoints
 from ..runtime.collectives import Collectives
 from ..runtime.preemption import StopFlag
 from ..runtime.seeding import purpose_key, shuffled
+from .acted import acted
 from .context import DTYPES, Prepared, file_digest, make_model, matched, open_job
 from .evaluation import against_val, peak_memory_mb, run_model, save_samples
 from .finish import facts
@@ -28,7 +29,8 @@ from .unlearn import Observer, unlearn
 
 NOT_MEASURED = (
     "test_accuracy", "mia", "mia_paper", "forgetting_score", "nomus", "gap_to_retrained",
-    "over_forgetting", "separation", "zero_retrain_forgetting",
+    "over_forgetting", "separation", "zero_retrain_forgetting", "salun_mia", "alike",
+    "without_retrained",
 )  # fmt: skip
 
 
@@ -77,6 +79,7 @@ def finish_trial(session: Session, *, selected_step: int | None, selection: str)
     result = {
         **dict.fromkeys(NOT_MEASURED),
         **figures,
+        "against_original": acted(job, session.model, parts),
         **facts(job),
         "selected_step": selected_step,
         "selection": selection,
