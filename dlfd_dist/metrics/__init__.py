@@ -21,7 +21,14 @@ from .nomus import nomus
 from .over_forgetting import OverForgetting, over_forgetting
 from .relearn import anamnesis_index, relearn_limit, relearn_time
 from .rmia import rmia_scores
-from .sample_losses import logit_scaled_confidence, sample_losses
+from .sample_losses import (
+    SIGNALS,
+    attack_signals,
+    logit_scaled_confidence,
+    modified_entropy,
+    prediction_entropy,
+    sample_losses,
+)
 from .separation import Separation, class_separation
 from .similarity import (
     completeness,
@@ -36,11 +43,13 @@ __all__ = [
     "MIAResult",
     "MembershipProbes",
     "OverForgetting",
+    "SIGNALS",
     "Separation",
     "accuracy",
     "anamnesis_index",
     "accuracy_per_label",
     "attack_accuracy",
+    "attack_signals",
     "auc",
     "auc_standard_error",
     "balanced_mia",
@@ -60,8 +69,10 @@ __all__ = [
     "low_power_reason",
     "membership_probes",
     "mia_paper",
+    "modified_entropy",
     "nomus",
     "over_forgetting",
+    "prediction_entropy",
     "relearn_limit",
     "relearn_time",
     "rmia_scores",
