@@ -327,19 +327,25 @@ def peak_memory_mb(collectives: Collectives) -> float:
 
 
 def save_samples(run_dir: RunDir, parts: Mapping[str, Outputs], identities: np.ndarray) -> None:
-    """Write losses, confidences and features per sample, for the report and later audits.
+    """Write what every figure over people is made of, for the report and later audits.
 
-    Of forgotten images also whose they are, as a number in the order of the identities.
+    Of each sample its id, person, labels, logits, features, loss and confidence. A person is a
+    number in the order of all identities of the set, so that parts and runs agree on it.
+
+    Parameters
+    ----------
+    identities : of all samples of the set; where nobody is known each sample is its own person
     """
+    numbers = np.unique(identities, return_inverse=True)[1]
     tensors = {}
-    if len(ids := parts["forget"].ids):
-        tensors["forget.person"] = np.unique(identities[ids], return_inverse=True)[1]
     for name, part in parts.items():
         if not len(part.ids):
             continue
         tensors |= {
             f"{name}.ids": part.ids.astype(np.int64),
+            f"{name}.person": numbers[part.ids].astype(np.int64),
             f"{name}.labels": part.labels.astype(np.int64),
+            f"{name}.logits": part.logits.astype(np.float32),
             f"{name}.loss": part.losses.astype(np.float32),
             f"{name}.confidence": part.confidence.astype(np.float32),
             f"{name}.features": part.features.astype(np.float32),

@@ -33,7 +33,14 @@ from .over_forgetting import OverForgetting, over_forgetting
 from .relearn import anamnesis_index, relearn_limit, relearn_time
 from .rmia import rmia_scores
 from .salun import salun_gap, salun_mia
-from .sample_losses import logit_scaled_confidence, sample_losses
+from .sample_losses import (
+    SIGNALS,
+    attack_signals,
+    logit_scaled_confidence,
+    modified_entropy,
+    prediction_entropy,
+    sample_losses,
+)
 from .separation import Separation, class_separation
 from .similarity import (
     class_mean_divergence,
@@ -55,6 +62,7 @@ __all__ = [
     "MembershipProbes",
     "Moved",
     "OverForgetting",
+    "SIGNALS",
     "Separation",
     "WithoutRetrained",
     "accuracy",
@@ -65,6 +73,7 @@ __all__ = [
     "attack_accuracy",
     "attack_error",
     "attack_gap",
+    "attack_signals",
     "auc",
     "auc_standard_error",
     "balanced_mia",
@@ -86,10 +95,12 @@ __all__ = [
     "low_power_reason",
     "membership_probes",
     "mia_paper",
+    "modified_entropy",
     "moved",
     "nomus",
     "over_forgetting",
     "people_mean",
+    "prediction_entropy",
     "predictions",
     "relative_change",
     "relearn_limit",
