@@ -81,7 +81,12 @@ def summarise(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
 
 def labels_in_order(records: Sequence[RunRecord]) -> list[str]:
     """Return the method labels: Original, Retrained, Fine-tune, others as they come, DLFD last."""
-    return sorted(dict.fromkeys(record.label for record in records), key=_order)
+    return in_order([record.label for record in records])
+
+
+def in_order(labels: Sequence[str]) -> list[str]:
+    """Return labels in the order of the rows of a table, each once."""
+    return sorted(dict.fromkeys(labels), key=_order)
 
 
 def _order(label: str) -> int:
