@@ -72,10 +72,7 @@ class Contrast:
             return text + DIFFERENT + (f", by less than {self.margin:g}" if within else "")
         if self.verdict == TIED:
             return text + f"{TIED} within {self.margin:g} ({_p(self.p_tied)})"
-        return (
-            text
-            + f"{OPEN}, one below {self.detectable:.3f} would be missed in a fifth of the cases"
-        )
+        return text + f"{OPEN}; one below {self.detectable:.3f} is missed in a fifth of the cases"
 
 
 def _p(value: float | None) -> str:
