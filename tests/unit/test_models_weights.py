@@ -168,7 +168,7 @@ def test_truncated_safetensors_is_refused(tmp_path):
 def test_a_file_that_is_no_checkpoint_is_refused(content, suffix, tmp_path):
     path = tmp_path / f"m.{suffix}"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=rf"m.{suffix} (is not a readable|holds more than)"):
+    with pytest.raises(CheckpointError, match=rf"m.{suffix} (is (not a|a text|empty)|holds)"):
         read_state(path)
 
 
