@@ -151,6 +151,11 @@ def test_weights_are_equal_for_1_2_and_4_ranks(
         assert results[world_size]["world_size"] == world_size
         for figure in ("retain_accuracy", "test_accuracy", "forgetting_score", "signature"):
             assert results[world_size][figure] == results[1][figure]
+        moved, alone = (results[size]["against_original"] for size in (world_size, 1))
+        for figure in ("weight_change", "divergence"):
+            for name, value in alone[figure].items():
+                assert moved[figure][name] == pytest.approx(value, rel=1e-6, abs=1e-12)
+        assert moved["synthesised_share"] == alone["synthesised_share"]
         if "relearn" in results[1]:
             losses = [results[size]["relearn"]["losses"] for size in (1, world_size)]
             assert len(losses[0]) > 1
