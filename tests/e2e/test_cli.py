@@ -202,8 +202,14 @@ def test_a_comparison_has_rows_with_intervals_and_runs_nothing_twice(
     ended = dlfd(*words, "--json")
     assert ended.status == 0, ended
     assert not ended.json["missing"]
-    rows = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    written = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    rows = written["rows"]
     assert rows == ended.json["summary"]
+    assert written["gate"] == ended.json["gate"]
+    assert written["gate"]["sentence"].startswith("Nothing can be ranked here")
+    assert {(c["subject"], c["other"]) for c in written["contrasts"]} == {
+        ("DLFD", "Original"), ("DLFD", "Retrained"), ("DLFD", "Fine-tune"),
+    }  # fmt: skip
     assert [row["method"] for row in rows] == ["Original", "Retrained", "Fine-tune", "DLFD"]
     for row in rows:
         assert row["num_seeds"] == 2

@@ -134,7 +134,7 @@ def test_every_model_is_measured_with_every_evaluation_seed(
     out = tmp_path / "compare"
     words = ["compare", *faces.forget, "method=finetune", "seed=0,1", "metrics.seed=0,7"]
     assert dlfd(*words, "train.epochs=1", f"run.dir={out}").status == 0
-    rows = {row["method"]: row for row in json.loads((out / "summary.json").read_text())}
+    rows = {row["method"]: row for row in json.loads((out / "summary.json").read_text())["rows"]}
     for row in rows.values():
         assert row["axes"] == ["train_seeds", "metrics_seeds"]
         assert not row["mixed_settings"]
@@ -185,7 +185,7 @@ def test_a_comparison_killed_twice_redoes_only_what_was_not_finished(
     assert finished.items() <= after.items()
     assert len(after) == NUM_RUNS
     assert (out / "comparison.json").read_bytes() == (whole / "comparison.json").read_bytes()
-    ours, theirs = (json.loads((p / "summary.json").read_text()) for p in (out, whole))
+    ours, theirs = (json.loads((p / "summary.json").read_text())["rows"] for p in (out, whole))
     assert list(map(untimed, ours)) == list(map(untimed, theirs))
     for path in results(whole):
         theirs, ours = (RunDir(root / path.parent.relative_to(whole)) for root in (whole, out))
