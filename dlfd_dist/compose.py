@@ -29,6 +29,7 @@ from .config import (
     to_dict,
 )
 from .config.checks import chosen_on_val, require
+from .config.paths import with_literal_path
 from .errors import ConfigError
 from .registry import near_match
 from .resources import resource_dir
@@ -44,8 +45,9 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     for text in overrides:
         if "=" not in text:
             raise ConfigError(f"'{text}' is not understood: settings are written key=value.")
+    literal = [with_literal_path(text) for text in overrides]
     try:
-        return OverridesParser.create().parse_overrides(list(overrides))
+        return OverridesParser.create().parse_overrides(literal)
     except HydraException as err:
         raise ConfigError(
             f"{_first_line(err)}. Settings are written key=value; quote values with special "

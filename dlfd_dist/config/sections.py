@@ -69,6 +69,14 @@ class DataConfig:
     """With clean: near-duplicates too (cropped, compressed, mirrored, relit)."""
     leaks: bool = True
     """Look for equal and nearly equal images before a run, and tell of them in its result."""
+    max_megapixels: float = 80.0
+    """Largest image that is decoded, in million pixels; a decoded one takes 3 bytes a pixel."""
+    skip_unsupported: bool = False
+    """With data=image_folder: leave out images of formats that are not read (HEIC, SVG, raw, ...)
+    and say how many; false: refuse them."""
+    identity: str = "auto"
+    """With data=image_folder, who a person is: auto (the folder between class and file, else each
+    image), or folder (the class folder)."""
     cache_dir: str | None = None
     """Folder of the decoded uint8 images; null: $DLFD_CACHE, else a folder under ~/.cache."""
     synthetic: SyntheticFacesConfig = field(default_factory=SyntheticFacesConfig)
@@ -85,6 +93,11 @@ class DataConfig:
             "three numbers, as data.std",
         )
         require(all(s > 0 for s in self.std), "data.std", self.std, "positive")
+        require(
+            0 < self.max_megapixels <= 170,
+            "data.max_megapixels", self.max_megapixels, "above 0 and at most 170",
+        )  # fmt: skip
+        one_of("data.identity", self.identity, ("auto", "folder"))
         one_of("data.augment", self.augment, ("none", "flip", "face", "mufac", "raf_db"))
         require(self.augment_groups >= 1, "data.augment_groups", self.augment_groups, ">= 1")
         for name in ("val_fraction", "test_fraction"):

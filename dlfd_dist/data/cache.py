@@ -6,29 +6,18 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import struct
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from ..config import DataConfig
 from ..errors import DataError
+from .decode import decode
 from .manifest import Manifest
-
-# What Pillow's readers raise on broken files, beside OSError (which UnidentifiedImageError is).
-UNDECODABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
-)
 
 
 def cache_dir(cfg: DataConfig) -> Path:
@@ -50,27 +39,6 @@ def make_cache_dir(cfg: DataConfig) -> Path:
             "give data.cache_dir or $DLFD_CACHE a folder that can be written."
         ) from err
     return folder
-
-
-def read_image(manifest: Manifest, index: int) -> Image.Image:
-    """Return one image upright and in RGB, as large as it is."""
-    path = manifest.root / manifest.image_paths[index]
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except FileNotFoundError as err:
-        raise DataError(
-            f"{manifest.row(index)}: the image is missing under {manifest.root}."
-        ) from err
-    except UNDECODABLE as err:
-        raise DataError(f"{manifest.row(index)}: the image cannot be decoded ({err}).") from err
-
-
-def decode(manifest: Manifest, index: int, image_size: int) -> np.ndarray:
-    """Return one image as (3, S, S) uint8: shorter edge resized to S, centre cropped."""
-    image = read_image(manifest, index)
-    fitted = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR)
-    return np.asarray(fitted, dtype=np.uint8).transpose(2, 0, 1)
 
 
 def digest_images(manifest: Manifest, image_size: int) -> str:

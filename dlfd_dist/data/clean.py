@@ -21,7 +21,8 @@ import numpy as np
 
 from ..errors import DataError
 from ..run_dir import replacing
-from .cache import digest_images, read_image
+from .cache import digest_images
+from .decode import read_image
 from .manifest import Manifest
 from .near import NO_PAIRS, Pairs
 from .splits import Splits

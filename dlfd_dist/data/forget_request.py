@@ -63,12 +63,14 @@ def read_request(path: Path) -> list[tuple[int, str]]:
     its identity, or its image path where the identity is empty. In a text file every line is an
     entry. Empty lines and lines that start with # do not count.
     """
-    if not path.is_file():
-        raise DataError(f"forget.request={path} is not a file.")
     try:
+        if not path.is_file():
+            raise DataError(f"forget.request={path} is not a file.")
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as err:
         raise DataError(f"forget.request={path} is not a text file: {err}.") from err
+    except OSError as err:
+        raise DataError(f"forget.request={path} may not be read ({err.strerror}).") from err
     lines = text.splitlines()
     header = [c.strip() for c in next(csv.reader(lines[:1]), [])]
     columns = [c for c in ("identity", "image_path") if c in header]
@@ -88,13 +90,23 @@ def _read_csv(
     path: Path, lines: list[str], header: list[str], columns: list[str]
 ) -> list[tuple[int, str]]:
     """Return the first filled column of every row; a row that fills none would go unaccounted."""
-    reader = csv.DictReader(lines, fieldnames=header)
-    next(reader)
+    # Without strict, a quote that is never closed swallows the rows after it.
+    reader = csv.reader(lines, strict=True)
     entries = []
     try:
-        for row in reader:
-            entry = next((v for c in columns if (v := (row.get(c) or "").strip())), "")
-            if not entry and any(row.values()):
+        next(reader)
+        for values in reader:
+            if not values:
+                continue
+            if len(values) != len(header):
+                raise DataError(
+                    f"forget.request={path}, line {reader.line_num}: it has {len(values)} values "
+                    f"and the header {len(header)} columns ({','.join(values)[:80]}): put values "
+                    "that hold a comma in double quotes."
+                )
+            row = dict(zip(header, values, strict=True))
+            entry = next((v for c in columns if (v := row[c].strip())), "")
+            if not entry and any(values):
                 raise DataError(
                     f"forget.request={path}, line {reader.line_num}: the column "
                     f"{' and '.join(columns)} is empty; fill it or remove the line."
@@ -132,18 +144,14 @@ def resolve_entries(
         elif entry in by_path:
             kind, found = "image", by_path[entry]
         else:
-            unknown.append(f"'{entry}' (line {number})")
+            unknown.append((number, entry))
             continue
         in_train = [row for row in found if splits[row] == "train"]
         status = "matched" if in_train else "outside_train"
         lines.append(RequestLine(number, entry, kind, status, len(in_train)))
         rows += in_train
     if unknown:
-        more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
-        raise DataError(
-            f"{source} names people or images that the data does not have: "
-            f"{', '.join(unknown[:10])}{more}. Correct or remove these lines."
-        )
+        raise DataError(_unknown(unknown, source, manifest))
     outside = [r.entry for r in lines if r.status == "outside_train"]
     if not rows:
         raise DataError(
@@ -156,6 +164,19 @@ def resolve_entries(
             len(outside), len(lines), ", ".join(outside[:10]),
         )  # fmt: skip
     return ResolvedRequest(lines, np.unique(rows).astype(np.int64))
+
+
+def _unknown(unknown: Sequence[tuple[int, str]], source: str, manifest: Manifest) -> str:
+    listed = ", ".join(f"'{entry}' (line {number})" for number, entry in unknown[:10])
+    more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+    text = f"{source} names people or images that the data does not have: {listed}{more}. "
+    classes = [entry for _, entry in unknown if entry in manifest.label_names]
+    if classes:
+        return (
+            f"{text}'{classes[0]}' is a class. Where the folder of a class is a person, set "
+            "data.identity=folder; else name the person."
+        )
+    return f"{text}Correct or remove these lines."
 
 
 def _rows_of(asked: set[str], names: Sequence[str]) -> dict[str, list[int]]:

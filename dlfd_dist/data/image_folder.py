@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import numpy as np
 from ..config import DataConfig
 from ..errors import DataError
 from ..registry import near_match
+from .decode import IMAGE_SUFFIXES, OTHER_SUFFIXES
 from .manifest import SPLITS, Manifest, datasets, require_label, require_root
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".pgm", ".bmp", ".webp"})
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,10 @@ class FolderImage:
     person: str | None
     """folder between the class and the file, if there is one"""
 
-    @property
-    def identity(self) -> str:
+    def identity(self, rule: str) -> str:
+        """Return whom it shows by data.identity: auto, or folder (the class folder)."""
+        if rule == "folder":
+            return self.class_name
         return self.image_path if self.person is None else self.person
 
 
@@ -36,11 +40,15 @@ def list_folders(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name)
 
 
-def walk_class_folders(root: Path, folder: Path) -> list[FolderImage]:
+def walk_class_folders(
+    root: Path, folder: Path, *, skip_unsupported: bool = False
+) -> list[FolderImage]:
     """Return the images in folder/<class>/ and folder/<class>/<person>/, sorted by class and path.
 
-    Files without an image suffix, and hidden files and folders, do not count.
+    Files that are no images, and hidden files and folders, do not count. Images of formats that are
+    not read are refused, or left out with a warning.
     """
+    _tell_unsupported(folder, skip=skip_unsupported)
     images = []
     for class_folder in list_folders(folder):
         name = class_folder.name
@@ -73,13 +81,38 @@ def _list_images(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name)
 
 
+def _tell_unsupported(folder: Path, *, skip: bool) -> None:
+    """Refuse images of formats that are not read, or warn that they are left out."""
+    files = sorted(
+        path
+        for depth in ("*/*", "*/*/*")
+        for path in folder.glob(depth)
+        if path.suffix.lower() in OTHER_SUFFIXES and path.name[0] != "." and path.is_file()
+    )
+    if not files:
+        return
+    if not skip:
+        raise DataError(
+            f"{folder} holds {len(files)} images of formats that are not read, {files[0]} among "
+            "them: convert them (to PNG, say), or leave them out with data.skip_unsupported=true."
+        )
+    logger.warning(
+        "%d images of formats that are not read are left out, %s among them", len(files), files[0]
+    )
+
+
 def _describe(root: Path, class_name: str, person: str | None, path: Path) -> FolderImage:
     return FolderImage(path.relative_to(root).as_posix(), class_name, person)
 
 
-def walk_split_folders(root: Path, names: list[str]) -> tuple[list[FolderImage], np.ndarray]:
+def walk_split_folders(
+    root: Path, names: list[str], *, skip_unsupported: bool = False
+) -> tuple[list[FolderImage], np.ndarray]:
     """Return the images of root/<split>/<class>/ and their splits; all have the same classes."""
-    by_split = {name: walk_class_folders(root, root / name) for name in names}
+    by_split = {
+        name: walk_class_folders(root, root / name, skip_unsupported=skip_unsupported)
+        for name in names
+    }
     classes = {name: {image.class_name for image in found} for name, found in by_split.items()}
     for name in names[1:]:
         if odd := sorted(classes[name] ^ classes[names[0]]):
@@ -106,22 +139,24 @@ def load_image_folder(cfg: DataConfig) -> Manifest:
 
     Without split folders the splits are drawn later, by identity. The identity is the folder
     between class and file, so that a person may appear in several classes; where there is none,
-    every image is its own person.
+    every image is its own person. With data.identity=folder it is the class folder.
     """
     root = require_root(cfg)
     require_label(cfg)
     names = [folder.name for folder in list_folders(root)]
     if "train" in names:
         _check_split_names(root, names)
-        images, splits = walk_split_folders(root, [name for name in SPLITS if name in names])
+        images, splits = walk_split_folders(
+            root, [name for name in SPLITS if name in names], skip_unsupported=cfg.skip_unsupported
+        )
     else:
-        images = walk_class_folders(root, root)
+        images = walk_class_folders(root, root, skip_unsupported=cfg.skip_unsupported)
         splits = np.full(len(images), "", dtype="<U5")
     labels, label_names = number_classes(images)
     return Manifest(
         root=root,
         image_paths=[image.image_path for image in images],
-        identities=np.array([image.identity for image in images]),
+        identities=np.array([image.identity(cfg.identity) for image in images]),
         labels=labels,
         splits=splits,
         label_names=label_names,

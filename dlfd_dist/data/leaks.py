@@ -22,8 +22,9 @@ from PIL import Image
 
 from ..errors import DataError
 from ..run_dir import replacing
-from .cache import cache_lock, digest_images, read_image
+from .cache import cache_lock, digest_images
 from .clean import image_digests
+from .decode import read_image
 from .forget_request import ResolvedRequest
 from .manifest import Manifest
 from .near import SIDE, SIMILARITY, Pairs, near_pairs

@@ -68,7 +68,7 @@ def resolve_rows(cfg: DataConfig, forget: ForgetConfig, *, draw: bool = True) ->
     load = datasets.get(cfg.name)
     if cfg.name == "synthetic" and not draw:
         load = describe_synthetic
-    manifest = load(cfg)
+    manifest = replace(load(cfg), max_megapixels=cfg.max_megapixels)
     split_of_row = assign_splits(manifest, cfg)
     request = forget_rows(forget, manifest, split_of_row)
     splits = make_splits(split_of_row, request.rows)

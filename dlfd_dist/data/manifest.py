@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +40,7 @@ class Manifest:
     may_show : whether its images may appear in a report
     published_request : the forget request of the authors' benchmark, as the lines of a request
         file; empty where there is none
+    max_megapixels : largest image that is decoded, in million pixels
     """
 
     root: Path
@@ -51,6 +54,7 @@ class Manifest:
     may_show: bool = False
     credit: str = ""
     published_request: tuple[str, ...] = ()
+    max_megapixels: float = 80.0
 
     def __len__(self) -> int:
         return len(self.image_paths)
@@ -102,16 +106,15 @@ def read_columns(path: Path, required: Sequence[str]) -> dict[str, list[str]]:
         raise DataError(f"There is no manifest at {path}: give data.root and data.manifest.")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            names = next((row for row in reader if row), [])
-            missing = [name for name in required if name not in names]
-            if missing:
-                raise DataError(
-                    f"{path} lacks the column {missing[0]}; it has {', '.join(names) or 'none'}."
-                )
-            values = _strip(reader, len(names))
+            # Without strict, a quote that is never closed swallows the rows after it.
+            reader = csv.reader(file, strict=True)
+            names = [name.strip() for name in next((row for row in reader if row), [])]
+            _check_header(path, names, required)
+            values = _strip(reader, names, path)
     except (UnicodeDecodeError, csv.Error) as err:
         raise DataError(f"{path} is not a CSV text file: {err}.") from err
+    except OSError as err:
+        raise DataError(f"{path} may not be read ({err.strerror}).") from err
     columns = dict(zip(names, values, strict=True))
     if not columns[required[0]]:
         raise DataError(f"{path} has no rows.")
@@ -122,14 +125,38 @@ def read_columns(path: Path, required: Sequence[str]) -> dict[str, list[str]]:
     return columns
 
 
-def _strip(rows: Iterable[list[str]], num_columns: int) -> list[list[str]]:
-    """Return the columns of the rows that are not blank; what a short row lacks is empty."""
-    columns: list[list[str]] = [[] for _ in range(num_columns)]
+def _check_header(path: Path, names: Sequence[str], required: Sequence[str]) -> None:
+    missing = [name for name in required if name not in names]
+    if missing:
+        hint = " Columns are separated by commas." if len(names) == 1 else ""
+        raise DataError(
+            f"{path} lacks the column {missing[0]}; it has {', '.join(names) or 'none'}.{hint}"
+        )
+    # An index without a name, as pandas writes one, is nobody's column.
+    doubled = [name for name, count in Counter(names).items() if name and count > 1]
+    if doubled:
+        raise DataError(f"{path} has {doubled[0]} twice in its header: rename or remove a column.")
+
+
+def _strip(rows: Any, names: Sequence[str], path: Path) -> list[list[str]]:
+    """Return the columns of the rows that are not blank; rows of another length are refused.
+
+    Parameters
+    ----------
+    rows : a csv.reader behind the header
+    """
+    columns: list[list[str]] = [[] for _ in names]
+    number = 1
     for row in rows:
         if not row:
             continue
-        row += [""] * (num_columns - len(row))
-        for column, value in zip(columns, row, strict=False):
+        number += 1
+        if len(row) != len(names):
+            raise DataError(
+                f"{path}, row {number}: it has {len(row)} values and the header {len(names)} "
+                f"columns ({','.join(row)[:80]}): put values that hold a comma in double quotes."
+            )
+        for column, value in zip(columns, row, strict=True):
             column.append(sys.intern(value.strip()))
     return columns
 
@@ -154,21 +181,24 @@ def encode_classes(
 ) -> tuple[np.ndarray, list[str]]:
     """Return class numbers and class names; the classes are those of the training rows.
 
-    Integers are kept as they are (0..C-1); other labels are numbered in sorted order.
+    Whole numbers (2, 02, 2.0) are kept as they are, 0..C-1; other labels are numbered in sorted
+    order. A missing value (nan, null, N/A) and a number that is not whole are refused.
     """
     # As a list, because reading a numpy array value by value makes a new object of each.
     trained = zip(values, splits.tolist(), strict=True)
     train = {value for value, split in trained if split in ("train", "")}
-    if all(_is_integer(value) for value in train):
-        largest = max((int(v) for v in train), default=-1)
+    numeric = _are_numbers(train)
+    _check_values(values, numeric, where)
+    if numeric:
+        plain = {v: str(_whole(v)) if _NUMBER.fullmatch(v) else v for v in set(values)}
+        values = [plain[v] for v in values]
+        largest = max((int(plain[v]) for v in train), default=-1)
         if largest >= MAX_CLASSES:
             raise DataError(
                 f"{where}: the label {largest} is too large for a class number; "
                 f"integer labels are 0..C-1 with C at most {MAX_CLASSES}. Number the classes anew."
             )
         classes = [str(i) for i in range(largest + 1)]
-        plain = {v: str(int(v)) if _is_integer(v) else v for v in set(values)}
-        values = [plain[v] for v in values]
     else:
         classes = sorted(train)
     number = {value: i for i, value in enumerate(classes)}
@@ -184,9 +214,41 @@ def encode_classes(
     return labels, classes if names is None else _name_classes(labels, names, classes, where)
 
 
-def _is_integer(value: str) -> bool:
-    """Tell ASCII integers; str.isdigit would also accept digits that int() refuses."""
-    return re.fullmatch(r"-?[0-9]+", value) is not None
+_NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII)
+MISSING = frozenset({"nan", "<na>", "n/a", "nat", "null"})
+"""Lower-case words for a value that is not there, whatever the other labels are."""
+MISSING_NUMBER = MISSING | {"na", "none", "inf", "-inf", "?", "-"}
+"""Those where the other labels are numbers; a class may well be called none."""
+
+
+def _are_numbers(values: Set[str]) -> bool:
+    """Return whether labels are class numbers, some of which may be missing."""
+    known = [value for value in values if value.lower() not in MISSING_NUMBER]
+    return bool(known) and all(_NUMBER.fullmatch(value) for value in known)
+
+
+def _check_values(values: Sequence[str], numeric: bool, where: str) -> None:
+    """Refuse the first row whose label is missing, or is a number that is not whole."""
+    missing = MISSING_NUMBER if numeric else MISSING
+    wrong = {value: "is a missing value" for value in set(values) if value.lower() in missing}
+    if numeric:
+        wrong |= {
+            value: "is no class number"
+            for value in set(values)
+            if _NUMBER.fullmatch(value) and _whole(value) is None
+        }
+    if wrong:
+        index = next(i for i, value in enumerate(values) if value in wrong)
+        raise DataError(
+            f"{where}, row {index + 2}: the label '{values[index]}' {wrong[values[index]]}: "
+            "labels are whole numbers from 0, or names; correct or remove the row."
+        )
+
+
+def _whole(value: str) -> int | None:
+    """Return a whole number as written by people and by pandas (3, 03, 3.0, 3e0), else None."""
+    number = float(value)
+    return int(number) if number.is_integer() else None
 
 
 def _name_classes(

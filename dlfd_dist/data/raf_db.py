@@ -33,7 +33,9 @@ def load_raf_db(cfg: DataConfig) -> Manifest:
     for name in ("train", "test"):
         if not (root / name).is_dir():
             raise DataError(f"There is no folder {root / name}: RAF-DB has train and test.")
-    images, splits = walk_split_folders(root, ["train", "test"])
+    images, splits = walk_split_folders(
+        root, ["train", "test"], skip_unsupported=cfg.skip_unsupported
+    )
     labels, folders = number_classes(images)
     image_paths = [image.image_path for image in images]
     return Manifest(

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import pickle
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ..config import ModelConfig
 from ..errors import CheckpointError
 from ..run_dir import RunDir, replacing
-from .classifier import Classifier
+from .backbones import backbones
+from .classifier import Classifier, build_model
+from .heads import HEADS
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "model_ema", "ema")
+"""Under which of its keys a training's checkpoint keeps the weights."""
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "_model.")
+"""What DDP, torch.compile and wrapping modules put before every name, in any order."""
 CLASSIFIERS = ("fc.", "classifier.1.", "classifier.", "heads.head.", "heads.")
 """Prefixes of the last linear layer in torchvision's models."""
+COMPILED = "_orig_mod."
+DAMAGED = ("invalid load key", "Unsupported operand", "stack underflow", "truncated")
+"""What the unpickler says of bytes that are no pickle, and not of foreign code."""
 
 
 def weights_path(path: str | Path) -> Path:
@@ -35,37 +48,115 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a .safetensors or .pth file under our names.
 
     A .pth is read with weights_only=True: tensors only, no code. Known are our own names, the
-    authors' `base_model.` and `features.`, torchvision's plain names, DDP's `module.` prefix, and
-    a state wrapped in a dictionary.
+    authors' `base_model.` and `features.`, torchvision's plain names, the prefixes of PREFIXES, a
+    classifier that is a Sequential with one Linear, and a state inside a dictionary.
     """
+    return our_names(_tensors(path))
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file under the names that stand there."""
+    state = _opened(_load(path))
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
+        raise CheckpointError(f"{path} does not hold a dictionary of tensors (a state_dict).")
+    return state
+
+
+def _load(path: Path) -> Any:
+    _check_binary(path)
     try:
         if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as err:
+        if any(sign in str(err) for sign in DAMAGED):
+            raise CheckpointError(f"{path} is not a readable checkpoint: it is damaged.") from err
         raise CheckpointError(
             f"{path} holds more than tensors, and foreign code is never run: save its state_dict() "
             "alone, or as safetensors."
         ) from err
     except Exception as err:  # the unpickler meets any bytes: IndexError, struct.error, and more
         raise CheckpointError(f"{path} is not a readable checkpoint ({_one_line(err)}).") from err
-    for key in WRAPPERS:
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
-    ):
-        raise CheckpointError(f"{path} does not hold a dictionary of tensors (a state_dict).")
-    return {_our_name(name): tensor for name, tensor in state.items()}
+
+
+TEXTS = {
+    "version https://git-lfs": "a git-LFS pointer: fetch the file itself with 'git lfs pull'",
+    "<!doctype html": "a web page", "<html": "a web page", "<?xml": "XML", "{": "JSON",
+}  # fmt: skip
+"""Beginnings of text files that are met in place of checkpoints."""
+
+
+def _check_binary(path: Path) -> None:
+    """Refuse an empty file and a text file by what they are."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as err:
+        raise CheckpointError(f"{path} may not be read ({err.strerror}).") from err
+    if not head:
+        raise CheckpointError(f"{path} is empty, and not a checkpoint.")
+    try:
+        text = head.decode("ascii")
+    except UnicodeDecodeError:
+        return
+    if not all(sign.isprintable() or sign.isspace() for sign in text):
+        return
+    kinds = [kind for start, kind in TEXTS.items() if text.lstrip().lower().startswith(start)]
+    raise CheckpointError(
+        f"{path} is a text file{f' ({kinds[0]})' if kinds else ''}, not a checkpoint."
+    )
+
+
+def _opened(state: Any) -> Any:
+    """Return the dictionary of weights inside a training's checkpoint, however deep it lies."""
+    while isinstance(state, dict) and not all(isinstance(v, Tensor) for v in state.values()):
+        inner = [state[key] for key in WRAPPERS if isinstance(state.get(key), dict)]
+        inner = inner or [v for v in state.values() if _holds_tensors(v)]
+        if not inner or (len(inner) > 1 and not any(key in state for key in WRAPPERS)):
+            break
+        state = inner[0]
+    return state
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(
+        isinstance(v, Tensor) for v in value.values()
+    )  # fmt: skip
 
 
 def _one_line(err: Exception) -> str:
     return (str(err).strip().splitlines() or [type(err).__name__])[0]
 
 
-def _our_name(name: str) -> str:
-    name = name.removeprefix("module.")
+def our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under our names; names that are not known become the backbone's."""
+    names = {name: name.replace(COMPILED, "") for name in state}
+    while prefix := next((p for p in PREFIXES if _all_begin(names.values(), p)), ""):
+        names = {name: plain.removeprefix(prefix) for name, plain in names.items()}
+    lone = _lone_linear(names.values())
+    return {_our_name(plain, lone): state[name] for name, plain in names.items()}
+
+
+def _all_begin(names: Collection[str], prefix: str) -> bool:
+    return bool(names) and all(name.startswith(prefix) for name in names)
+
+
+def _lone_linear(names: Collection[str]) -> str:
+    """Return the prefix of the one layer in a Sequential classifier, such as `fc.1.`, or nothing.
+
+    A Sequential of dropout and Linear numbers its Linear; one with several layers is no linear
+    head.
+    """
+    for prefix in ("fc.", "classifier.", "heads."):
+        layers = {n.removeprefix(prefix).split(".")[0] for n in names if n.startswith(prefix)}
+        if len(layers) == 1 and (layer := layers.pop()).isdigit():
+            return f"{prefix}{layer}."
+    return ""
+
+
+def _our_name(name: str, lone: str) -> str:
     if name.startswith(("backbone.", "head.")):
         return name
     if name.startswith("base_model."):
@@ -74,7 +165,7 @@ def _our_name(name: str) -> str:
     parts = name.split(".")
     if parts[0] == "features" and len(parts) == 3 and parts[1].isdigit():
         return "head." + ".".join(parts[1:])
-    for prefix in CLASSIFIERS:
+    for prefix in filter(None, (lone, *CLASSIFIERS)):
         if name.startswith(prefix):
             return "head.0." + name.removeprefix(prefix)
     return "backbone." + name
@@ -86,7 +177,8 @@ def load_weights(model: Classifier, path: str | Path) -> None:
     Raises CheckpointError saying what differs: the architecture, or the number of classes.
     """
     file = weights_path(path)
-    state, own = read_state(file), model.state_dict()
+    tensors, own = _tensors(file), model.state_dict()
+    state = our_names(tensors)
     for name in [n for n in own if n.endswith("num_batches_tracked")]:
         state.setdefault(name, own[name])
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -94,23 +186,57 @@ def load_weights(model: Classifier, path: str | Path) -> None:
         parts = [f"lacks {len(missing)} tensors ({missing[0]}, ...)"] if missing else []
         parts += [f"has {len(extra)} others ({extra[0]}, ...)"] if extra else []
         raise CheckpointError(
-            f"{file} is of another architecture: it {' and '.join(parts)}. Set model, model.head "
-            "and model.small_stem as they were in training."
+            f"{file} is of another architecture: it {' and '.join(parts)}. {_advice(tensors)}"
         )
     for name, tensor in own.items():
         if state[name].shape != tensor.shape:
-            found, wanted = tuple(state[name].shape), tuple(tensor.shape)
-            last = name.startswith("head.") and found[1:] == wanted[1:]
-            cause = (
-                f"it has {found[0]} outputs and the data {wanted[0]} classes"
-                if last
-                else f"{name} is {found}, the model's is {wanted}"
-            )
-            raise CheckpointError(
-                f"{file} does not fit: {cause}. Check data.label, model, model.head and "
-                "data.image_size."
-            )
+            raise CheckpointError(f"{file} does not fit: {_misfit(name, state[name], tensor)}")
     model.load_state_dict(state)
+
+
+def _misfit(name: str, given: Tensor, wanted: Tensor) -> str:
+    shapes = tuple(given.shape), tuple(wanted.shape)
+    cause = f"{name} is {shapes[0]}, the model's is {shapes[1]}"
+    if name.startswith("head.") and shapes[0][1:] == shapes[1][1:]:
+        cause = f"it has {shapes[0][0]} outputs and the data {shapes[1][0]} classes"
+        if shapes[0][0] == shapes[1][0] - 1:
+            cause += " (labels that begin at 1 make one class too many: number them from 0)"
+    return f"{cause}. Check data.label, model, model.head and data.image_size."
+
+
+def _advice(tensors: Mapping[str, Tensor]) -> str:
+    """Return the settings of a model that the tensors fit, else the names that they have."""
+    state = our_names(tensors)
+    for name, head in itertools.product(backbones.names(), HEADS):
+        stems = [s for s in (False, True) if _fits(state, ModelConfig(name, head, small_stem=s))]
+        if stems:
+            stem = " or ".join(str(small).lower() for small in stems)
+            return f"It fits model={name} model.head={head} model.small_stem={stem}: set these."
+    first, *others = tensors
+    shown = f"{first}, {', ..., ' if len(others) > 1 else ''}{others[-1]}" if others else first
+    return (
+        f"Its names are {shown}: these are of none of {', '.join(backbones.names())}. Set model, "
+        "model.head and model.small_stem as they were in training."
+    )
+
+
+def _fits(state: Mapping[str, Tensor], cfg: ModelConfig) -> bool:
+    """Return whether a model has these names and shapes, but for classes and image size."""
+    shapes = _shapes(cfg)
+    names = {name for name in state if not name.endswith("num_batches_tracked")}
+    if names != shapes.keys():
+        return False
+    free = {"backbone.encoder.pos_embedding", *list(shapes)[-2:]}
+    return all(tuple(state[name].shape) == shapes[name] for name in names - free)
+
+
+@functools.cache
+def _shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every weight of a model with two outputs; nothing is allocated."""
+    with torch.device("meta"):
+        model = build_model(cfg, image_size=64, num_outputs=2, seed=0)
+    state = model.state_dict().items()
+    return {n: tuple(t.shape) for n, t in state if not n.endswith("num_batches_tracked")}
 
 
 def save_weights(model: nn.Module, path: Path) -> None:

@@ -100,11 +100,12 @@ def test_settings_of_a_plain_method_are_those_every_method_has():
         (["train.lr=-1"], r"train.lr=-1.0 is not allowed"),
         (["train.lr"], r"'train.lr' is not understood: settings are written key=value"),
         (["~train.lr"], r"'~train.lr' is not understood"),
-        (["run.dir=/tmp/a=b"], r"quote values with special characters"),
-        (["data.root=/ä/ü"], r"quote values with special characters"),
+        (["run.name=/tmp/a=b"], r"quote values with special characters"),
+        (["run.name=/ä/ü"], r"quote values with special characters"),
         (["seed=1,2"], r"seed=1,2 lists several values, but 'dlfd train' is one run"),
         (["train.lr=range(1,3)"], r"lists several values"),
-        (["data.root=/a/${nothing}"], r"could not be composed: Interpolation key 'nothing'"),
+        (["run.name=/a/${nothing}"], r"could not be composed: Interpolation key 'nothing'"),
+        (["data.root=/a/${nothing}"], r"names the environment variable nothing, which is not set"),
     ],
 )
 def test_wrong_override_is_refused_with_the_name_the_user_wrote(overrides, message):

@@ -29,8 +29,7 @@ from dlfd_dist.run_dir import RunDir, read_events
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
 from dlfd_dist.transport import cosine_cost, match_quantiles, solve_by_class, solve_global
-from tests.fakes.small_model import TWO_CONVS
-from tests.unit.test_methods import (
+from tests.fakes.method_lab import (
     FORGET,
     PLAIN,
     Lab,
@@ -42,6 +41,7 @@ from tests.unit.test_methods import (
     pictures,
     weights,
 )
+from tests.fakes.small_model import TWO_CONVS
 
 
 def numbers(n: int, seed: int = 0) -> Tensor:

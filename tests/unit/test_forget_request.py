@@ -174,3 +174,13 @@ def test_forget_rows_follows_the_configuration(manifest, request_file):
     nobody = forget_rows(ForgetConfig(), manifest, SPLITS)
     assert nobody.lines == []
     assert len(make_splits(SPLITS, nobody.rows).forget) == 0
+
+
+@pytest.mark.parametrize("row", ["Doe, Jane", "p1,a.png,more"])
+def test_a_row_of_another_length_is_refused(row, tmp_path):
+    """An unquoted comma would make it the request of somebody else."""
+    path = tmp_path / "request.csv"
+    header = "identity" if row == "Doe, Jane" else "identity,image_path"
+    path.write_text(f"{header}\n{row}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"line 2: it has \d values and the header \d columns"):
+        read_request(path)

@@ -137,7 +137,7 @@ def test_empty_cell_is_named(tmp_path):
 
 def test_short_row_is_named(tmp_path):
     (tmp_path / "metadata.csv").write_text("image_path,identity,label\na.png,p\n")
-    with pytest.raises(DataError, match="row 2: the column label is empty"):
+    with pytest.raises(DataError, match="row 2: it has 2 values and the header 3 columns"):
         load(tmp_path)
 
 
@@ -263,3 +263,66 @@ def test_unknown_data_set_lists_the_known_ones():
 
     with pytest.raises(ConfigError, match="data=mufak is not known.*Did you mean 'mufac'"):
         datasets.get("mufak")
+
+
+def load_text(root: Path, text: str) -> Manifest:
+    (root / "metadata.csv").write_text(text, encoding="utf-8")
+    return load(root)
+
+
+def test_an_unquoted_comma_is_refused_and_a_quoted_one_is_not(tmp_path):
+    """pandas#9295: the person would be "Doe" and her class "Jane"."""
+    head = "image_path,identity,label\n"
+    with pytest.raises(DataError, match=r"row 3: it has 4 values and the header 3.*double quotes"):
+        load_text(tmp_path, head + "a.png,p,1\nx.png,Doe, Jane,0\n")
+    manifest = load_text(tmp_path, head + 'a.png,p,1\nx.png,"Doe, Jane",0\n')
+    assert manifest.identities.tolist() == ["p", "Doe, Jane"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image_path,identity,label,label\na.png,p,0,1\n", "has label twice in its header"),
+        ('image_path,identity,label\n"a.png,p,0\nb.png,q,1\n', "is not a CSV text file"),
+        ("image_path;identity;label\na.png;p;0\n", "lacks .*Columns are separated by commas"),
+    ],
+)
+def test_header_and_quotes_are_checked(text, message, tmp_path):
+    with pytest.raises(DataError, match=message):
+        load_text(tmp_path, text)
+
+
+def test_an_index_column_without_a_name_does_not_matter(tmp_path):
+    manifest = load_text(tmp_path, ",image_path,identity,label\n0,a.png,p,0\n1,b.png,q,1\n")
+    assert manifest.identities.tolist() == ["p", "q"]
+
+
+def labelled(root: Path, *labels: str) -> Manifest:
+    rows = [f"{i}.png,p{i},{label}" for i, label in enumerate(labels)]
+    return load_text(root, "\n".join(["image_path,identity,label", *rows]) + "\n")
+
+
+def test_whole_numbers_with_a_point_are_in_numeric_order(tmp_path):
+    """fastai#1868: as text 10.0 would stand before 2.0, and a foreign checkpoint be mislabelled."""
+    manifest = labelled(tmp_path, *(f"{i}.0" for i in range(12)), "3", "03", "1e1")
+    assert manifest.labels.tolist() == [*range(12), 3, 3, 10]
+    assert manifest.label_names == [str(i) for i in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["0", "1", "nan"], r"row 4: the label 'nan' is a missing value"),
+        (["0", "None", "1"], r"row 3: the label 'None' is a missing value"),
+        (["smile", "neutral", "NULL"], r"row 4: the label 'NULL' is a missing value"),
+        (["0", "1", "0.5"], r"row 4: the label '0.5' is no class number"),
+        (["0.5", "1.5"], r"row 2: the label '0.5' is no class number"),
+    ],
+)
+def test_labels_that_are_missing_or_no_class_are_named(labels, message, tmp_path):
+    with pytest.raises(DataError, match=message):
+        labelled(tmp_path, *labels)
+
+
+def test_a_class_may_be_called_none(tmp_path):
+    assert labelled(tmp_path, "glasses", "none").label_names == ["glasses", "none"]

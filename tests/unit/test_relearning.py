@@ -17,28 +17,26 @@ from dlfd_dist.runtime.preemption import StopFlag
 STEPS = 30
 
 
-def trained(tiny, out, on):
-    words = [f"train.on={on}", "train.epochs=4", "train.lr=0.02", f"run.dir={out}"]
-    run_job(tiny("train", *words), Collectives(), StopFlag())
+@pytest.fixture
+def unlearned(tiny, trained, tmp_path):
+    """Return a maker of runs of a model that learned its training people by heart."""
+    learned = ["train.epochs=24", "train.lr=0.02"]
+    original, retrained = (trained(*learned, on=on) for on in ("all", "retain"))
+
+    def make(name, *words):
+        config = tiny(
+            "unlearn", "method=finetune", "train.lr=0.002", f"checkpoint={original}",
+            f"reference={retrained}", f"run.dir={tmp_path / name}", *words,
+        )  # fmt: skip
+        return run_job(config, Collectives(), StopFlag())
+
+    return make
 
 
-def unlearned(tiny, models, out, *words):
-    config = tiny(
-        "unlearn", "method=finetune", f"checkpoint={models / 'all'}", f"run.dir={out}", *words,
-        f"reference={models / 'retain'}",
-    )  # fmt: skip
-    return run_job(config, Collectives(), StopFlag())
-
-
-def test_a_model_that_forgot_nothing_is_back_at_once_and_retrained_is_not(tiny, tmp_path):
-    models = tmp_path
-    for on in ("all", "retain"):
-        trained(tiny, models / on, on)
+def test_a_model_that_forgot_nothing_is_back_at_once_and_retrained_is_not(unlearned, tmp_path):
     words = ["method.max_steps=1", "method.lr=1e-9", "method.select=last"]
-    plain = unlearned(tiny, models, tmp_path / "plain", *words)
-    found = unlearned(
-        tiny, models, tmp_path / "relearned", *words, f"metrics.relearn_steps={STEPS}"
-    )
+    plain = unlearned("plain", *words)
+    found = unlearned("relearned", *words, f"metrics.relearn_steps={STEPS}")
     told = found["relearn"]
     assert found["relearn_steps"] == 0
     assert told["losses"] == pytest.approx([told["original_loss"]], rel=1e-4)

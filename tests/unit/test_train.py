@@ -13,8 +13,9 @@ from dlfd_dist.runtime.preemption import StopFlag
 def test_a_batch_of_one_image_is_a_step_although_it_has_no_variance(tiny, tmp_path):
     """At 32 px the last feature map of ResNet18 is a single pixel."""
     config = tiny(
-        "train", "train.global_batch_size=1", "train.max_steps=2", f"run.dir={tmp_path / 'run'}"
-    )
+        "train", "model=resnet18", "train.global_batch_size=1", "train.max_steps=2",
+        f"run.dir={tmp_path / 'run'}",
+    )  # fmt: skip
     result = run_job(config, Collectives(), StopFlag())
     steps = [e for e in read_events(RunDir(tmp_path / "run").metrics) if e["event"] == "step"]
     assert result["num_steps"] == len(steps) == 2

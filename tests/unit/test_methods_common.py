@@ -1,0 +1,148 @@
+"""What every method must do: a finite loss, its schedule, a probe that may be delivered."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dlfd_dist.compose import compose_job
+from dlfd_dist.jobs import run_job
+from dlfd_dist.methods import methods, scheduled_lr
+from dlfd_dist.run_dir import RunDir, read_events
+from dlfd_dist.runtime.collectives import Collectives
+from dlfd_dist.runtime.preemption import StopFlag
+from tests.fakes.command_line import write_faces
+from tests.fakes.method_lab import NEW, OUTPUTS, equal, lab, weights
+from tests.fakes.small_model import TWO_CONVS
+
+
+@pytest.mark.parametrize("task", OUTPUTS)
+@pytest.mark.parametrize("name", NEW)
+def test_every_method_moves_the_weights_with_a_finite_loss_on_every_task(name, task):
+    found = lab(name, task=task, head="mlp", clip_norm=1.0)
+    if name == "ssd":
+        found = lab(name, task=task, head="mlp", selection=1.0)
+    start = weights(found.model)
+    for numbers in found.run():
+        assert {"loss", "grad_norm", "stop"} <= numbers.keys()
+        assert all(map(math.isfinite, numbers.values()))
+    after = weights(found.model)
+    assert not equal(start, after)
+    assert all(torch.isfinite(tensor).all() for tensor in after.values())
+
+
+@pytest.mark.parametrize("train_mode", ["frozen", "sync_bn"])
+@pytest.mark.parametrize("name", [name for name in NEW if name != "eu_k"])
+def test_frozen_statistics_stay_and_those_of_sync_bn_follow(name, train_mode):
+    found = lab(name, train_mode=train_mode, clip_norm=1.0)
+    start = weights(found.model)
+    found.run()
+    held = [k for k in start if "running" in k]
+    moved = {k for k in held if not torch.equal(start[k], found.model.state_dict()[k])}
+    follows = train_mode == "sync_bn" and name != "ssd"  # one pass in evaluation mode
+    assert moved == (set(held) if follows and name != "cf_k" else moved if follows else set())
+    assert bool(moved) is follows
+
+
+EPOCHS = {
+    # Steps of each of three epochs; max_epochs=2 of SCRUB, saliency before SalUn's first.
+    "neggrad": [2, 2, 2], "neggrad_plus": [3, 3, 3], "cf_k": [3, 3, 3], "eu_k": [3, 3, 3],
+    "bad_teacher": [3, 3, 3], "scrub": [5, 5, 3], "salun": [7, 5, 5], "l1_sparse": [3, 3, 3],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("counter", "holds"), [("epoch", True), ("index", False)])
+@pytest.mark.parametrize("name", EPOCHS)
+def test_the_cosine_schedule_steps_per_epoch_not_per_batch(name, counter, holds):
+    found = lab(name, epochs=3, lr_scheduler="cosine", lr=0.4)
+    expected = [0.4 * (1 + math.cos(math.pi * epoch / 3)) / 2 for epoch in range(3)]
+    expected = [lr for lr, steps in zip(expected, EPOCHS[name], strict=True) for _ in range(steps)]
+    cfg = found.method.context.config.method
+    rates = [scheduled_lr(cfg, getattr(turn, counter)) for turn in found.course.turns(0)]
+    # A product in another order: rounding of float64.
+    assert (rates == pytest.approx(expected, rel=1e-12)) is holds
+
+
+@pytest.mark.parametrize("name", ["finetune", "scrub"])
+def test_the_rates_of_a_run_are_constant_within_an_epoch(name, tiny, tmp_path):
+    checkpoint = tmp_path / "original"
+    run_job(tiny("train", TWO_CONVS, f"run.dir={checkpoint}"), Collectives(), StopFlag())
+    config = tiny(
+        "unlearn", TWO_CONVS, f"method={name}", "method.epochs=3", "method.lr_scheduler=cosine",
+        "method.lr=0.01", f"checkpoint={checkpoint}", f"run.dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    run_job(config, Collectives(), StopFlag())
+    events = [e for e in read_events(RunDir(tmp_path / "run").metrics) if e["event"] == "step"]
+    steps = {"finetune": [3, 3, 3], "scrub": [4, 4, 3]}[name]  # 24 retain and 8 forget images
+    expected = [0.01] * steps[0] + [0.0075] * steps[1] + [0.0025] * steps[2]
+    assert [e["lr"] for e in events] == pytest.approx(expected, rel=1e-12)
+    if name == "scrub":
+        passes = ["max", *["min"] * 3] * 2 + ["min"] * 3
+        assert [e["phase"] for e in events] == passes
+
+
+def test_a_run_of_unsir_repairs_at_a_rate_of_its_own(tiny, tmp_path):
+    checkpoint = tmp_path / "original"
+    run_job(tiny("train", TWO_CONVS, f"run.dir={checkpoint}"), Collectives(), StopFlag())
+    config = tiny(
+        "unlearn", TWO_CONVS, "method=unsir", "method.epochs=1", "method.lr=0.02",
+        "method.repair_lr=0.005", f"checkpoint={checkpoint}", f"run.dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    run_job(config, Collectives(), StopFlag())
+    events = [e for e in read_events(RunDir(tmp_path / "run").metrics) if e["event"] == "step"]
+    rates = [(e["phase"], e["lr"]) for e in events]
+    assert rates == [("impair", 0.02)] * 3 + [("repair", 0.005)] * 3
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_every_method_runs_on_a_manifest_of_several_labels(name, tmp_path):
+    root = write_faces(tmp_path / "faces")
+    small = [
+        TWO_CONVS, f"data.root={root}", "data.label=[smile,glasses]", "data.image_size=32",
+        "metrics.num_bootstrap=20", "runtime.threads_per_rank=1", "train.epochs=1",
+    ]  # fmt: skip
+    train = compose_job("train", [*small, f"run.dir={tmp_path / 'original'}"])
+    run_job(train, Collectives(), StopFlag())
+    settings = ["method.global_batch_size=8", "method.max_steps=5", "method.clip_norm=1"]
+    settings += ["method.selection=1", "method.max_steps=null"] if name == "ssd" else []
+    words = [
+        *small, f"method={name}", *settings, "forget.fraction=0.25",
+        f"checkpoint={tmp_path / 'original'}", f"run.dir={tmp_path / 'run'}",
+    ]  # fmt: skip
+    result = run_job(compose_job("unlearn", words), Collectives(), StopFlag())
+    assert 0 <= result["test_accuracy"] <= 1
+    assert 0 <= result["forgetting_score"] <= 0.5
+    run = RunDir(tmp_path / "run")
+    assert run.model.read_bytes() != RunDir(tmp_path / "original").model.read_bytes()
+    losses = [e["loss"] for e in read_events(run.metrics) if e["event"] == "step"]
+    assert all(map(math.isfinite, losses))
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "wrong"), [("salun", 2, 1), ("scrub", 4, 1), ("ssd", 4, 1)]
+)
+def test_a_probe_of_a_model_that_may_not_be_delivered_is_not_selected(
+    name, step, wrong, tiny, tmp_path, monkeypatch
+):
+    """At a tiny rate all probes are equal, and the first wins that may be taken."""
+    checkpoint = tmp_path / "original"
+    run_job(tiny("train", TWO_CONVS, f"run.dir={checkpoint}"), Collectives(), StopFlag())
+    base = [
+        TWO_CONVS, f"method={name}", "method.select=rewind", "method.epochs=2", "method.lr=1e-30",
+        "method.weight_decay=0", f"checkpoint={checkpoint}", "method.augment=false",
+    ]  # fmt: skip
+    base += ["method.probe_every=1", "method.selection=1e9"] if name == "ssd" else []
+    found = {}
+    for path in ("right", "wrong"):
+        config = tiny("unlearn", *base, f"run.dir={tmp_path / path}")
+        found[path] = run_job(config, Collectives(), StopFlag())["selected_step"]
+        phases = methods.get(name).phases
+
+        def all_selectable(cfg, phases=phases):
+            return [replace(phase, selectable=True) for phase in phases(cfg)]
+
+        monkeypatch.setattr(methods.get(name), "phases", all_selectable)
+    assert found == {"right": step, "wrong": wrong}

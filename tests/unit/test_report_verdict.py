@@ -1,0 +1,110 @@
+"""The sentences with which the report judges a method."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from dlfd_dist.report import summarise
+from dlfd_dist.report.records import of_label
+from dlfd_dist.report.verdict import forgetting_interval, forgotten, judge
+from tests.fakes.reports import first, forgotten_too_hard, with_attack, with_result
+
+
+def verdict_of(*records):
+    return judge(summarise(records), records)
+
+
+def test_verdict_names_counts_and_all_three_models(rows, records):
+    verdict = judge(rows, records)
+    assert verdict.tone == "good"
+    assert "DLFD was asked to forget 2 people and 1 single image (60 images)" in verdict.sentence
+    score = 100 * rows[-1]["forgetting_score"]
+    assert f"{score:.1f} percentage points away from a coin flip" in verdict.sentence
+    assert f"Retrained {rows[1]['nomus']:.3f}" in verdict.sentence
+    assert any("at its floor on DLFD" in caveat for caveat in verdict.caveats)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "tone", "words"),
+    [
+        (0.70, 0.52, "good", "clearly less"),
+        (0.53, 0.52, "unclear", "within the uncertainty"),
+        (0.60, 0.61, "bad", "as much as before"),
+        (0.60, 0.35, "bad", "as much as before"),
+    ],
+)
+def test_judgement_follows_the_intervals(records, before, after, tone, words):
+    original = with_attack(first(records, "Original"), before)
+    verdict = verdict_of(original, with_attack(first(records, "DLFD"), after))
+    assert verdict.tone == tone
+    assert words in verdict.judgement
+
+
+def test_verdict_says_when_the_attack_fails_on_original(records):
+    original = with_attack(first(records, "Original"), 0.51, floor=True, floor_reason="Few images.")
+    verdict = verdict_of(original, first(records, "DLFD"))
+    assert verdict.tone == "unclear"
+    assert any("cannot show" in c and c.endswith("Few images.") for c in verdict.caveats)
+
+
+def test_verdict_says_what_overlaps(records):
+    trio = [first(records, name) for name in ("Original", "Retrained", "DLFD")]
+    same = verdict_of(*(with_attack(run, 0.53) for run in trio)).caveats
+    assert any("Original overlap" in caveat for caveat in same)
+    assert any("Retrained overlap" in caveat for caveat in same)
+    apart = [with_attack(run, value) for run, value in zip(trio, (0.7, 0.6, 0.53), strict=True)]
+    assert not any("overlap" in caveat for caveat in verdict_of(*apart).caveats)
+
+
+def test_verdict_marks_one_seed_and_a_lone_run(records):
+    verdict = verdict_of(first(records, "DLFD"))
+    assert verdict.judgement == "No Original to compare with"
+    assert any("Only one seed was run of DLFD" in caveat for caveat in verdict.caveats)
+
+
+def test_verdict_names_lost_accuracy(records):
+    runs = [r for r in records if r.label in ("Original", "Retrained")]
+    runs += [
+        with_result(run, test_accuracy=0.5 + 0.001 * run.seed) for run in of_label(records, "DLFD")
+    ]
+    assert "percentage points below Retrained" in " ".join(verdict_of(*runs).caveats)
+
+
+@pytest.mark.parametrize("retrained_too", [False, True])
+def test_verdict_says_once_that_a_method_forgot_too_hard(records, retrained_too):
+    retrained, run = first(records, "Retrained"), first(records, "DLFD")
+    low = with_attack(run, 0.52, auc=0.4, auc_interval=[0.35, 0.45])
+    runs = [forgotten_too_hard(retrained) if retrained_too else retrained, forgotten_too_hard(low)]
+    (caveat,) = [c for c in verdict_of(*runs).caveats if "too hard" in c or "AUC" in c]
+    assert caveat.startswith("DLFD forgot too hard")
+    assert "12.0 % of the forget losses" in caveat
+    assert ("Retrained shows it as well" in caveat) == retrained_too
+    assert not any("too hard" in caveat for caveat in verdict_of(retrained, low).caveats)
+
+
+def test_verdict_marks_runs_of_one_trained_model(records):
+    runs = [dataclasses.replace(run, train_seed=0) for run in of_label(records, "DLFD")]
+    assert any("All runs of DLFD unlearn one trained" in c for c in verdict_of(*runs).caveats)
+    assert not any("one trained" in c for c in verdict_of(*of_label(records, "DLFD")).caveats)
+
+
+def test_report_without_an_unlearned_model_says_so(records):
+    verdict = verdict_of(first(records, "Original"), first(records, "Retrained"))
+    assert verdict.judgement == "Nothing was unlearned"
+    assert "Original, Retrained" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("interval", "wanted"),
+    [([0.6, 0.7], [0.1, 0.2]), ([0.45, 0.52], [0.0, 0.05]), ([0.3, 0.4], [0.1, 0.2])],
+)
+def test_attack_interval_is_folded_at_a_coin_flip(records, interval, wanted):
+    (row,) = summarise([with_attack(first(records, "DLFD"), 0.5, interval=interval)])
+    assert forgetting_interval(row) == pytest.approx(wanted)
+
+
+def test_request_of_images_only_is_counted_in_images(records):
+    run = dataclasses.replace(first(records, "DLFD"), request=None)
+    assert forgotten([run]) == "60 images"
