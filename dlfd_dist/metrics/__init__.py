@@ -1,6 +1,6 @@
 """Measures: pure functions of arrays, one kind per file."""
 
-from .accuracy import accuracy, accuracy_per_label, correct
+from .accuracy import accuracy, accuracy_error, accuracy_per_label, correct
 from .exposure import exposure_by_person
 from .gap import gap_on_val, gap_to_retrained, tug_of_war
 from .guards import guards_of
@@ -11,11 +11,12 @@ from .mia import (
     attack_accuracy,
     auc,
     auc_standard_error,
-    balanced_mia,
     detectable_auc,
     forgetting_score,
     low_power_reason,
+    membership_attack,
     mia_paper,
+    quick_attack,
 )
 from .nomus import nomus
 from .over_forgetting import OverForgetting, over_forgetting
@@ -30,6 +31,7 @@ from .sample_losses import (
     sample_losses,
 )
 from .separation import Separation, class_separation
+from .sides import Samples
 from .similarity import (
     completeness,
     js_divergence,
@@ -44,15 +46,16 @@ __all__ = [
     "MembershipProbes",
     "OverForgetting",
     "SIGNALS",
+    "Samples",
     "Separation",
     "accuracy",
+    "accuracy_error",
     "anamnesis_index",
     "accuracy_per_label",
     "attack_accuracy",
     "attack_signals",
     "auc",
     "auc_standard_error",
-    "balanced_mia",
     "class_separation",
     "completeness",
     "correct",
@@ -67,12 +70,14 @@ __all__ = [
     "linear_cka",
     "logit_scaled_confidence",
     "low_power_reason",
+    "membership_attack",
     "membership_probes",
     "mia_paper",
     "modified_entropy",
     "nomus",
     "over_forgetting",
     "prediction_entropy",
+    "quick_attack",
     "relearn_limit",
     "relearn_time",
     "rmia_scores",

@@ -25,6 +25,7 @@ METRICS = (
     "mia_auc",
     "mia_tpr_at_1pct",
     "mia_paper",
+    "nomus_paper",
     "tail_share",
     "silhouette",
     "linear_probe_accuracy",
