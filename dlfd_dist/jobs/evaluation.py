@@ -17,13 +17,11 @@ from ..data.loaders import Batches
 from ..errors import NonFiniteLossError
 from ..methods import Probe
 from ..metrics import (
+    Samples,
     accuracy,
+    accuracy_error,
     accuracy_per_label,
     alike,
-    attack_accuracy,
-    auc,
-    auc_standard_error,
-    balanced_mia,
     class_separation,
     completeness,
     forgetting_score,
@@ -31,11 +29,13 @@ from ..metrics import (
     gap_to_retrained,
     linear_cka,
     logit_scaled_confidence,
+    membership_attack,
     membership_probes,
     mia_paper,
     nomus,
     over_forgetting,
     predictions,
+    quick_attack,
     salun_gap,
     salun_mia,
     sample_losses,
@@ -48,6 +48,9 @@ from ..models import Classifier
 from ..run_dir import RunDir, replacing
 from ..runtime.collectives import Collectives
 from ..synthesis import frozen
+
+PROBE_PERMUTATIONS = 199
+"""Permutations of people in a probe's test of over-forgetting."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,11 @@ class Outputs:
     @property
     def predictions(self) -> np.ndarray:
         return predictions(self.logits, self.labels)
+
+    @property
+    def samples(self) -> Samples:
+        """What attacks may know of them."""
+        return Samples.of(self.logits, self.labels, self.people)
 
 
 @torch.no_grad()
@@ -174,8 +182,12 @@ def _probe(
     forget = run_model(model, batches, forget_ids, size)
     val = run_model(model, batches, val_ids, size)
     found = against_val(forget, val, config, config.method.probe_attack)
-    error = auc_standard_error(len(forget.ids), len(val.ids))
+    error = found["auc_error"]
     around = (found["mia_auc"] - error, found["mia_auc"] + error)
+    hard = over_forgetting(
+        forget.samples, val.samples,
+        auc_interval=around, seed=config.metrics.seed, num_permutations=PROBE_PERMUTATIONS,
+    )  # fmt: skip
     return Probe(
         step=step,
         val_accuracy=found["accuracy"],
@@ -184,24 +196,31 @@ def _probe(
         mia_auc=found["mia_auc"],
         nomus=found["nomus"],
         auc_error=error,
-        over_forgotten=over_forgetting(forget.losses, val.losses, auc_interval=around).flag,
+        forgetting_score_se=found["forgetting_score_se"],
+        nomus_se=found["nomus_se"],
+        over_forgotten=bool(hard.flag),
         separation=_separation(val) if config.metrics.separation else None,
     )
 
 
 def against_val(forget: Outputs, val: Outputs, config: JobConfig, attack: str) -> dict[str, float]:
     """Return what selection and tuning go by: nothing of it has seen the test set."""
+    quick = quick_attack(forget.samples, val.samples, seed=config.metrics.seed)
+    attacked = quick.accuracy
     if attack == "mia_paper":
-        attacked = mia_paper(forget.losses, val.losses)
-        assert attacked is not None, "prepare() refuses sets too small for this attack"
-    else:
-        attacked = attack_accuracy(forget.confidence, val.confidence, seed=config.metrics.seed)
+        papers = mia_paper(forget.losses, val.losses)
+        assert papers is not None, "prepare() refuses sets too small for this attack"
+        attacked = papers
     val_accuracy, score = val.accuracy or 0.0, forgetting_score(attacked)
+    of_accuracy = accuracy_error(val.logits, val.labels, val.people)
     return {
         "accuracy": val_accuracy,
         "forgetting_score": score,
-        "mia_auc": auc(forget.confidence, val.confidence),
+        "forgetting_score_se": quick.accuracy_error,
+        "mia_auc": quick.auc,
+        "auc_error": quick.auc_error,
         "nomus": nomus(val_accuracy, score),
+        "nomus_se": math.hypot(of_accuracy / 2, quick.accuracy_error),
     }
 
 
@@ -251,7 +270,9 @@ def further_figures(evaluation: Evaluation, config: JobConfig) -> dict[str, Any]
     }
     if len(forget.ids):
         interval = evaluation.figures["mia"]["auc_interval"]
-        found = over_forgetting(forget.losses, test.losses, auc_interval=interval)
+        found = over_forgetting(
+            forget.samples, test.samples, auc_interval=interval, seed=config.metrics.seed
+        )
         figures["over_forgetting"] = found.to_dict()
         figures["validation"] = against_val(forget, val, config, "mia")
         figures["membership_probes"] = membership_probes_of(evaluation)
@@ -270,18 +291,20 @@ def _attacks(
 ) -> dict[str, Any]:
     forget, test = parts["forget"], parts["test"]
     if not len(forget.ids):
-        names = ("mia", "mia_paper", "salun_mia", "forgetting_score", "nomus")
+        names = ("mia", "mia_paper", "salun_mia", "forgetting_score", "nomus", "nomus_paper")
         return dict.fromkeys(names)
-    mia = balanced_mia(
-        forget.confidence, test.confidence,
-        seed=config.metrics.seed, num_bootstrap=config.metrics.num_bootstrap,
+    mia = membership_attack(
+        forget.samples, test.samples,
+        seed=config.metrics.seed, num_permutations=config.metrics.num_bootstrap,
     )  # fmt: skip
+    papers = mia_paper(forget.losses, test.losses)
     return {
         "mia": mia.to_dict(),
-        "mia_paper": mia_paper(forget.losses, test.losses),
+        "mia_paper": papers,
         "salun_mia": salun_mia(parts["retain"].losses, test.losses, forget.losses),
         "forgetting_score": mia.forgetting_score,
         "nomus": nomus(test_accuracy, mia.forgetting_score),
+        "nomus_paper": None if papers is None else nomus(test_accuracy, forgetting_score(papers)),
     }
 
 

@@ -1,6 +1,6 @@
 """Measures: pure functions of arrays, one kind per file."""
 
-from .accuracy import accuracy, accuracy_per_label, correct
+from .accuracy import accuracy, accuracy_error, accuracy_per_label, correct
 from .acted import Moved, against_original, alike, moved, relative_change
 from .estimates import Estimate, people_mean
 from .exposure import exposure_by_person
@@ -22,11 +22,12 @@ from .mia import (
     attack_accuracy,
     auc,
     auc_standard_error,
-    balanced_mia,
     detectable_auc,
     forgetting_score,
     low_power_reason,
+    membership_attack,
     mia_paper,
+    quick_attack,
 )
 from .nomus import nomus
 from .over_forgetting import OverForgetting, over_forgetting
@@ -42,6 +43,7 @@ from .sample_losses import (
     sample_losses,
 )
 from .separation import Separation, class_separation
+from .sides import Samples
 from .similarity import (
     class_mean_divergence,
     completeness,
@@ -63,9 +65,11 @@ __all__ = [
     "Moved",
     "OverForgetting",
     "SIGNALS",
+    "Samples",
     "Separation",
     "WithoutRetrained",
     "accuracy",
+    "accuracy_error",
     "accuracy_per_label",
     "against_original",
     "alike",
@@ -76,7 +80,6 @@ __all__ = [
     "attack_signals",
     "auc",
     "auc_standard_error",
-    "balanced_mia",
     "class_mean_divergence",
     "class_separation",
     "completeness",
@@ -93,6 +96,7 @@ __all__ = [
     "linear_cka",
     "logit_scaled_confidence",
     "low_power_reason",
+    "membership_attack",
     "membership_probes",
     "mia_paper",
     "modified_entropy",
@@ -102,6 +106,7 @@ __all__ = [
     "people_mean",
     "prediction_entropy",
     "predictions",
+    "quick_attack",
     "relative_change",
     "relearn_limit",
     "relearn_time",

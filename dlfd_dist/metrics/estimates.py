@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import nctdtrinc, stdtr, stdtrit
 
+from .people import mean_variance
+
 LEVEL = 0.05
 POWER = 0.8
 
@@ -56,18 +58,14 @@ class Estimate:
 def people_mean(values: np.ndarray, people: np.ndarray) -> Estimate | None:
     """Return the mean over images with its error over people; None of fewer than two people.
 
-    The images of a person count together: the error is that of a ratio of sums over people
-    (Cochran 1977, section 9), with a person fewer as degrees of freedom.
+    The images of a person count together, with a person fewer as degrees of freedom.
 
     Parameters
     ----------
     values, people : (n,) of the same images
     """
-    numbers = np.unique(people, return_inverse=True)[1]
-    count = int(numbers.max()) + 1 if len(numbers) else 0
+    count = len(np.unique(people))
     if count < 2:
         return None
-    mean = float(values.mean())
-    of_person = np.bincount(numbers, values - mean)
-    error = np.sqrt(count / (count - 1) * (of_person**2).sum()) / len(values)
-    return Estimate(mean, float(error), count - 1)
+    error = np.sqrt(mean_variance(values, np.ones(len(values)), people))
+    return Estimate(float(values.mean()), float(error), count - 1)

@@ -40,5 +40,5 @@ def _power(mia: Mapping[str, Any]) -> dict[str, Any]:
     least = mia.get("detectable_auc")
     if least is None:
         return {"flag": None, "reason": ""}
-    reason = low_power_reason(least, mia["num_members"], mia["num_nonmembers"])
+    reason = low_power_reason(least, mia["num_member_people"], mia["num_nonmember_people"])
     return {"flag": bool(reason), "reason": reason}

@@ -8,10 +8,10 @@ from typing import Any
 
 from scipy.special import stdtrit
 
+from .people import MIN_PEOPLE
+
 MARGIN = 0.05
 """An attack within +-MARGIN of guessing is as good as none."""
-MIN_PEOPLE = 16
-"""With fewer people on a side no interval over people holds what it promises."""
 GONE, NOT_SHOWN, STILL_THERE = "gone", "not shown", "still there"
 CHANCE = 0.5
 NOT_SAID = (

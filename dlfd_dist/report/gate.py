@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from ..metrics import Estimate, attack_error
-from ..metrics.without_retrained import MIN_PEOPLE
+from ..metrics.people import MIN_PEOPLE
 from .intervals import over_seeds
 from .records import ORIGINAL, RETRAINED, RunRecord, of_label
 

@@ -118,7 +118,9 @@ class RunRecord:
         least = self.mia.get("detectable_auc")
         if least is None:
             return ""
-        return low_power_reason(least, self.mia["num_members"], self.mia["num_nonmembers"])
+        return low_power_reason(
+            least, self.mia["num_member_people"], self.mia["num_nonmember_people"]
+        )
 
     @property
     def over_forgetting(self) -> dict[str, Any]:

@@ -131,6 +131,10 @@ def _result(rng: np.random.Generator, role: str, seed: int, **changes: Any) -> d
             "num_nonmembers": SIZES["forget"],
             "num_member_people": 20,
             "num_nonmember_people": 30,
+            "attack": "confidence",
+            "attacks": {},
+            "within_labels": False,
+            "p_value": 0.3 if floor else 0.005,
         },
         "mia_paper": attack + 0.02,
         "over_forgetting": {
@@ -281,7 +285,8 @@ def write_run(
     (path / "run.json").write_text(json.dumps(identity), encoding="utf-8")
     if nobody:
         unknown = (
-            "mia", "mia_paper", "forgetting_score", "nomus", "forget_accuracy", "over_forgetting",
+            "mia", "mia_paper", "forgetting_score", "nomus", "nomus_paper", "forget_accuracy",
+            "over_forgetting",
         )  # fmt: skip
         changes = dict.fromkeys(unknown) | {"num_images": {**SIZES, "forget": 0}} | changes
     else:

@@ -83,7 +83,7 @@ def test_too_hard_needs_most_of_the_runs(records):
 def test_an_attack_that_sees_little_is_marked_beside_its_auc(records):
     weak = with_attack(first(records, "DLFD"), 0.52, detectable_auc=0.71)
     (row,) = summarise([weak])
-    assert row["low_power_reason"].startswith("With 60 forgotten and 60 unseen images an AUC below")
+    assert row["low_power_reason"].startswith("With 20 forgotten and 30 unseen people an AUC below")
     for table in (text_table([row]), markdown_table([row])):
         assert f"{row['mia_auc']:.3f}‖" in table
         assert "‖ The sets are so small" in table
