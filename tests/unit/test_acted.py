@@ -41,11 +41,11 @@ def test_a_run_that_moved_nothing_says_so_and_another_does_not(unlearned):
     )  # fmt: skip
     assert still["without_retrained"]["verdict"] == "not shown"
     assert 0 <= still["salun_mia"] <= 1
-    far = unlearned(
-        "far", "method=neggrad", "method.lr=0.1", "method.max_steps=4", "method.select=last"
-    )
-    assert not far["against_original"]["left_as_is"], far["against_original"]
-    assert far["against_original"]["weight_change"]["overall"] > 0.005
+    far = unlearned("far", "method=eu_k", "method.k=1", "method.max_steps=1", "method.select=last")
+    assert not far["against_original"]["left_as_is"]
+    *others, head = far["against_original"]["weight_change"]["blocks"].values()
+    assert head > 0.5
+    assert set(others) == {0.0}
     assert far["against_original"]["divergence"]["forget"] > 0.005
 
 
@@ -65,14 +65,14 @@ def test_the_weight_change_is_relative_and_told_per_block():
     before, after = small_classifier(), small_classifier()
     with torch.no_grad():
         for parameter in after.head.parameters():
-            parameter *= 1.1
+            parameter.mul_(1.1)
     found = weight_change(before, after)
     *others, head = found["blocks"].values()
     assert head == pytest.approx(0.1, rel=1e-5)
     assert others
     assert set(others) == {0.0}
     norms = [
-        sum(float(p.double().square().sum()) for p in module.parameters()) ** 0.5
+        sum(float(p.detach().double().square().sum()) for p in module.parameters()) ** 0.5
         for module in (before.head, before)
     ]
     assert found["overall"] == pytest.approx(0.1 * norms[0] / norms[1], rel=1e-5)
