@@ -12,7 +12,7 @@ import numpy as np
 
 SALUN_FIGURES = ("forget_accuracy", "retain_accuracy", "test_accuracy", "salun_mia")
 """1 - forget accuracy is their UA, the others their RA, TA and MIA."""
-MOST_PER_SIDE = 5000
+MOST_PER_SIDE = 2000
 """Support vectors cost the square of the images: of more, so many are drawn. Theirs are all."""
 
 
