@@ -59,7 +59,7 @@ def forgotten(records: Sequence[RunRecord]) -> str:
 
 
 def forgetting_interval(row: Row) -> list[float] | None:
-    """Return the interval over seeds, or, of a single run, the attack's own interval over people."""
+    """Return the interval over seeds, or, of a single run, that of the attack over people."""
     if row["forgetting_score_interval"] is not None:
         return row["forgetting_score_interval"]
     if row["attack_interval"] is None:
