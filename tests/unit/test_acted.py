@@ -46,7 +46,7 @@ def test_a_run_that_moved_nothing_says_so_and_another_does_not(unlearned):
     *others, head = far["against_original"]["weight_change"]["blocks"].values()
     assert head > 0.5
     assert set(others) == {0.0}
-    assert far["against_original"]["divergence"]["forget"] > 0.005
+    assert far["against_original"]["divergence"]["forget"] > 1e-4
 
 
 def test_dlfd_says_in_what_share_of_its_steps_it_synthesised(unlearned):
