@@ -6,14 +6,16 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from ..data.label_shares import forget_labels
 from ..data.reference import describe_reference
+from ..digests import file_digest
 from ..metrics import guards_of
 from ..models import Classifier, save_weights
 from ..run_dir import write_json
 from ..runtime.checkpoint import drop_checkpoints
 from ..runtime.env import job_info
 from .acted import acted
-from .context import Job, file_digest
+from .context import Job
 from .evaluation import (
     Evaluation,
     against_fresh,
@@ -24,6 +26,7 @@ from .evaluation import (
     run_model,
     save_samples,
 )
+from .groups import group_figures
 from .relearning import relearn
 from .session import Session
 
@@ -61,6 +64,7 @@ def measure(
         "zero_retrain_forgetting": _against_fresh(job, evaluation),
         "against_original": acted(job, model, evaluation.parts),
         **_against_reference(job, evaluation),
+        **group_figures(job, evaluation),
         **relearn(job, model),
         "wall_seconds": seconds,
         "device_seconds": seconds * job.collectives.world_size,
@@ -97,6 +101,7 @@ def _against_reference(job: Job, evaluation: Evaluation) -> dict[str, Any]:
 def facts(job: Job) -> dict[str, Any]:
     """Return what a result tells of the run and its data besides the figures."""
     manifest, splits, place = job.data.manifest, job.data.splits, job_info()
+    labels = forget_labels(manifest, splits)
     return {
         "verb": job.config.verb,
         "seed": job.config.seed,
@@ -112,6 +117,7 @@ def facts(job: Job) -> dict[str, Any]:
         "label_names": manifest.label_names,
         "image_size": job.config.data.image_size,
         **matched_to(job),
+        "forget_labels": None if labels is None else labels.to_dict(),
         "num_images": {name: len(ids) for name, ids in splits.parts().items()},
         "leaks": None if job.data.leaks is None else job.data.leaks.to_dict(),
     }

@@ -172,12 +172,21 @@ def _our_name(name: str, lone: str) -> str:
 
 
 def load_weights(model: Classifier, path: str | Path) -> None:
-    """Load a checkpoint into a model; nothing is loaded unless every tensor fits.
+    """Load a checkpoint into a model; nothing is loaded unless every tensor fits."""
+    model.load_state_dict(_fitting_state(weights_path(path), model.state_dict()))
+
+
+def check_weights(model: Classifier, path: str | Path) -> None:
+    """Refuse a checkpoint that does not fit a model, which may be one without values."""
+    _fitting_state(weights_path(path), model.state_dict())
+
+
+def _fitting_state(file: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint, which have the names and shapes of a model's own.
 
     Raises CheckpointError saying what differs: the architecture, or the number of classes.
     """
-    file = weights_path(path)
-    tensors, own = _tensors(file), model.state_dict()
+    tensors = _tensors(file)
     state = our_names(tensors)
     for name in [n for n in own if n.endswith("num_batches_tracked")]:
         state.setdefault(name, own[name])
@@ -191,7 +200,7 @@ def load_weights(model: Classifier, path: str | Path) -> None:
     for name, tensor in own.items():
         if state[name].shape != tensor.shape:
             raise CheckpointError(f"{file} does not fit: {_misfit(name, state[name], tensor)}")
-    model.load_state_dict(state)
+    return state
 
 
 def _misfit(name: str, given: Tensor, wanted: Tensor) -> str:

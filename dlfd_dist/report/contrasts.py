@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ FIGURES = {
 }
 
 Pairs = Sequence[tuple[str, str]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,9 @@ def contrasts_of(
 ) -> list[Contrast]:
     """Return every figure of every contrast, tested on the seeds that both rows have.
 
-    A pair is two runs of one train seed and seed; Original and Retrained have one run per train
-    seed, which is held against every run unlearned from it. The gap is not tested against
-    Retrained, which is its other end.
+    A pair is two runs of one train seed and seed; where all forget the same people Original and
+    Retrained have one run per train seed, which is held against every run unlearned from it. The
+    gap is not tested against Retrained, which is its other end.
     """
     named = [(subject, _resolved(records, pairs, subject, other)) for subject, other in pairs]
     made = []
@@ -130,10 +131,11 @@ def best_other(records: Sequence[RunRecord], named: set[str]) -> str | None:
     The smallest mean gap to Retrained on validation, or where no Retrained has one the highest
     validation NoMUS. A method that left the model as it is is none.
     """
-    retrained = {r.train_seed: _on_val(r) for r in of_label(records, RETRAINED)}
+    retrained = {(r.train_seed, r.seed): _on_val(r) for r in of_label(records, RETRAINED)}
     scores: dict[str, list[tuple[float | None, float]]] = {}
     for record in records:
-        own, reference = _on_val(record), retrained.get(record.train_seed)
+        own = _on_val(record)
+        reference = _partner(retrained, (record.train_seed, record.seed), trained=True)
         acted = not (record.result.get("against_original") or {}).get("left_as_is")
         if own is None or not record.unlearned or record.label in named or not acted:
             continue
@@ -158,18 +160,30 @@ def _contrast(
     records: Sequence[RunRecord], subject: str, other: str, metric: str, margin: float
 ) -> tuple[Contrast, Estimate | None]:
     own, reference = (_by_seeds(of_label(records, name), metric) for name in (subject, other))
-    trained = other in (ORIGINAL, RETRAINED)
-    of_training = {train_seed: value for (train_seed, _), value in reference.items()}
     differences = [
-        (*seeds, value - (of_training[seeds[0]] if trained else reference[seeds]))
+        (*seeds, value - partner)
         for seeds, value in own.items()
-        if (seeds[0] in of_training if trained else seeds in reference)
+        if (partner := _partner(reference, seeds, trained=other in (ORIGINAL, RETRAINED)))
+        is not None
     ]
     bare = Contrast(subject, other, metric, margin, num_values=len(differences))
     found = over_seeds(differences)
     if found is None:
         return replace(bare, reason=_why_untested(differences)), None
     return replace(bare, difference=found.mean, interval=found.interval(), p=found.p), found
+
+
+def _partner(
+    found: Mapping[tuple[int, int], T], seeds: tuple[int, int], *, trained: bool
+) -> T | None:
+    """Return what belongs to a run's train seed and seed.
+
+    trained : of a trained model, which has one run per train seed where all forget the same people
+    """
+    of_training = {train_seed: value for (train_seed, _), value in found.items()}
+    if seeds in found or not trained or len(of_training) < len(found):
+        return found.get(seeds)
+    return of_training.get(seeds[0])
 
 
 def _by_seeds(records: Sequence[RunRecord], metric: str) -> dict[tuple[int, int], float]:

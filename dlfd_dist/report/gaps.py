@@ -27,10 +27,10 @@ class Stored(NamedTuple):
 def with_gaps(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Fill in the gap to Retrained, and its parts, of runs that were made without a reference.
 
-    The reference is the Retrained run of the same train seed, measured with the same seed. Where
-    there is none, or it was measured on other images, or a run kept no logits, the gap stays open.
-    Retrained itself is held against Retrained of the other train seeds, which tells what the seed
-    alone makes of the gap.
+    The reference is the Retrained run of the same train seed without the same people, measured with
+    the same seed. Where there is none, or it was measured on other images, or a run kept no logits,
+    the gap stays open. Retrained itself is held against Retrained of the other train seeds without
+    the same people, which tells what the seed alone makes of the gap.
     """
     references = of_label([record for record in records if record.mia], RETRAINED)
     return [_filled(record, references) for record in records]
@@ -46,6 +46,7 @@ def _filled(record: RunRecord, references: Sequence[RunRecord]) -> RunRecord:
         for other in references
         if (other.train_seed == record.train_seed) != of_itself
         and other.metrics_seed == record.metrics_seed
+        and other.request_digest == record.request_digest
     ]
     found = [near for other in others if (near := nearness(record, other)) is not None]
     if not found:

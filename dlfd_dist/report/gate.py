@@ -40,7 +40,8 @@ class Gate:
 def gate_of(records: Sequence[RunRecord]) -> Gate | None:
     """Return the gate of a set of runs; None where no model was unlearned or none was trained.
 
-    Original is held against Retrained of its train seed and evaluation seed. From five train seeds
+    Original is held against Retrained of its train seed, its draw of people (`seed`) and its
+    evaluation seed. From five train seeds
     on the interval is over them; of fewer it is over people within the runs, whose errors are not
     taken as independent between seeds: the same people may be attacked in all of them.
     """
@@ -50,11 +51,11 @@ def gate_of(records: Sequence[RunRecord]) -> Gate | None:
     originals, retrained = (of_label(attacked, name) for name in (ORIGINAL, RETRAINED))
     if not originals and not retrained:
         return None
-    references = {(r.train_seed, r.metrics_seed): r for r in retrained}
+    references = {(r.train_seed, r.seed, r.metrics_seed): r for r in retrained}
     pairs = [
         (record, reference)
         for record in originals
-        if (reference := references.get((record.train_seed, record.metrics_seed))) is not None
+        if (reference := references.get((record.train_seed, record.seed, record.metrics_seed)))
     ]
     if not pairs:
         why = f"{ORIGINAL} and {RETRAINED} are not both there, measured alike."
@@ -85,7 +86,7 @@ def _judged(pairs: Sequence[tuple[RunRecord, RunRecord]]) -> Gate:
 def _difference(pairs: Sequence[tuple[RunRecord, RunRecord]]) -> tuple[Estimate, str]:
     """Return the mean difference of the attack with its error, and what that is over."""
     values = [
-        (own.train_seed, own.train_seed, own.mia["accuracy"] - other.mia["accuracy"])
+        (own.train_seed, own.seed, own.mia["accuracy"] - other.mia["accuracy"])
         for own, other in pairs
     ]
     seeds = {train_seed for train_seed, _, _ in values}

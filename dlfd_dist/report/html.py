@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import Environment, FunctionLoader
 from matplotlib.figure import Figure
 
 from .. import __version__
@@ -18,6 +18,7 @@ from ..errors import RunDirError
 from ..run_dir import replacing, write_text
 from . import pictures
 from .exposure import exposure_of
+from .groups import group_section
 from .officer import guards, what_was_done
 from .page_tables import MAIN_COLUMNS, details, heads, measurements
 from .plan import FigurePlan, plan_figures
@@ -208,6 +209,7 @@ def _context(
         "done": [] if row is None else what_was_done(row, records),
         "certified": (last.path / "certificate.json").is_file(),
         "exposure": None if row is None else exposure_of(records, last),
+        "groups": group_section(records),
         "footnotes": footnotes(rows),
         "marks": {"left": LEFT_AS_IS, "paler": ONLY_CONFIDENCE, "alike": ALIKE},
         "notes": notes(rows, tuning),
@@ -230,11 +232,14 @@ def _context(
 
 def render(context: dict[str, Any]) -> str:
     """Return the page; every value is escaped."""
-    source = (
-        resources.files("dlfd_dist.report").joinpath("report.html.j2").read_text(encoding="utf-8")
+    environment = Environment(
+        loader=FunctionLoader(_template), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(source).render(context)
+    return environment.get_template("report.html.j2").render(context)
+
+
+def _template(name: str) -> str:
+    return resources.files("dlfd_dist.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def write_report(

@@ -12,6 +12,7 @@ from ..metrics.without_retrained import GONE, NOT_SHOWN, STILL_THERE
 from .contrasts import Contrast, contrasts_of, settings_of
 from .gaps import with_gaps
 from .gate import Gate, gate_of
+from .groups import group_lines
 from .intervals import is_crossed, over_seeds, seeds_mean
 from .measured import GAP_INTERVALS, METRICS, at
 from .records import DLFD, DLFD_OFFICIAL, FINE_TUNE, ORIGINAL, RETRAINED, RunRecord, of_label
@@ -118,6 +119,7 @@ def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
         **_instead(records),
         "without_retrained": _without_retrained(records),
         "mixed_settings": len(set(map(_settings, _of_first_verb(records)))) > 1,
+        "group_lines": group_lines(records),
         "reference_people": records[0].result.get("reference_people"),
         "attack_interval": only.get("interval"),
         "attack_auc_interval": only.get("auc_interval"),
@@ -184,5 +186,6 @@ def _of_first_verb(records: Sequence[RunRecord]) -> list[RunRecord]:
 def _settings(record: RunRecord) -> str:
     read = read_by(record.config["verb"], record.config)
     values = {key: v for key, v in read.items() if key not in _PER_SEED}
-    values["metrics"] = {k: v for k, v in values.get("metrics", {}).items() if k != "seed"}
+    for section in ("metrics", "forget"):
+        values[section] = {k: v for k, v in values.get(section, {}).items() if k != "seed"}
     return json.dumps(values, sort_keys=True, default=str)

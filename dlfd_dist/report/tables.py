@@ -138,6 +138,7 @@ def notes(
         )
     if any(len(row["metrics_seeds"]) > 1 for row in rows):
         found.append("× c ev.: c evaluation seeds of each, no independent values.")
+    found += dict.fromkeys(line for row in rows for line in row.get("group_lines", ()))
     return found + [matched_line(row) for row in rows if row.get("reference_people")]
 
 

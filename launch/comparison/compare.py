@@ -13,10 +13,10 @@ from typing import Any
 
 from dlfd_dist.compose import config_text, with_sweep
 from dlfd_dist.config import JobConfig, to_dict
-from dlfd_dist.data.loaders import ResolvedRows, resolve_rows
+from dlfd_dist.data.loaders import DataReader, ResolvedRows, resolve_rows
 from dlfd_dist.errors import ConfigError, RunDirError
 from dlfd_dist.jobs import prepare
-from dlfd_dist.jobs.context import check_enough, make_model
+from dlfd_dist.jobs.context import check_enough, model_outline
 from dlfd_dist.jobs.plan import plan as plan_run
 from dlfd_dist.logs import setup_console
 from dlfd_dist.methods import methods
@@ -68,7 +68,7 @@ def run_compare(
         print(f"left out: {variant}", file=sys.stderr)
     if dry_run:
         first = plan.configs[0]
-        _check_methods(plan, resolve_rows(first.data, first.forget, draw=False))
+        _check_methods(plan, resolve_rows(first.data, first.drawn_forget, draw=False))
         _print_plan(plan, as_json=as_json)
         return 0
     setup_console()
@@ -92,7 +92,7 @@ def _check(plan: Plan) -> None:
 
 def _check_methods(plan: Plan, rows: ResolvedRows) -> None:
     """Refuse a method that cannot run on the data or with the model."""
-    model = make_model(plan.configs[0], rows, None)
+    model = model_outline(plan.configs[0], rows)
     for config in plan.configs:
         check_enough(config, rows, config.runtime.world_size)
         methods.get(config.method.name).check(config.method, model)
@@ -127,7 +127,8 @@ def _run(plan: Plan) -> Ran:
     """Run the stages: Original and Retrained, the trials, the methods on every seed."""
     trainings, trials = training_runs(plan), plan_trials(plan)
     first = trainings[0].config
-    data = prepare(first, first.runtime.world_size).data
+    reader = DataReader()
+    data = prepare(first, first.runtime.world_size, reader).data
     _check_methods(plan, data)
     measurements, unlearnings = measurement_runs(plan), unlearning_runs(plan, plan.configs)
     wanted = [*trainings, *measurements, *unlearnings]
@@ -137,7 +138,7 @@ def _run(plan: Plan) -> Ran:
         Workers(_workers_of(plan)) as workers,
         Progress(len(wanted) + len(trial_runs(trials))) as progress,
     ):
-        runs = Runs(lambda _: data, workers, progress, stop)
+        runs = Runs(reader.rows, workers, progress, stop)
         models = runs.run(trainings)
         tried = runs.run(with_models(trial_runs(trials), models))
         trials = judged(trials, tried, models, plan.compare.objective)
@@ -203,7 +204,7 @@ def _entry(one: Planned, path: Path, out: Path) -> dict[str, Any]:
         "role": one.role,
         "method": one.method,
         "variant": one.variant,
-        "seed": one.config.seed,
+        "seed": one.seed,
         "train_seed": one.train_seed,
         "run_dir": os.path.relpath(path, out),
     }

@@ -15,7 +15,8 @@ from safetensors.numpy import save_file
 
 from dlfd_dist.compose import config_text
 from dlfd_dist.config import DataConfig, DLFDConfig, ForgetConfig, JobConfig, RunConfig
-from dlfd_dist.errors import DlfdError, RunDirError
+from dlfd_dist.digests import file_digest
+from dlfd_dist.errors import DataError, DlfdError, RunDirError
 from dlfd_dist.evidence import (
     CERTIFICATE,
     SALT,
@@ -32,7 +33,6 @@ from dlfd_dist.evidence import (
 )
 from dlfd_dist.evidence.canonical import read_json, to_text
 from dlfd_dist.evidence.chain import make_chain
-from dlfd_dist.evidence.pseudonyms import file_sha256
 from dlfd_dist.evidence.recomputed import compare_figures
 from dlfd_dist.evidence.schema import CERTIFICATE_SCHEMA, misfit
 from dlfd_dist.run_dir import RunDir, write_json, write_text
@@ -69,7 +69,7 @@ def make_run(folder: Path) -> RunDir:
         run=RunConfig(name="wilhelmina_featherstone"),
     )  # fmt: skip
     write_text(run.config, config_text(config))
-    inputs = {"data": "ab" * 32, "request": "cd" * 32, "checkpoint": file_sha256(original)}
+    inputs = {"data": "ab" * 32, "request": "cd" * 32, "checkpoint": file_digest(original)}
     write_json(run.identity, {"signature": "80fbd39f", "inputs": inputs})
     lines = "".join(
         f"{i},{name},{'image' if '/' in name else 'identity'},matched,4\n"
@@ -81,7 +81,7 @@ def make_run(folder: Path) -> RunDir:
     write_text(run.leaks, "kind,image_path,part,other_path,other_part,similarity\n" + LEAK)
     run.record_start(STARTED)
     write_text(run.metrics, '{"event": "step", "step": 1, "loss": 0.5}\n')
-    write_json(run.result, _result(file_sha256(run.model)))
+    write_json(run.result, _result(file_digest(run.model)))
     return run
 
 
@@ -179,8 +179,8 @@ def test_plain_digests_of_files_with_names_are_not_given(run: RunDir):
         run.removed,
         run.leaks,
     ):
-        assert file_sha256(path) not in text
-    assert file_sha256(run.model) in text
+        assert file_digest(path) not in text
+    assert file_digest(run.model) in text
 
 
 def test_names_are_shown_when_asked_for(tmp_path: Path):
@@ -393,3 +393,23 @@ def test_figures_are_compared_within_the_stated_tolerance():
     assert compare_figures(figures, {**figures, "a": {"b": [0.5 + 1e-8, 0.0]}})[0]
     for other in ({"b": [0.5 + 1e-5, 1e-12]}, {"b": [0.5]}, {}, {"b": [True, 1e-12]}):
         assert not compare_figures(figures, {**figures, "a": other})[0]
+
+
+def test_every_file_of_a_run_is_certified(run: RunDir):
+    document = json.loads((run.path / CERTIFICATE).read_text(encoding="utf-8"))
+    certified = {entry["path"] for entry in document["sections"]["files"]}
+    outside = {CERTIFICATE, SALT, "Zenobia Ash.safetensors"}
+    there = {p.relative_to(run.path).as_posix() for p in run.path.rglob("*") if p.is_file()}
+    assert certified == there - outside
+    assert run.samples.name in certified
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o620, 0o604, 0o644])
+def test_a_private_key_that_others_may_read_or_write_is_refused(mode: int, tmp_path: Path):
+    key = tmp_path / "key.pem"
+    generate(key)
+    assert key.stat().st_mode & 0o777 == 0o600
+    read_private(key)
+    key.chmod(mode)
+    with pytest.raises(DataError, match=rf"may be read by others \(mode {mode:o}\)"):
+        read_private(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,21 @@ def test_a_line_that_a_crash_cut_off_hides_no_later_one(tmp_path: Path):
     with ledger.locked():
         ledger.append("last")
     assert [event["event"] for event in ledger.events()] == ["first", "last"]
+
+
+def test_a_line_is_on_disk_before_the_command_goes_on(tmp_path: Path, monkeypatch):
+    """A login node may die between the line and the sbatch that it announces."""
+    synced: list[str] = []
+    ledger, sync = Ledger(tmp_path), os.fsync
+
+    def watched(fd: int) -> None:
+        sync(fd)
+        synced.append(ledger.file.read_text())
+
+    monkeypatch.setattr(module.os, "fsync", watched)
+    with ledger.locked():
+        ledger.append("submitting")
+    assert [text.count("submitting") for text in synced] == [1]
 
 
 def test_nothing_is_written_outside_the_lock(tmp_path: Path):

@@ -67,12 +67,10 @@ def test_the_cosine_schedule_steps_per_epoch_not_per_batch(name, counter, holds)
 
 
 @pytest.mark.parametrize("name", ["finetune", "scrub"])
-def test_the_rates_of_a_run_are_constant_within_an_epoch(name, tiny, tmp_path):
-    checkpoint = tmp_path / "original"
-    run_job(tiny("train", TWO_CONVS, f"run.dir={checkpoint}"), Collectives(), StopFlag())
+def test_the_rates_of_a_run_are_constant_within_an_epoch(name, tiny, trained, tmp_path):
     config = tiny(
         "unlearn", TWO_CONVS, f"method={name}", "method.epochs=3", "method.lr_scheduler=cosine",
-        "method.lr=0.01", f"checkpoint={checkpoint}", f"run.dir={tmp_path / 'run'}",
+        "method.lr=0.01", f"checkpoint={trained(TWO_CONVS)}", f"run.dir={tmp_path / 'run'}",
     )  # fmt: skip
     run_job(config, Collectives(), StopFlag())
     events = [e for e in read_events(RunDir(tmp_path / "run").metrics) if e["event"] == "step"]
@@ -84,12 +82,10 @@ def test_the_rates_of_a_run_are_constant_within_an_epoch(name, tiny, tmp_path):
         assert [e["phase"] for e in events] == passes
 
 
-def test_a_run_of_unsir_repairs_at_a_rate_of_its_own(tiny, tmp_path):
-    checkpoint = tmp_path / "original"
-    run_job(tiny("train", TWO_CONVS, f"run.dir={checkpoint}"), Collectives(), StopFlag())
+def test_a_run_of_unsir_repairs_at_a_rate_of_its_own(tiny, trained, tmp_path):
     config = tiny(
         "unlearn", TWO_CONVS, "method=unsir", "method.epochs=1", "method.lr=0.02",
-        "method.repair_lr=0.005", f"checkpoint={checkpoint}", f"run.dir={tmp_path / 'run'}",
+        "method.repair_lr=0.005", f"checkpoint={trained(TWO_CONVS)}", f"run.dir={tmp_path / 'run'}",
     )  # fmt: skip
     run_job(config, Collectives(), StopFlag())
     events = [e for e in read_events(RunDir(tmp_path / "run").metrics) if e["event"] == "step"]
@@ -97,26 +93,30 @@ def test_a_run_of_unsir_repairs_at_a_rate_of_its_own(tiny, tmp_path):
     assert rates == [("impair", 0.02)] * 3 + [("repair", 0.005)] * 3
 
 
-@pytest.mark.parametrize("name", NEW)
-def test_every_method_runs_on_a_manifest_of_several_labels(name, tmp_path):
-    root = write_faces(tmp_path / "faces")
-    small = [
-        TWO_CONVS, f"data.root={root}", "data.label=[smile,glasses]", "data.image_size=32",
+@pytest.fixture(scope="module")
+def two_labels(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Return the settings of a manifest with two labels."""
+    root = write_faces(tmp_path_factory.mktemp("two labels") / "faces")
+    return (
+        TWO_CONVS, f"data.root='{root}'", "data.label=[smile,glasses]", "data.image_size=32",
         "metrics.num_bootstrap=20", "runtime.threads_per_rank=1", "train.epochs=1",
-    ]  # fmt: skip
-    train = compose_job("train", [*small, f"run.dir={tmp_path / 'original'}"])
-    run_job(train, Collectives(), StopFlag())
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_every_method_runs_on_a_manifest_of_several_labels(name, two_labels, trained, tmp_path):
+    original = trained(settings=two_labels)
     settings = ["method.global_batch_size=8", "method.max_steps=5", "method.clip_norm=1"]
     settings += ["method.selection=1", "method.max_steps=null"] if name == "ssd" else []
     words = [
-        *small, f"method={name}", *settings, "forget.fraction=0.25",
-        f"checkpoint={tmp_path / 'original'}", f"run.dir={tmp_path / 'run'}",
+        *two_labels, f"method={name}", *settings, "forget.fraction=0.25",
+        f"checkpoint={original}", f"run.dir={tmp_path / 'run'}",
     ]  # fmt: skip
     result = run_job(compose_job("unlearn", words), Collectives(), StopFlag())
     assert 0 <= result["test_accuracy"] <= 1
     assert 0 <= result["forgetting_score"] <= 0.5
     run = RunDir(tmp_path / "run")
-    assert run.model.read_bytes() != RunDir(tmp_path / "original").model.read_bytes()
+    assert run.model.read_bytes() != RunDir(original).model.read_bytes()
     losses = [e["loss"] for e in read_events(run.metrics) if e["event"] == "step"]
     assert all(map(math.isfinite, losses))
 
@@ -125,14 +125,12 @@ def test_every_method_runs_on_a_manifest_of_several_labels(name, tmp_path):
     ("name", "step", "wrong"), [("salun", 2, 1), ("scrub", 4, 1), ("ssd", 4, 1)]
 )
 def test_a_probe_of_a_model_that_may_not_be_delivered_is_not_selected(
-    name, step, wrong, tiny, tmp_path, monkeypatch
+    name, step, wrong, tiny, trained, tmp_path, monkeypatch
 ):
     """At a tiny rate all probes are equal, and the first wins that may be taken."""
-    checkpoint = tmp_path / "original"
-    run_job(tiny("train", TWO_CONVS, f"run.dir={checkpoint}"), Collectives(), StopFlag())
     base = [
         TWO_CONVS, f"method={name}", "method.select=rewind", "method.epochs=2", "method.lr=1e-30",
-        "method.weight_decay=0", f"checkpoint={checkpoint}", "method.augment=false",
+        "method.weight_decay=0", f"checkpoint={trained(TWO_CONVS)}", "method.augment=false",
     ]  # fmt: skip
     base += ["method.probe_every=1", "method.selection=1e9"] if name == "ssd" else []
     found = {}

@@ -20,7 +20,7 @@ from tests.fakes.models import TORCHVISION, assert_same_weights, build, images
 
 
 @pytest.fixture(scope="module")
-def trained() -> dict[str, Classifier]:
+def networks() -> dict[str, Classifier]:
     """ResNets whose every tensor, BatchNorm statistics included, differs from a fresh one's."""
     generator = torch.Generator().manual_seed(7)
     models = {}
@@ -34,12 +34,12 @@ def trained() -> dict[str, Classifier]:
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
-def test_weights_survive_saving_and_loading(head, trained, tmp_path):
+def test_weights_survive_saving_and_loading(head, networks, tmp_path):
     path = tmp_path / "a folder" / "größe 'x'.safetensors"
-    save_weights(trained[head], path)
+    save_weights(networks[head], path)
     model = build(head=head, seed=9)
     load_weights(model, path)
-    assert_same_weights(trained[head], model)
+    assert_same_weights(networks[head], model)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
@@ -80,13 +80,13 @@ FORMS = {
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 @pytest.mark.parametrize("form", FORMS)
-def test_foreign_pth_loads_under_our_names(form, legacy, trained, tmp_path):
+def test_foreign_pth_loads_under_our_names(form, legacy, networks, tmp_path):
     head, rename = FORMS[form]
     path = tmp_path / "model.pth"
-    torch.save(rename(trained[head]), path, _use_new_zipfile_serialization=not legacy)
+    torch.save(rename(networks[head]), path, _use_new_zipfile_serialization=not legacy)
     model = build(head=head, seed=9)
     load_weights(model, path)
-    assert_same_weights(trained[head], model)
+    assert_same_weights(networks[head], model)
 
 
 @pytest.mark.parametrize("name", ["densenet121", "efficientnet_b0"])
@@ -220,10 +220,10 @@ def test_missing_path_is_refused(tmp_path):
         weights_path(tmp_path / "nothing.pth")
 
 
-def test_run_directory_is_a_checkpoint_once_it_has_its_model(trained, tmp_path):
+def test_run_directory_is_a_checkpoint_once_it_has_its_model(networks, tmp_path):
     with pytest.raises(CheckpointError, match=r"holds no finished model \(checkpoints/final"):
         weights_path(tmp_path)
-    save_weights(trained["linear"], RunDir(tmp_path).model)
+    save_weights(networks["linear"], RunDir(tmp_path).model)
     model = build(seed=9)
     load_weights(model, str(tmp_path))
-    assert_same_weights(trained["linear"], model)
+    assert_same_weights(networks["linear"], model)

@@ -5,23 +5,41 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from dlfd_dist.errors import RunDirError
 from dlfd_dist.report import read_comparison
 from dlfd_dist.report.html import write_report
-from dlfd_dist.report.plan import representatives
+from dlfd_dist.report.plan import plan_figures
 from tests.fakes.reports import TUNING, first, with_result
 from tests.fakes.run_dirs import IDENTITIES, write_comparison
 
 
 @pytest.fixture(scope="module")
-def page(records, tmp_path_factory) -> str:
-    out = tmp_path_factory.mktemp("page") / "report.html"
-    write_report(records, out, title="Two people", missing=["Retrained, seed 3"])
-    return out.read_text(encoding="utf-8")
+def written(records, tmp_path_factory) -> list[Path]:
+    """Return the files of a report with all its figures, the page first."""
+    out = tmp_path_factory.mktemp("page") / "deep" / "my report.html"
+    return write_report(records, out, title="Two people", missing=["Retrained, seed 3"])
+
+
+@pytest.fixture(scope="module")
+def page(written) -> str:
+    return written[0].read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures of a page empty: their titles, captions and files stay."""
+
+    def plans(*data):
+        return [replace(plan, draw=lambda _narrow: Figure()) for plan in plan_figures(*data)]
+
+    monkeypatch.setattr("dlfd_dist.report.html.plan_figures", plans)
 
 
 class Resources(HTMLParser):
@@ -98,6 +116,7 @@ def test_page_without_tuning_says_so(page):
     assert "Tuned settings" not in page
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_page_escapes_hostile_names(tmp_path):
     hostile = "<script>alert('x')</script>"
     path = write_comparison(
@@ -112,15 +131,15 @@ def test_page_escapes_hostile_names(tmp_path):
     assert text.count("&lt;script&gt;") >= 4
 
 
-def test_files_are_written_beside_the_page(records, tmp_path):
-    paths = write_report(representatives(records), tmp_path / "deep" / "my report.html", title="T")
-    assert paths[0].name == "my report.html"
-    assert {p.parent.name for p in paths[1:]} == {"my report_figures"}
-    assert all(p.read_bytes().startswith(b"\x89PNG") for p in paths[1:])
-    left = {p for p in paths[0].parent.rglob("*") if p.is_file()}
-    assert left == set(paths)
+def test_files_are_written_beside_the_page(written):
+    assert written[0].name == "my report.html"
+    assert {p.parent.name for p in written[1:]} == {"my report_figures"}
+    assert all(p.read_bytes().startswith(b"\x89PNG") for p in written[1:])
+    left = {p for p in written[0].parent.rglob("*") if p.is_file()}
+    assert left == set(written)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_images_disappear_when_they_may_not_be_shown(records, tmp_path):
     out = tmp_path / "r.html"
     run = first(records, "DLFD")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from dlfd_dist.compose import split_compare
+from dlfd_dist.config import DLFDConfig
 from dlfd_dist.data.loaders import Batches
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.jobs import run_job
 from dlfd_dist.jobs.session import Session
+from dlfd_dist.jobs.unlearn import _selection_value
+from dlfd_dist.methods import Probe
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
 from tests.fakes.small_model import TWO_CONVS
@@ -19,6 +24,15 @@ from tests.fakes.small_model import TWO_CONVS
 def test_weights_cannot_be_selected_by_a_figure_of_test(tiny, select):
     with pytest.raises(ConfigError, match="would choose by the test set"):
         tiny("unlearn", "checkpoint=x", f"method.select='{select}'")
+
+
+@pytest.mark.parametrize(("score", "value"), [(0.05, 0.7), (0.1, 0.7), (0.11, None), (0.4, None)])
+def test_a_probe_above_the_allowed_forgetting_score_is_not_taken(score, value):
+    cfg = DLFDConfig(name="dlfd", select="accuracy", max_forgetting_score=0.1)
+    found = Probe(1, 0.7, 0.9, score, 0.5, 0.6)
+    assert _selection_value(cfg, found) == value
+    assert _selection_value(replace(cfg, select="nomus"), found) == 0.6
+    assert _selection_value(replace(cfg, select="last"), found) is None
 
 
 def test_a_comparison_is_not_tuned_by_a_figure_of_test():
