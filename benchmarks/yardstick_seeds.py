@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import ttest_1samp
@@ -64,7 +65,7 @@ def hierarchical(table: np.ndarray, rng: np.random.Generator) -> Sequence[float]
     trainings, seeds = table.shape
     rows = rng.integers(0, trainings, (REDRAWN, trainings, 1))
     columns = rng.integers(0, seeds, (REDRAWN, trainings, seeds))
-    return np.quantile(table[rows, columns].mean((1, 2)), [0.025, 0.975])
+    return np.quantile(table[rows, columns].mean((1, 2)), [0.025, 0.975]).tolist()
 
 
 def mixed(table: np.ndarray, _rng: np.random.Generator) -> Sequence[float] | None:
@@ -97,7 +98,8 @@ def found(effect: float, num_tests: int, tables: int, seed: int = 1) -> float:
     hits = 0
     for _ in range(tables):
         differences = shifts[:, None] + rng.normal(size=(num_tests, NUM_SEEDS))
-        hits += holm(ttest_1samp(differences, 0, axis=1).pvalue)[0] < LEVEL
+        tests: Any = ttest_1samp(differences, 0, axis=1)
+        hits += holm(tests.pvalue)[0] < LEVEL
     return hits / tables
 
 
