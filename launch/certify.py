@@ -157,7 +157,7 @@ def _measure(run: RunDir, reference: Path | None) -> dict[str, Any]:
 
     config = load_config(run.config)
     where = str(reference) if reference else config.reference
-    data = resolve_data(config.data, config.forget)
+    data = resolve_data(config.data, config.drawn_forget)
     held = json.loads(run.identity.read_text(encoding="utf-8"))
     changed = [name for name, digest in data.digests().items() if held["inputs"][name] != digest]
     if changed:

@@ -32,7 +32,9 @@ def chosen_on_val(setting: str, value: str) -> None:
         )
 
 
-def check_sgd(section: str, cfg: Any) -> None:
+def check_sgd(
+    section: str, cfg: Any, *, schedulers: tuple[str, ...] = ("constant", "cosine")
+) -> None:
     require(0 < cfg.lr < math.inf, f"{section}.lr", cfg.lr, "above 0 and finite")
     require(0 <= cfg.momentum < 1, f"{section}.momentum", cfg.momentum, "at least 0 and below 1")
     require(cfg.weight_decay >= 0, f"{section}.weight_decay", cfg.weight_decay, ">= 0")
@@ -46,5 +48,5 @@ def check_sgd(section: str, cfg: Any) -> None:
         )
     if cfg.max_steps is not None:
         require(cfg.max_steps >= 1, f"{section}.max_steps", cfg.max_steps, ">= 1, or null for all")
-    one_of(f"{section}.lr_scheduler", cfg.lr_scheduler, ("constant", "cosine"))
+    one_of(f"{section}.lr_scheduler", cfg.lr_scheduler, schedulers)
     one_of(f"{section}.optimizer", cfg.optimizer, ("sgd", "adam"))

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import ConfigError
@@ -40,7 +40,7 @@ NOT_IN_SIGNATURE = {
     "metrics": {"eval_batch_size", "separation"},
     "data": {"root", "cache_dir", "leaks"},
     # The digest of the request says who was drawn.
-    "forget": {"rounds"},
+    "forget": {"seed", "rounds"},
 }
 
 # Settings that one verb alone reads.
@@ -96,6 +96,12 @@ class JobConfig:
                 "Nobody to forget: give forget.request=FILE (identities or image paths, one a "
                 "line) or forget.fraction=0.2 to draw people."
             )
+
+    @property
+    def drawn_forget(self) -> ForgetConfig:
+        """Who is to be forgotten, with the seed of the draw: forget.seed, else that of the run."""
+        seed = self.seed if self.forget.seed is None else self.forget.seed
+        return replace(self.forget, seed=seed)
 
     def _require_official_settings(self) -> None:
         """Refuse settings that would ask for another loop than the authors'."""

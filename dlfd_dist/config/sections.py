@@ -137,12 +137,13 @@ class ForgetConfig:
     published: bool = False
     """Forget what the authors of the data set did (mufac, mucac); elsewhere as fraction says."""
     fraction: float | None = None
-    """Share of the training people to draw when there is no request, above 0 and below 1."""
-    seed: int = 0
-    """Seed of that draw."""
+    """Share of the training people to draw when there is no request, above 0 and below 1; their
+    labels are distributed as those of the test set."""
+    seed: int | None = None
+    """Seed of that draw; null: the seed of the run, so that every seed forgets other people."""
     rounds: bool = False
     """Draw in rounds, as audits do: the seeds of one round forget disjoint sets of people of equal
-    size, so that over many seeds everybody is forgotten equally often."""
+    size, so that over many seeds everybody is forgotten equally often. Labels play no part then."""
 
     def __post_init__(self) -> None:
         if self.request is not None and self.fraction is not None:
@@ -155,7 +156,8 @@ class ForgetConfig:
                 "forget.request and forget.published are both set: give the request file or ask "
                 "for the published forget set, not both."
             )
-        require(self.seed >= 0, "forget.seed", self.seed, ">= 0")
+        if self.seed is not None:
+            require(self.seed >= 0, "forget.seed", self.seed, ">= 0, or null")
         if self.fraction is not None:
             require(0 < self.fraction < 1, "forget.fraction", self.fraction, "above 0 and below 1")
 
@@ -177,16 +179,27 @@ class TrainConfig:
     optimizer: str = "sgd"
     clip_norm: float | None = None
     lr_scheduler: str = "cosine"
-    """constant, or cosine to zero over the epochs; it steps once per epoch."""
+    """constant, or to zero over the epochs: cosine steps once per epoch, cosine_batch once per
+    step."""
     max_steps: int | None = None
+    select: str = "last"
+    """Which weights are delivered: last, or best (those of the epoch with the best validation
+    accuracy, which is early stopping and removes part of what unlearning is to remove)."""
     patience: int | None = None
-    """Stop after so many epochs without a better validation accuracy; null: never."""
+    """With select=best: stop after so many epochs without a better validation accuracy; null:
+    never."""
 
     def __post_init__(self) -> None:
         one_of("train.on", self.on, ("all", "retain"))
-        check_sgd("train", self)
+        check_sgd("train", self, schedulers=("constant", "cosine", "cosine_batch"))
+        one_of("train.select", self.select, ("last", "best"))
         if self.patience is not None:
             require(self.patience >= 1, "train.patience", self.patience, ">= 1, or null for never")
+            if self.select == "last":
+                raise ConfigError(
+                    f"train.patience={self.patience} is not allowed with train.select=last, which "
+                    "trains all epochs: set train.select=best, or leave train.patience out."
+                )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ import numpy as np
 
 from ..config import ForgetConfig
 from ..errors import DataError
+from .draw import draw_people
+from .label_shares import label_shares
 from .manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -191,27 +193,29 @@ def _rows_of(asked: set[str], names: Sequence[str]) -> dict[str, list[int]]:
 def draw_request(
     fraction: float, seed: int, manifest: Manifest, splits: np.ndarray, *, rounds: bool = False
 ) -> ResolvedRequest:
-    """Draw a share of the training people at random, at least one.
+    """Draw a share of the training people at random, at least one, with the labels of test.
 
     Parameters
     ----------
-    rounds : the seeds of a round take their people from one permutation, one after the other
+    rounds : the seeds of a round take their people from one permutation, one after the other, and
+        whatever labels they have
     """
-    train = splits == "train"
-    people = np.unique(manifest.identities[train])
+    train = np.flatnonzero(splits == "train")
+    people, person_of_row = np.unique(manifest.identities[train], return_inverse=True)
     num = max(1, round(fraction * len(people)))
-    turn, first = seed, 0
     if rounds:
         turn, place = divmod(seed, max(1, len(people) // num))
-        first = place * num
-    chosen = np.sort(np.random.default_rng(turn).permutation(people)[first : first + num])
-    rows = np.flatnonzero(train & np.isin(manifest.identities, chosen))
-    counts = dict(zip(*np.unique(manifest.identities[rows], return_counts=True), strict=True))
+        order = np.random.default_rng(turn).permutation(len(people))
+        chosen = np.sort(order[place * num : (place + 1) * num])
+    else:
+        unseen = label_shares(manifest.labels[splits == "test"], manifest.num_outputs)
+        chosen = draw_people(manifest.labels[train], person_of_row, unseen, num=num, seed=seed)
+    num_images = np.bincount(person_of_row)
     lines = [
-        RequestLine(i, str(p), "identity", "matched", int(counts[p]))
-        for i, p in enumerate(chosen, start=1)
+        RequestLine(i, str(people[person]), "identity", "matched", int(num_images[person]))
+        for i, person in enumerate(chosen, start=1)
     ]
-    return ResolvedRequest(lines, rows)
+    return ResolvedRequest(lines, train[np.isin(person_of_row, chosen)])
 
 
 def forget_rows(cfg: ForgetConfig, manifest: Manifest, splits: np.ndarray) -> ResolvedRequest:
@@ -222,6 +226,7 @@ def forget_rows(cfg: ForgetConfig, manifest: Manifest, splits: np.ndarray) -> Re
         entries = list(enumerate(manifest.published_request, start=1))
         return resolve_entries(entries, "forget.published", manifest, splits)
     if cfg.fraction is not None:
+        assert cfg.seed is not None, "JobConfig.drawn_forget has the seed"
         return draw_request(cfg.fraction, cfg.seed, manifest, splits, rounds=cfg.rounds)
     if cfg.published:
         raise DataError(

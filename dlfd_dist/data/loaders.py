@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -55,6 +56,13 @@ class ResolvedData(ResolvedRows):
     """None: not looked for (data.leaks=false, or drawn faces)"""
 
 
+def load_rows(cfg: DataConfig, *, draw: bool = True) -> Manifest:
+    """Return the manifest of a data set; `draw` as in resolve_rows."""
+    describes = cfg.name == "synthetic" and not draw
+    manifest = describe_synthetic(cfg) if describes else datasets.get(cfg.name)(cfg)
+    return replace(manifest, max_megapixels=cfg.max_megapixels)
+
+
 def resolve_rows(cfg: DataConfig, forget: ForgetConfig, *, draw: bool = True) -> ResolvedRows:
     """Load the manifest, divide it, resolve the request and leave out what data.clean says.
 
@@ -65,11 +73,19 @@ def resolve_rows(cfg: DataConfig, forget: ForgetConfig, *, draw: bool = True) ->
 
     Raises DataError for anything in them that is not usable.
     """
-    load = datasets.get(cfg.name)
-    if cfg.name == "synthetic" and not draw:
-        load = describe_synthetic
-    manifest = replace(load(cfg), max_megapixels=cfg.max_megapixels)
+    manifest = load_rows(cfg, draw=draw)
     split_of_row = assign_splits(manifest, cfg)
+    return _with_request(manifest, split_of_row, cfg, forget, draw=draw)
+
+
+def _with_request(
+    manifest: Manifest,
+    split_of_row: np.ndarray,
+    cfg: DataConfig,
+    forget: ForgetConfig,
+    *,
+    draw: bool,
+) -> ResolvedRows:
     request = forget_rows(forget, manifest, split_of_row)
     splits = make_splits(split_of_row, request.rows)
     if not cfg.clean:
@@ -79,6 +95,41 @@ def resolve_rows(cfg: DataConfig, forget: ForgetConfig, *, draw: bool = True) ->
     clean, removals = remove_equal(manifest, splits, image_digests(manifest, folder), near)
     request = replace(request, rows=clean.forget)
     return ResolvedRows(manifest, clean, request, removals=removals, uncleaned=splits)
+
+
+def rows_key(cfg: DataConfig, forget: ForgetConfig) -> str:
+    """Return what tells a data set and the people to forget in it from others."""
+    return repr((cfg, forget))
+
+
+class RowReader:
+    """Resolves rows as resolve_rows does: every request once, and its data set once for all.
+
+    Parameters
+    ----------
+    known : rows that are resolved already, with their settings
+    draw : as in resolve_rows
+    """
+
+    def __init__(
+        self,
+        known: Sequence[tuple[DataConfig, ForgetConfig, ResolvedRows]] = (),
+        *,
+        draw: bool = True,
+    ):
+        self.draw = draw
+        self.resolved = {rows_key(cfg, forget): rows for cfg, forget, rows in known}
+        self.manifests: dict[str, tuple[Manifest, np.ndarray]] = {}
+
+    def __call__(self, cfg: DataConfig, forget: ForgetConfig) -> ResolvedRows:
+        key = rows_key(cfg, forget)
+        if key not in self.resolved:
+            data = repr(cfg)
+            if data not in self.manifests:
+                manifest = load_rows(cfg, draw=self.draw)
+                self.manifests[data] = manifest, assign_splits(manifest, cfg)
+            self.resolved[key] = _with_request(*self.manifests[data], cfg, forget, draw=self.draw)
+        return self.resolved[key]
 
 
 def resolve_data(cfg: DataConfig, forget: ForgetConfig) -> ResolvedData:

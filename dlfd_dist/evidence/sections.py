@@ -28,7 +28,7 @@ FACTS = {
     "verb", "seed", "world_size", "device", "job_id", "restarts", "signature", "title",
     "synthetic", "may_show", "credit", "label_names", "image_size", "num_images", "selected_step",
     "selection", "test_read", "num_steps", "wall_seconds", "device_seconds", "peak_memory_mb",
-    "model_sha256", "leaks", "guards",
+    "model_sha256", "leaks", "guards", "forget_labels",
 }  # fmt: skip
 """What result.json holds beside figures. Class names and credits are left out of a certificate: the
 classes may be people."""
@@ -291,9 +291,10 @@ def _metrics(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _seeds(config: Mapping[str, Any]) -> dict[str, int]:
+    drawn_with = config["forget"]["seed"]
     return {
         "run": config["seed"],
-        "forget": config["forget"]["seed"],
+        "forget": config["seed"] if drawn_with is None else drawn_with,
         "split": config["data"]["split_seed"],
         "metrics": config["metrics"]["seed"],
         "synthetic": config["data"]["synthetic"]["seed"],

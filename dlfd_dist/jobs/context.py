@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import shutil
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from ..compose import config_text
+from ..compose import config_text, load_config
 from ..config import JobConfig, MethodConfig, signature
 from ..data.loaders import Batches, ResolvedData, ResolvedRows, resolve_data
 from ..data.reference import ReferencePeople, reference_digest, reference_people
@@ -149,9 +150,10 @@ def prepare(config: JobConfig, world_size: int) -> Prepared:
     """
     config.validate(world_size)
     pick_device(config.runtime, RankInfo())
-    resolved = resolve_data(config.data, config.forget)
+    resolved = resolve_data(config.data, config.drawn_forget)
     data, people = matched(config, resolved)
     check_enough(config, data, world_size)
+    check_reference(config, resolved)
     for path in (config.checkpoint, config.reference):
         if path is not None:
             model = make_model(config, data, path)
@@ -160,6 +162,27 @@ def prepare(config: JobConfig, world_size: int) -> Prepared:
                 methods.get(config.method.name).check(config.method, model)
     sign, run_dir = run_identity(config, resolved)
     return Prepared(config, data, input_digests(config, resolved), sign, run_dir, people)
+
+
+def check_reference(config: JobConfig, rows: ResolvedRows) -> None:
+    """Refuse a Retrained model that was trained without other people than those to forget."""
+    if config.reference is None or not RunDir(Path(config.reference)).finished():
+        return
+    reference = RunDir(Path(config.reference))
+    trained = load_config(reference.config)
+    request = json.loads(reference.identity.read_text(encoding="utf-8"))["inputs"].get("request")
+    retrained = trained.verb == "train" and trained.train.on == "retain"
+    if not retrained or request in (None, rows.request.digest):
+        return
+    drawn = config.forget.fraction is not None and config.forget.seed is None
+    raise DataError(
+        f"reference={config.reference} was trained without other people than those to forget now: "
+        + (
+            f"give forget.seed={trained.drawn_forget.seed}, with which it drew them."
+            if drawn and trained.forget.fraction == config.forget.fraction
+            else "give its forget request, or the model retrained without these people."
+        )
+    )
 
 
 def _check_classes(checkpoint: Path, label_names: list[str]) -> None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from ..data.label_shares import forget_labels
 from ..data.reference import describe_reference
 from ..metrics import guards_of
 from ..models import Classifier, save_weights
@@ -95,6 +96,7 @@ def _against_reference(job: Job, evaluation: Evaluation) -> dict[str, Any]:
 def facts(job: Job) -> dict[str, Any]:
     """Return what a result tells of the run and its data besides the figures."""
     manifest, splits, place = job.data.manifest, job.data.splits, job_info()
+    labels = forget_labels(manifest, splits)
     return {
         "verb": job.config.verb,
         "seed": job.config.seed,
@@ -110,6 +112,7 @@ def facts(job: Job) -> dict[str, Any]:
         "label_names": manifest.label_names,
         "image_size": job.config.data.image_size,
         **matched_to(job),
+        "forget_labels": None if labels is None else labels.to_dict(),
         "num_images": {name: len(ids) for name, ids in splits.parts().items()},
         "leaks": None if job.data.leaks is None else job.data.leaks.to_dict(),
     }

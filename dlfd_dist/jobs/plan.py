@@ -17,7 +17,7 @@ from .course import Course
 def plan(config: JobConfig) -> dict[str, Any]:
     """Return the lines of a plan, the files that would be written, and the signature."""
     config.validate(config.runtime.world_size)
-    rows = resolve_rows(config.data, config.forget, draw=False)
+    rows = resolve_rows(config.data, config.drawn_forget, draw=False)
     for path in (config.checkpoint, config.reference):
         if path is not None:
             weights_path(path)

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def train(job: Job, stop: StopFlag) -> dict[str, Any]:
-    """Train, keep the epoch that is best on val, evaluate; return the result."""
+    """Train, deliver the weights that train.select says, evaluate; return the result."""
     cfg = job.config.train
     splits = job.data.splits
     sampler = EpochSampler(
@@ -35,7 +35,8 @@ def train(job: Job, stop: StopFlag) -> dict[str, Any]:
     session = Session(job, model, updater, num_steps, "train")
     loop = session.values or {"losses": [], "epochs_since_best": 0}
     for step in sampler.steps(session.first, num_steps):
-        lr = updater.set_epoch(step.epoch)
+        by_step = cfg.lr_scheduler == "cosine_batch"
+        lr = updater.set_epoch(step.index / sampler.steps_per_epoch if by_step else step.epoch)
         numbers = train_step(job, model, updater, step.ids, step.index, stop.requested)
         done = step.index + 1
         loop["losses"].append(numbers["loss"])
@@ -51,11 +52,15 @@ def train(job: Job, stop: StopFlag) -> dict[str, Any]:
                 break
         session.end_step(done, stop=numbers["stop"] > 0, loop=loop)
     session.progress.close()
+    if cfg.select == "last":
+        val_accuracy = loop["val_accuracy"]
+        selection = f"the last weights (validation accuracy {val_accuracy:.3f})"
+        return finish(session, selected_step=num_steps, selection=selection)
     session.deliver_best()
     chosen = session.best_values
     return finish(
         session,
-        selected_step=chosen.get("step"),
+        selected_step=chosen["step"],
         selection=f"the epoch with the best validation accuracy ({chosen['val_accuracy']:.3f})",
     )
 
@@ -75,7 +80,7 @@ def train_step(
 
 
 def _end_epoch(session: Session, loop: dict[str, Any], epoch: int, done: int, lr: float) -> None:
-    """Measure val; keep the model when it is better, or as accurate with a lower loss."""
+    """Measure val; with select=best keep a better model, or one as accurate with a lower loss."""
     job = session.job
     val = run_model(
         session.model, job.batches, job.data.splits.val, job.config.metrics.eval_batch_size
@@ -85,7 +90,9 @@ def _end_epoch(session: Session, loop: dict[str, Any], epoch: int, done: int, lr
         "epoch", done, epoch=epoch, train_loss=float(np.mean(loop["losses"])),
         val_accuracy=val_accuracy, val_loss=val_loss, lr=lr,
     )  # fmt: skip
-    loop["losses"] = []
+    loop["losses"], loop["val_accuracy"] = [], val_accuracy
+    if job.config.train.select == "last":
+        return
     best = session.best_values
     if not best or (val_accuracy, -val_loss) > (best["val_accuracy"], -best["val_loss"]):
         session.keep_best(step=done, val_accuracy=val_accuracy, val_loss=val_loss)

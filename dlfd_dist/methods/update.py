@@ -28,8 +28,11 @@ def classification(labels: Tensor, total: int) -> Objective:
     return objective
 
 
-def scheduled_lr(cfg: TrainConfig | MethodConfig, epoch: int) -> float:
-    """Return the learning rate of an epoch (from 0): constant, or cosine to zero."""
+def scheduled_lr(cfg: TrainConfig | MethodConfig, epoch: float) -> float:
+    """Return the learning rate of an epoch (from 0): constant, or cosine to zero.
+
+    With lr_scheduler=cosine_batch `epoch` has the share of the epoch that is done in it.
+    """
     if cfg.lr_scheduler == "constant":
         return cfg.lr
     return cfg.lr * 0.5 * (1 + math.cos(math.pi * epoch / cfg.epochs))
@@ -79,8 +82,11 @@ class Updater:
         if collectives.world_size > 1:
             self.replica = _replica(model, collectives.device)
 
-    def set_epoch(self, epoch: int, base_lr: float | None = None) -> float:
-        """Set the learning rate of an epoch, by the schedule from base_lr or the settings' lr."""
+    def set_epoch(self, epoch: float, base_lr: float | None = None) -> float:
+        """Set the learning rate of an epoch, by the schedule from base_lr or the settings' lr.
+
+        epoch : from 0, as in scheduled_lr
+        """
         lr = scheduled_lr(self.cfg, epoch) / self.cfg.lr * (base_lr or self.cfg.lr)
         for group in self.optimizer.param_groups:
             group["lr"] = lr

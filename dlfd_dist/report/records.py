@@ -94,6 +94,11 @@ class RunRecord:
     """when, by which code and on what it was started; empty in older runs"""
 
     @property
+    def request_digest(self) -> str:
+        """SHA-256 of the images to forget; empty where the run does not tell."""
+        return self.inputs.get("request", "")
+
+    @property
     def metrics_seed(self) -> int:
         """The evaluation seed."""
         return int(self.config.get("metrics", {}).get("seed", 0))
@@ -284,7 +289,9 @@ def read_comparison(path: Path | str) -> Comparison:
                 record = _of_training(record, run["role"])
             label = _with_variant(record.label, run.get("variant", ""))
             train_seed = run.get("train_seed", record.seed)
-            records.append(replace(record, label=label, train_seed=train_seed))
+            # The seed of a trained model's row is that of the people drawn.
+            seed = run.get("seed", record.seed)
+            records.append(replace(record, label=label, train_seed=train_seed, seed=seed))
         except RunDirError:
             missing.append(_missing_name(run))
     title, tuning = content.get("title") or "Comparison", content.get("tuning")

@@ -150,28 +150,30 @@ def _of_first_verb(records: Sequence[RunRecord]) -> list[RunRecord]:
 def _settings(record: RunRecord) -> str:
     read = read_by(record.config["verb"], record.config)
     values = {key: v for key, v in read.items() if key not in _PER_SEED}
-    values["metrics"] = {k: v for k, v in values.get("metrics", {}).items() if k != "seed"}
+    for section in ("metrics", "forget"):
+        values[section] = {k: v for k, v in values.get(section, {}).items() if k != "seed"}
     return json.dumps(values, sort_keys=True, default=str)
 
 
 def with_gaps(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Fill in the gap to Retrained of runs that were made without a reference, such as Original.
 
-    The reference is the Retrained run of the same train seed, measured with the same seed; where
-    there is none the gap stays open. Retrained itself is held against Retrained of the other train
-    seeds, which tells what the seed alone makes of the gap.
+    The reference is the Retrained run of the same train seed without the same people, measured with
+    the same seed; where there is none the gap stays open. Retrained itself is held against
+    Retrained of the other train seeds without the same people, which tells what the seed alone
+    makes of the gap.
     """
-    retrained = {
-        (r.train_seed, r.metrics_seed): _flat(r) for r in of_label(records, RETRAINED) if r.mia
-    }
+    retrained = [(r, _flat(r)) for r in of_label(records, RETRAINED) if r.mia]
 
     def filled(record: RunRecord) -> RunRecord:
         known = record.result.get("gap_to_retrained") is not None
         of_itself = record.label == RETRAINED
         references = [
             flat
-            for (seed, metrics_seed), flat in retrained.items()
-            if (seed == record.train_seed) != of_itself and metrics_seed == record.metrics_seed
+            for other, flat in retrained
+            if (other.train_seed == record.train_seed) != of_itself
+            and other.metrics_seed == record.metrics_seed
+            and other.request_digest == record.request_digest
         ]
         if known or not references or not record.mia:
             return record

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dlfd_dist.config import JobConfig, to_dict
-from dlfd_dist.data.loaders import ResolvedData, ResolvedRows, resolve_rows
+from dlfd_dist.data.loaders import ResolvedData, ResolvedRows, RowReader, resolve_rows
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.jobs import prepare
 from dlfd_dist.jobs.context import check_enough, make_model
@@ -62,37 +62,25 @@ def _check(plan: AuditPlan) -> None:
 
 
 def rows_of(config: JobConfig) -> ResolvedRows:
-    return resolve_rows(config.data, config.forget)
-
-
-def _reading() -> Callable[[JobConfig], ResolvedRows]:
-    """Return rows_of that reads the data of every shadow once."""
-    known: dict[str, ResolvedRows] = {}
-
-    def rows(config: JobConfig) -> ResolvedRows:
-        key = repr((config.data, config.forget))
-        if key not in known:
-            known[key] = rows_of(config)
-        return known[key]
-
-    return rows
+    return resolve_rows(config.data, config.drawn_forget)
 
 
 def _run(plan: AuditPlan) -> tuple[dict[str, Path], dict[str, str]]:
     """Run the stages; return the finished runs and why the others failed, by label."""
     first, last = trainings(plan), unlearnings(plan)
     config = first[0].config
-    rows, data = _reading(), prepare(config, config.runtime.world_size).data
+    read, data = RowReader(), prepare(config, config.runtime.world_size).data
     _check_methods(plan, data)
     for one in last:
-        check_enough(one.config, rows(one.config), config.runtime.world_size)
+        rows = read(one.config.data, one.config.drawn_forget)
+        check_enough(one.config, rows, config.runtime.world_size)
     with (
         stop_signals() as stop,
         claimed(plan.out, plan.plan.configs[0], "audit"),
         Workers(num_workers(config, plan.audit.workers)) as workers,
         Progress(len(first) + len(last)) as progress,
     ):
-        runs = Runs(rows, workers, progress, stop)
+        runs = Runs(read, workers, progress, stop)
         models = runs.run(first)
         done = models | runs.run(with_models(last, models))
         return done, runs.failures

@@ -115,8 +115,10 @@ def _shadowed(one: Planned) -> Planned:
     """Return a run with the people its shadow forgets."""
     forget = one.config.forget
     if forget.fraction is None or forget.published:
-        return one
-    forget = replace(forget, seed=one.train_seed, rounds=True)
+        # The same people for every shadow.
+        forget = replace(forget, seed=0)
+    else:
+        forget = replace(forget, seed=one.train_seed, rounds=True)
     return replace(one, config=replace(one.config, forget=forget))
 
 

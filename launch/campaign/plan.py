@@ -56,6 +56,8 @@ class CampaignRun:
     """The estimate on one rank."""
     after: tuple[str, ...] = ()
     """Keys of the runs that must have ended before it, well or not."""
+    draw: int | None = None
+    """As in launch/comparison/planning.py."""
 
 
 @dataclass(frozen=True)
@@ -208,26 +210,20 @@ def choice_file(campaign: Path, run: CampaignRun) -> Path:
 
 
 class _Stages:
-    """Trainings, and what starts from their models; all of one data set and request."""
+    """Trainings, and what starts from their models; all of one data set."""
 
     def __init__(self, trainings: Sequence[Planned], cluster: ClusterConfig):
-        from dlfd_dist.data.loaders import resolve_rows
-
-        first = trainings[0].config
-        self.identify = Identify(resolve_rows(first.data, first.forget, draw=False), cluster)
+        self.identify = _IdentifyAll(cluster)
         self.trained = self.identify.all([(one, ()) for one in _absolute(trainings)])
 
     def start(self, planned: Sequence[Planned]) -> list[CampaignRun]:
         """Return runs that start from the trainings of their train seed."""
-        from ..comparison.planning import with_models
+        from ..comparison.planning import parents_of, with_models
 
         models = {run.label: Path(run.directory or "") for run in self.trained}
         keys = {run.label: run.key for run in self.trained}
         ready = with_models(_absolute(planned), models)
-        parents = [
-            tuple(keys[f"{role} seed {one.train_seed}"] for role in ("original", "retrained"))
-            for one in ready
-        ]
+        parents = [tuple(keys[label] for label in parents_of(one)) for one in ready]
         return self.identify.all(list(zip(ready, parents, strict=True)))
 
 
@@ -271,7 +267,6 @@ def _absolute(planned: Sequence[Planned]) -> list[Planned]:
 
 def _grid_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> Campaign:
     from dlfd_dist.compose import expand_grid
-    from dlfd_dist.data.loaders import resolve_rows
 
     from ..comparison.planning import Planned, placed
 
@@ -279,19 +274,13 @@ def _grid_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> C
     listed = [k for k in _keys(points) if len({_value(p, k) for p in points}) > 1]
     composed = list(_compose_points(verb, points))
     out = Path(composed[0].run.dir or f"runs/{verb}-{_digest(words)}").absolute()
-    identifiers: dict[str, Identify] = {}
-    planned: dict[str, list[tuple[Planned, tuple[str, ...]]]] = {}
+    planned: list[tuple[Planned, tuple[str, ...]]] = []
     for point, config in zip(points, composed, strict=True):
-        data = repr((config.data, config.forget))
-        if data not in identifiers:
-            rows = resolve_rows(config.data, config.forget, draw=False)
-            identifiers[data] = Identify(rows, cluster)
         title = " ".join(f"{key}={_value(point, key)}" for key in listed) or verb
         name = "".join(c if c.isalnum() or c in "=-._" else "-" for c in title)[:80]
         one = Planned(title, verb, config.seed, placed(config, out / "runs", name))
-        planned.setdefault(data, []).append((one, ()))
-    runs = [run for data, ones in planned.items() for run in identifiers[data].all(ones)]
-    return Campaign(out, verb, list(words), cluster, runs)
+        planned.append((one, ()))
+    return Campaign(out, verb, list(words), cluster, _IdentifyAll(cluster).all(planned))
 
 
 def _keys(points: Sequence[Sequence[str]]) -> list[str]:
@@ -321,6 +310,39 @@ def _digest(words: Sequence[str]) -> str:
 
 
 # --- identity, place and shape of a run
+
+
+class _IdentifyAll:
+    """Turns planned runs into runs of a campaign, whatever data and draw they have."""
+
+    def __init__(self, cluster: ClusterConfig):
+        from dlfd_dist.data.loaders import RowReader
+
+        self.cluster, self.read = cluster, RowReader(draw=False)
+        self.identifiers: dict[str, Identify] = {}
+
+    def all(self, planned: Sequence[tuple[Planned, tuple[str, ...]]]) -> list[CampaignRun]:
+        """Return the runs of one stage in their order, each with a key of its own."""
+        by_rows: dict[str, list[tuple[Planned, tuple[str, ...]]]] = {}
+        for one, parents in planned:
+            by_rows.setdefault(self._key(one.config), []).append((one, parents))
+        found = [run for key, ones in by_rows.items() for run in self.identifiers[key].all(ones)]
+        place = {one.label: number for number, (one, _) in enumerate(planned)}
+        runs: dict[str, CampaignRun] = {}
+        for run in sorted(found, key=lambda run: place[run.label]):
+            # Two seeds may draw the same people.
+            key = _digest([run.key, run.label]) if run.key in runs else run.key
+            runs[key] = replace(run, key=key)
+        return list(runs.values())
+
+    def _key(self, config: JobConfig) -> str:
+        from dlfd_dist.data.loaders import rows_key
+
+        key = rows_key(config.data, config.drawn_forget)
+        if key not in self.identifiers:
+            rows = self.read(config.data, config.drawn_forget)
+            self.identifiers[key] = Identify(rows, self.cluster)
+        return key
 
 
 class Identify:
@@ -364,7 +386,7 @@ class Identify:
             key = key if parents else sign
         return CampaignRun(
             key, one.label, one.role, to_dict(config), spec, one.train_seed, one.variant, parents,
-            directory, seconds,
+            directory, seconds, draw=one.draw,
         )  # fmt: skip
 
     def _cost(self, config: JobConfig) -> float:

@@ -92,4 +92,4 @@ def _planned(run: CampaignRun) -> Planned:
         method = replace(METHOD_CONFIGS[name](), name=name)
         forget = ForgetConfig(fraction=0.5)
         config = replace(config, verb="unlearn", checkpoint="-", forget=forget, method=method)
-    return Planned(run.label, run.role, run.train_seed or 0, config, run.variant)
+    return Planned(run.label, run.role, run.train_seed or 0, config, run.variant, run.draw)

@@ -167,7 +167,7 @@ def _claim(config: JobConfig) -> RunDir:
     from dlfd_dist.data.loaders import resolve_rows
     from dlfd_dist.jobs.context import input_digests, run_identity
 
-    rows = resolve_rows(config.data, config.forget)
+    rows = resolve_rows(config.data, config.drawn_forget)
     signature, run_dir = run_identity(config, rows)
     run_dir.claim(signature, input_digests(config, rows), config_text(config))
     return run_dir

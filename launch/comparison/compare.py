@@ -13,7 +13,7 @@ from typing import Any
 
 from dlfd_dist.compose import config_text, with_sweep
 from dlfd_dist.config import JobConfig, to_dict
-from dlfd_dist.data.loaders import ResolvedRows, resolve_rows
+from dlfd_dist.data.loaders import ResolvedRows, RowReader, resolve_rows
 from dlfd_dist.errors import ConfigError, RunDirError
 from dlfd_dist.jobs import prepare
 from dlfd_dist.jobs.context import check_enough, make_model
@@ -58,7 +58,7 @@ def run_compare(
         print(f"left out: {variant}", file=sys.stderr)
     if dry_run:
         first = plan.configs[0]
-        _check_methods(plan, resolve_rows(first.data, first.forget, draw=False))
+        _check_methods(plan, resolve_rows(first.data, first.drawn_forget, draw=False))
         _print_plan(plan, as_json=as_json)
         return 0
     setup_console()
@@ -125,7 +125,7 @@ def _run(plan: Plan) -> Ran:
         Workers(_workers_of(plan)) as workers,
         Progress(len(wanted) + len(trial_runs(trials))) as progress,
     ):
-        runs = Runs(lambda _: data, workers, progress, stop)
+        runs = Runs(RowReader([(first.data, first.drawn_forget, data)]), workers, progress, stop)
         models = runs.run(trainings)
         tried = runs.run(with_models(trial_runs(trials), models))
         trials = judged(trials, tried, models, plan.compare.objective)
@@ -185,7 +185,7 @@ def _entry(one: Planned, path: Path, out: Path) -> dict[str, Any]:
         "role": one.role,
         "method": one.method,
         "variant": one.variant,
-        "seed": one.config.seed,
+        "seed": one.seed,
         "train_seed": one.train_seed,
         "run_dir": os.path.relpath(path, out),
     }

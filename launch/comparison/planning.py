@@ -1,7 +1,9 @@
 """What a comparison consists of: methods, seeds, and the runs they make. No file is touched here.
 
 Train seeds are those of Original and Retrained, seeds those of unlearning; with several values of
-metrics.seed every method runs on each of them, and the trained models are measured on each.
+metrics.seed every method runs on each of them, and the trained models are measured on each. Where
+people to forget are drawn, each seed draws its own: Original is trained once per train seed, on
+everybody, and measured on every draw; Retrained is trained once per train seed and draw.
 """
 
 from __future__ import annotations
@@ -32,6 +34,14 @@ class Planned:
     config: JobConfig
     variant: str = ""
     """What sets it apart from other runs of its method, such as `dynamic=False`."""
+    draw: int | None = None
+    """The seed of the people drawn, of a trained model that is held against other people than those
+    its train seed draws."""
+
+    @property
+    def seed(self) -> int:
+        """The seed in its row of the table."""
+        return self.config.seed if self.draw is None else self.draw
 
     @property
     def method(self) -> str | None:
@@ -204,37 +214,83 @@ def placed(config: JobConfig, root: Path, name: str) -> JobConfig:
     return replace(config, run=replace(config.run, root=str(root), dir=None, name=name))
 
 
-def model_label(role: str, train_seed: int) -> str:
-    return f"{role} seed {train_seed}"
+def model_label(role: str, train_seed: int, draw: int | None = None) -> str:
+    """Return what a trained model is called; the draw is said where it is another.
+
+    >>> model_label("retrained", 3), model_label("retrained", 0, 3)
+    ('retrained seed 3', 'retrained seed 0 without draw 3')
+    """
+    preposition = "without" if role == "retrained" else "on"
+    return f"{role} seed {train_seed}" + (f" {preposition} draw {draw}" if draw is not None else "")
+
+
+def draw_of(config: JobConfig, train_seed: int) -> int | None:
+    """Return the seed of the people that a run forgets, where its train seed draws others."""
+    follows = config.forget.fraction is not None and config.forget.seed is None
+    return config.seed if follows and config.seed != train_seed else None
+
+
+def _draws(plan: Plan) -> dict[int, list[int | None]]:
+    """Return the draws that the model of each train seed is held against, its own first."""
+    draws: dict[int, list[int | None]] = {train_seed: [] for train_seed in plan.train_seeds}
+    for train_seed, seed in plan.pairs:
+        draws[train_seed].append(draw_of(replace(plan.configs[0], seed=seed), train_seed))
+    return {t: sorted(set(d), key=lambda draw: (draw is not None, draw)) for t, d in draws.items()}
 
 
 def training_runs(plan: Plan) -> list[Planned]:
-    """Return the Retrained and Original runs, two per train seed."""
+    """Return the trainings: Original per train seed, Retrained per train seed and draw.
+
+    Original is measured on the first of its draws where it is trained.
+    """
     planned = []
-    for train_seed in plan.train_seeds:
-        for role, on in (("retrained", "retain"), ("original", "all")):
-            config = placed(plan.configs[0], plan.out / "runs", f"{role}-seed{train_seed}")
-            train = replace(config.train, on=on)
-            config = replace(config, verb="train", seed=train_seed, train=train, checkpoint=None)
-            planned.append(Planned(model_label(role, train_seed), role, train_seed, config))
+    for train_seed, draws in _draws(plan).items():
+        planned += [_training(plan, "retrained", train_seed, draw) for draw in draws]
+        planned.append(_training(plan, "original", train_seed, draws[0]))
     return planned
 
 
+def _training(plan: Plan, role: str, train_seed: int, draw: int | None) -> Planned:
+    of_draw = "" if draw is None or role == "original" else f"-draw{draw}"
+    config = placed(plan.configs[0], plan.out / "runs", f"{role}-seed{train_seed}{of_draw}")
+    train = replace(config.train, on="retain" if role == "retrained" else "all")
+    config = replace(config, verb="train", seed=train_seed, train=train, checkpoint=None)
+    if draw is not None:
+        config = replace(config, forget=replace(config.forget, seed=draw))
+    label = model_label(role, train_seed, None if role == "original" else draw)
+    return Planned(label, role, train_seed, config, draw=draw)
+
+
 def measurement_runs(plan: Plan) -> list[Planned]:
-    """Return Original and Retrained measured again, with every evaluation seed but the first."""
-    return [_measured(one, seed) for one in training_runs(plan) for seed in plan.metrics_seeds[1:]]
+    """Return what the trainings leave to measure: Original on its other draws, further seeds.
+
+    Both models are measured with every evaluation seed, of which trainings have the first.
+    """
+    planned = []
+    for training in training_runs(plan):
+        planned += [_measured(training, training.draw, seed) for seed in plan.metrics_seeds[1:]]
+        if training.role == "original":
+            planned += [
+                _measured(training, draw, seed)
+                for draw in _draws(plan)[training.train_seed][1:]
+                for seed in plan.metrics_seeds
+            ]
+    return planned
 
 
-def _measured(training: Planned, metrics_seed: int) -> Planned:
-    config = training.config
-    return Planned(
-        f"{training.label} measured with seed {metrics_seed}", training.role, training.train_seed,
-        replace(
-            config, verb="evaluate", checkpoint=training.role,
-            metrics=replace(config.metrics, seed=metrics_seed),
-            run=replace(config.run, name=f"{config.run.name}-metrics{metrics_seed}"),
-        ),
+def _measured(training: Planned, draw: int | None, metrics_seed: int) -> Planned:
+    config, name, label = training.config, training.config.run.name, training.label
+    if draw != training.draw:
+        name = f"{name}-draw{draw}"
+        label = model_label(training.role, training.train_seed, draw)
+        config = replace(config, forget=replace(config.forget, seed=draw))
+    if metrics_seed != config.metrics.seed:
+        name, label = f"{name}-metrics{metrics_seed}", f"{label} measured with seed {metrics_seed}"
+    config = replace(
+        config, verb="evaluate", checkpoint=training.role,
+        metrics=replace(config.metrics, seed=metrics_seed), run=replace(config.run, name=name),
     )  # fmt: skip
+    return Planned(label, training.role, training.train_seed, config, draw=draw)
 
 
 def unlearning_runs(plan: Plan, configs: Sequence[JobConfig]) -> list[Planned]:
@@ -272,6 +328,12 @@ def seeded(title: str, train_seed: int, seed: int, sep: str = " ") -> str:
     return f"{title} seed {seed}" + (f" on train seed {train_seed}" if train_seed != seed else "")
 
 
+def parents_of(one: Planned) -> tuple[str, str]:
+    """Return the labels of the Original and the Retrained that a run starts from."""
+    draw = draw_of(one.config, one.train_seed) if one.draw is None else one.draw
+    return model_label("original", one.train_seed), model_label("retrained", one.train_seed, draw)
+
+
 def with_models(planned: Sequence[Planned], models: Mapping[str, Path]) -> list[Planned]:
     """Return the runs whose Original and Retrained are there, starting from them.
 
@@ -284,9 +346,7 @@ def with_models(planned: Sequence[Planned], models: Mapping[str, Path]) -> list[
     """
     ready = []
     for one in planned:
-        original, retrained = (
-            models.get(model_label(role, one.train_seed)) for role in ("original", "retrained")
-        )
+        original, retrained = (models.get(label) for label in parents_of(one))
         if original is not None and retrained is not None:
             checkpoint = retrained if one.role == "retrained" else original
             reference = None if one.role in ("trial", "retrained") else str(retrained)

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from dlfd_dist.compose import config_text
 from dlfd_dist.config import JobConfig
-from dlfd_dist.data.loaders import ResolvedRows
+from dlfd_dist.data.loaders import ResolvedRows, RowReader
 from dlfd_dist.errors import DlfdError
 from dlfd_dist.jobs.context import input_digests, run_identity
 from dlfd_dist.logs import duration
@@ -117,15 +117,18 @@ class Runs:
 
     Attributes
     ----------
-    rows : the resolved data of a configuration
+    read : the rows of every data set and draw
     failures : why a run failed and where its log is, by its label
     """
 
-    rows: Callable[[JobConfig], ResolvedRows]
+    read: RowReader
     workers: Workers
     progress: Progress
     stop: StopFlag
     failures: dict[str, str] = field(default_factory=dict)
+
+    def rows(self, config: JobConfig) -> ResolvedRows:
+        return self.read(config.data, config.drawn_forget)
 
     def run(self, stage: Sequence[Planned]) -> dict[str, Path]:
         """Run what is not finished; return the directories of what is, by label."""

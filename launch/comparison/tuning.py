@@ -18,7 +18,7 @@ from dlfd_dist.config import JobConfig, Space, draw_from, search_space, used_spa
 from dlfd_dist.metrics.gap import gap_on_val
 from dlfd_dist.run_dir import RunDir
 
-from .planning import Plan, Planned, model_label, placed, seeded, with_settings
+from .planning import Plan, Planned, parents_of, placed, seeded, with_settings
 
 TITLES = {"nomus": "validation NoMUS", "gap": "gap to Retrained on validation"}
 
@@ -106,7 +106,7 @@ def _on_val(run: Planned, path: Path, models: Mapping[str, Path], objective: str
     result = _read(path)
     if objective == "nomus":
         return result["validation"]["nomus"]
-    retrained = _read(models[model_label("retrained", run.train_seed)])
+    retrained = _read(models[parents_of(run)[1]])
     own, reference = ({**one, **one["validation"]} for one in (result, retrained))
     return gap_on_val(own, reference)
 

@@ -193,7 +193,7 @@ def _placed(config: JobConfig, search: SearchConfig, out: Path) -> JobConfig:
     return replace(
         config,
         checkpoint=absolute(config.checkpoint), reference=absolute(config.reference),
-        data=data, forget=replace(config.forget, request=absolute(config.forget.request)),
+        data=data, forget=replace(config.drawn_forget, request=absolute(config.forget.request)),
         runtime=runtime,
         run=replace(config.run, name="trial", root=str(out / "trials"), dir=None),
     )  # fmt: skip
@@ -346,4 +346,4 @@ def _short(value: Any) -> str:
 
 def rows_of(plan: SearchPlan, *, draw: bool) -> ResolvedRows:
     """Return the resolved rows; `draw` as in resolve_rows."""
-    return resolve_rows(plan.config.data, plan.config.forget, draw=draw)
+    return resolve_rows(plan.config.data, plan.config.drawn_forget, draw=draw)

@@ -89,9 +89,9 @@ def resolved(config: JobConfig) -> tuple[ResolvedData, dict[str, str]]:
     from dlfd_dist.data.loaders import resolve_data
     from dlfd_dist.jobs.context import input_digests
 
-    key = json.dumps([asdict(config.data), asdict(config.forget), config.checkpoint])
+    key = json.dumps([asdict(config.data), asdict(config.drawn_forget), config.checkpoint])
     if key not in _kept:
-        data = resolve_data(config.data, config.forget)
+        data = resolve_data(config.data, config.drawn_forget)
         _kept[key] = (data, input_digests(replace(config, reference=None), data))
     return _kept[key]
 

@@ -177,10 +177,10 @@ def test_variants_none_of_which_can_be_are_refused_like_a_single_one():
 # --- what reaches which run
 
 
-def test_data_and_forget_draw_are_the_same_in_all_runs():
+def test_data_are_the_same_in_all_runs():
     plan = make_plan([*GIVEN, "seed=0,1", "compare.train_seeds=0,5"])
     runs = [*training_runs(plan), *unlearning_runs(plan, plan.configs)]
-    assert len({repr((one.config.data, one.config.forget)) for one in runs}) == 1
+    assert len({repr(one.config.data) for one in runs}) == 1
 
 
 def test_a_setting_of_one_method_does_not_reach_the_others():
@@ -210,7 +210,7 @@ def test_settings_are_replaced_in_their_sections_alone():
 
 
 def test_a_run_waits_for_both_models_of_its_train_seed():
-    plan = make_plan([*GIVEN, "method=finetune", "compare.train_seeds=0,1"])
+    plan = make_plan([*GIVEN, "method=finetune", "compare.train_seeds=0,1", "forget.seed=0"])
     names = {"original seed 0": "o0", "original seed 1": "o1", "retrained seed 1": "r1"}
     models = {label: Path(name) for label, name in names.items()}
     ready = with_models(unlearning_runs(plan, plan.configs), models)
@@ -219,8 +219,80 @@ def test_a_run_waits_for_both_models_of_its_train_seed():
     ]
 
 
+# --- who is forgotten
+
+
+def draws(*overrides: str) -> dict[str, tuple[int, int | None]]:
+    """Return train seed and seed of the draw of the trained models, by label."""
+    plan = make_plan([*GIVEN, "method=finetune", *overrides])
+    runs = [*training_runs(plan), *measurement_runs(plan)]
+    return {one.label: (one.config.seed, one.config.drawn_forget.seed) for one in runs}
+
+
+def test_each_seed_forgets_people_of_its_own_and_has_its_own_retrained():
+    assert draws("seed=3,4") == {
+        "retrained seed 3": (3, 3), "original seed 3": (3, 3),
+        "retrained seed 4": (4, 4), "original seed 4": (4, 4),
+    }  # fmt: skip
+
+
+def test_crossed_seeds_retrain_without_every_draw_and_train_original_once():
+    found = draws("seed=0,1", "compare.train_seeds=0,7")
+    assert found == {
+        "retrained seed 0": (0, 0), "retrained seed 0 without draw 1": (0, 1),
+        "original seed 0": (0, 0), "original seed 0 on draw 1": (0, 1),
+        "retrained seed 7 without draw 0": (7, 0), "retrained seed 7 without draw 1": (7, 1),
+        "original seed 7": (7, 0), "original seed 7 on draw 1": (7, 1),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "same", [["forget.seed=5"], ["forget.fraction=null", "forget.request=people.txt"]]
+)
+def test_people_who_are_not_drawn_by_seed_share_a_retrained(same):
+    found = draws("seed=0,1", "compare.train_seeds=0,7", *same)
+    assert list(found) == [
+        "retrained seed 0", "original seed 0", "retrained seed 7", "original seed 7",
+    ]  # fmt: skip
+
+
+def test_a_run_starts_from_the_retrained_that_never_saw_its_people():
+    plan = make_plan([*GIVEN, "method=finetune", "seed=0,1", "compare.train_seeds=0"])
+    models = {one.label: Path(one.label) for one in training_runs(plan)}
+    runs = [*unlearning_runs(plan, plan.configs), *measurement_runs(plan)]
+    starts = {
+        one.label: (one.config.checkpoint, one.config.reference)
+        for one in with_models(runs, models)
+    }
+    original, other = "original seed 0", "retrained seed 0 without draw 1"
+    assert starts == {
+        "finetune seed 0": (original, "retrained seed 0"),
+        "finetune seed 1 on train seed 0": (original, other),
+        "original seed 0 on draw 1": (original, other),
+    }
+    assert [one.seed for one in training_runs(plan)] == [0, 1, 0]
+    assert len({one.config.run.name for one in [*training_runs(plan), *runs]}) == 6
+
+
+def test_evaluation_seeds_measure_original_on_every_draw():
+    found = draws("seed=0,1", "compare.train_seeds=0", "metrics.seed=0,7")
+    assert list(found)[3:] == [
+        "retrained seed 0 measured with seed 7",
+        "retrained seed 0 without draw 1 measured with seed 7",
+        "original seed 0 measured with seed 7",
+        "original seed 0 on draw 1",
+        "original seed 0 on draw 1 measured with seed 7",
+    ]
+
+
+# --- evaluation seeds
+
+
 def test_evaluation_seeds_are_an_axis_of_the_methods_and_measure_the_trainings_again():
-    words = ["method=finetune", "compare.train_seeds=0,1", "seed=4,5", "metrics.seed=0,7"]
+    words = [
+        "method=finetune", "compare.train_seeds=0,1", "seed=4,5", "metrics.seed=0,7",
+        "forget.seed=0",
+    ]  # fmt: skip
     plan = make_plan([*GIVEN, *words])
     runs = unlearning_runs(plan, plan.configs)
     axes = [(one.train_seed, one.config.seed, one.config.metrics.seed) for one in runs]

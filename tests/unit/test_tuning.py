@@ -190,7 +190,11 @@ def test_a_trial_may_be_judged_by_its_gap_to_retrained_of_its_own_train_seed(tmp
 
     accuracies = zip(trials, (1.0, 0.7, 0.4), strict=True)
     done = {one.runs[0].label: written(one.runs[0].label, value) for one, value in accuracies}
-    models = {"retrained seed 7": written("model", 0.8), "retrained seed 4": written("other", 0.4)}
+    models = {
+        "retrained seed 7 without draw 4": written("model", 0.8),
+        "retrained seed 7": written("of other people", 0.4),
+        "retrained seed 4": written("of another training", 0.4),
+    }
     found = judged(trials, done, models, "gap")
     assert [trial.value for trial in found] == pytest.approx([0.15, 0.075, 0.3])
     assert best_trial(found, "gap") is found[1]
