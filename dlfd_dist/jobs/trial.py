@@ -21,14 +21,14 @@ from ..runtime.collectives import Collectives
 from ..runtime.preemption import StopFlag
 from ..runtime.seeding import purpose_key, shuffled
 from .context import DTYPES, Prepared, file_digest, make_model, matched, open_job
-from .evaluation import against_val, peak_memory_mb, run_model, save_samples
+from .evaluation import ATTACK_FIGURES, against_val, peak_memory_mb, run_model, save_samples
 from .finish import facts
 from .session import Session
 from .unlearn import Observer, unlearn
 
 NOT_MEASURED = (
-    "test_accuracy", "mia", "mia_paper", "forgetting_score", "nomus", "nomus_paper",
-    "gap_to_retrained", "over_forgetting", "separation", "zero_retrain_forgetting",
+    "test_accuracy", *ATTACK_FIGURES, "gap_to_retrained",
+    "over_forgetting", "separation", "zero_retrain_forgetting",
 )  # fmt: skip
 
 
