@@ -43,12 +43,16 @@ from ..metrics import (
     without_retrained,
     zero_retrain_forgetting,
 )
-from ..metrics.mia import CHANCE
+from ..metrics.mia import CHANCE, majority_share
 from ..models import Classifier
 from ..run_dir import RunDir, replacing
 from ..runtime.collectives import Collectives
 from ..synthesis import frozen
 
+ATTACK_FIGURES = (
+    "mia", "mia_paper", "mia_paper_floor", "salun_mia", "forgetting_score", "nomus", "nomus_paper",
+)  # fmt: skip
+"""Figures of forgetting in a result; the floor of the papers' attack is the majority's share."""
 PROBE_PERMUTATIONS = 199
 """Permutations of people in a probe's test of over-forgetting."""
 
@@ -164,7 +168,8 @@ def sampling_error(score: float, size: int, num_all: int) -> float:
     """Return the standard error of a forgetting score of `size` of `num_all` images a side.
 
     That of the attack's accuracy, a share of 2 * size images, with the correction for a sample
-    from a finite set.
+    from a finite set. The images of the same people are drawn, so that how alike the images of a
+    person are does not enlarge it.
     """
     accuracy = min(1.0, CHANCE + score)
     return math.sqrt(accuracy * (1 - accuracy) / (2 * size) * (1 - size / num_all))
@@ -291,8 +296,7 @@ def _attacks(
 ) -> dict[str, Any]:
     forget, test = parts["forget"], parts["test"]
     if not len(forget.ids):
-        names = ("mia", "mia_paper", "salun_mia", "forgetting_score", "nomus", "nomus_paper")
-        return dict.fromkeys(names)
+        return dict.fromkeys(ATTACK_FIGURES)
     mia = membership_attack(
         forget.samples, test.samples,
         seed=config.metrics.seed, num_permutations=config.metrics.num_bootstrap,
@@ -302,6 +306,7 @@ def _attacks(
         "mia": mia.to_dict(),
         "mia_paper": papers,
         "salun_mia": salun_mia(parts["retain"].losses, test.losses, forget.losses),
+        "mia_paper_floor": majority_share(len(forget.ids), len(test.ids)),
         "forgetting_score": mia.forgetting_score,
         "nomus": nomus(test_accuracy, mia.forgetting_score),
         "nomus_paper": None if papers is None else nomus(test_accuracy, forgetting_score(papers)),

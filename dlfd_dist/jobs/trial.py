@@ -31,15 +31,14 @@ from .context import (
     num_bytes,
     open_job,
 )
-from .evaluation import against_val, peak_memory_mb, run_model, save_samples
+from .evaluation import ATTACK_FIGURES, against_val, peak_memory_mb, run_model, save_samples
 from .finish import facts
 from .session import Session
 from .unlearn import Observer, unlearn
 
 NOT_MEASURED = (
-    "test_accuracy", "mia", "mia_paper", "forgetting_score", "nomus", "nomus_paper",
-    "gap_to_retrained", "over_forgetting", "separation", "zero_retrain_forgetting",
-    "salun_mia", "alike", "without_retrained",
+    "test_accuracy", *ATTACK_FIGURES, "gap_to_retrained", "over_forgetting", "separation",
+    "zero_retrain_forgetting", "alike", "without_retrained",
 )  # fmt: skip
 
 
