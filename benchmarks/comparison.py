@@ -129,7 +129,7 @@ def store(name: str, out: Path, settings: list[str], given: list[str], took: str
     stem = f"comparison_{name}_cpu{cores}_{today}"
     results = Path(__file__).parent / "results"
     versions = ", ".join(f"{n} {importlib.metadata.version(n)}" for n in ("torch", "numpy", "POT"))
-    rows = json.loads((out / "summary.json").read_text())
+    rows = json.loads((out / "summary.json").read_text())["rows"]
     comparison = json.loads((out / "comparison.json").read_text())
     figure = ""
     drawn = {
@@ -147,7 +147,7 @@ def store(name: str, out: Path, settings: list[str], given: list[str], took: str
         f"`python -m benchmarks.comparison --name {name}{root}{words}`\n\n"
         f"Settings: `{' '.join(settings)}`\n\n"
         f"{platform.machine()}, {cores} cores, python {platform.python_version()}, {versions}. "
-        f"{took}. Means with 95 % t-intervals over the seeds.\n\n"
+        f"{took}. Means with 95 % intervals over the seeds.\n\n"
         f"{(out / 'table.md').read_text()}\n{_details(rows)}\n{_failed(comparison)}"
         f"{_tuned(comparison['tuning'])}{figure}"
     )

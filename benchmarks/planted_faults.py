@@ -89,7 +89,9 @@ class Fault:
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        """Of what one tree takes: where else the mistake may stand does not count."""
+        values = {**asdict(self), "elsewhere": None}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def package(self) -> str:

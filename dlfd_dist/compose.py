@@ -112,6 +112,8 @@ def split_compare(overrides: Sequence[str]) -> tuple[CompareConfig, list[str]]:
     # A bool is an int too; it is refused where the types are checked.
     if isinstance(seeds, int) and not isinstance(seeds, bool):
         values["train_seeds"] = [seeds]
+    if isinstance(values.get("contrasts"), str):
+        values["contrasts"] = [values["contrasts"]]
     return _build(CompareConfig, values, "compare.", {}), rest
 
 

@@ -259,9 +259,10 @@ class MetricsConfig:
 
     eval_batch_size: int = 256
     """Images per forward pass and rank."""
-    num_bootstrap: int = 1000
+    num_bootstrap: int = 200
+    """Times that the people of forget and unseen images are permuted for the attack's interval."""
     seed: int = 0
-    """Seed of attacks, balanced draws and bootstrap."""
+    """Seed of the attack's folds and of permutations."""
     separation: bool = False
     """Record the class separation of the features on val with every probe."""
     relearn_steps: int = 0

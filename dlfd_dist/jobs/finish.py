@@ -14,6 +14,7 @@ from ..models import Classifier, save_weights
 from ..run_dir import write_json
 from ..runtime.checkpoint import drop_checkpoints
 from ..runtime.env import job_info
+from .acted import acted
 from .context import Job
 from .evaluation import (
     Evaluation,
@@ -61,6 +62,7 @@ def measure(
         **facts(job),
         **extra,
         "zero_retrain_forgetting": _against_fresh(job, evaluation),
+        "against_original": acted(job, model, evaluation.parts),
         **_against_reference(job, evaluation),
         **group_figures(job, evaluation),
         **relearn(job, model),

@@ -21,6 +21,7 @@ from ..runtime.checkpoint import drop_checkpoints
 from ..runtime.collectives import Collectives
 from ..runtime.preemption import StopFlag
 from ..runtime.seeding import purpose_key, shuffled
+from .acted import acted
 from .context import (
     DTYPES,
     Prepared,
@@ -30,14 +31,14 @@ from .context import (
     num_bytes,
     open_job,
 )
-from .evaluation import against_val, peak_memory_mb, run_model, save_samples
+from .evaluation import ATTACK_FIGURES, against_val, peak_memory_mb, run_model, save_samples
 from .finish import facts
 from .session import Session
 from .unlearn import Observer, unlearn
 
 NOT_MEASURED = (
-    "test_accuracy", "mia", "mia_paper", "forgetting_score", "nomus", "gap_to_retrained",
-    "over_forgetting", "separation", "zero_retrain_forgetting",
+    "test_accuracy", *ATTACK_FIGURES, "gap_to_retrained", "over_forgetting", "separation",
+    "zero_retrain_forgetting", "alike", "without_retrained",
 )  # fmt: skip
 
 
@@ -87,6 +88,7 @@ def finish_trial(session: Session, *, selected_step: int | None, selection: str)
     result = {
         **dict.fromkeys(NOT_MEASURED),
         **figures,
+        "against_original": acted(job, session.model, parts),
         **facts(job),
         "selected_step": selected_step,
         "selection": selection,

@@ -40,6 +40,11 @@ def test_weights_and_figures_are_those_of_one_rank(name, world_size, finished):
     assert result["world_size"] == world_size
     for figure in ("retain_accuracy", "test_accuracy", "forgetting_score", "signature"):
         assert result[figure] == expected[figure]
+    moved, moved_alone = (found["against_original"] for found in (result, expected))
+    for figure in ("weight_change", "divergence"):
+        for part, value in moved_alone[figure].items():
+            assert moved[figure][part] == pytest.approx(value, rel=1e-6, abs=1e-12)
+    assert moved["synthesised_share"] == moved_alone["synthesised_share"]
     assert ("relearn" in expected) == (name == "neggrad")
     if "relearn" in expected:
         losses = [one["relearn"]["losses"] for one in (expected, result)]

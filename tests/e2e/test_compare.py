@@ -144,7 +144,7 @@ def with_seeds(faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 @pytest.mark.xdist_group("compare-seeds")
 def test_every_model_is_measured_with_every_evaluation_seed(with_seeds: tuple[Path, list[str]]):
     out, _ = with_seeds
-    rows = {row["method"]: row for row in json.loads((out / "summary.json").read_text())}
+    rows = {row["method"]: row for row in json.loads((out / "summary.json").read_text())["rows"]}
     for row in rows.values():
         assert row["axes"] == ["train_seeds", "metrics_seeds"]
         assert not row["mixed_settings"]
@@ -223,7 +223,7 @@ def test_a_comparison_killed_twice_redoes_only_what_was_not_finished(
     assert finished.items() <= after.items()
     assert len(after) == NUM_RUNS
     assert (out / "comparison.json").read_bytes() == (whole / "comparison.json").read_bytes()
-    ours, theirs = (json.loads((p / "summary.json").read_text()) for p in (out, whole))
+    ours, theirs = (json.loads((p / "summary.json").read_text())["rows"] for p in (out, whole))
     assert list(map(untimed, ours)) == list(map(untimed, theirs))
     for path in results(whole):
         theirs, ours = (RunDir(root / path.parent.relative_to(whole)) for root in (whole, out))

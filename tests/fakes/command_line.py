@@ -140,11 +140,15 @@ class Running:
 
     def kill_all(self) -> None:
         """Kill the process and its ranks at once, as a power cut would."""
+        processes: list[psutil.Process] = []
         with contextlib.suppress(psutil.NoSuchProcess):
-            for process in [psutil.Process(self.pid), *self.descendants]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+            processes = [psutil.Process(self.pid), *self.descendants]
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self.exit_status(60)
+        # What was in the midst of a write ends after it.
+        psutil.wait_procs(processes[1:], timeout=5)
 
     def wait(self, *, timeout_s: float = 120) -> int:
         """Return the exit status; what is still running then is killed."""

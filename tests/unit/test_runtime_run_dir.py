@@ -15,6 +15,7 @@ from dlfd_dist.run_dir import (
     replacing,
     truncate_events,
     write_json,
+    write_text,
 )
 
 
@@ -122,6 +123,16 @@ def test_a_failed_write_leaves_the_old_file_and_no_temporary(value, error, messa
         write_json(path, value)
     assert json.loads(path.read_text()) == {"x": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_a_failed_write_of_a_text_leaves_the_old_one(tmp_path):
+    """The encoding fails when the file is open already: written in place, it would be empty."""
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "half \ud800")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
 
 
 @pytest.mark.parametrize("folder", [False, True], ids=["file", "folder"])
