@@ -19,7 +19,6 @@ from .membership_probes import MembershipProbes, membership_probes
 from .mia import (
     CHANCE,
     MIAResult,
-    attack_accuracy,
     auc,
     auc_standard_error,
     detectable_auc,
@@ -74,7 +73,6 @@ __all__ = [
     "against_original",
     "alike",
     "anamnesis_index",
-    "attack_accuracy",
     "attack_error",
     "attack_gap",
     "attack_signals",

@@ -157,11 +157,6 @@ def quick_attack(members: Samples, nonmembers: Samples, *, seed: int = 0) -> Qui
     )
 
 
-def attack_accuracy(members: Samples, nonmembers: Samples, *, seed: int = 0) -> float:
-    """Return the strongest attack's accuracy alone."""
-    return quick_attack(members, nonmembers, seed=seed).accuracy
-
-
 def effective_sizes(scores: np.ndarray, sides: Sides) -> tuple[float, float]:
     """Return how many independent members and nonmembers say as much as the images there are."""
     weights, compared = sides.weights, sides.compared

@@ -113,6 +113,7 @@ def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
         "crossed": any(record.seed != record.train_seed for record in records),
         "few_crossed": False,
         **_flag("floor", [(r.mia.get("floor"), r.mia.get("floor_reason")) for r in records]),
+        "within_labels": any(record.mia.get("within_labels") for record in records),
         **_flag("low_power", [(bool(r.low_power), r.low_power) for r in records]),
         "relearns_late": any(record.relearns_late for record in records),
         **_flag("over_forgetting", [(o.get("flag"), o.get("reason")) for o in over]),

@@ -129,6 +129,12 @@ def _judge(row: Row, original: Row | None, retrained: Row | None, gate: Gate | N
     return "The forgotten images stand out clearly less than before", "good"
 
 
+WITHIN_LABELS = (
+    "The labels of the forgotten images are distributed unlike those of the unseen ones: the "
+    "attack is taken within labels, and each weighs the same on both sides."
+)
+
+
 def _alone_caveats(row: Row, retrained: Row | None) -> list[str]:
     if retrained is not None or not row["without_retrained"]:
         return []
@@ -267,6 +273,7 @@ def judge(rows: Sequence[Row], records: Sequence[RunRecord], gate: Gate | None =
         *[row[f"{flag}_reason"] for flag in INSTEAD if row[flag]],
         *_alone_caveats(row, retrained),
         *_floor_caveats(row, original),
+        *([WITHIN_LABELS] if row["within_labels"] else []),
         *_overlap_caveats(row, original, retrained),
         *_cost_caveats(row, retrained),
         *_over_forgetting_caveats(row, retrained),

@@ -51,6 +51,13 @@ def test_verdict_says_when_the_attack_fails_on_original(records):
     assert any("cannot show" in c and c.endswith("Few images.") for c in verdict.caveats)
 
 
+def test_verdict_says_that_the_attack_was_taken_within_labels(records):
+    runs = [with_attack(run, 0.52, within_labels=True) for run in records]
+    for given, said in ((records, False), (runs, True)):
+        caveats = verdict_of(*given).caveats
+        assert any("taken within labels" in caveat for caveat in caveats) is said
+
+
 def test_verdict_says_what_overlaps(records):
     trio = [first(records, name) for name in ("Original", "Retrained", "DLFD")]
     same = verdict_of(*(with_attack(run, 0.53) for run in trio)).caveats
