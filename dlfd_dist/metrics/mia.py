@@ -120,11 +120,11 @@ def membership_attack(
             SIGNALS, judged.accuracies[:-1], intervals[:-1], areas, strict=True
         )
     }
-    rates = [_tpr(values[SIGNALS.index("confidence")], sides, fpr) for fpr in (0.01, 0.001)]
+    tpr_1, tpr_01 = (_tpr(values[SIGNALS.index("confidence")], sides, fpr) for fpr in (0.01, 0.001))
     return MIAResult(
-        accuracy, area, *rates, intervals[-1], area_interval, bool(reason), reason,
+        accuracy, area, tpr_1, tpr_01, intervals[-1], area_interval, bool(reason), reason,
         len(members), len(nonmembers), detectable, SIGNALS[int(judged.chosen.argmax())], by_name,
-        sides.within_labels, *people,
+        sides.within_labels, people[0], people[1],
         float((1 + (chance[:, -1] >= accuracy).sum()) / (1 + len(chance))),
     )  # fmt: skip
 
@@ -356,7 +356,10 @@ def auc_over_people(scores: np.ndarray, sides: Sides) -> tuple[float, list[float
     places = placements(*(scores[rows] for rows in compared), weight)
     value = round(float(places[0] @ weight[0]), 12)
     who = [sides.people[rows] for rows in compared]
-    variances = [mean_variance(*one) for one in zip(places, weight, who, strict=True)]
+    variances = [
+        mean_variance(place, own, persons)
+        for place, own, persons in zip(places, weight, who, strict=True)
+    ]
     people = [num_equal_people(w, one) for w, one in zip(weight, who, strict=True)]
     return value, t_interval(value, variances, people)
 
