@@ -353,7 +353,7 @@ def auc_over_people(scores: np.ndarray, sides: Sides) -> tuple[float, list[float
     if not weights.any():
         return CHANCE, [0.0, 1.0]
     weight = [weights[rows] for rows in compared]
-    places = placements(*(scores[rows] for rows in compared), weight)
+    places = placements(scores[compared[0]], scores[compared[1]], weight)
     value = round(float(places[0] @ weight[0]), 12)
     who = [sides.people[rows] for rows in compared]
     variances = [
