@@ -355,7 +355,7 @@ def test_any_manifest_resolves_to_a_forget_set(name, tmp_path):
     root = write_manifest(tmp_path)
     config = train(f"experiment={name}", "data=manifest", f"data.root={root}")
     manifest = datasets.get("manifest")(config.data)
-    found = forget_rows(config.forget, manifest, assign_splits(manifest, config.data))
+    found = forget_rows(config.drawn_forget, manifest, assign_splits(manifest, config.data))
     assert len(found.rows) > 0
 
 
