@@ -128,7 +128,9 @@ class Outcome:
     """The folder whose tests were run."""
 
     def is_final(self, under: str) -> bool:
-        """Whether more tests, those of a folder, could not change it."""
+        """Whether another try, with the tests of a folder, could not change it."""
+        if self.outcome in ("unsound", "timeout"):
+            return False
         return self.outcome == "found" or under.startswith(self.under)
 
 
