@@ -1,39 +1,51 @@
 # make setup   .venv with every extra, at the versions of constraints.txt
 # make demo    forget people on real faces; ends with a table and the path of a page
-# make test    lint, types and all tests that need no cluster
-# make test-slurm   tests on a real SLURM of four nodes, brought up here and taken down again (root, Debian)
+# make test    lint, types and all tests that need no cluster; the types beside the tests
+# make unit    the quick part of the tests
+# make test-slurm   tests on real SLURMs of four nodes, brought up here and taken down again (root, Debian)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
+LABS ?= 3
 
-.PHONY: setup demo test test-slurm lint unit clean
+.PHONY: setup demo test test-slurm lint style types tests unit clean
 
 setup: $(STAMP)
 
-# torch comes first, so that no other package pulls in another build of it.
+# constraints.txt names the build of torch, so that no package pulls in another one.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt torch torchvision
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[search,demo,dev]'
+	$(BIN)/python -m pip install -q --no-compile -c constraints.txt torch torchvision -e '.[search,demo,dev]'
 	touch $(STAMP)
 
 demo: setup
 	$(BIN)/dlfd demo
 
-lint: setup
+lint: style types
+
+style: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+
+# Shown at once when it ends, so that tests may write meanwhile.
+types: setup
+	@output=$$($(BIN)/pyright 2>&1); status=$$?; printf '\npyright: %s\n' "$$output"; exit $$status
 
 unit: setup
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit
+	$(PYTEST) -n 2 tests/unit
 
-test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+tests: setup
+	$(PYTEST) -n 2 --dist loadgroup
+
+# -k: the tests run to their end also when a type is wrong, and make fails all the same.
+test: style
+	+$(MAKE) --no-print-directory -k -j2 types tests
 
 test-slurm: setup
-	OMP_NUM_THREADS=1 slurm/lab/with.sh $(BIN)/pytest tests/slurm
+	OMP_NUM_THREADS=1 slurm/lab/with.sh --labs $(LABS) \
+	  $(BIN)/pytest -n $(LABS) --dist loadgroup tests/slurm
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

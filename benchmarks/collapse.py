@@ -26,10 +26,10 @@ from pathlib import Path
 
 from dlfd_dist.report import RunRecord, read_comparison, summarise
 from dlfd_dist.report.figures import SEPARATION_PANELS, separation_curves
-from dlfd_dist.report.intervals import independent_values, t_interval
+from dlfd_dist.report.intervals import over_seeds, seeds_mean
 from dlfd_dist.report.records import FINE_TUNE, of_label
 from dlfd_dist.report.summary import labels_in_order
-from dlfd_dist.report.tables import DASH, format_value
+from dlfd_dist.report.tables import format_value
 from launch.comparison.compare import run_compare
 
 SETTINGS = [
@@ -100,15 +100,15 @@ def _label(record: RunRecord) -> str:
 def end_points(records: Sequence[RunRecord], metric: str) -> str:
     """Return the mean of a figure before the first and after the last step, with intervals."""
     return " → ".join(
-        _mean([(r.train_seed, r.probes[which].get(metric)) for r in records]) for which in (0, -1)
+        _mean([(r.train_seed, r.seed, r.probes[which].get(metric)) for r in records])
+        for which in (0, -1)
     )
 
 
-def _mean(pairs: Sequence[tuple[int, float | None]]) -> str:
-    values = independent_values((seed, value) for seed, value in pairs if value is not None)
-    if not len(values):
-        return DASH
-    row = {"value": float(values.mean()), "value_interval": t_interval(values)}
+def _mean(found: Sequence[tuple[int, int, float | None]]) -> str:
+    values = [(train_seed, seed, value) for train_seed, seed, value in found if value is not None]
+    mean, estimate = seeds_mean(values), over_seeds(values)
+    row = {"value": mean, "value_interval": estimate and estimate.interval()}
     return format_value(row, "value")
 
 

@@ -5,13 +5,14 @@
     python -m benchmarks.comparison --name ck48_ablation|ck48_dlfm_ablation --data-root PATH
     python -m benchmarks.comparison --name orl|orl_own|orl_some|orl_dlfm
     python -m benchmarks.comparison --name orl_ablation|orl_dlfm_ablation
-    python -m benchmarks.comparison --name london --data-root PATH
+    python -m benchmarks.comparison --name london|utk_age|lfw_smile --data-root PATH
     python -m benchmarks.comparison --name synthetic
 
 All methods get three epochs, a tenth of the training, the same number of trials on validation
 (orl_own, orl_dlfm: none), the same probes and the same rule of which weights are delivered (the
 best validation NoMUS; ck48_gap: the last, and settings by the gap to Retrained). PATH holds
-metadata.csv (image_path, identity, label; for london no split). Written:
+metadata.csv: image_path, identity, label; for london no split, for utk_age (UTKFace, one image a
+person) age_group, gender, race and split, for lfw_smile (LFW, several) smile and split. Written:
 benchmarks/results/comparison_<name>_<hardware>_<date>.md with table, tuned settings, figure and
 versions; numbers, no images of people.
 """
@@ -57,6 +58,15 @@ SYNTHETIC = [
     "data.synthetic.images_per_identity=8", "data.synthetic.num_expressions=4",
     "forget.fraction=0.2", "train.epochs=15", "seed=0,1,2,3,4", "method.probe_every=3",
 ]  # fmt: skip
+# As MUFAC: 8 age groups, one image a person, 1,500 of 7,000 people forgotten.
+UTK_AGE = [
+    "data=manifest", "data.label=age_group", "data.groups=[gender,race]", "data.image_size=64",
+    "data.augment=none", "forget.fraction=0.2143", "train.epochs=30", "seed=0,1,2",
+]  # fmt: skip
+LFW_SMILE = [
+    "data=manifest", "data.label=smile", "data.image_size=64", "data.augment=none",
+    "forget.fraction=0.2", "train.epochs=30", "seed=0,1,2",
+]  # fmt: skip
 ABLATION = [
     "method=finetune,dlfd", "method.distancing=true,false", "method.classification=true,false",
     "method.dynamic=true,false",
@@ -81,6 +91,8 @@ SETTINGS = {
     "orl_ablation": [*ORL, *ABLATION],
     "orl_dlfm_ablation": [*ORL, *DLFM_ABLATION],
     "london": [*LONDON, SOME, "compare.tune=4"],
+    "utk_age": [*UTK_AGE, SOME, "compare.tune=4"],
+    "lfw_smile": [*LFW_SMILE, SOME, "compare.tune=4"],
     "synthetic": [*SYNTHETIC, SOME, "compare.tune=4"],
 }  # fmt: skip
 
@@ -117,7 +129,7 @@ def store(name: str, out: Path, settings: list[str], given: list[str], took: str
     stem = f"comparison_{name}_cpu{cores}_{today}"
     results = Path(__file__).parent / "results"
     versions = ", ".join(f"{n} {importlib.metadata.version(n)}" for n in ("torch", "numpy", "POT"))
-    rows = json.loads((out / "summary.json").read_text())
+    rows = json.loads((out / "summary.json").read_text())["rows"]
     comparison = json.loads((out / "comparison.json").read_text())
     figure = ""
     drawn = {
@@ -135,7 +147,7 @@ def store(name: str, out: Path, settings: list[str], given: list[str], took: str
         f"`python -m benchmarks.comparison --name {name}{root}{words}`\n\n"
         f"Settings: `{' '.join(settings)}`\n\n"
         f"{platform.machine()}, {cores} cores, python {platform.python_version()}, {versions}. "
-        f"{took}. Means with 95 % t-intervals over the seeds.\n\n"
+        f"{took}. Means with 95 % intervals over the seeds.\n\n"
         f"{(out / 'table.md').read_text()}\n{_details(rows)}\n{_failed(comparison)}"
         f"{_tuned(comparison['tuning'])}{figure}"
     )

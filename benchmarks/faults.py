@@ -59,6 +59,10 @@ class Shape:
     methods: str = "finetune,scrub,dlfd"
     pair_methods: str = "finetune,dlfd"
     steps: int = 100
+    model: str = "resnet18"
+    probe_every: int = 10
+    crash_s: tuple[float, float] = (0.5, 25.0)
+    """How long a crashed node is away; SLURM misses it after 10 s."""
     gap_s: float = 2.5
     """The least time between two faults, so that what one breaks is under way at the next."""
     patience_s: float = 12.0
@@ -70,8 +74,9 @@ class Shape:
             "compare", "data=synthetic", "data.image_size=32", "data.synthetic.num_identities=12",
             "data.synthetic.images_per_identity=4", "forget.fraction=0.25", "synthesis.steps=2",
             "metrics.num_bootstrap=20", "train.global_batch_size=8", "method.global_batch_size=8",
-            "train.lr=0.002", "train.epochs=1000", f"train.max_steps={self.steps}",
-            "method.epochs=1000", f"method.max_steps={self.steps}", "method.probe_every=10",
+            f"model={self.model}", "train.lr=0.002", "train.epochs=1000",
+            f"train.max_steps={self.steps}", "method.epochs=1000",
+            f"method.max_steps={self.steps}", f"method.probe_every={self.probe_every}",
             "run.checkpoint_every=4", "runtime.threads_per_rank=1", f"cluster={cluster}",
             "cluster.mem_gb=3",
             f"cluster.time_min={NODE_LIMIT_MIN}", "cluster.signal_s=30",
@@ -85,7 +90,10 @@ class Shape:
         ]
 
 
-SHORT = Shape("0", methods="finetune", pair_methods="dlfd", steps=24, gap_s=1.5, patience_s=4.0)
+SHORT = Shape(
+    "0", methods="finetune", pair_methods="dlfd", steps=120, model="small", probe_every=60,
+    crash_s=(3.0, 6.0), gap_s=1.0, patience_s=4.0,
+)  # fmt: skip
 
 
 @dataclass
@@ -135,7 +143,7 @@ def run_campaigns(
         commands = shape.commands(rough)
         for words in commands:
             assert call("submit", *words) == 0, f"not submitted: {words}"
-        drive = Drive(Faults(lab, rough, commands, rng), shape, outcome, log)
+        drive = Drive(Faults(lab, rough, commands, rng, shape.crash_s), shape, outcome, log)
         drive.inject(draw_schedule(num_faults, rng))
         drive.settle()
         outcome.seconds["rough"] = time.monotonic() - start

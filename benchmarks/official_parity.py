@@ -163,7 +163,9 @@ def make_case(case: Case, root: Path) -> JobConfig:
     root.mkdir(parents=True)
     write_images(root)
     run_dir = root / "original"
-    run_job(job_config(case, root, "train", f"run.dir={run_dir}"), Collectives(), StopFlag())
+    # The record starts from the best epoch of the original model.
+    training = job_config(case, root, "train", "train.select=best", f"run.dir={run_dir}")
+    run_job(training, Collectives(), StopFlag())
     overrides = [f"checkpoint={run_dir}", f"run.dir={root / 'unlearned'}"]
     return job_config(case, root, "unlearn", *overrides)
 

@@ -57,16 +57,17 @@ def ratio_table(
 
 
 def write_result(
-    theme: str, title: str, text: str, ratio: float, *, device: torch.device | None = None
-) -> Path:
-    """Write results/<theme>_<hardware>_<date>.md with versions and command."""
+    theme: str, title: str, text: str, figure: float, *,
+    device: torch.device | None = None, named: str = "ratio",
+) -> Path:  # fmt: skip
+    """Write results/<theme>_<hardware>_<date>.md with versions, command and one named figure."""
     path = FOLDER / f"{theme}_{hardware(device)}_{datetime.date.today().isoformat()}.md"
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     path.write_text(
         f"# {title}\n\n`{command}`\n\n{platform.machine()}, {hardware(device)}, "
         f"{torch.get_num_threads()} threads, python {platform.python_version()}, "
-        f"{versions}\n\n{text}\n\nratio {ratio:.3g}\n",
+        f"{versions}\n\n{text}\n\n{named} {figure:.3g}\n",
         encoding="utf-8",
     )
     print(f"written: {path.relative_to(FOLDER.parents[1])}")

@@ -9,6 +9,8 @@
 Each in a process of its own, interleaved with `python -c pass` and `python -c 'import torch'`.
 Seconds are processor seconds of the command and its children (what it takes on an idle machine);
 wall seconds stand beside them. The last line is `ratio R`: the dry run over `import torch`.
+
+How long a command takes to its first step: benchmarks/first_step.py.
 """
 
 from __future__ import annotations

@@ -34,6 +34,9 @@ from .errors import ConfigError
 from .registry import near_match
 from .resources import resource_dir
 
+LISTS = ("data.label", "data.groups")
+"""Settings of several values, which commas may part as in a sweep."""
+
 GROUPS = ("data", "model", "method", "experiment", "scale")
 
 
@@ -64,7 +67,7 @@ def expand_grid(overrides: Sequence[str]) -> list[list[str]]:
     axes = []
     for parsed in _parse(overrides):
         key = parsed.get_key_element()
-        if parsed.is_sweep_override() and key != "data.label":
+        if parsed.is_sweep_override() and key not in LISTS:
             try:
                 axes.append([f"{key}={value}" for value in parsed.sweep_string_iterator()])
             except HydraException as err:
@@ -109,6 +112,8 @@ def split_compare(overrides: Sequence[str]) -> tuple[CompareConfig, list[str]]:
     # A bool is an int too; it is refused where the types are checked.
     if isinstance(seeds, int) and not isinstance(seeds, bool):
         values["train_seeds"] = [seeds]
+    if isinstance(values.get("contrasts"), str):
+        values["contrasts"] = [values["contrasts"]]
     return _build(CompareConfig, values, "compare.", {}), rest
 
 
@@ -239,7 +244,7 @@ def _setting_override(parsed: Override, method: str, known: list[str]) -> str:
     if key not in known:
         raise ConfigError(_unknown_setting(key, method, known))
     text = (parsed.input_line or "").split("=", 1)[1]
-    if key == "data.label" and parsed.is_sweep_override():
+    if key in LISTS and parsed.is_sweep_override():
         text = f"[{text}]"
     return f"++{key}={text}"
 
@@ -285,7 +290,7 @@ def compose_job(verb: str, overrides: Sequence[str]) -> JobConfig:
     known = known_settings(METHOD_CONFIGS[method])
     arguments = []
     for one in parsed:
-        if one.is_sweep_override() and one.key_or_group != "data.label":
+        if one.is_sweep_override() and one.key_or_group not in LISTS:
             raise ConfigError(
                 f"{one.input_line} lists several values, but 'dlfd {verb}' is one run. "
                 "Take one value, or 'dlfd compare'."
@@ -312,9 +317,10 @@ def job_from_dict(values: dict[str, Any]) -> JobConfig:
             f"method={name} is not known. Available: {', '.join(sorted(METHOD_CONFIGS))}."
             + near_match(str(name), METHOD_CONFIGS)
         )
-    label = (values.get("data") or {}).get("label")
-    if isinstance(label, str):
-        values["data"] = {**values["data"], "label": [label]}
+    for setting in ("label", "groups"):
+        column = (values.get("data") or {}).get(setting)
+        if isinstance(column, str):
+            values["data"] = {**values["data"], setting: [column]}
     return _build(JobConfig, values, "", {"method": METHOD_CONFIGS[name]})
 
 

@@ -84,6 +84,11 @@ class RunDir:
         return self.path / "run.json"
 
     @property
+    def prepared(self) -> Path:
+        """prepared.json: digests of the checkpoints that go in, each with the state of its file."""
+        return self.path / "prepared.json"
+
+    @property
     def environment(self) -> Path:
         """environment.json: when, by which code and on what the run was started."""
         return self.path / "environment.json"

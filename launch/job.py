@@ -28,8 +28,10 @@ def run_verb(verb: str, overrides: Sequence[str], *, dry_run: bool, as_json: boo
     setup_console()
     prepared = prepare(config, config.runtime.world_size)
     if not prepared.finished():
-        prepared.claim()
-        status = run_local([config], [prepared.run_dir.config])
+        if config.runtime.world_size > 1:
+            # The ranks are told their run by its directory.
+            prepared.claim()
+        status = run_local([config], [prepared.run_dir.config], lambda *_: prepared)
         if status:
             return status
     show_result(prepared, as_json=as_json)

@@ -8,30 +8,37 @@ import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dlfd_dist.config import JobConfig
 from dlfd_dist.runtime.env import rank_info
 
 from .rank import LAUNCHER
 
+if TYPE_CHECKING:
+    from dlfd_dist.__main__ import Prepare
+
 STOP_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"
 SHUTDOWN_TIMEOUT_S = 300
 """How long stopped ranks may take to write their checkpoint before they are killed."""
 
 
-def run_local(configs: Sequence[JobConfig], config_files: Sequence[Path]) -> int:
+def run_local(
+    configs: Sequence[JobConfig], config_files: Sequence[Path], ready: Prepare | None = None
+) -> int:
     """Run configurations one after another on this machine; return the exit status.
 
     Parameters
     ----------
     configs : what to run; they share one runtime section
     config_files : the same configurations as files, for ranks in processes of their own
+    ready : as in run_ranks, for the one rank in this process
     """
     from dlfd_dist.__main__ import run_ranks
 
     world_size = configs[0].runtime.world_size
     if world_size == 1 or rank_info().source != "single":
-        return run_ranks(list(configs))
+        return run_ranks(list(configs), ready)
     os.environ[LAUNCHER] = str(os.getpid())
     return run_module("launch.rank", world_size, [str(path) for path in config_files])
 

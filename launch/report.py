@@ -14,7 +14,7 @@ from dlfd_dist.report.records import (
     load_with_references,
     read_comparison,
 )
-from dlfd_dist.report.summary import summarise
+from dlfd_dist.report.summary import findings_of, summarise
 from dlfd_dist.report.tables import text_table
 
 
@@ -29,16 +29,20 @@ def run_report(words: Sequence[str], *, out: str | None, dry_run: bool, as_json:
         _print_plan(records, page, as_json=as_json)
         return 0
     try:
-        write_report(records, page, title=found.title, missing=found.missing, tuning=found.tuning)
+        write_report(
+            records, page, title=found.title, missing=found.missing, tuning=found.tuning,
+            contrasts=found.contrasts,
+        )  # fmt: skip
     except OSError as err:
         raise RunDirError(
             f"The report {page} cannot be written ({err.strerror}): give another --out PAGE.html."
         ) from err
-    rows = summarise(records)
+    rows, findings = summarise(records), findings_of(records, found.contrasts)
     if as_json:
-        print(json.dumps({"summary": rows, "report": str(page)}, indent=2, sort_keys=True))
+        shown = {"summary": rows, **findings.to_dict(), "report": str(page)}
+        print(json.dumps(shown, indent=2, sort_keys=True))
     else:
-        print(text_table(rows, found.tuning))
+        print(text_table(rows, found.tuning, findings))
         print(f"report: {page}")
     return 0
 
@@ -64,9 +68,10 @@ def _read(paths: Sequence[Path]) -> Comparison:
     for one in read:
         records |= {str(record.path.resolve()): record for record in one.records}
     # What several comparisons tuned, each on models of its own, makes no common record.
-    tuning = read[0].tuning if len(read) == 1 else None
+    alone = len(read) == 1
+    tuning, contrasts = (read[0].tuning, read[0].contrasts) if alone else (None, None)
     missing = [name for one in read for name in one.missing]
-    return Comparison(read[0].title, list(records.values()), missing, tuning)
+    return Comparison(read[0].title, list(records.values()), missing, tuning, contrasts)
 
 
 def _read_one(path: Path) -> Comparison:

@@ -1,4 +1,4 @@
-"""Fixtures of all tests: one thread, a shared cache, tiny settings, models trained once, ranks."""
+"""Fixtures of all tests: one thread, a shared cache, tiny settings, models trained once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import hashlib  # noqa: E402
 from collections.abc import Callable, Iterator, Sequence  # noqa: E402
 from dataclasses import replace  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -17,8 +16,11 @@ import torch  # noqa: E402
 from filelock import FileLock  # noqa: E402
 
 from dlfd_dist.compose import compose_job  # noqa: E402
-from dlfd_dist.config import JobConfig  # noqa: E402
-from tests.fakes.ranks import run_on_ranks  # noqa: E402
+from dlfd_dist.config import JobConfig, signature  # noqa: E402
+from dlfd_dist.jobs import run_job  # noqa: E402
+from dlfd_dist.run_dir import RunDir  # noqa: E402
+from dlfd_dist.runtime.collectives import Collectives  # noqa: E402
+from dlfd_dist.runtime.preemption import StopFlag  # noqa: E402
 from tests.fakes.tiny import TINY  # noqa: E402
 
 torch.set_num_threads(1)
@@ -56,8 +58,9 @@ def tiny() -> Callable[..., JobConfig]:
 def trained(shared_folder: Path, image_cache: Path) -> Iterator[Callable[..., Path]]:
     """Return a maker of trained models: trained("model.head=mlp", on="retain").
 
-    Every model is trained once for all tests of all workers. Its run directory is for reading: a
-    test that writes into it takes a copy, and a directory that has changed fails the test run.
+    Every model is trained once for all tests of all workers, whatever words ask for it. Its run
+    directory is for reading: a test that writes into it takes a copy, and a directory that has
+    changed fails the test run.
     """
     from tests.fakes.command_line import tree
 
@@ -67,10 +70,8 @@ def trained(shared_folder: Path, image_cache: Path) -> Iterator[Callable[..., Pa
     def make(*overrides: str, on: str = "all", settings: Sequence[str] = TINY) -> Path:
         words = (*settings, *overrides, f"train.on={on}")
         if words not in runs:
-            digest = hashlib.sha256(repr(words).encode()).hexdigest()[:12]
-            path = shared_folder / f"{on}-{digest}"
-            _train_once(path, list(words))
-            runs[words], contents[path] = path, tree(path)
+            runs[words] = path = _trained_once(shared_folder, compose_job("train", words))
+            contents.setdefault(path, tree(path))
         return runs[words]
 
     yield make
@@ -78,24 +79,11 @@ def trained(shared_folder: Path, image_cache: Path) -> Iterator[Callable[..., Pa
         assert tree(path) == content, f"a test has changed the shared run directory {path}"
 
 
-def _train_once(path: Path, words: list[str]) -> None:
-    from dlfd_dist.jobs import run_job
-    from dlfd_dist.run_dir import RunDir
-    from dlfd_dist.runtime.collectives import Collectives
-    from dlfd_dist.runtime.preemption import StopFlag
-
+def _trained_once(folder: Path, config: JobConfig) -> Path:
+    inputs = {"data": str(config.data.root), "request": str(config.forget.request)}
+    path = folder / f"{config.train.on}-{signature(config, inputs)}"
     with FileLock(path.with_suffix(".lock")):
         if not RunDir(path).finished():
-            config = compose_job("train", words)
             config = replace(config, run=replace(config.run, dir=str(path)))
             run_job(config, Collectives(), StopFlag())
-
-
-@pytest.fixture
-def ranks(tmp_path: Path) -> Callable[..., list[Any]]:
-    """Return a runner of an importable function on n gloo ranks; it gives back their results."""
-
-    def run(function: Callable[..., Any], world_size: int, *args: Any) -> list[Any]:
-        return run_on_ranks(function, world_size, tmp_path, *args)
-
-    return run
+    return path

@@ -28,6 +28,14 @@ class CompareConfig:
     """Runs at a time, each on its share of the cores; null: one per core. Used while a run takes
     one rank (runtime.world_size=1)."""
 
+    contrasts: list[str] | None = None
+    """The pairs of rows that are tested, named before the runs, as SUBJECT/OTHER: a method (with
+    its variant), original, retrained, or best as OTHER, the best method by validation that no
+    contrast names. null: dlfd, or where it is not compared the last method, against original,
+    retrained, finetune and best. Every further contrast makes the others harder to establish."""
+    margin: float = 0.03
+    """Two rows are called tied where two one-sided tests show their difference within +-margin."""
+
     def __post_init__(self) -> None:
         require(self.tune >= 0, "compare.tune", self.tune, ">= 0")
         chosen_on_val("compare.objective", self.objective)
@@ -39,5 +47,11 @@ class CompareConfig:
                 len(self.train_seeds) >= 1 and min(self.train_seeds) >= 0,
                 "compare.train_seeds", self.train_seeds, "a list of seeds >= 0, or null",
             )  # fmt: skip
+        for pair in self.contrasts or []:
+            require(
+                pair.count("/") == 1 and all(side.strip() for side in pair.split("/")),
+                "compare.contrasts", pair, "pairs such as dlfd/finetune",
+            )  # fmt: skip
+        require(0 < self.margin < 1, "compare.margin", self.margin, "between 0 and 1")
         if self.workers is not None:
             require(self.workers >= 1, "compare.workers", self.workers, ">= 1, or null")

@@ -49,6 +49,9 @@ class DataConfig:
     """CSV under `root` with the columns image_path, identity, the label, and optionally split."""
     label: list[str] = field(default_factory=lambda: ["label"])
     """Label column. Several columns make a multi-label task of 0/1 labels."""
+    groups: list[str] = field(default_factory=list)
+    """Further columns of the manifest whose groups of people are measured one by one, such as
+    [gender,race]: forgetting must not cost one group more than the others."""
     image_size: int = 64
     """Edge of the square images in pixels."""
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
@@ -256,9 +259,10 @@ class MetricsConfig:
 
     eval_batch_size: int = 256
     """Images per forward pass and rank."""
-    num_bootstrap: int = 1000
+    num_bootstrap: int = 200
+    """Times that the people of forget and unseen images are permuted for the attack's interval."""
     seed: int = 0
-    """Seed of attacks, balanced draws and bootstrap."""
+    """Seed of the attack's folds and of permutations."""
     separation: bool = False
     """Record the class separation of the features on val with every probe."""
     relearn_steps: int = 0

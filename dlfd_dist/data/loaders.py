@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..config import DataConfig, ForgetConfig
+from ..errors import DataError
 from ..runtime.collectives import Collectives
 from .cache import make_cache_dir, open_cache
 from .clean import Removals, image_digests, remove_equal
@@ -37,9 +38,15 @@ class ResolvedRows:
 
     def digests(self) -> dict[str, str]:
         """Return SHA-256 of the rows with their split, of the resolved request, and of removals."""
+        return dict(self._digests)
+
+    @functools.cached_property
+    def _digests(self) -> dict[str, str]:
         m, digest = self.manifest, hashlib.sha256()
         for values in (m.image_paths, m.identities.tolist(), m.labels.tolist(), m.label_names):
             digest.update(repr(values).encode())
+        for name, values in m.groups.items():
+            digest.update(repr((name, values.tolist())).encode())
         for part in (self.splits.train, self.splits.val, self.splits.test):
             digest.update(part.astype("<i8").tobytes() + b"|")
         removed = {"removed": self.removals.digest} if self.removals.images else {}
@@ -58,6 +65,11 @@ class ResolvedData(ResolvedRows):
 
 def load_rows(cfg: DataConfig, *, draw: bool = True) -> Manifest:
     """Return the manifest of a data set; `draw` as in resolve_rows."""
+    if cfg.groups and cfg.name != "manifest":
+        raise DataError(
+            f"data.groups={','.join(cfg.groups)} is not known with data={cfg.name}, whose people "
+            "have no groups: take data=manifest, whose columns they are, or leave data.groups out."
+        )
     describes = cfg.name == "synthetic" and not draw
     manifest = describe_synthetic(cfg) if describes else datasets.get(cfg.name)(cfg)
     return replace(manifest, max_megapixels=cfg.max_megapixels)
@@ -105,20 +117,12 @@ def rows_key(cfg: DataConfig, forget: ForgetConfig) -> str:
 class RowReader:
     """Resolves rows as resolve_rows does: every request once, and its data set once for all.
 
-    Parameters
-    ----------
-    known : rows that are resolved already, with their settings
     draw : as in resolve_rows
     """
 
-    def __init__(
-        self,
-        known: Sequence[tuple[DataConfig, ForgetConfig, ResolvedRows]] = (),
-        *,
-        draw: bool = True,
-    ):
+    def __init__(self, *, draw: bool = True):
         self.draw = draw
-        self.resolved = {rows_key(cfg, forget): rows for cfg, forget, rows in known}
+        self.resolved: dict[str, ResolvedRows] = {}
         self.manifests: dict[str, tuple[Manifest, np.ndarray]] = {}
 
     def __call__(self, cfg: DataConfig, forget: ForgetConfig) -> ResolvedRows:
@@ -135,7 +139,11 @@ class RowReader:
 def resolve_data(cfg: DataConfig, forget: ForgetConfig) -> ResolvedData:
     """Resolve the rows and decode their images; a bad image is a DataError that names its row."""
     rows = resolve_rows(cfg, forget)
-    images = open_cache(rows.manifest, cfg)
+    return with_images(rows, open_cache(rows.manifest, cfg), cfg)
+
+
+def with_images(rows: ResolvedRows, images: np.ndarray, cfg: DataConfig) -> ResolvedData:
+    """Return resolved rows with their images, audited for leaks where data.leaks asks for it."""
     leaks = None
     if cfg.leaks and not rows.manifest.synthetic:
         # What data.clean leaves out is told too: the twin of such an image may stay in training.
@@ -145,6 +153,27 @@ def resolve_data(cfg: DataConfig, forget: ForgetConfig) -> ResolvedData:
         rows.manifest, rows.splits, rows.request, images,
         removals=rows.removals, uncleaned=rows.uncleaned, leaks=leaks,
     )  # fmt: skip
+
+
+class DataReader:
+    """Resolves rows and data, and reads each data set once.
+
+    For a process whose runs share a data set: a file that changes meanwhile is not read again.
+    """
+
+    def __init__(self) -> None:
+        self.rows = RowReader()
+        self._images: dict[str, np.ndarray] = {}
+        self._last: tuple[ResolvedRows, ResolvedData] | None = None
+
+    def data(self, cfg: DataConfig, forget: ForgetConfig) -> ResolvedData:
+        rows = self.rows(cfg, forget)
+        if self._last is None or self._last[0] is not rows:
+            key = repr(cfg)
+            if key not in self._images:
+                self._images[key] = open_cache(rows.manifest, cfg)
+            self._last = rows, with_images(rows, self._images[key], cfg)
+        return self._last[1]
 
 
 class Batches:

@@ -7,7 +7,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ SPLITS = ("train", "val", "test")
 
 MAX_CLASSES = 10_000
 """Larger integer labels are refused: they are codes (a date, a person), not class numbers."""
+
+
+MAX_GROUPS = 50
+"""A column with more values is a number or a name, not a group of people."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Manifest:
     published_request : the forget request of the authors' benchmark, as the lines of a request
         file; empty where there is none
     max_megapixels : largest image that is decoded, in million pixels
+    groups : the columns of data.groups, each an array of N strings
     """
 
     root: Path
@@ -55,6 +60,7 @@ class Manifest:
     credit: str = ""
     published_request: tuple[str, ...] = ()
     max_megapixels: float = 80.0
+    groups: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.image_paths)
@@ -314,4 +320,26 @@ def load_manifest(cfg: DataConfig) -> Manifest:
         splits=split_of_row,
         label_names=label_names,
         title=root.name,
+        groups=_groups(cfg.groups, columns, path),
     )
+
+
+def _groups(
+    names: Sequence[str], columns: Mapping[str, Sequence[str]], path: Path
+) -> dict[str, np.ndarray]:
+    """Return the columns of data.groups; a row that leaves one empty is of the group 'unknown'."""
+    groups = {}
+    for name in names:
+        if name not in columns:
+            raise DataError(
+                f"data.groups={name} is no column of {path}, which has {', '.join(columns)}."
+                + near_match(name, list(columns))
+            )
+        values = np.array([value or "unknown" for value in columns[name]])
+        if (number := len(np.unique(values))) > MAX_GROUPS:
+            raise DataError(
+                f"data.groups={name} has {number} values: name a column of at most {MAX_GROUPS} "
+                f"groups of people."
+            )
+        groups[name] = values
+    return groups

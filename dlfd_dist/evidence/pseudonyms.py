@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..digests import file_digest
 from ..errors import DataError
 from ..run_dir import replacing
 from .canonical import read_json, to_text
@@ -45,19 +46,11 @@ class Salt:
 
     def of_file(self, path: Path) -> str:
         """Return the keyed digest of a file's content."""
-        return self.of("file", file_sha256(path))
+        return self.of("file", file_digest(path))
 
     def pseudonym(self, entry: str) -> str:
         """Return what stands for a line of the request."""
         return self.of("entry", entry)
-
-
-def file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def new_salt() -> Salt:

@@ -113,7 +113,15 @@ SECTIONS: dict[str, Schema] = {
     "checkpoints": _object(**{"in": _or_null(PLAIN), "reference": _or_null(PLAIN), "out": PLAIN}),
     "metrics": _object(
         figures=FREE,
-        guards=_object(attack_floor=FLAG, attack_power=FLAG, over_forgetting=FLAG, one_seed=FLAG),
+        guards=_object(
+            attack_floor=FLAG,
+            attack_power=FLAG,
+            over_forgetting=FLAG,
+            one_seed=FLAG,
+            left_as_is=FLAG,
+            only_confidence=FLAG,
+            alike=FLAG,
+        ),  # fmt: skip
     ),
     "seeds": _object(
         run=INTEGER, forget=INTEGER, split=INTEGER, metrics=INTEGER, synthetic=INTEGER

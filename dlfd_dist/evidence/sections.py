@@ -17,9 +17,10 @@ from typing import Any
 import yaml
 from safetensors import safe_open
 
+from ..digests import file_digest
 from ..metrics import guards_of
 from ..run_dir import RunDir
-from .pseudonyms import Hider, Salt, file_sha256
+from .pseudonyms import Hider, Salt
 from .statement import STATEMENT
 
 PARTS = ("retain", "forget", "val", "test")
@@ -28,7 +29,7 @@ FACTS = {
     "verb", "seed", "world_size", "device", "job_id", "restarts", "signature", "title",
     "synthetic", "may_show", "credit", "label_names", "image_size", "num_images", "selected_step",
     "selection", "test_read", "num_steps", "wall_seconds", "device_seconds", "peak_memory_mb",
-    "model_sha256", "leaks", "guards", "forget_labels",
+    "model_sha256", "leaks", "guards", "forget_labels", "groups",
 }  # fmt: skip
 """What result.json holds beside figures. Class names and credits are left out of a certificate: the
 classes may be people."""
@@ -123,7 +124,7 @@ def digest_of(run: RunDir, path: Path, salt: Salt | None) -> str | None:
     None: it needs the salt, and there is none.
     """
     if path == run.model:
-        return "sha256:" + file_sha256(path)
+        return "sha256:" + file_digest(path)
     return None if salt is None else salt.of_file(path)
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..digests import file_digest
 from ..errors import DlfdError
 from ..run_dir import RunDir
 from .canonical import same, to_text
 from .certificate import CERTIFICATE, SALT, UNREADABLE, read_certificate
 from .chain import ORDER, first_break, signed_bytes
 from .keys import PublicKey, signer
-from .pseudonyms import Salt, file_sha256, read_salt
+from .pseudonyms import Salt, read_salt
 from .recomputed import compare_figures
 from .schema import CERTIFICATE_SCHEMA, misfit
 from .sections import Recorded, RunFiles, build_sections, certified_files, digest_of
@@ -187,7 +188,7 @@ def _weights(name: str, path: Path | None, certified: str) -> Check:
     if file is None or not file.is_file():
         shown = f" at {path}" if path else ""
         return Check(name, False, f"not found{shown}: say where it is with --{name} PATH")
-    if f"sha256:{file_sha256(file)}" != certified:
+    if f"sha256:{file_digest(file)}" != certified:
         return Check(name, False, f"{file} is not what went in")
     return Check(name, True, f"{file} is what went in")
 

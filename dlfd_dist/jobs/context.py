@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +17,20 @@ from torch import Tensor
 from .. import __version__
 from ..compose import config_text, load_config
 from ..config import JobConfig, MethodConfig, signature
-from ..data.loaders import Batches, ResolvedData, ResolvedRows, resolve_data
+from ..data.loaders import Batches, DataReader, ResolvedData, ResolvedRows
 from ..data.reference import ReferencePeople, reference_digest, reference_people
+from ..digests import FileState, file_digest, known_files
 from ..errors import CheckpointError, ConfigError, DataError, RunDirError
 from ..logs import close_rank_log, open_rank_log
 from ..methods import methods
-from ..models import Classifier, build_model, load_weights, weights_path
+from ..models import Classifier, build_model, check_weights, load_weights, weights_path
 from ..provenance import of_this_process, utc
-from ..run_dir import RunDir, write_text
+from ..run_dir import RunDir, write_json, write_text
 from ..runtime.collectives import Collectives
 from ..runtime.env import RankInfo
 from ..runtime.init import pick_device
 from ..runtime.seeding import derive_seed, purpose_key
+from .agreement import check_agreement
 from .lost_ranks import explained
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,10 @@ class Prepared:
     run_dir: RunDir
     people: ReferencePeople | None = None
     """whom method=dlfm matches the forget set to; they are no part of `data`"""
+    model_bytes: int = 0
+    """of the weights of its model"""
+    files: Mapping[str, FileState] = field(default_factory=dict)
+    """the checkpoints, as they were when their digests were taken"""
 
     def finished(self) -> bool:
         """Whether the run directory holds this run's result; RunDirError if it holds another's."""
@@ -69,6 +74,19 @@ class Prepared:
             write_text(self.run_dir.removed, self.data.removals.to_csv())
         if self.data.leaks is not None:
             write_text(self.run_dir.leaks, self.data.leaks.to_csv())
+        record_files(self.run_dir, self.config)
+
+    def check_unchanged(self, checkpoint: str) -> None:
+        """Raise CheckpointError where a checkpoint is no longer the file that was prepared."""
+        for name, path in _checkpoints(self.config).items():
+            if path != checkpoint or name not in self.files:
+                continue
+            file = weights_path(path)
+            if FileState.of(file) != self.files[name] and file_digest(file) != self.inputs[name]:
+                raise CheckpointError(
+                    f"{file} was replaced after this run was prepared: give the run a {name} that "
+                    "nobody writes, in a new run.dir."
+                )
 
 
 @dataclass(frozen=True)
@@ -108,7 +126,10 @@ class Job:
 
     def model(self, checkpoint: str | None) -> Classifier:
         """Return a model on this rank's device, with the weights of a checkpoint if given."""
-        return self._placed(make_model(self.config, self.data, checkpoint))
+        model = make_model(self.config, self.data, checkpoint)
+        if checkpoint is not None:
+            self.prepared.check_unchanged(checkpoint)
+        return self._placed(model)
 
     def fresh_model(self) -> Classifier:
         """Return a model with new weights: not those that a training of this seed began with."""
@@ -120,14 +141,6 @@ class Job:
         if self.config.runtime.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
-
-
-def file_digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def make_model(config: JobConfig, data: ResolvedRows, checkpoint: str | None) -> Classifier:
@@ -143,25 +156,47 @@ def make_model(config: JobConfig, data: ResolvedRows, checkpoint: str | None) ->
     return model
 
 
-def prepare(config: JobConfig, world_size: int) -> Prepared:
+def model_outline(config: JobConfig, data: ResolvedRows) -> Classifier:
+    """Return the model without values, which takes a tenth of the time of one with them."""
+    with torch.device("meta"):
+        return make_model(config, data, None)
+
+
+def num_bytes(model: Classifier) -> int:
+    return sum(t.numel() * t.element_size() for t in model.state_dict().values())
+
+
+def prepare(config: JobConfig, world_size: int, reader: DataReader | None = None) -> Prepared:
     """Check everything a run needs before it starts; write nothing.
 
     Raises DlfdError of the kind that fits: configuration, data, request or checkpoint.
+
+    Parameters
+    ----------
+    reader : has the data sets that this process has read before
     """
     config.validate(world_size)
     pick_device(config.runtime, RankInfo())
-    resolved = resolve_data(config.data, config.drawn_forget)
-    data, people = matched(config, resolved)
+    reader = reader or DataReader()
+    rows = reader.rows(config.data, config.drawn_forget)
+    data, people = matched(config, reader.data(config.data, config.drawn_forget))
     check_enough(config, data, world_size)
-    check_reference(config, resolved)
-    for path in (config.checkpoint, config.reference):
-        if path is not None:
-            model = make_model(config, data, path)
-            _check_classes(Path(path), data.manifest.label_names)
-            if config.verb == "unlearn":
-                methods.get(config.method.name).check(config.method, model)
-    sign, run_dir = run_identity(config, resolved)
-    return Prepared(config, data, input_digests(config, resolved), sign, run_dir, people)
+    check_reference(config, rows)
+    model = model_outline(config, data)
+    for path in _checkpoints(config).values():
+        check_weights(model, path)
+        _check_classes(Path(path), data.manifest.label_names)
+        if config.verb == "unlearn":
+            methods.get(config.method.name).check(config.method, model)
+    files = {name: FileState.of(weights_path(p)) for name, p in _checkpoints(config).items()}
+    inputs = input_digests(config, rows)
+    sign, run_dir = run_identity(config, inputs)
+    return Prepared(config, data, inputs, sign, run_dir, people, num_bytes(model), files)
+
+
+def _checkpoints(config: JobConfig) -> dict[str, str]:
+    paths = {"checkpoint": config.checkpoint, "reference": config.reference}
+    return {name: path for name, path in paths.items() if path is not None}
 
 
 def check_reference(config: JobConfig, rows: ResolvedRows) -> None:
@@ -211,17 +246,23 @@ def matched(config: JobConfig, data: ResolvedData) -> tuple[ResolvedData, Refere
 
 def input_digests(config: JobConfig, rows: ResolvedRows) -> dict[str, str]:
     """Return SHA-256 of everything that goes into a run: data, request, checkpoints."""
-    paths = {"checkpoint": config.checkpoint, "reference": config.reference}
-    given = {name: file_digest(weights_path(path)) for name, path in paths.items() if path}
+    given = {name: file_digest(weights_path(path)) for name, path in _checkpoints(config).items()}
     strangers = reference_digest(config.method) if config.verb == "unlearn" else {}
     return rows.digests() | given | strangers
 
 
-def run_identity(config: JobConfig, rows: ResolvedRows) -> tuple[str, RunDir]:
+def run_identity(config: JobConfig, inputs: dict[str, str]) -> tuple[str, RunDir]:
     """Return the signature of a run and its directory: run.dir, or one named by the signature."""
-    sign = signature(config, input_digests(config, rows))
+    sign = signature(config, inputs)
     path = config.run.dir or str(Path(config.run.root) / f"{config.run.name}-{sign}")
     return sign, RunDir(Path(path))
+
+
+def record_files(run_dir: RunDir, config: JobConfig) -> None:
+    """Write down which digests are known of which files, so that the ranks need not read them."""
+    files = {name: weights_path(path) for name, path in _checkpoints(config).items()}
+    if known := known_files(files):
+        write_json(run_dir.prepared, known)
 
 
 def check_enough(config: JobConfig, data: ResolvedRows, world_size: int) -> None:
@@ -254,9 +295,7 @@ def _check_forget_set(cfg: MethodConfig, num_forget: int, num_val: int) -> None:
 
 def _check_space(prepared: Prepared) -> None:
     """Refuse to start when the disk cannot hold the run's models: two checkpoints of four parts."""
-    model = make_model(prepared.config, prepared.data, None)
-    one = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    needed = one * (1 + 3 * (prepared.config.run.keep_checkpoints + 1))
+    needed = prepared.model_bytes * (1 + 3 * (prepared.config.run.keep_checkpoints + 1))
     path = prepared.run_dir.path.absolute()
     free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
     # What an earlier start of the run left is written over.
@@ -282,6 +321,7 @@ def _tell_leaks(prepared: Prepared) -> None:
 def open_job(prepared: Prepared, collectives: Collectives) -> Iterator[Job]:
     """Yield the job of this rank with its log file open."""
     config = prepared.config
+    check_agreement(prepared.inputs, prepared.signature, collectives)
     if collectives.is_main:
         prepared.claim()
         if not prepared.run_dir.finished():

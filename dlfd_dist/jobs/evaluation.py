@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import resource
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,33 +17,44 @@ from ..data.loaders import Batches
 from ..errors import NonFiniteLossError
 from ..methods import Probe
 from ..metrics import (
+    Samples,
     accuracy,
+    accuracy_error,
     accuracy_per_label,
-    attack_accuracy,
-    auc,
-    auc_standard_error,
-    balanced_mia,
+    alike,
     class_separation,
     completeness,
     forgetting_score,
+    gap_parts,
     gap_to_retrained,
-    js_divergence,
-    label_pairs,
     linear_cka,
     logit_scaled_confidence,
+    membership_attack,
     membership_probes,
     mia_paper,
     nomus,
     over_forgetting,
+    predictions,
+    quick_attack,
+    salun_gap,
+    salun_mia,
     sample_losses,
     tug_of_war,
+    without_retrained,
     zero_retrain_forgetting,
 )
-from ..metrics.mia import CHANCE
+from ..metrics.mia import CHANCE, majority_share
 from ..models import Classifier
 from ..run_dir import RunDir, replacing
 from ..runtime.collectives import Collectives
 from ..synthesis import frozen
+
+ATTACK_FIGURES = (
+    "mia", "mia_paper", "mia_paper_floor", "salun_mia", "forgetting_score", "nomus", "nomus_paper",
+)  # fmt: skip
+"""Figures of forgetting in a result; the floor of the papers' attack is the majority's share."""
+PROBE_PERMUTATIONS = 199
+"""Permutations of people in a probe's test of over-forgetting."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,15 @@ class Outputs:
     @property
     def accuracy(self) -> float | None:
         return accuracy(self.logits, self.labels)
+
+    @property
+    def predictions(self) -> np.ndarray:
+        return predictions(self.logits, self.labels)
+
+    @property
+    def samples(self) -> Samples:
+        """What attacks may know of them."""
+        return Samples.of(self.logits, self.labels, self.people)
 
 
 @torch.no_grad()
@@ -148,7 +168,8 @@ def sampling_error(score: float, size: int, num_all: int) -> float:
     """Return the standard error of a forgetting score of `size` of `num_all` images a side.
 
     That of the attack's accuracy, a share of 2 * size images, with the correction for a sample
-    from a finite set.
+    from a finite set. The images of the same people are drawn, so that how alike the images of a
+    person are does not enlarge it.
     """
     accuracy = min(1.0, CHANCE + score)
     return math.sqrt(accuracy * (1 - accuracy) / (2 * size) * (1 - size / num_all))
@@ -166,8 +187,12 @@ def _probe(
     forget = run_model(model, batches, forget_ids, size)
     val = run_model(model, batches, val_ids, size)
     found = against_val(forget, val, config, config.method.probe_attack)
-    error = auc_standard_error(len(forget.ids), len(val.ids))
+    error = found["auc_error"]
     around = (found["mia_auc"] - error, found["mia_auc"] + error)
+    hard = over_forgetting(
+        forget.samples, val.samples,
+        auc_interval=around, seed=config.metrics.seed, num_permutations=PROBE_PERMUTATIONS,
+    )  # fmt: skip
     return Probe(
         step=step,
         val_accuracy=found["accuracy"],
@@ -176,24 +201,31 @@ def _probe(
         mia_auc=found["mia_auc"],
         nomus=found["nomus"],
         auc_error=error,
-        over_forgotten=over_forgetting(forget.losses, val.losses, auc_interval=around).flag,
+        forgetting_score_se=found["forgetting_score_se"],
+        nomus_se=found["nomus_se"],
+        over_forgotten=bool(hard.flag),
         separation=_separation(val) if config.metrics.separation else None,
     )
 
 
 def against_val(forget: Outputs, val: Outputs, config: JobConfig, attack: str) -> dict[str, float]:
     """Return what selection and tuning go by: nothing of it has seen the test set."""
+    quick = quick_attack(forget.samples, val.samples, seed=config.metrics.seed)
+    attacked = quick.accuracy
     if attack == "mia_paper":
-        attacked = mia_paper(forget.losses, val.losses)
-        assert attacked is not None, "prepare() refuses sets too small for this attack"
-    else:
-        attacked = attack_accuracy(forget.confidence, val.confidence, seed=config.metrics.seed)
+        papers = mia_paper(forget.losses, val.losses)
+        assert papers is not None, "prepare() refuses sets too small for this attack"
+        attacked = papers
     val_accuracy, score = val.accuracy or 0.0, forgetting_score(attacked)
+    of_accuracy = accuracy_error(val.logits, val.labels, val.people)
     return {
         "accuracy": val_accuracy,
         "forgetting_score": score,
-        "mia_auc": auc(forget.confidence, val.confidence),
+        "forgetting_score_se": quick.accuracy_error,
+        "mia_auc": quick.auc,
+        "auc_error": quick.auc_error,
         "nomus": nomus(val_accuracy, score),
+        "nomus_se": math.hypot(of_accuracy / 2, quick.accuracy_error),
     }
 
 
@@ -227,22 +259,29 @@ def evaluate(model: Classifier, batches: Batches, config: JobConfig) -> Evaluati
 def further_figures(evaluation: Evaluation, config: JobConfig) -> dict[str, Any]:
     """Return what is told of the delivered model alone, not of the reference.
 
-    The other side of the attack on test, the attack on val, attacks on the features, and the class
-    separation on test; all but the last are None where nobody was forgotten.
+    The other side of the attack on test, the attack on val, attacks on the features, what can be
+    said without Retrained, whether test images are answered alike, and the class separation on
+    test; all but the last two are None where nobody was forgotten.
     """
     forget, val, test = (evaluation.parts[name] for name in ("forget", "val", "test"))
+    answers = alike(test.logits, test.labels)
     figures: dict[str, Any] = {
         "over_forgetting": None,
         "validation": None,
         "membership_probes": None,
+        "without_retrained": None,
+        "alike": answers and answers.to_dict(),
         "separation": class_separation(test.features, test.labels, test.people).to_dict(),
     }
     if len(forget.ids):
         interval = evaluation.figures["mia"]["auc_interval"]
-        found = over_forgetting(forget.losses, test.losses, auc_interval=interval)
+        found = over_forgetting(
+            forget.samples, test.samples, auc_interval=interval, seed=config.metrics.seed
+        )
         figures["over_forgetting"] = found.to_dict()
         figures["validation"] = against_val(forget, val, config, "mia")
         figures["membership_probes"] = membership_probes_of(evaluation)
+        figures["without_retrained"] = without_retrained(evaluation.figures["mia"]).to_dict()
     return figures
 
 
@@ -257,16 +296,20 @@ def _attacks(
 ) -> dict[str, Any]:
     forget, test = parts["forget"], parts["test"]
     if not len(forget.ids):
-        return {"mia": None, "mia_paper": None, "forgetting_score": None, "nomus": None}
-    mia = balanced_mia(
-        forget.confidence, test.confidence,
-        seed=config.metrics.seed, num_bootstrap=config.metrics.num_bootstrap,
+        return dict.fromkeys(ATTACK_FIGURES)
+    mia = membership_attack(
+        forget.samples, test.samples,
+        seed=config.metrics.seed, num_permutations=config.metrics.num_bootstrap,
     )  # fmt: skip
+    papers = mia_paper(forget.losses, test.losses)
     return {
         "mia": mia.to_dict(),
-        "mia_paper": mia_paper(forget.losses, test.losses),
+        "mia_paper": papers,
+        "salun_mia": salun_mia(parts["retain"].losses, test.losses, forget.losses),
+        "mia_paper_floor": majority_share(len(forget.ids), len(test.ids)),
         "forgetting_score": mia.forgetting_score,
         "nomus": nomus(test_accuracy, mia.forgetting_score),
+        "nomus_paper": None if papers is None else nomus(test_accuracy, forgetting_score(papers)),
     }
 
 
@@ -277,15 +320,18 @@ def against_reference(model: Evaluation, reference: Evaluation) -> dict[str, Any
     """
     if model.figures["mia"] is None:
         return {"gap_to_retrained": None, "against_retrained": None}
-    flat = [{**f, "mia_accuracy": f["mia"]["accuracy"]} for f in (model.figures, reference.figures)]
+    parts = gap_parts(
+        model.parts, reference.parts, (model.figures["mia"], reference.figures["mia"])
+    )
     forget, retrained = model.parts["forget"], reference.parts["forget"]
-    predictions = [_predictions(part) for part in (forget, retrained)]
     return {
-        "gap_to_retrained": gap_to_retrained(*flat),
+        "gap_to_retrained": gap_to_retrained(parts),
         "against_retrained": {
-            "tug_of_war": tug_of_war(*flat),
-            "completeness": completeness(*predictions),
-            "js_divergence": float(js_divergence(*predictions).mean()),
+            "parts": {name: asdict(part) for name, part in parts.items()},
+            "salun_gap": salun_gap(model.figures, reference.figures),
+            "tug_of_war": tug_of_war(model.figures, reference.figures),
+            "completeness": completeness(forget.predictions, retrained.predictions),
+            "js_divergence": parts["js_divergence"].difference,
             "forget_cka": linear_cka(forget.features, retrained.features),
             "test_cka": linear_cka(model.parts["test"].features, reference.parts["test"].features),
             "membership_probes": membership_probes_of(reference),
@@ -295,11 +341,7 @@ def against_reference(model: Evaluation, reference: Evaluation) -> dict[str, Any
 
 def against_fresh(forget: Outputs, fresh: Outputs) -> float:
     """Return how near a model is on forgotten images to one that learned nothing."""
-    return zero_retrain_forgetting(*map(_predictions, (forget, fresh)))
-
-
-def _predictions(part: Outputs) -> np.ndarray:
-    return label_pairs(part.logits) if part.labels.ndim == 2 else part.logits
+    return zero_retrain_forgetting(forget.predictions, fresh.predictions)
 
 
 def peak_memory_mb(collectives: Collectives) -> float:
@@ -313,19 +355,25 @@ def peak_memory_mb(collectives: Collectives) -> float:
 
 
 def save_samples(run_dir: RunDir, parts: Mapping[str, Outputs], identities: np.ndarray) -> None:
-    """Write losses, confidences and features per sample, for the report and later audits.
+    """Write what every figure over people is made of, for the report and later audits.
 
-    Of forgotten images also whose they are, as a number in the order of the identities.
+    Of each sample its id, person, labels, logits, features, loss and confidence. A person is a
+    number in the order of all identities of the set, so that parts and runs agree on it.
+
+    Parameters
+    ----------
+    identities : of all samples of the set; where nobody is known each sample is its own person
     """
+    numbers = np.unique(identities, return_inverse=True)[1]
     tensors = {}
-    if len(ids := parts["forget"].ids):
-        tensors["forget.person"] = np.unique(identities[ids], return_inverse=True)[1]
     for name, part in parts.items():
         if not len(part.ids):
             continue
         tensors |= {
             f"{name}.ids": part.ids.astype(np.int64),
+            f"{name}.person": numbers[part.ids].astype(np.int64),
             f"{name}.labels": part.labels.astype(np.int64),
+            f"{name}.logits": part.logits.astype(np.float32),
             f"{name}.loss": part.losses.astype(np.float32),
             f"{name}.confidence": part.confidence.astype(np.float32),
             f"{name}.features": part.features.astype(np.float32),

@@ -8,12 +8,14 @@ from typing import Any
 
 from ..data.label_shares import forget_labels
 from ..data.reference import describe_reference
+from ..digests import file_digest
 from ..metrics import guards_of
 from ..models import Classifier, save_weights
 from ..run_dir import write_json
 from ..runtime.checkpoint import drop_checkpoints
 from ..runtime.env import job_info
-from .context import Job, file_digest
+from .acted import acted
+from .context import Job
 from .evaluation import (
     Evaluation,
     against_fresh,
@@ -24,6 +26,7 @@ from .evaluation import (
     run_model,
     save_samples,
 )
+from .groups import group_figures
 from .relearning import relearn
 from .session import Session
 
@@ -59,7 +62,9 @@ def measure(
         **facts(job),
         **extra,
         "zero_retrain_forgetting": _against_fresh(job, evaluation),
+        "against_original": acted(job, model, evaluation.parts),
         **_against_reference(job, evaluation),
+        **group_figures(job, evaluation),
         **relearn(job, model),
         "wall_seconds": seconds,
         "device_seconds": seconds * job.collectives.world_size,

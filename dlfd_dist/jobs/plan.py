@@ -10,7 +10,7 @@ from ..data.loaders import ResolvedRows, resolve_rows
 from ..methods import methods
 from ..models import weights_path
 from ..run_dir import RunDir
-from .context import run_identity
+from .context import input_digests, run_identity
 from .course import Course
 
 
@@ -21,7 +21,7 @@ def plan(config: JobConfig) -> dict[str, Any]:
     for path in (config.checkpoint, config.reference):
         if path is not None:
             weights_path(path)
-    signature, run_dir = run_identity(config, rows)
+    signature, run_dir = run_identity(config, input_digests(config, rows))
     run_dir.check(signature)
     return {
         "plan": _lines(config, rows, run_dir),
@@ -78,6 +78,8 @@ def _files(config: JobConfig, rows: ResolvedRows, run_dir: RunDir) -> list[Path]
         run_dir.request,
         run_dir.metrics,
     ]
+    if config.checkpoint or config.reference:
+        files.append(run_dir.prepared)
     if config.data.clean:
         files.append(run_dir.removed)
     if config.data.leaks and not rows.manifest.synthetic:

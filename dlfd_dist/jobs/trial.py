@@ -13,6 +13,7 @@ import numpy as np
 
 from ..config import JobConfig, signature
 from ..data.loaders import Batches, ResolvedData
+from ..digests import file_digest
 from ..methods import methods
 from ..models import Classifier, save_weights
 from ..run_dir import RunDir, write_json
@@ -20,15 +21,24 @@ from ..runtime.checkpoint import drop_checkpoints
 from ..runtime.collectives import Collectives
 from ..runtime.preemption import StopFlag
 from ..runtime.seeding import purpose_key, shuffled
-from .context import DTYPES, Prepared, file_digest, make_model, matched, open_job
-from .evaluation import against_val, peak_memory_mb, run_model, save_samples
+from .acted import acted
+from .context import (
+    DTYPES,
+    Prepared,
+    make_model,
+    matched,
+    model_outline,
+    num_bytes,
+    open_job,
+)
+from .evaluation import ATTACK_FIGURES, against_val, peak_memory_mb, run_model, save_samples
 from .finish import facts
 from .session import Session
 from .unlearn import Observer, unlearn
 
 NOT_MEASURED = (
-    "test_accuracy", "mia", "mia_paper", "forgetting_score", "nomus", "gap_to_retrained",
-    "over_forgetting", "separation", "zero_retrain_forgetting",
+    "test_accuracy", *ATTACK_FIGURES, "gap_to_retrained", "over_forgetting", "separation",
+    "zero_retrain_forgetting", "alike", "without_retrained",
 )  # fmt: skip
 
 
@@ -42,10 +52,11 @@ def prepare_trial(
     inputs : digests of the data and the checkpoint, and of anything else the trial begins with
     """
     config.validate(world_size)
-    methods.get(config.method.name).check(config.method, make_model(config, data, None))
+    model = model_outline(config, data)
+    methods.get(config.method.name).check(config.method, model)
     known, sign, run_dir = trial_identity(config, inputs)
     data, people = matched(config, data)
-    return Prepared(config, data, known, sign, run_dir, people)
+    return Prepared(config, data, known, sign, run_dir, people, num_bytes(model))
 
 
 def trial_identity(
@@ -77,6 +88,7 @@ def finish_trial(session: Session, *, selected_step: int | None, selection: str)
     result = {
         **dict.fromkeys(NOT_MEASURED),
         **figures,
+        "against_original": acted(job, session.model, parts),
         **facts(job),
         "selected_step": selected_step,
         "selection": selection,

@@ -145,6 +145,7 @@ def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable:
     session.record(
         "probe", done, val_accuracy=found.val_accuracy, forget_accuracy=found.forget_accuracy,
         forgetting_score=found.forgetting_score, mia_auc=found.mia_auc, nomus=found.nomus,
+        forgetting_score_se=found.forgetting_score_se, nomus_se=found.nomus_se,
         **error, **(found.separation or {}), **method.observe(found),
     )  # fmt: skip
     value = _selection_value(session.job.config.method, found)

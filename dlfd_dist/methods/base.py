@@ -82,7 +82,10 @@ class Probe:
     mia_auc: float
     nomus: float
     auc_error: float = 0.0
-    """standard error of mia_auc if forget and val were alike"""
+    """standard error of mia_auc over people, if forget and val were alike"""
+    forgetting_score_se: float = 0.0
+    """standard error of the forgetting score over people"""
+    nomus_se: float = 0.0
     over_forgotten: bool = False
     """forget losses are above those of val by more than chance allows"""
     separation: dict[str, float] | None = None

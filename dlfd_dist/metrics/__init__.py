@@ -1,49 +1,84 @@
 """Measures: pure functions of arrays, one kind per file."""
 
-from .accuracy import accuracy, accuracy_per_label, correct
+from .accuracy import accuracy, accuracy_error, accuracy_per_label, correct
+from .acted import Moved, against_original, alike, moved, relative_change
+from .estimates import Estimate, people_mean
 from .exposure import exposure_by_person
-from .gap import gap_on_val, gap_to_retrained, tug_of_war
+from .gap import (
+    GAP_PARTS,
+    GapPart,
+    attack_error,
+    attack_gap,
+    gap_on_val,
+    gap_parts,
+    gap_to_retrained,
+    tug_of_war,
+)
 from .guards import guards_of
 from .membership_probes import MembershipProbes, membership_probes
 from .mia import (
     CHANCE,
     MIAResult,
-    attack_accuracy,
     auc,
     auc_standard_error,
-    balanced_mia,
     detectable_auc,
     forgetting_score,
     low_power_reason,
+    membership_attack,
     mia_paper,
+    quick_attack,
 )
 from .nomus import nomus
 from .over_forgetting import OverForgetting, over_forgetting
 from .relearn import anamnesis_index, relearn_limit, relearn_time
 from .rmia import rmia_scores
-from .sample_losses import logit_scaled_confidence, sample_losses
+from .salun import salun_gap, salun_mia
+from .sample_losses import (
+    SIGNALS,
+    attack_signals,
+    logit_scaled_confidence,
+    modified_entropy,
+    prediction_entropy,
+    sample_losses,
+)
 from .separation import Separation, class_separation
+from .sides import Samples
 from .similarity import (
+    class_mean_divergence,
     completeness,
     js_divergence,
     label_pairs,
     linear_cka,
+    predictions,
     zero_retrain_forgetting,
 )
+from .without_retrained import WithoutRetrained, without_retrained
 
 __all__ = [
     "CHANCE",
+    "Estimate",
+    "GAP_PARTS",
+    "GapPart",
     "MIAResult",
     "MembershipProbes",
+    "Moved",
     "OverForgetting",
+    "SIGNALS",
+    "Samples",
     "Separation",
+    "WithoutRetrained",
     "accuracy",
-    "anamnesis_index",
+    "accuracy_error",
     "accuracy_per_label",
-    "attack_accuracy",
+    "against_original",
+    "alike",
+    "anamnesis_index",
+    "attack_error",
+    "attack_gap",
+    "attack_signals",
     "auc",
     "auc_standard_error",
-    "balanced_mia",
+    "class_mean_divergence",
     "class_separation",
     "completeness",
     "correct",
@@ -51,21 +86,33 @@ __all__ = [
     "exposure_by_person",
     "forgetting_score",
     "gap_on_val",
-    "guards_of",
+    "gap_parts",
     "gap_to_retrained",
+    "guards_of",
     "js_divergence",
     "label_pairs",
     "linear_cka",
     "logit_scaled_confidence",
     "low_power_reason",
+    "membership_attack",
     "membership_probes",
     "mia_paper",
+    "modified_entropy",
+    "moved",
     "nomus",
     "over_forgetting",
+    "people_mean",
+    "prediction_entropy",
+    "predictions",
+    "quick_attack",
+    "relative_change",
     "relearn_limit",
     "relearn_time",
     "rmia_scores",
+    "salun_gap",
+    "salun_mia",
     "sample_losses",
     "tug_of_war",
+    "without_retrained",
     "zero_retrain_forgetting",
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .people import mean_variance
+
 
 def correct(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return what share of each sample's labels is right, shape (n,), in 0..1.
@@ -20,6 +22,11 @@ def correct(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float | None:
     """Return the mean of `correct`, None for an empty set."""
     return float(correct(logits, labels).mean()) if len(labels) else None
+
+
+def accuracy_error(logits: np.ndarray, labels: np.ndarray, people: np.ndarray) -> float:
+    """Return the standard error of the accuracy over people; 0 for an empty set."""
+    return mean_variance(correct(logits, labels), np.ones(len(labels)), people) ** 0.5
 
 
 def accuracy_per_label(logits: np.ndarray, labels: np.ndarray) -> list[float] | None:

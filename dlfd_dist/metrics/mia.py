@@ -1,7 +1,8 @@
 """Population membership-inference attacks: forget samples (members) against unseen samples.
 
-`mia_paper` is the attack behind the published numbers; `balanced_mia` is the one we report.
-scikit-learn takes as long to load as torch, so it is imported by what calls it, not by every rank.
+`membership_attack` is the one we report: guessing by correctness (the gap attack, Yeom et al.
+2018) and thresholds on loss, logit-scaled confidence, entropy and modified entropy (Song and Mittal
+2021), set on some people and judged on others. `mia_paper` is the attack behind published numbers.
 """
 
 from __future__ import annotations
@@ -14,11 +15,23 @@ import numpy as np
 from scipy.optimize import root_scalar
 from scipy.stats import norm, rankdata
 
+from .people import (
+    MIN_PEOPLE,
+    effective_size,
+    intraclass_correlation,
+    mean_variance,
+    num_equal_people,
+    permuted_people,
+    placements,
+    t_interval,
+)
+from .sample_losses import SIGNALS
+from .sides import Samples, Sides
+from .thresholds import Judged, Signals
+
 CHANCE = 0.5
-NUM_FOLDS = 5
-NUM_DRAWS = 5
-MIN_PER_SIDE = 10
-"""Fewer samples than this on a side and the figure means nothing."""
+NUM_REPEATS = 2
+"""Times that people are dealt to folds."""
 
 WEAK_AUC = 0.6
 """An attack that could only have seen a larger AUC than this is called weak."""
@@ -29,13 +42,21 @@ MIN_FOR_PAPER = 11
 
 @dataclass(frozen=True)
 class MIAResult:
-    """A membership attack.
+    """The strongest attack, chosen where thresholds are set, and every attack beside it.
 
-    accuracy : share of a balanced sample the attack gets right, cross-validated; chance is 0.5
-    auc : area under the ROC of the confidence, members being the positives
-    tpr_at_1pct, tpr_at_01pct : members found when 1 % (0.1 %) of the unseen are accused falsely
-    interval, auc_interval : 95 % bootstrap intervals over samples
-    floor : the attack is not better than chance, or the sets are too small; floor_reason says which
+    accuracy : balanced share of samples that it puts on their side, by thresholds set on other
+        people; chance is 0.5
+    auc : area under the ROC of the logit-scaled confidence, members being the positives
+    tpr_at_1pct, tpr_at_01pct : members found by the confidence when 1 % (0.1 %) of the unseen are
+        accused falsely
+    interval, auc_interval : 95 % over people
+    floor : the attack is not better than chance, or people are too few; floor_reason says which
+    detectable_auc : smallest AUC that these people tell from chance at 80 % power
+    attack : the signal chosen most often
+    attacks : name -> accuracy, interval and AUC of each signal's own attack
+    within_labels : labels of both sides differ, and each class weighs the same on both
+    num_member_people, num_nonmember_people : of the images that are compared
+    p_value : share of permutations of people, one-sided, with an accuracy as high
     """
 
     accuracy: float
@@ -49,7 +70,12 @@ class MIAResult:
     num_members: int
     num_nonmembers: int
     detectable_auc: float
-    """smallest AUC that these sets tell from chance at 80 % power"""
+    attack: str
+    attacks: dict[str, dict[str, Any]]
+    within_labels: bool
+    num_member_people: int
+    num_nonmember_people: int
+    p_value: float
 
     @property
     def forgetting_score(self) -> float:
@@ -59,8 +85,91 @@ class MIAResult:
         return asdict(self)
 
 
+def membership_attack(
+    members: Samples,
+    nonmembers: Samples,
+    *,
+    seed: int = 0,
+    num_permutations: int = 199,
+    num_repeats: int = NUM_REPEATS,
+) -> MIAResult:
+    """Attack members against nonmembers.
+
+    Accuracies come from a cross-validation, whose folds share most of what they learn from: their
+    intervals are at least as wide as what permutations of people between the sides give.
+
+    Parameters
+    ----------
+    members, nonmembers : neither empty; both with every one of SIGNALS
+    seed : of folds and permutations
+    """
+    sides = Sides.of(members, nonmembers)
+    values = np.stack([np.r_[members.signals[n], nonmembers.signals[n]] for n in SIGNALS])
+    signals = sides.signals(values)
+    judged = signals.judge(sides.is_member, seed, num_repeats)
+    chance = _permuted(signals, sides, seed, num_repeats, num_permutations)
+    intervals = _accuracy_intervals(judged, chance, sides)
+    areas = [auc_over_people(row, sides) for row in values]
+    area, area_interval = areas[SIGNALS.index("confidence")]
+    accuracy, people = float(judged.accuracies[-1]), sides.num_people
+    detectable = detectable_auc(*effective_sizes(values[SIGNALS.index("confidence")], sides))
+    reason = floor_reason(people, intervals[-1], detectable)
+    by_name = {
+        name: {"accuracy": float(acc), "interval": interval, "auc": area}
+        for name, acc, interval, (area, _) in zip(
+            SIGNALS, judged.accuracies[:-1], intervals[:-1], areas, strict=True
+        )
+    }
+    tpr_1, tpr_01 = (_tpr(values[SIGNALS.index("confidence")], sides, fpr) for fpr in (0.01, 0.001))
+    return MIAResult(
+        accuracy, area, tpr_1, tpr_01, intervals[-1], area_interval, bool(reason), reason,
+        len(members), len(nonmembers), detectable, SIGNALS[int(judged.chosen.argmax())], by_name,
+        sides.within_labels, people[0], people[1],
+        float((1 + (chance[:, -1] >= accuracy).sum()) / (1 + len(chance))),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class QuickAttack:
+    """The strongest attack's accuracy and the confidence's AUC, without permutations.
+
+    accuracy_error : standard error over people, the folds' thresholds kept
+    auc_error : standard error of the AUC over people in equal worlds
+    """
+
+    accuracy: float
+    accuracy_error: float
+    auc: float
+    auc_error: float
+
+
+def quick_attack(members: Samples, nonmembers: Samples, *, seed: int = 0) -> QuickAttack:
+    """Return what a probe needs of the attack, with the people dealt to folds once."""
+    sides = Sides.of(members, nonmembers)
+    values = np.stack([np.r_[members.signals[n], nonmembers.signals[n]] for n in SIGNALS])
+    judged = sides.signals(values).judge(sides.is_member, seed, 1)
+    confidence = values[SIGNALS.index("confidence")]
+    return QuickAttack(
+        float(judged.accuracies[-1]),
+        float(np.sqrt(sum(_accuracy_variances(judged, -1, sides)[0]))),
+        auc_over_people(confidence, sides)[0],
+        auc_standard_error(*effective_sizes(confidence, sides)),
+    )
+
+
+def effective_sizes(scores: np.ndarray, sides: Sides) -> tuple[float, float]:
+    """Return how many independent members and nonmembers say as much as the images there are."""
+    weights, compared = sides.weights, sides.compared
+    if not weights.any():
+        return 1.0, 1.0
+    groups, counted = 2 * sides.classes + sides.is_member, weights > 0
+    alike = intraclass_correlation(scores[counted], groups[counted], sides.people[counted])
+    member, unseen = (effective_size(weights[rows], sides.people[rows], alike) for rows in compared)
+    return member, unseen
+
+
 def detectable_auc(
-    num_members: int, num_nonmembers: int, *, power: float = 0.8, level: float = 0.05
+    num_members: float, num_nonmembers: float, *, power: float = 0.8, level: float = 0.05
 ) -> float:
     """Return the smallest AUC above 0.5 that sets of these sizes tell from chance, 0.5..1.
 
@@ -68,6 +177,10 @@ def detectable_auc(
     its floor on small sets says that nothing above this value was there, and of less it says
     nothing. Normal approximation: 0.5 has the variance of the Mann-Whitney statistic, the AUC that
     of Hanley and McNeil 1982 (eq. 1, for exponential scores).
+
+    Parameters
+    ----------
+    num_members, num_nonmembers : independent samples, as `effective_sizes` counts them
 
     >>> round(detectable_auc(100, 100), 3)
     0.614
@@ -89,12 +202,15 @@ def detectable_auc(
 def low_power_reason(least: float, num_members: int, num_nonmembers: int) -> str:
     """Return what an attack could have missed where that is an AUC of WEAK_AUC; else nothing.
 
+    Parameters
+    ----------
     least : the detectable AUC
+    num_members, num_nonmembers : people
     """
     if least <= WEAK_AUC:
         return ""
     return (
-        f"With {num_members} forgotten and {num_nonmembers} unseen images an AUC "
+        f"With {num_members} forgotten and {num_nonmembers} unseen people an AUC "
         f"below {least:.2f} would be missed in more than a fifth of the cases."
     )
 
@@ -136,47 +252,6 @@ def majority_share(num_members: int, num_nonmembers: int) -> float:
     return max(num_members, num_nonmembers) / (num_members + num_nonmembers)
 
 
-def attack_accuracy(
-    members: np.ndarray, nonmembers: np.ndarray, *, seed: int = 0, num_draws: int = NUM_DRAWS
-) -> float:
-    """Return the balanced attack's cross-validated accuracy alone (what a probe needs)."""
-    right = _balanced_correctness(members, nonmembers, seed, num_draws)
-    return float(np.mean([side[~np.isnan(side)].mean() for side in right]))
-
-
-def balanced_mia(
-    members: np.ndarray, nonmembers: np.ndarray, *, seed: int = 0, num_bootstrap: int = 1000
-) -> MIAResult:
-    """Attack with equally many members and nonmembers, drawn several times.
-
-    Parameters
-    ----------
-    members, nonmembers : (n,), (m,) logit-scaled confidences of forget and unseen samples
-    seed : of the balanced draws, folds and bootstrap
-
-    Logistic regression on the confidence, 5-fold cross-validated on each of 5 balanced draws; a
-    sample counts with its mean correctness over the draws. The bootstrap resamples members and
-    nonmembers separately.
-    """
-    right_in, right_out = _balanced_correctness(members, nonmembers, seed, NUM_DRAWS)
-    right_in, right_out = right_in[~np.isnan(right_in)], right_out[~np.isnan(right_out)]
-    accuracy = float((right_in.mean() + right_out.mean()) / 2)
-    tpr_1, tpr_01 = (tpr_at_fpr(members, nonmembers, fpr) for fpr in (0.01, 0.001))
-    rng = np.random.default_rng([seed, 1])
-    accuracies, aucs = np.empty(num_bootstrap), np.empty(num_bootstrap)
-    for k in range(num_bootstrap):
-        draw = [side[rng.integers(0, len(side), len(side))] for side in (right_in, right_out)]
-        accuracies[k] = (draw[0].mean() + draw[1].mean()) / 2
-        aucs[k] = auc(*(s[rng.integers(0, len(s), len(s))] for s in (members, nonmembers)))
-    interval, auc_interval = _interval(accuracies), _interval(aucs)
-    reason = floor_reason(len(members), len(nonmembers), interval)
-    return MIAResult(
-        accuracy, auc(members, nonmembers), tpr_1, tpr_01, interval, auc_interval,
-        bool(reason), reason, len(members), len(nonmembers),
-        detectable_auc(len(members), len(nonmembers)),
-    )  # fmt: skip
-
-
 def auc(members: np.ndarray, nonmembers: np.ndarray) -> float:
     """Return the chance that a random member scores above a random nonmember (ties count half)."""
     n, m = len(members), len(nonmembers)
@@ -184,75 +259,113 @@ def auc(members: np.ndarray, nonmembers: np.ndarray) -> float:
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 
-def auc_standard_error(num_members: int, num_nonmembers: int) -> float:
+def auc_standard_error(num_members: float, num_nonmembers: float) -> float:
     """Return the standard error of the AUC when members and nonmembers are alike.
 
-    It takes samples as independent; with several images of a person the true error is larger.
+    It takes samples as independent: give it the sizes of `effective_sizes`.
     Source: Mann and Whitney 1947, the variance of U.
     """
     n, m = num_members, num_nonmembers
     return float(np.sqrt((n + m + 1) / (12 * n * m)))
 
 
-def tpr_at_fpr(members: np.ndarray, nonmembers: np.ndarray, fpr: float) -> float:
-    """Return the largest true-positive rate at a false-positive rate of at most `fpr`."""
+def tpr_at_fpr(
+    members: np.ndarray, nonmembers: np.ndarray, fpr: float, weights: np.ndarray | None = None
+) -> float:
+    """Return the largest true-positive rate at a false-positive rate of at most `fpr`.
+
+    weights : of members, then nonmembers; None for equal ones
+    """
     from sklearn.metrics import roc_curve
 
     truth = np.r_[np.ones(len(members)), np.zeros(len(nonmembers))]
-    false_rate, true_rate, _ = roc_curve(truth, np.r_[members, nonmembers], drop_intermediate=False)
+    false_rate, true_rate, _ = roc_curve(
+        truth, np.r_[members, nonmembers], drop_intermediate=False, sample_weight=weights
+    )
     return float(true_rate[false_rate <= fpr].max())
 
 
-def floor_reason(num_members: int, num_nonmembers: int, interval: list[float]) -> str:
-    """Return why the attack's accuracy says little, or an empty string."""
-    smaller = min(num_members, num_nonmembers)
-    if smaller < MIN_PER_SIDE:
-        return f"Only {smaller} samples on one side: too few for the attack to mean anything."
+def floor_reason(people: tuple[int, int], interval: list[float], detectable: float) -> str:
+    """Return why the attack's accuracy says little, or an empty string.
+
+    Parameters
+    ----------
+    people : members and unseen
+    """
+    if min(people) < MIN_PEOPLE:
+        return few_people(people)
     if interval[0] <= CHANCE:
         return (
             f"The attack is no better than chance (95 % interval {interval[0]:.3f} to "
-            f"{interval[1]:.3f} with {smaller} samples a side; an AUC below "
-            f"{detectable_auc(num_members, num_nonmembers):.2f} would often go unseen)."
+            f"{interval[1]:.3f} over {people[0]} forgotten and {people[1]} unseen people; an AUC "
+            f"below {detectable:.2f} would often go unseen)."
         )
     return ""
 
 
-def _interval(values: np.ndarray) -> list[float]:
-    return [float(v) for v in np.quantile(values, [0.025, 0.975])]
+def few_people(people: tuple[int, int]) -> str:
+    return (
+        f"{people[0]} forgotten and {people[1]} unseen people can be compared: with fewer than "
+        f"{MIN_PEOPLE} on a side the attack cannot tell."
+    )
 
 
-def _balanced_correctness(
-    members: np.ndarray, nonmembers: np.ndarray, seed: int, num_draws: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean correctness of each member and nonmember; NaN for one never drawn."""
-    rng = np.random.default_rng([seed, 0])
-    size = min(len(members), len(nonmembers))
-    sums = [np.zeros(len(members)), np.zeros(len(nonmembers))]
-    counts = [np.zeros(len(members)), np.zeros(len(nonmembers))]
-    truth = np.r_[np.ones(size), np.zeros(size)]
-    for _ in range(num_draws):
-        drawn = [rng.permutation(len(side))[:size] for side in (members, nonmembers)]
-        scores = np.r_[members[drawn[0]], nonmembers[drawn[1]]]
-        right = _cross_validated(scores, truth, int(rng.integers(2**31)))
-        for side, chosen in enumerate(drawn):
-            sums[side][chosen] += right[side * size : (side + 1) * size]
-            counts[side][chosen] += 1
-    with np.errstate(invalid="ignore"):
-        return sums[0] / counts[0], sums[1] / counts[1]
+def _permuted(
+    signals: Signals, sides: Sides, seed: int, num_repeats: int, num_permutations: int
+) -> np.ndarray:
+    """Return the accuracies (B, S + 1) of attacks on sides drawn anew among the people."""
+    rng = np.random.default_rng([seed, 1])
+    is_member, kinds = sides.member_of_person, sides.kind_of_person
+    found = []
+    for k in range(num_permutations):
+        drawn = permuted_people(is_member, kinds, rng)[sides.people]
+        found.append(signals.judge(drawn, seed + k + 1, num_repeats).accuracies)
+    return np.array(found)
 
 
-def _cross_validated(scores: np.ndarray, truth: np.ndarray, seed: int) -> np.ndarray:
-    """Return for each score whether a classifier that never saw it tells its side."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold
+def _accuracy_intervals(judged: Judged, chance: np.ndarray, sides: Sides) -> list[list[float]]:
+    """Return the intervals of all attacks: that over people, or of the permutations where wider."""
+    intervals = []
+    low, high = np.quantile(chance, [0.025, 0.975], axis=0)
+    for s, accuracy in enumerate(judged.accuracies):
+        over_people = t_interval(accuracy, *_accuracy_variances(judged, s, sides))
+        intervals.append([
+            float(max(0.0, min(over_people[0], accuracy - (high[s] - CHANCE)))),
+            float(min(1.0, max(over_people[1], accuracy + (CHANCE - low[s])))),
+        ])  # fmt: skip
+    return intervals
 
-    folds = min(NUM_FOLDS, len(truth) // 2)
-    if folds < 2:
-        return np.full(len(truth), CHANCE)
-    right = np.empty(len(truth))
-    for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(scores, truth):
-        centre, scale = scores[train].mean(), scores[train].std() or 1.0
-        scaled = ((scores - centre) / scale).reshape(-1, 1)
-        attack = LogisticRegression().fit(scaled[train], truth[train])
-        right[test] = attack.predict(scaled[test]) == truth[test]
-    return right
+
+def _accuracy_variances(judged: Judged, s: int, sides: Sides) -> tuple[list[float], list[float]]:
+    """Return what each side adds to the variance of an accuracy, and people of equal weight."""
+    variances, people = [], []
+    for rows in sides.compared:
+        weights, who = judged.weights[rows], sides.people[rows]
+        # Half of the accuracy is of either side.
+        variances.append(mean_variance(judged.right[s][rows], weights, who) / 4)
+        people.append(num_equal_people(weights, who) if len(who) else 1.0)
+    return variances, people
+
+
+def auc_over_people(scores: np.ndarray, sides: Sides) -> tuple[float, list[float]]:
+    """Return the AUC and its interval over people; sides that share no class give 0.5."""
+    weights, compared = sides.weights, sides.compared
+    if not weights.any():
+        return CHANCE, [0.0, 1.0]
+    weight = [weights[rows] for rows in compared]
+    places = placements(scores[compared[0]], scores[compared[1]], weight)
+    value = round(float(places[0] @ weight[0]), 12)
+    who = [sides.people[rows] for rows in compared]
+    variances = [
+        mean_variance(place, own, persons)
+        for place, own, persons in zip(places, weight, who, strict=True)
+    ]
+    people = [num_equal_people(w, one) for w, one in zip(weight, who, strict=True)]
+    return value, t_interval(value, variances, people)
+
+
+def _tpr(scores: np.ndarray, sides: Sides, fpr: float) -> float:
+    weights = sides.weights
+    if not weights.any():
+        return fpr
+    return tpr_at_fpr(scores[sides.is_member], scores[~sides.is_member], fpr, weights)

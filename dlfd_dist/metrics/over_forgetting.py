@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import hypergeom
 
-from .mia import CHANCE, MIN_PER_SIDE
+from .mia import CHANCE
+from .people import MIN_PEOPLE, permuted_people
+from .sides import Samples, Sides
 
 TAIL = 0.05
 """The tail: the losses above the 95th percentile of forget and unseen losses pooled."""
@@ -26,15 +28,16 @@ ALPHA = 0.025
 class OverForgetting:
     """Whether forget losses are abnormally high.
 
-    flag : the tail holds too many forget losses, or the attack ranks forget below unseen images
+    flag : the tail holds too many forget losses, or the attack ranks forget below unseen images;
+        None where fewer than 16 people a side cannot tell
     tail_share : share of the forget losses above the 95th percentile of the pooled losses
     expected_share : that share if forget and unseen losses were exchangeable
-    p_value : exact chance of so many forget losses in the tail, or more, if exchangeable
+    p_value : chance of so much more of the forget losses in the tail, if people were exchangeable
     median_difference : median forget loss minus median unseen loss, in nats
-    reason : one sentence for a person; empty without the flag
+    reason : one sentence for a person; empty where the flag is False
     """
 
-    flag: bool
+    flag: bool | None
     tail_share: float
     expected_share: float
     p_value: float
@@ -46,40 +49,73 @@ class OverForgetting:
 
 
 def over_forgetting(
-    forget_losses: np.ndarray, unseen_losses: np.ndarray, *, auc_interval: Sequence[float]
+    forget: Samples,
+    unseen: Samples,
+    *,
+    auc_interval: Sequence[float],
+    seed: int = 0,
+    num_permutations: int = 999,
 ) -> OverForgetting:
     """Test whether forget losses are higher than those of images never seen.
 
-    Tail: given how many of the pooled losses lie in the tail, the number of forget losses among
-    them is hypergeometric under exchangeability. Location: the whole interval of the attack's AUC
-    lies below 0.5. Both take images as independent; where several are of one person the true level
-    is higher, so read the figure beside that of Retrained, which forgot nobody.
+    Tail: the difference of the shares in the tail against permutations of people between the sides
+    (within labels where those differ); where everybody has one image, the exact hypergeometric
+    test. Location: the whole interval of the attack's AUC, over people, lies below 0.5.
 
     Parameters
     ----------
-    forget_losses, unseen_losses : (n,), (m,), neither empty
+    forget, unseen : with the signal "loss"; neither empty
     auc_interval : 95 % interval of the attack's AUC, forget images being the positives
     """
-    n, m = len(forget_losses), len(unseen_losses)
-    threshold = np.quantile(np.r_[forget_losses, unseen_losses], 1 - TAIL)
-    found, others = (int((side > threshold).sum()) for side in (forget_losses, unseen_losses))
-    in_tail = found + others
-    share, expected = found / n, in_tail / (n + m)
-    p_value = float(hypergeom.sf(found - 1, n + m, n, in_tail))
-    ranked_below = min(n, m) >= MIN_PER_SIDE and auc_interval[1] < CHANCE
+    sides = Sides.of(forget, unseen)
+    losses = -np.r_[forget.signals["loss"], unseen.signals["loss"]]
+    in_tail = losses > np.quantile(losses, 1 - TAIL)
+    share, expected = float(in_tail[sides.is_member].mean()), float(in_tail.mean())
+    p_value = _tail_p_value(in_tail, sides, seed, num_permutations)
+    difference = float(np.median(losses[sides.is_member]) - np.median(losses[~sides.is_member]))
+    people = sides.num_people
+    if min(people) < MIN_PEOPLE:
+        reason = (
+            f"{people[0]} forgotten and {people[1]} unseen people can be compared: with fewer than "
+            f"{MIN_PEOPLE} on a side nobody can tell whether they were forgotten too hard."
+        )
+        return OverForgetting(None, share, expected, p_value, difference, reason)
     reasons = []
     if p_value < ALPHA:
         reasons.append(
             f"{100 * share:.1f} % of the forget losses lie in the highest {100 * expected:.1f} % "
-            f"of all losses (p = {p_value:.2g})"
+            f"of all losses (p = {p_value:.2g} over people)"
         )
-    if ranked_below:
+    if auc_interval[1] < CHANCE:
         low, high = auc_interval
         reasons.append(
             "the attack ranks forgotten images below images never seen (95 % interval of its AUC "
-            f"{low:.3f} to {high:.3f})"
+            f"over people {low:.3f} to {high:.3f})"
         )
-    difference = float(np.median(forget_losses) - np.median(unseen_losses))
     reason = " and ".join(reasons)
     reason = reason[:1].upper() + reason[1:] + "." if reason else ""
     return OverForgetting(bool(reason), share, expected, p_value, difference, reason)
+
+
+def _tail_p_value(in_tail: np.ndarray, sides: Sides, seed: int, num_permutations: int) -> float:
+    sizes = np.bincount(sides.people)
+    if sizes.max() == 1 and not sides.within_labels:
+        n, found = int(sides.is_member.sum()), int(in_tail[sides.is_member].sum())
+        return float(hypergeom.sf(found - 1, len(in_tail), n, int(in_tail.sum())))
+    counts = np.bincount(sides.people, in_tail)
+    is_member, kinds = sides.member_of_person, sides.kind_of_person
+    rng = np.random.default_rng([seed, 2])
+
+    def excess(drawn: np.ndarray) -> float:
+        shares = (
+            counts[drawn].sum() / sizes[drawn].sum(),
+            counts[~drawn].sum() / sizes[~drawn].sum(),
+        )
+        return float(shares[0] - shares[1])
+
+    own = excess(is_member)
+    as_high = sum(
+        excess(permuted_people(is_member, kinds, rng)) >= own - 1e-12
+        for _ in range(num_permutations)
+    )
+    return (1 + as_high) / (1 + num_permutations)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import log_softmax, rel_entr
+from scipy.special import log_softmax, rel_entr, softmax
 
 LN2 = np.log(2.0)
 
@@ -51,6 +51,11 @@ def label_pairs(logits: np.ndarray) -> np.ndarray:
     return np.stack([np.zeros_like(logits), logits], axis=-1)
 
 
+def predictions(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return logits as the functions here take them: pairs where there are several labels."""
+    return label_pairs(logits) if labels.ndim == 2 else logits
+
+
 def completeness(logits: np.ndarray, others: np.ndarray) -> float:
     """Return the share of rows of which both models say the same, 0..1.
 
@@ -70,3 +75,37 @@ def zero_retrain_forgetting(logits: np.ndarray, incompetent: np.ndarray) -> floa
     higher is not always better. Source: Chundawat et al. 2023 (Bad Teacher), "ZRF score".
     """
     return float(1 - js_divergence(logits, incompetent).mean())
+
+
+def class_mean_divergence(
+    logits: np.ndarray, labels: np.ndarray, others: np.ndarray, other_labels: np.ndarray
+) -> float | None:
+    """Return the retrain-free divergence between two sets of images in bits, 0..1.
+
+    Per class the Jensen-Shannon divergence between the mean output of an unlearned model on the
+    forgotten images of the class and that of the model before it on images never seen, and of that
+    the mean over the classes that both sets have; None where they share none. Near 0 the forgotten
+    are answered like strangers. Of yes-or-no labels each is two classes, and the mean over labels
+    is taken. Source: Spartalis et al., CVPR 2025 (LoTUS), "RF-JSD"; their code swaps the arguments
+    of the divergence and normalises over all classes at once, ours is the definition.
+
+    Parameters
+    ----------
+    logits, others : (n, C), (m, C); with labels (n,), (m,), or (n, L) with (n, L) of zeros and ones
+    """
+    if labels.ndim == 2:
+        found = [
+            class_mean_divergence(label_pairs(a), b, label_pairs(c), d)
+            for a, b, c, d in zip(logits.T, labels.T, others.T, other_labels.T, strict=True)
+        ]
+        known = [value for value in found if value is not None]
+        return float(np.mean(known)) if known else None
+    common = np.intersect1d(labels, other_labels)
+    if not len(common):
+        return None
+    means = [
+        np.array([softmax(side[of == label], axis=1).mean(0) for label in common])
+        for side, of in ((logits, labels), (others, other_labels))
+    ]
+    with np.errstate(divide="ignore"):
+        return float(js_divergence(*(np.log(side) for side in means)).mean())

@@ -10,7 +10,7 @@ from .heads import (
     task_loss,
     task_prediction,
 )
-from .weights import load_weights, save_weights, weights_path
+from .weights import check_weights, load_weights, save_weights, weights_path
 
 __all__ = [
     "Classifier",
@@ -18,6 +18,7 @@ __all__ = [
     "backbones",
     "build_model",
     "check_backbone",
+    "check_weights",
     "computed_in",
     "load_weights",
     "model_blocks",

@@ -71,7 +71,7 @@ def _load(path: Path) -> Any:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as err:
-        if any(sign in str(err) for sign in DAMAGED):
+        if any(sign in str(err) for sign in DAMAGED) and not _is_plain_pickle(path):
             raise CheckpointError(f"{path} is not a readable checkpoint: it is damaged.") from err
         raise CheckpointError(
             f"{path} holds more than tensors, and foreign code is never run: save its state_dict() "
@@ -79,6 +79,12 @@ def _load(path: Path) -> Any:
         ) from err
     except Exception as err:  # the unpickler meets any bytes: IndexError, struct.error, and more
         raise CheckpointError(f"{path} is not a readable checkpoint ({_one_line(err)}).") from err
+
+
+def _is_plain_pickle(path: Path) -> bool:
+    """Return whether a file begins as Python's own pickles do, of which torch reads none."""
+    with path.open("rb") as file:
+        return file.read(3) in (b"\x80\x04\x95", b"\x80\x05\x95")
 
 
 TEXTS = {
@@ -172,12 +178,21 @@ def _our_name(name: str, lone: str) -> str:
 
 
 def load_weights(model: Classifier, path: str | Path) -> None:
-    """Load a checkpoint into a model; nothing is loaded unless every tensor fits.
+    """Load a checkpoint into a model; nothing is loaded unless every tensor fits."""
+    model.load_state_dict(_fitting_state(weights_path(path), model.state_dict()))
+
+
+def check_weights(model: Classifier, path: str | Path) -> None:
+    """Refuse a checkpoint that does not fit a model, which may be one without values."""
+    _fitting_state(weights_path(path), model.state_dict())
+
+
+def _fitting_state(file: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint, which have the names and shapes of a model's own.
 
     Raises CheckpointError saying what differs: the architecture, or the number of classes.
     """
-    file = weights_path(path)
-    tensors, own = _tensors(file), model.state_dict()
+    tensors = _tensors(file)
     state = our_names(tensors)
     for name in [n for n in own if n.endswith("num_batches_tracked")]:
         state.setdefault(name, own[name])
@@ -191,7 +206,7 @@ def load_weights(model: Classifier, path: str | Path) -> None:
     for name, tensor in own.items():
         if state[name].shape != tensor.shape:
             raise CheckpointError(f"{file} does not fit: {_misfit(name, state[name], tensor)}")
-    model.load_state_dict(state)
+    return state
 
 
 def _misfit(name: str, given: Tensor, wanted: Tensor) -> str:

@@ -18,7 +18,7 @@ from .. import __version__
 from ..metrics.told_apart import LEVEL, least_p
 from ..run_dir import write_text
 from . import audit_figures as figures
-from .paired import holm
+from .contrasts import holm
 from .records import ORIGINAL, RETRAINED, label_of
 
 _DPI = 160

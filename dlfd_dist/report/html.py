@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import Environment, FunctionLoader
 from matplotlib.figure import Figure
 
 from .. import __version__
@@ -18,23 +18,25 @@ from ..errors import RunDirError
 from ..run_dir import replacing, write_text
 from . import pictures
 from .exposure import exposure_of
+from .groups import group_section
 from .officer import guards, what_was_done
+from .page_tables import MAIN_COLUMNS, details, heads, measurements
 from .plan import FigurePlan, plan_figures
 from .records import ORIGINAL, RETRAINED, RunRecord, label_of, of_label
 from .style import role_styles
-from .summary import labels_in_order, summarise
+from .summary import Findings, findings_of, labels_in_order, summarise
 from .tables import (
+    ALIKE,
     DASH,
-    PAIRED_COLUMNS,
+    LEFT_AS_IS,
+    ONLY_CONFIDENCE,
     Tuning,
+    contrast_lines,
     footnotes,
-    format_paired,
-    format_seeds,
-    format_value,
-    marks,
+    head_line,
     notes,
 )
-from .verdict import Row, judge, row_of, unlearned_row
+from .verdict import Row, alone, judge, row_of, unlearned_row
 
 _DPI = 160
 
@@ -47,34 +49,6 @@ _SECTIONS_BY_VERB = {
     ),
     "evaluate": ("data", "model", "forget", "metrics", "runtime"),
 }  # fmt: skip
-
-MAIN_COLUMNS = (
-    ("NoMUS ↑", "nomus", 3),
-    ("Test accuracy ↑", "test_accuracy", 3),
-    ("Forgetting score ↓", "forgetting_score", 3),
-    ("Attack AUC", "mia_auc", 3),
-    ("Gap to Retrained ↓", "gap_to_retrained", 3),
-)
-ATTACK_COLUMNS = (
-    ("Retain acc.", "retain_accuracy", 3),
-    ("Forget acc.", "forget_accuracy", 3),
-    ("Val acc.", "val_accuracy", 3),
-    ("Attack acc.", "mia_accuracy", 3),
-    ("TPR at 1 % FPR", "mia_tpr_at_1pct", 3),
-    ("Paper's attack", "mia_paper", 3),
-    ("Tail share", "tail_share", 3),
-    ("Relearn steps", "relearn_steps", 1),
-    ("of Retrained", "relearn_steps_retrained", 1),
-    ("Anamnesis index", "anamnesis_index", 2),
-)
-COST_COLUMNS = (
-    ("Silhouette", "silhouette", 3),
-    ("Linear probe", "linear_probe_accuracy", 3),
-    ("Scatter ratio", "scatter_ratio", 3),
-    ("Wall time (s)", "wall_seconds", 1),
-    ("Device time (s)", "device_seconds", 1),
-    ("Peak memory (MB)", "peak_memory_mb", 0),
-)
 
 
 def _png(fig: Figure) -> bytes:
@@ -106,44 +80,6 @@ def _write_figures(folder: Path, images: dict[str, bytes]) -> list[Path]:
     for stale in set(folder.glob("*.png")) - set(paths):
         stale.unlink()
     return paths
-
-
-def _heads(rows: Sequence[Row], main: Row | None) -> list[dict[str, Any]]:
-    styles = role_styles([row["method"] for row in rows])
-    return [
-        {
-            "method": row["method"],
-            "color": styles[row["method"]][0],
-            "main": row is main,
-            "marks": marks(row),
-            "seeds": format_seeds(row),
-        }
-        for row in rows
-    ]
-
-
-def _measurements(
-    rows: Sequence[Row], columns: Sequence[tuple[str, str, int]]
-) -> list[dict[str, Any]]:
-    """Return title, metric and one cell per row of the metrics that at least one row has."""
-    return [
-        {
-            "title": title,
-            "metric": metric,
-            "cells": [format_value(row, metric, digits=digits) for row in rows],
-        }
-        for title, metric, digits in columns
-        if any(row[metric] is not None for row in rows)
-    ]
-
-
-def _tests(rows: Sequence[Row], metric: str) -> list[dict[str, Any]]:
-    """Return the column of the tests against DLFD, as `_measurements` does; empty without tests."""
-    cells = [format_paired(row, metric) for row in rows]
-    if set(cells) == {DASH}:
-        return []
-    title = PAIRED_COLUMNS[metric]
-    return [{"title": title, "metric": f"{metric}_vs_dlfd", "cells": cells}]
 
 
 def _tiles(row: Row | None, rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -256,32 +192,26 @@ def _left_out(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _context(
-    records: Sequence[RunRecord], rows: Sequence[Row], tuning: Tuning | None
+    records: Sequence[RunRecord], rows: Sequence[Row], tuning: Tuning | None, findings: Findings
 ) -> dict[str, Any]:
     row = unlearned_row(rows, records)
+    _, *contrasts = contrast_lines(findings) or [""]
     last = records[-1] if row is None else of_label(records, row["method"])[0]
     return {
-        "verdict": judge(rows, records),
+        "verdict": judge(rows, records, findings.gate),
         "tiles": _tiles(row, rows),
-        "heads": _heads(rows, row),
-        "main_metrics": [
-            *_measurements(rows, MAIN_COLUMNS),
-            *_tests(rows, "nomus"),
-        ],
-        "details": [
-            ("Accuracy and attack", _measurements(rows, ATTACK_COLUMNS)),
-            (
-                "Features and cost",
-                [
-                    *_measurements(rows, COST_COLUMNS),
-                    *_tests(rows, "gap_to_retrained"),
-                ],
-            ),
-        ],
+        "heads": heads(rows, row),
+        "gate": head_line(findings),
+        "contrasts": contrasts,
+        "alone": alone(rows, records),
+        "main_metrics": measurements(rows, MAIN_COLUMNS),
+        "details": details(rows),
         "done": [] if row is None else what_was_done(row, records),
         "certified": (last.path / "certificate.json").is_file(),
         "exposure": None if row is None else exposure_of(records, last),
+        "groups": group_section(records),
         "footnotes": footnotes(rows),
+        "marks": {"left": LEFT_AS_IS, "paler": ONLY_CONFIDENCE, "alike": ALIKE},
         "notes": notes(rows, tuning),
         "tuned": _tuned(tuning),
         "runs": _runs(records),
@@ -302,11 +232,14 @@ def _context(
 
 def render(context: dict[str, Any]) -> str:
     """Return the page; every value is escaped."""
-    source = (
-        resources.files("dlfd_dist.report").joinpath("report.html.j2").read_text(encoding="utf-8")
+    environment = Environment(
+        loader=FunctionLoader(_template), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(source).render(context)
+    return environment.get_template("report.html.j2").render(context)
+
+
+def _template(name: str) -> str:
+    return resources.files("dlfd_dist.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def write_report(
@@ -316,6 +249,7 @@ def write_report(
     title: str,
     missing: Sequence[str] = (),
     tuning: Tuning | None = None,
+    contrasts: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Write the page to `out` and its figures to `<out stem>_figures/`; return all, the page first.
 
@@ -323,6 +257,7 @@ def write_report(
     ----------
     missing : names of runs that the page should have covered
     tuning : how the settings of the methods were chosen (`Comparison.tuning`), None if not tuned
+    contrasts : those named before the runs (`Comparison.contrasts`), None for the defaults
     """
     if not records:
         raise RunDirError(f"There is no finished run to write {out} about.")
@@ -332,7 +267,7 @@ def write_report(
     for plan in plan_figures(records, rows):
         images[plan.name], entry = _draw(plan)
         shown.append(entry)
-    context = _context(records, rows, tuning)
+    context = _context(records, rows, tuning, findings_of(records, contrasts))
     page = render({**context, "title": title, "missing": list(missing), "figures": shown})
     out.parent.mkdir(parents=True, exist_ok=True)
     paths = _write_figures(out.parent / f"{out.stem}_figures", images)

@@ -1,31 +1,27 @@
-"""Uncertainty over seeds: what counts as one independent value, and the interval of the mean."""
+"""Uncertainty over seeds: what counts as an independent value, and the error of the mean."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import fdtrc
+
+from ..metrics.estimates import Estimate
+
+MIN_CROSSED = 5
+"""Of fewer train seeds or seeds of unlearning that are crossed, no interval is given."""
+POOL_ABOVE = 0.25
+"""An axis of seeds whose p is above this counts as part of the rest (Bancroft 1964)."""
+
+Values = Iterable[tuple[int, int, float]]
+"""(train seed, seed of unlearning or draw of whom to forget, value)"""
 
 
-def independent_values(values: Iterable[tuple[int, float]]) -> np.ndarray:
-    """Return the mean per train seed of (train seed, value) pairs, shape (n,).
+def over_evaluations(values: Values) -> dict[tuple[int, int], float]:
+    """Return the mean over evaluations per (train seed, seed).
 
-    Runs that unlearn one trained model are alike: counted singly they would make the interval too
-    short. Where all share one trained model there is nothing else, so each run counts.
-    """
-    groups: dict[int, list[float]] = {}
-    for train_seed, value in values:
-        groups.setdefault(train_seed, []).append(value)
-    if len(groups) == 1:
-        return np.asarray(*groups.values(), dtype=float)
-    return np.asarray([np.mean(group) for group in groups.values()], dtype=float)
-
-
-def over_evaluations(values: Iterable[tuple[int, int, float]]) -> dict[tuple[int, int], float]:
-    """Return the mean over evaluations per (train seed, seed) of (train seed, seed, value) triples.
-
-    Evaluations of one unlearned model are no independent values either.
+    Evaluations of one unlearned model are no independent values.
     """
     groups: dict[tuple[int, int], list[float]] = {}
     for train_seed, seed, value in values:
@@ -33,46 +29,90 @@ def over_evaluations(values: Iterable[tuple[int, int, float]]) -> dict[tuple[int
     return {seeds: float(np.mean(group)) for seeds, group in groups.items()}
 
 
-def hierarchical_interval(
-    values: Iterable[tuple[int, int, float]], *, num_bootstrap: int = 1000, seed: int = 0
-) -> list[float] | None:
-    """Return the 95 % percentile interval of the mean over (train seed, seed, value) triples.
+def seeds_mean(values: Values) -> float | None:
+    """Return the mean over train seeds of the means over their runs; None of no value."""
+    groups: dict[int, list[float]] = {}
+    for (train_seed, _), value in over_evaluations(values).items():
+        groups.setdefault(train_seed, []).append(value)
+    return float(np.mean([np.mean(group) for group in groups.values()])) if groups else None
 
-    Seeds are drawn with replacement level by level: trainings, of each the unlearning seeds, of
-    each the evaluations. The mean weighs trainings alike. With few trainings it is too short, as
-    any bootstrap is: below three of them None. Of one training its seeds of unlearning
-    take their place. Source: Davison and Hinkley 1997, section 3.8.
+
+def is_crossed(seeds: Iterable[tuple[int, int]]) -> bool:
+    """Whether several trained models were unlearned with several seeds each."""
+    pairs = set(seeds)
+    trainings = {train_seed for train_seed, _ in pairs}
+    return len(trainings) > 1 and len(pairs) > len(trainings)
+
+
+def over_seeds(values: Values) -> Estimate | None:
+    """Return the mean over seeds with its error; None where no interval can be given.
+
+    Runs with a train seed each, or of one trained model with a seed each, are independent:
+    Student's t over them. Crossed seeds (`crossed_estimate`) need five of either axis.
     """
-    tree: dict[int, dict[int, list[float]]] = {}
-    for train_seed, unlearn_seed, value in values:
-        tree.setdefault(train_seed, {}).setdefault(unlearn_seed, []).append(value)
-    if len(tree) == 1:
-        (branch,) = tree.values()
-        tree = {seed: {seed: leaf} for seed, leaf in branch.items()}
-    if len(tree) < 3:
+    of_run = over_evaluations(values)
+    if is_crossed(of_run):
+        table = _table(of_run)
+        return None if table is None else crossed_estimate(table)
+    found = np.array(list(of_run.values()))
+    if len(found) < 2:
         return None
-    rng = np.random.default_rng(seed)
-    branches = [[np.asarray(leaf) for leaf in branch.values()] for branch in tree.values()]
-    means = [
-        np.mean([
-            _redrawn(branches[t], rng) for t in rng.integers(0, len(branches), len(branches))
-        ])
-        for _ in range(num_bootstrap)
-    ]  # fmt: skip
-    return [float(v) for v in np.quantile(means, [0.025, 0.975])]
-
-
-def _redrawn(leaves: list[np.ndarray], rng: np.random.Generator) -> float:
-    """Return the mean over leaves drawn anew, of each its values drawn anew."""
-    drawn = [leaves[u] for u in rng.integers(0, len(leaves), len(leaves))]
-    values = [v[rng.integers(0, len(v), len(v))].mean() if len(v) > 1 else v[0] for v in drawn]
-    return sum(values) / len(values)
+    return Estimate(float(found.mean()), float(found.std(ddof=1) / np.sqrt(len(found))),
+                    len(found) - 1)  # fmt: skip
 
 
 def t_interval(values: np.ndarray) -> list[float] | None:
     """Return the 95 % Student-t interval of the mean; None of fewer than two values."""
-    if len(values) < 2:
+    found = over_seeds((i, i, float(value)) for i, value in enumerate(values))
+    return None if found is None else found.interval()
+
+
+def _table(of_run: dict[tuple[int, int], float]) -> np.ndarray | None:
+    """Return the values of the train seeds that have every seed, (T, S); None of too few."""
+    seeds = sorted({seed for _, seed in of_run})
+    whole = [t for t in sorted({t for t, _ in of_run}) if all((t, s) in of_run for s in seeds)]
+    if min(len(whole), len(seeds)) < MIN_CROSSED:
         return None
-    half = float(stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values)))
-    mean = float(values.mean())
-    return [mean - half, mean + half]
+    return np.array([[of_run[t, s] for s in seeds] for t in whole])
+
+
+def crossed_estimate(table: np.ndarray) -> Estimate:
+    """Return the mean of a table whose rows and columns are both drawn, with its error.
+
+    y_ts = mean + training_t + draw_s + rest_ts, a mixed model of two crossed random effects without
+    replicates, by the analysis of variance: the variance of the mean is
+    (MS_rows + MS_columns - MS_rest) / (T S), its freedom that of Satterthwaite 1946. An axis that
+    is not told from the rest at POOL_ABOVE is pooled with it, or the interval would be far too wide
+    where seeds do not matter. `benchmarks/yardstick_seeds.py` measures what it covers.
+
+    Parameters
+    ----------
+    table : (T, S) values, both at least 2
+    """
+    num_rows, num_columns = table.shape
+    size, mean = table.size, float(table.mean())
+    rows, columns = table.mean(1), table.mean(0)
+    rest = table - rows[:, None] - columns + mean
+    squares = (rest**2).sum()
+    freedom = (num_rows - 1) * (num_columns - 1)
+    within = squares / freedom
+    kept: list[tuple[float, int]] = []
+    for means, repeats in ((rows, num_columns), (columns, num_rows)):
+        df = len(means) - 1
+        own = repeats * ((means - mean) ** 2).sum() / df
+        if within == 0 or fdtrc(df, (num_rows - 1) * (num_columns - 1), own / within) < POOL_ABOVE:
+            kept.append((float(own), df))
+        else:
+            squares, freedom = squares + own * df, freedom + df
+    pooled = squares / freedom
+    if not kept:
+        return Estimate(mean, float(np.sqrt(pooled / size)), freedom)
+    if len(kept) == 1:
+        return Estimate(mean, float(np.sqrt(kept[0][0] / size)), kept[0][1])
+    (first, df_first), (second, df_second) = kept
+    variance = max(first + second - pooled, first, second)
+    if variance == 0:
+        return Estimate(mean, 0.0, size - 1)
+    parts = first**2 / df_first + second**2 / df_second + pooled**2 / freedom
+    df = float(np.clip(variance**2 / parts, min(df_first, df_second), size - 1))
+    return Estimate(mean, float(np.sqrt(variance / size)), df)

@@ -12,6 +12,9 @@ Row = dict[str, Any]
 
 AT_FLOOR = "The attack does no better than guessing: a low score says little of what is remembered."
 TOO_HARD = "Forgotten too hard: losses above those of unseen images can betray people too."
+LEFT_AS_IS = "Left the model as it is: neither its weights nor its answers moved."
+ONLY_CONFIDENCE = "Only lowers its confidence: it answers as before, less sure."
+ALIKE = "Answers everything alike."
 ONE_SEED = "One seed: another may turn out differently."
 ONE_TRAINING = "One trained model: another training may turn out differently."
 NO_GUARD = "No guard fired."
@@ -21,12 +24,14 @@ def guards(row: Row) -> dict[str, list[str]]:
     """Return by metric what must be held against the figure, in words."""
     seeds = [ONE_SEED] if row["one_seed"] else []
     seeds += [ONE_TRAINING] if row["one_training"] else []
-    attack = [AT_FLOOR] if row["floor"] else []
+    attack = [LEFT_AS_IS] if row["left_as_is"] else []
+    attack += [ONLY_CONFIDENCE] if row["only_confidence"] else []
+    attack += [AT_FLOOR] if row["floor"] else []
     attack += [row["low_power_reason"]] if row["low_power"] else []
     attack += [TOO_HARD] if row["over_forgetting"] else []
     return {
         "forgetting_score": attack or [NO_GUARD],
-        "test_accuracy": seeds or [NO_GUARD],
+        "test_accuracy": [*([ALIKE] if row["alike"] else []), *seeds] or [NO_GUARD],
         "nomus": ["It weighs the other two, and what is said of them holds."],
     }
 

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from ..errors import RunDirError
 from ..metrics import low_power_reason
 from ..run_dir import RunDir, read_events
+from .measured import measured
 
 ORIGINAL = "Original"
 RETRAINED = "Retrained"
@@ -45,17 +46,6 @@ METHOD_LABELS = {
 ROLE_LABELS = {"original": ORIGINAL, "retrained": RETRAINED}
 
 COST = ("wall_seconds", "device_seconds", "peak_memory_mb")
-
-# Numbers that lie one level down in result.json.
-_SECTIONS = {
-    "mia_accuracy": ("mia", "accuracy"),
-    "mia_auc": ("mia", "auc"),
-    "mia_tpr_at_1pct": ("mia", "tpr_at_1pct"),
-    "tail_share": ("over_forgetting", "tail_share"),
-    "silhouette": ("separation", "silhouette"),
-    "linear_probe_accuracy": ("separation", "linear_probe_accuracy"),
-    "scatter_ratio": ("separation", "scatter_ratio"),
-}
 
 
 @dataclass(frozen=True)
@@ -117,8 +107,7 @@ class RunRecord:
 
         A model that was not back in metrics.relearn_steps counts as back in that many.
         """
-        section, name = _SECTIONS.get(metric, (None, metric))
-        found = (self.result.get(section) or {} if section else self.result).get(name)
+        found = measured(self.result, metric)
         if found is None and metric == "relearn_steps" and self.relearns_late:
             return self.result["relearn"]["max_steps"]
         return found
@@ -134,7 +123,9 @@ class RunRecord:
         least = self.mia.get("detectable_auc")
         if least is None:
             return ""
-        return low_power_reason(least, self.mia["num_members"], self.mia["num_nonmembers"])
+        return low_power_reason(
+            least, self.mia["num_member_people"], self.mia["num_nonmember_people"]
+        )
 
     @property
     def over_forgetting(self) -> dict[str, Any]:
@@ -170,6 +161,9 @@ class Comparison:
     missing: list[str]
     tuning: dict[str, Any] | None = None
     """trials, seed, pairs of seeds, objective, and per method what was searched and chosen"""
+    contrasts: dict[str, Any] | None = None
+    """which pairs of labels were named before the runs, and the margin of a tie; None of reports
+    of single runs and of older comparisons, which take the defaults"""
 
 
 def _tensor(file: Path, name: str) -> np.ndarray | None:
@@ -292,8 +286,8 @@ def read_comparison(path: Path | str) -> Comparison:
             records.append(replace(record, label=label, train_seed=train_seed, seed=seed))
         except RunDirError:
             missing.append(_missing_name(run))
-    title, tuning = content.get("title") or "Comparison", content.get("tuning")
-    return Comparison(title, records, missing, tuning)
+    title = content.get("title") or "Comparison"
+    return Comparison(title, records, missing, content.get("tuning"), content.get("contrasts"))
 
 
 def _of_training(record: RunRecord, role: str) -> RunRecord:

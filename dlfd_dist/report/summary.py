@@ -1,45 +1,21 @@
-"""One row per method: means and 95 % intervals over seeds, flags, and the test against DLFD."""
+"""One row per method: means, 95 % intervals over seeds, flags; and what they allow to say."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
-from statistics import fmean
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..config import read_by
-from ..metrics.gap import gap_to_retrained
-from .intervals import hierarchical_interval, independent_values, over_evaluations, t_interval
-from .paired import paired_with_dlfd
+from ..metrics.without_retrained import GONE, NOT_SHOWN, STILL_THERE
+from .contrasts import Contrast, contrasts_of, settings_of
+from .gaps import with_gaps
+from .gate import Gate, gate_of
+from .groups import group_lines
+from .intervals import is_crossed, over_seeds, seeds_mean
+from .measured import GAP_INTERVALS, METRICS, at
 from .records import DLFD, DLFD_OFFICIAL, FINE_TUNE, ORIGINAL, RETRAINED, RunRecord, of_label
-
-METRICS = (
-    "nomus",
-    "test_accuracy",
-    "forgetting_score",
-    "retain_accuracy",
-    "forget_accuracy",
-    "val_accuracy",
-    "mia_accuracy",
-    "mia_auc",
-    "mia_tpr_at_1pct",
-    "mia_paper",
-    "tail_share",
-    "silhouette",
-    "linear_probe_accuracy",
-    "scatter_ratio",
-    "gap_to_retrained",
-    "relearn_steps",
-    "relearn_steps_retrained",
-    "anamnesis_index",
-    "wall_seconds",
-    "device_seconds",
-    "peak_memory_mb",
-)
-
-BOOTSTRAPPED = ("nomus", "test_accuracy", "forgetting_score", "mia_auc", "gap_to_retrained")
-"""Metrics with a bootstrap over train seeds, seeds of unlearning, and evaluations of one run."""
 
 # Settings in which the seeds of one row may differ.
 _PER_SEED = ("seed", "checkpoint", "reference", "run", "runtime")
@@ -52,33 +28,66 @@ AXES = {
 """The axes of seeds, outermost first, and what they are called."""
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What the rows of a table allow to say.
+
+    gate : None of reports that compare nothing with Original and Retrained
+    """
+
+    gate: Gate | None
+    contrasts: list[Contrast]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "gate": self.gate and self.gate.to_dict(),
+            "contrasts": [contrast.to_dict() for contrast in self.contrasts],
+        }
+
+
+def findings_of(
+    records: Sequence[RunRecord], contrasts: Mapping[str, Any] | None = None
+) -> Findings:
+    """Return the gate and the contrasts of the runs of a table.
+
+    Parameters
+    ----------
+    contrasts : those named before the runs (`Comparison.contrasts`); None: the defaults
+    """
+    records = with_gaps(records)
+    pairs, margin = settings_of(contrasts, labels_in_order(records))
+    return Findings(gate_of(records), contrasts_of(records, pairs, margin))
+
+
 def summarise(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """Return one row per method label.
 
     `<metric>` is the mean over train seeds of the means over their runs, `<metric>_interval` its
-    [lo, hi] over train seeds, or over runs where `one_training` says that all unlearn one trained
-    model; None where fewer than two have the metric. `floor`, `low_power` and
-    `over_forgetting` say that the flag of that name fired in most of the runs, `relearns_late` that
-    the relearn time is a lower bound, for a run was not back in the steps given. `paired` holds the
-    tests against DLFD, None where there are none. `<metric>_bootstrap_interval` is there for the
-    main metrics where more than one axis of seeds varies (`axes`), and else None. Rows of a single
-    run also carry its bootstrap intervals, `attack_interval` and `attack_auc_interval`.
+    [lo, hi] over seeds (`intervals.over_seeds`), or over runs where `one_training` says that all
+    unlearn one trained model; None where none can be given, `few_crossed` because fewer than five
+    seeds were crossed. The parts of the gap of a single run have their interval over people.
+    `floor`, `low_power`, `over_forgetting`, `left_as_is`, `only_confidence` and `alike` say that
+    the flag of that name fired in most of the runs, `relearns_late` that the relearn time is a
+    lower bound, for a run was not back in the steps given. `without_retrained` is the verdict of
+    all runs. Rows of a single run also carry its intervals over people, `attack_interval` and
+    `attack_auc_interval`.
     """
     records = with_gaps(records)
-    paired = paired_with_dlfd(records)
-    rows = [
-        {**_row(label, of_label(records, label)), "paired": _given(paired.get(label, {}))}
-        for label in labels_in_order(records)
-    ]
+    rows = [_row(label, of_label(records, label)) for label in labels_in_order(records)]
     for row in rows:
         if row["method"] == RETRAINED:  # its gaps share their ends: no independent values
-            row.update(gap_to_retrained_interval=None, gap_to_retrained_bootstrap_interval=None)
+            row.update(gap_to_retrained_interval=None)
     return rows
 
 
 def labels_in_order(records: Sequence[RunRecord]) -> list[str]:
     """Return the method labels: Original, Retrained, Fine-tune, others as they come, DLFD last."""
-    return sorted(dict.fromkeys(record.label for record in records), key=_order)
+    return in_order([record.label for record in records])
+
+
+def in_order(labels: Sequence[str]) -> list[str]:
+    """Return labels in the order of the rows of a table, each once."""
+    return sorted(dict.fromkeys(labels), key=_order)
 
 
 def _order(label: str) -> int:
@@ -86,10 +95,6 @@ def _order(label: str) -> int:
     if label in first:
         return first.index(label) - len(first)
     return last.index(label) + 1 if label in last else 0
-
-
-def _given(tests: dict[str, Any]) -> dict[str, Any] | None:
-    return tests if any(tests.values()) else None
 
 
 def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
@@ -106,11 +111,16 @@ def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
         "one_training": len(seeds) > 1 == len(train_seeds),
         "metrics_seeds": sorted({record.metrics_seed for record in records}),
         "crossed": any(record.seed != record.train_seed for record in records),
+        "few_crossed": False,
         **_flag("floor", [(r.mia.get("floor"), r.mia.get("floor_reason")) for r in records]),
+        "within_labels": any(record.mia.get("within_labels") for record in records),
         **_flag("low_power", [(bool(r.low_power), r.low_power) for r in records]),
         "relearns_late": any(record.relearns_late for record in records),
         **_flag("over_forgetting", [(o.get("flag"), o.get("reason")) for o in over]),
+        **_instead(records),
+        "without_retrained": _without_retrained(records),
         "mixed_settings": len(set(map(_settings, _of_first_verb(records)))) > 1,
+        "group_lines": group_lines(records),
         "reference_people": records[0].result.get("reference_people"),
         "attack_interval": only.get("interval"),
         "attack_auc_interval": only.get("auc_interval"),
@@ -118,14 +128,42 @@ def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
     row["axes"] = _axes(row)
     for metric in METRICS:
         found = [(r.train_seed, r.seed, v) for r in records if (v := r.value(metric)) is not None]
-        per_run = over_evaluations(found)
-        values = independent_values((train_seed, v) for (train_seed, _), v in per_run.items())
-        row[metric] = float(values.mean()) if found else None
-        row[f"{metric}_interval"] = t_interval(values)
-        if metric in BOOTSTRAPPED:
-            several = len(row["axes"]) > 1
-            row[f"{metric}_bootstrap_interval"] = hierarchical_interval(found) if several else None
+        estimate = over_seeds(found)
+        row[metric] = seeds_mean(found)
+        row[f"{metric}_interval"] = estimate and estimate.interval()
+        crossed = is_crossed((train_seed, seed) for train_seed, seed, _ in found)
+        row["few_crossed"] |= crossed and estimate is None
+    if len(records) == 1:
+        people = {m: at(records[0].result, path) for m, path in GAP_INTERVALS.items()}
+        row.update({f"{metric}_interval": found for metric, found in people.items()})
     return row
+
+
+def _instead(records: Sequence[RunRecord]) -> dict[str, Any]:
+    """Return the flags of what a method did in place of forgetting."""
+    moved, alike = (
+        [record.result.get(name) or {} for record in records]
+        for name in ("against_original", "alike")
+    )
+    return {
+        **_flag("left_as_is", [(m.get("left_as_is"), m.get("reason")) for m in moved]),
+        **_flag("only_confidence", [(m.get("only_confidence"), m.get("reason")) for m in moved]),
+        **_flag("alike", [(a.get("flag"), a.get("reason")) for a in alike]),
+    }
+
+
+def _without_retrained(records: Sequence[RunRecord]) -> dict[str, Any] | None:
+    """Return the verdict of all runs: gone where all say so, still there where most do."""
+    found = [w for record in records if (w := record.result.get("without_retrained"))]
+    if not found:
+        return None
+    told = [one["verdict"] for one in found]
+    most = 2 * told.count(STILL_THERE) > len(told)
+    verdict = STILL_THERE if most else GONE if set(told) == {GONE} else NOT_SHOWN
+    return {
+        **next((one for one in found if one["verdict"] == verdict), found[0]),
+        "verdict": verdict,
+    }
 
 
 def _axes(row: dict[str, Any]) -> list[str]:
@@ -152,35 +190,3 @@ def _settings(record: RunRecord) -> str:
     for section in ("metrics", "forget"):
         values[section] = {k: v for k, v in values.get(section, {}).items() if k != "seed"}
     return json.dumps(values, sort_keys=True, default=str)
-
-
-def with_gaps(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Fill in the gap to Retrained of runs that were made without a reference, such as Original.
-
-    The reference is the Retrained run of the same train seed without the same people, measured with
-    the same seed; where there is none the gap stays open. Retrained itself is held against
-    Retrained of the other train seeds without the same people, which tells what the seed alone
-    makes of the gap.
-    """
-    retrained = [(r, _flat(r)) for r in of_label(records, RETRAINED) if r.mia]
-
-    def filled(record: RunRecord) -> RunRecord:
-        known = record.result.get("gap_to_retrained") is not None
-        of_itself = record.label == RETRAINED
-        references = [
-            flat
-            for other, flat in retrained
-            if (other.train_seed == record.train_seed) != of_itself
-            and other.metrics_seed == record.metrics_seed
-            and other.request_digest == record.request_digest
-        ]
-        if known or not references or not record.mia:
-            return record
-        gap = fmean(gap_to_retrained(_flat(record), reference) for reference in references)
-        return replace(record, result={**record.result, "gap_to_retrained": gap})
-
-    return [filled(record) for record in records]
-
-
-def _flat(record: RunRecord) -> dict[str, Any]:
-    return {**record.result, "mia_accuracy": record.mia.get("accuracy")}

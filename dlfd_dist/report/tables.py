@@ -1,6 +1,8 @@
 """The rows of a summary as text, Markdown, LaTeX and CSV.
 
-Every table but CSV takes the `tuning` of a comparison (`Comparison.tuning`), None without one.
+Every table takes the findings of a summary (`findings_of`): a closed gate stands before everything
+else, the contrasts below. Every table but CSV takes the `tuning` of a comparison
+(`Comparison.tuning`), None without one.
 """
 
 from __future__ import annotations
@@ -10,9 +12,10 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .paired import PAIRED_METRICS
+from .intervals import MIN_CROSSED
+from .measured import METRICS
 from .records import RETRAINED
-from .summary import AXES, BOOTSTRAPPED, METRICS
+from .summary import Findings
 
 Row = dict[str, Any]
 Tuning = Mapping[str, Any]
@@ -26,10 +29,10 @@ COLUMNS = (
 )
 WHERE_MEASURED = (("Relearn steps", "relearn_steps"), ("Anamnesis", "anamnesis_index"))
 """Columns of a table only where a row has such a figure."""
-PAIRED_COLUMNS = {"nomus": "vs DLFD (NoMUS)", "gap_to_retrained": "vs DLFD (gap)"}
-"""metric -> its column of tests against DLFD"""
+CONTRASTS = "Contrasts, named before the runs; p Holm-adjusted over those of a figure:"
 ONE_SEED, AT_FLOOR, MIXED, TOO_HARD, ONE_TRAINING = "*", "†", "‡", "§", "¶"
 LOW_POWER, AT_LEAST, OTHER_SEEDS = "‖", "+", "◦"
+LEFT_AS_IS, ONLY_CONFIDENCE, ALIKE, FEW_CROSSED = "∅", "↓", "≡", "◇"
 FOOTNOTES = {
     ONE_SEED: "One seed: there is no interval, and a difference may be chance.",
     ONE_TRAINING: "One trained model: the interval is over seeds of unlearning it and says nothing "
@@ -43,29 +46,30 @@ FOOTNOTES = {
     AT_LEAST: "At least: not back in metrics.relearn_steps in some runs, which count as that many.",
     OTHER_SEEDS: "Retrained against Retrained of the other train seeds: what the seed alone makes "
     "of the gap, and so about the least that a method can be expected to reach.",
+    LEFT_AS_IS: "Left the model as it is: neither its weights nor its answers moved.",
+    ONLY_CONFIDENCE: "Only lowers its confidence: it answers as Original does, less sure of it.",
+    ALIKE: "Answers everything alike: nearly every image gets the same answer.",
+    FEW_CROSSED: f"Fewer than {MIN_CROSSED} of an axis of crossed seeds: no interval can be given.",
     MIXED: "The runs of this row differ in more than their seed.",
 }
 DASH = "–"
 
 
 def format_value(row: Row, metric: str, *, digits: int = 3) -> str:
-    """Return a mean with the half-width of its interval, such as `0.782 ± 0.011`.
-
-    Where several axes of seeds vary, with the ends of the bootstrap, as `0.782 [0.771, 0.790]`.
-    """
-    ends = row.get(f"{metric}_bootstrap_interval")
-    if ends is not None:
-        return f"{row[metric]:.{digits}f} [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]"
+    """Return a mean with the half-width of its interval, such as `0.782 ± 0.011`."""
     return _with_half_width(row[metric], row[f"{metric}_interval"], f".{digits}f")
 
 
-def format_paired(row: Row, metric: str) -> str:
-    """Return the difference to DLFD and its adjusted p, such as `-0.021 ± 0.009, p 0.012`."""
-    test = (row["paired"] or {}).get(metric)
-    if test is None:
+def format_signed(row: Row, metric: str) -> str:
+    """Return a mean with its sign and the ends of its interval, such as `+0.021 [+0.009, +0.033]`.
+
+    The ends, since an interval over people need not lie about the mean of a share.
+    """
+    if row[metric] is None:
         return DASH
-    p = "p < 0.001" if test["p_holm"] < 0.001 else f"p {test['p_holm']:.3f}"
-    return f"{_with_half_width(test['difference'], test['interval'], '+.3f')}, {p}"
+    ends = row[f"{metric}_interval"]
+    around = "" if ends is None else f" [{ends[0]:+.3f}, {ends[1]:+.3f}]"
+    return f"{row[metric]:+.3f}{around}"
 
 
 def _with_half_width(mean: float | None, interval: Sequence[float] | None, form: str) -> str:
@@ -90,9 +94,13 @@ def format_seeds(row: Row) -> str:
 def marks(row: Row) -> dict[str, str]:
     """Return the footnote marks of a row by the column they stand in."""
     return {
-        "method": MIXED if row["mixed_settings"] else "",
+        "method": (MIXED if row["mixed_settings"] else "")
+        + (LEFT_AS_IS if row["left_as_is"] else "")
+        + (ONLY_CONFIDENCE if row["only_confidence"] else "")
+        + (ALIKE if row["alike"] else ""),
         "seeds": (ONE_SEED if row["one_seed"] else "")
-        + (ONE_TRAINING if row["one_training"] else ""),
+        + (ONE_TRAINING if row["one_training"] else "")
+        + (FEW_CROSSED if row["few_crossed"] else ""),
         "forgetting_score": (AT_FLOOR if row["floor"] else "")
         + (TOO_HARD if row["over_forgetting"] else ""),
         "mia_auc": LOW_POWER if row["low_power"] else "",
@@ -112,17 +120,12 @@ def footnotes(rows: Sequence[Row]) -> list[tuple[str, str]]:
 
 
 def notes(
-    rows: Sequence[Row],
-    tuning: Tuning | None = None,
-    *,
-    paired: bool = True,
-    missing: Sequence[str] = (),
+    rows: Sequence[Row], tuning: Tuning | None = None, *, missing: Sequence[str] = ()
 ) -> list[str]:
     """Return the sentences below a table that belong to no mark.
 
     Parameters
     ----------
-    paired : whether the table has the columns of the tests against DLFD
     missing : the runs that did not finish
     """
     found = [f"Not finished, and in no row: {', '.join(missing)}."] if missing else []
@@ -130,32 +133,24 @@ def notes(
         found.append(tuning_line(tuning))
     if any(row["crossed"] for row in rows):
         found.append(
-            "Seeds a × b: a trained models, b seeds of unlearning each; means and intervals are "
-            "over the trained models."
+            "Seeds a × b: a trained models, b seeds of unlearning each; intervals are for other "
+            "trainings and other seeds, by a mixed model of both."
         )
     if any(len(row["metrics_seeds"]) > 1 for row in rows):
         found.append("× c ev.: c evaluation seeds of each, no independent values.")
-    found += list(dict.fromkeys(bootstrap_line(row) for row in rows if _has_bootstrap(row)))
-    found += [matched_line(row) for row in rows if row.get("reference_people")]
-    if paired and _tested(rows):
-        found.append(
-            "vs DLFD: the figure minus that of DLFD on the same seeds; p of a paired t-test, "
-            "Holm-adjusted over the methods."
-        )
-    return found
+    found += dict.fromkeys(line for row in rows for line in row.get("group_lines", ()))
+    return found + [matched_line(row) for row in rows if row.get("reference_people")]
 
 
-def _has_bootstrap(row: Row) -> bool:
-    return any(row.get(f"{metric}_bootstrap_interval") for metric in BOOTSTRAPPED)
+def head_line(findings: Findings | None) -> str:
+    """Return the sentence that a table begins with where it can rank nothing; else nothing."""
+    return findings.gate.sentence if findings and findings.gate else ""
 
 
-def bootstrap_line(row: Row) -> str:
-    """Return one sentence: over which axes of seeds the intervals in brackets are."""
-    axes = " and ".join(AXES[name] for name in row["axes"])
-    return (
-        f"[a, b]: 95 % hierarchical bootstrap over {axes}, drawn level by level; with few of the "
-        "first it is too short."
-    )
+def contrast_lines(findings: Findings | None) -> list[str]:
+    """Return the contrasts in words, a title first; nothing where none was named."""
+    found = findings.contrasts if findings else []
+    return [CONTRASTS, *(contrast.sentence for contrast in found)] if found else []
 
 
 def matched_line(row: Row) -> str:
@@ -184,12 +179,7 @@ def tuning_line(tuning: Tuning | None) -> str:
     )
 
 
-def _tested(rows: Sequence[Row]) -> list[str]:
-    """Return the metrics that some row is tested against DLFD in."""
-    return [m for m in PAIRED_COLUMNS if any((row["paired"] or {}).get(m) for row in rows)]
-
-
-def _grid(rows: Sequence[Row], *, paired: bool) -> list[list[tuple[str, str]]]:
+def _grid(rows: Sequence[Row]) -> list[list[tuple[str, str]]]:
     """Return (content, marks) per cell, the heads first."""
     measured = [
         (title, name)
@@ -197,25 +187,27 @@ def _grid(rows: Sequence[Row], *, paired: bool) -> list[list[tuple[str, str]]]:
         if any(row[name] is not None for row in rows)
     ]
     metrics = dict([*COLUMNS, *measured])
-    tested = _tested(rows) if paired else []
-    heads = ["Method", "Seeds", *metrics, *(PAIRED_COLUMNS[metric] for metric in tested)]
-    grid = [[(head, "") for head in heads]]
+    grid = [[(head, "") for head in ("Method", "Seeds", *metrics)]]
     for row in rows:
         mark = marks(row)
         cells = [(row["method"], mark["method"]), (format_seeds(row), mark["seeds"])]
         cells += [(format_value(row, name), mark.get(name, "")) for name in metrics.values()]
-        grid.append(cells + [(format_paired(row, metric), "") for metric in tested])
+        grid.append(cells)
     return grid
 
 
-def text_table(rows: Sequence[Row], tuning: Tuning | None = None) -> str:
-    """Return the table for a terminal, columns aligned, footnotes below."""
-    grid = [["".join(cell) for cell in cells] for cells in _grid(rows, paired=False)]
+def text_table(
+    rows: Sequence[Row], tuning: Tuning | None = None, findings: Findings | None = None
+) -> str:
+    """Return the table for a terminal, columns aligned, footnotes and contrasts below."""
+    grid = [["".join(cell) for cell in cells] for cells in _grid(rows)]
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(g, widths, strict=True)).rstrip() for g in grid]
     lines.insert(1, "  ".join("-" * width for width in widths))
     lines += [f"{mark} {text}" for mark, text in footnotes(rows)]
-    return "\n".join([*lines, *notes(rows, tuning, paired=False)]) + "\n"
+    head = [line for line in (head_line(findings),) if line]
+    below = [*notes(rows, tuning), *contrast_lines(findings)]
+    return "\n".join([*head, *lines, *below]) + "\n"
 
 
 def _escape_markdown(text: str) -> str:
@@ -223,15 +215,20 @@ def _escape_markdown(text: str) -> str:
 
 
 def markdown_table(
-    rows: Sequence[Row], tuning: Tuning | None = None, missing: Sequence[str] = ()
+    rows: Sequence[Row],
+    tuning: Tuning | None = None,
+    missing: Sequence[str] = (),
+    findings: Findings | None = None,
 ) -> str:
-    """Return the table in Markdown, footnotes below."""
-    grid = [[_escape_markdown("".join(c)) for c in cells] for cells in _grid(rows, paired=True)]
+    """Return the table in Markdown, footnotes and contrasts below."""
+    grid = [[_escape_markdown("".join(c)) for c in cells] for cells in _grid(rows)]
     grid.insert(1, ["---", *["---:"] * (len(grid[0]) - 1)])
     lines = [f"| {' | '.join(cells)} |" for cells in grid]
     below = [f"{mark} {text}" for mark, text in footnotes(rows)]
-    below += notes(rows, tuning, missing=missing)
-    return "\n".join([*lines, *("\n" + _escape_markdown(text) for text in below)]) + "\n"
+    below += [*notes(rows, tuning, missing=missing), *contrast_lines(findings)]
+    head = head_line(findings)
+    above = [f"**{_escape_markdown(head)}**\n"] if head else []
+    return "\n".join([*above, *lines, *("\n" + _escape_markdown(text) for text in below)]) + "\n"
 
 
 _LATEX = {
@@ -240,6 +237,8 @@ _LATEX = {
     "<": "$<$", ">": "$>$", "|": "$|$", "±": r"$\pm$", "×": r"$\times$", DASH: "--",
     ONE_SEED: r"$\ast$", AT_FLOOR: r"\dag{}", MIXED: r"\ddag{}", TOO_HARD: r"\S{}",
     ONE_TRAINING: r"\P{}", OTHER_SEEDS: r"$\circ$", LOW_POWER: r"$\Vert$",
+    LEFT_AS_IS: r"$\emptyset$", ONLY_CONFIDENCE: r"$\downarrow$", ALIKE: r"$\equiv$",
+    FEW_CROSSED: r"$\diamond$",
 }  # fmt: skip
 
 
@@ -258,12 +257,17 @@ def _latex_number(text: str) -> str:
 
 
 def latex_table(
-    rows: Sequence[Row], tuning: Tuning | None = None, missing: Sequence[str] = ()
+    rows: Sequence[Row],
+    tuning: Tuning | None = None,
+    missing: Sequence[str] = (),
+    findings: Findings | None = None,
 ) -> str:
     r"""Return a LaTeX tabular for `\input`, footnotes below; it needs the package booktabs."""
-    heads, *body = _grid(rows, paired=True)
+    heads, *body = _grid(rows)
+    head = head_line(findings)
     lines = [
         "% needs \\usepackage{booktabs}",
+        *([rf"\noindent\textbf{{{_escape_latex(head)}}}\par\smallskip"] if head else []),
         rf"\begin{{tabular}}{{ll{'r' * (len(heads) - 2)}}}",
         r"\toprule",
         " & ".join(_escape_latex(head) for head, _ in heads) + r" \\",
@@ -275,33 +279,53 @@ def latex_table(
         lines.append(" & ".join(shown) + r" \\")
     below = [_latex_mark(mark) + " " + _escape_latex(text) for mark, text in footnotes(rows)]
     below += map(_escape_latex, notes(rows, tuning, missing=missing))
+    below += map(_escape_latex, contrast_lines(findings))
     lines += [r"\bottomrule", r"\end{tabular}"]
     if below:
         lines += ["", r"\smallskip\noindent{\footnotesize", *(t + r"\par" for t in below), "}"]
     return "\n".join(lines) + "\n"
 
 
-_CSV_FLAGS = ("one_seed", "one_training", "floor", "low_power", "over_forgetting", "relearns_late")
+_CSV_FLAGS = (
+    "one_seed", "one_training", "few_crossed", "floor", "low_power", "over_forgetting",
+    "left_as_is", "only_confidence", "alike", "relearns_late",
+)  # fmt: skip
 
 
-def csv_table(rows: Sequence[Row]) -> str:
-    """Return every metric at full precision: mean, `<metric>_lo` and `<metric>_hi`, and the tests.
+def csv_table(rows: Sequence[Row], findings: Findings | None = None) -> str:
+    """Return every metric at full precision: mean, `<metric>_lo` and `<metric>_hi`.
 
-    Of each test against DLFD: `<metric>_vs_dlfd`, its `_lo` and `_hi`, `_p`, `_p_holm` and
-    `_pairs`.
+    `note` holds in every row the sentence of a closed gate.
     """
+    head = head_line(findings)
+    return _csv([_csv_cells(row, head) for row in rows])
+
+
+def contrasts_csv(findings: Findings) -> str:
+    """Return the contrasts at full precision, one a row."""
+    cells = []
+    for contrast in findings.contrasts:
+        values = contrast.to_dict()
+        low, high = values.pop("interval") or (None, None)
+        cells.append([*values.items(), ("lo", low), ("hi", high)])
+    return _csv(cells)
+
+
+def _csv(rows: Sequence[Sequence[tuple[str, Any]]]) -> str:
+    """Return rows of (column, value) pairs, the same columns in every row."""
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows(
-        [[name for name, _ in _csv_cells(row)] for row in rows[:1]]
-        + [[value for _, value in _csv_cells(row)] for row in rows]
+        [[name for name, _ in row] for row in rows[:1]]
+        + [[value for _, value in row] for row in rows]
     )
     return out.getvalue()
 
 
-def _csv_cells(row: Row) -> list[tuple[str, Any]]:
+def _csv_cells(row: Row, head: str) -> list[tuple[str, Any]]:
     """Return (column, value) pairs, the same columns for every row."""
     cells = [
         ("method", row["method"]),
+        ("note", head),
         ("seeds", " ".join(map(str, row["seeds"]))),
         ("num_seeds", row["num_seeds"]),
         ("train_seeds", " ".join(map(str, row["train_seeds"]))),
@@ -311,10 +335,4 @@ def _csv_cells(row: Row) -> list[tuple[str, Any]]:
     for metric in METRICS:
         low, high = row[f"{metric}_interval"] or (None, None)
         cells += [(metric, row[metric]), (f"{metric}_lo", low), (f"{metric}_hi", high)]
-    for metric in PAIRED_METRICS:
-        test, name = (row["paired"] or {}).get(metric) or {}, f"{metric}_vs_dlfd"
-        low, high = test.get("interval", (None, None))
-        cells += [(name, test.get("difference")), (f"{name}_lo", low), (f"{name}_hi", high)]
-        cells += [(f"{name}_{k}", test.get(k)) for k in ("p", "p_holm")]
-        cells.append((f"{name}_pairs", test.get("num_pairs")))
     return cells

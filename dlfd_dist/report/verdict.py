@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..metrics.without_retrained import GONE, NOT_SAID, NOT_SHOWN, STILL_THERE
+from .gate import Gate
 from .records import ORIGINAL, RETRAINED, RunRecord, of_label
 
 Row = dict[str, Any]
+Judged = tuple[str, str]
+"""a judgement and its tone"""
 
 _NBSP = "\u00a0"  # keeps a number on the line of its unit
 
@@ -55,7 +59,7 @@ def forgotten(records: Sequence[RunRecord]) -> str:
 
 
 def forgetting_interval(row: Row) -> list[float] | None:
-    """Return the interval over seeds, or, of a single run, the attack's own bootstrap interval."""
+    """Return the interval over seeds, or, of a single run, that of the attack over people."""
     if row["forgetting_score_interval"] is not None:
         return row["forgetting_score_interval"]
     if row["attack_interval"] is None:
@@ -92,9 +96,29 @@ def _sentence(row: Row, rows: Sequence[Row], records: Sequence[RunRecord]) -> st
     )
 
 
-def _judge(row: Row, original: Row | None) -> tuple[str, str]:
+INSTEAD = {
+    "left_as_is": "Left the model as it is",
+    "only_confidence": "Only the confidence was lowered",
+    "alike": "The model answers everything alike",
+}
+"""What a method did in place of forgetting, by the flag of its row."""
+VERDICTS = {
+    GONE: ("Gone: no attack tells the forgotten people from unseen ones", "good"),
+    NOT_SHOWN: ("Not shown: neither a trace of the forgotten people nor its absence", "unclear"),
+    STILL_THERE: ("Still there: the forgotten people are told from unseen ones", "bad"),
+}
+
+
+def _judge(row: Row, original: Row | None, retrained: Row | None, gate: Gate | None) -> Judged:
+    for flag, words in INSTEAD.items():
+        if row[flag]:
+            return words, "bad"
+    if retrained is None and row["without_retrained"]:
+        return VERDICTS[row["without_retrained"]["verdict"]]
     if original is None:
         return "No Original to compare with", "unclear"
+    if gate is not None and not gate.is_open:
+        return "It cannot be told whether anything was forgotten", "unclear"
     if original["floor"]:
         return "It cannot be told whether anything was forgotten", "unclear"
     before, after = original["forgetting_score"], row["forgetting_score"]
@@ -103,6 +127,21 @@ def _judge(row: Row, original: Row | None) -> tuple[str, str]:
     if _overlap(forgetting_interval(row), forgetting_interval(original)):
         return "The forgotten images stand out less, but within the uncertainty", "unclear"
     return "The forgotten images stand out clearly less than before", "good"
+
+
+WITHIN_LABELS = (
+    "The labels of the forgotten images are distributed unlike those of the unseen ones: the "
+    "attack is taken within labels, and each weighs the same on both sides."
+)
+
+
+def _alone_caveats(row: Row, retrained: Row | None) -> list[str]:
+    if retrained is not None or not row["without_retrained"]:
+        return []
+    found = row["without_retrained"]
+    return [
+        f"Without Retrained, the verdict is one of three: {found['verdict']}. {found['reason']}"
+    ]
 
 
 def _floor_caveats(row: Row, original: Row | None) -> list[str]:
@@ -183,7 +222,45 @@ def _seed_caveats(rows: Sequence[Row]) -> list[str]:
     return caveats
 
 
-def judge(rows: Sequence[Row], records: Sequence[RunRecord]) -> Verdict:
+@dataclass(frozen=True)
+class Alone:
+    """What can be said without Retrained: the verdict, its figures, and what nobody can say."""
+
+    verdict: str
+    reason: str
+    figures: list[tuple[str, str]]
+    not_said: tuple[str, ...] = NOT_SAID
+
+
+def alone(rows: Sequence[Row], records: Sequence[RunRecord]) -> Alone | None:
+    """Return what is said of the unlearned model of a report that has no Retrained."""
+    row = unlearned_row(rows, records)
+    if row is None or row_of(rows, RETRAINED) is not None or not row["without_retrained"]:
+        return None
+    found = row["without_retrained"]
+    titles = {"accuracy": "Accuracy of the attack", "auc": "AUC of the attack"}
+    figures = []
+    for name, figure in found["figures"].items():
+        low, high = figure["interval_90"]
+        within = "lies" if figure["within"] else "does not lie"
+        text = (
+            f"{figure['value']:.3f}; its 90 % interval over people, {low:.3f} to {high:.3f}, "
+            f"{within} within {found['margin']:g} of guessing (two one-sided tests)"
+        )
+        figures.append((titles[name], text))
+    if found["num_people"]:
+        own, unseen = found["num_people"]
+        figures.append(("People", f"{own} forgotten, {unseen} unseen"))
+    if row["rf_js"] is not None:
+        text = (
+            f"{row['rf_js']:.4f} bits: how far the answers on forgotten images are, class by "
+            "class, from those of the model before unlearning on images it never saw; 0 is alike"
+        )
+        figures.append(("Retrain-free divergence", text))
+    return Alone(found["verdict"], found["reason"], figures)
+
+
+def judge(rows: Sequence[Row], records: Sequence[RunRecord], gate: Gate | None = None) -> Verdict:
     """Return the verdict on the unlearned model of a report, computed from its table rows."""
     row = unlearned_row(rows, records)
     if row is None or row["forgetting_score"] is None:
@@ -192,10 +269,15 @@ def judge(rows: Sequence[Row], records: Sequence[RunRecord]) -> Verdict:
         return Verdict("Nothing was unlearned", "unclear", text, _seed_caveats(rows))
     original, retrained = row_of(rows, ORIGINAL), row_of(rows, RETRAINED)
     caveats = [
+        *([gate.sentence] if gate is not None and not gate.is_open else []),
+        *[row[f"{flag}_reason"] for flag in INSTEAD if row[flag]],
+        *_alone_caveats(row, retrained),
         *_floor_caveats(row, original),
+        *([WITHIN_LABELS] if row["within_labels"] else []),
         *_overlap_caveats(row, original, retrained),
         *_cost_caveats(row, retrained),
         *_over_forgetting_caveats(row, retrained),
         *_seed_caveats([r for r in (row, original, retrained) if r is not None]),
     ]
-    return Verdict(*_judge(row, original), _sentence(row, rows, records), caveats)
+    judged = _judge(row, original, retrained, gate)
+    return Verdict(*judged, _sentence(row, rows, records), caveats)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from dlfd_dist.config import JobConfig, to_dict
-from dlfd_dist.data.loaders import ResolvedData, ResolvedRows, RowReader, resolve_rows
+from dlfd_dist.data.loaders import DataReader, ResolvedData, ResolvedRows, resolve_rows
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.jobs import prepare
-from dlfd_dist.jobs.context import check_enough, make_model
+from dlfd_dist.jobs.context import check_enough, model_outline
 from dlfd_dist.jobs.plan import plan as plan_run
 from dlfd_dist.logs import setup_console
 from dlfd_dist.methods import methods
@@ -69,7 +69,8 @@ def _run(plan: AuditPlan) -> tuple[dict[str, Path], dict[str, str]]:
     """Run the stages; return the finished runs and why the others failed, by label."""
     first, last = trainings(plan), unlearnings(plan)
     config = first[0].config
-    read, data = RowReader(), prepare(config, config.runtime.world_size).data
+    reader = DataReader()
+    data, read = prepare(config, config.runtime.world_size, reader).data, reader.rows
     _check_methods(plan, data)
     for one in last:
         rows = read(one.config.data, one.config.drawn_forget)
@@ -87,7 +88,7 @@ def _run(plan: AuditPlan) -> tuple[dict[str, Path], dict[str, str]]:
 
 
 def _check_methods(plan: AuditPlan, data: ResolvedData) -> None:
-    model = make_model(plan.first, data, None)
+    model = model_outline(plan.first, data)
     for config in plan.plan.configs:
         methods.get(config.method.name).check(config.method, model)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -349,11 +348,8 @@ class Identify:
     """Turns planned runs into runs of a campaign; digests of one data set are taken once."""
 
     def __init__(self, rows: ResolvedRows, cluster: ClusterConfig):
-        from dlfd_dist.jobs.context import file_digest
-
         self.rows, self.cluster = rows, cluster
         self.digests = rows.digests()
-        self.file_digest = functools.cache(file_digest)
         self.costs: dict[str, float] = {}
         self.models: dict[str, Classifier] = {}
         self.fitting: set[tuple[str, str]] = set()
@@ -406,16 +402,14 @@ class Identify:
         already are read once.
         """
         from dlfd_dist.methods import methods
-        from dlfd_dist.models import check_backbone, load_weights
+        from dlfd_dist.models import check_backbone, check_weights
 
         check_backbone(config.model, config.data.image_size)
         method = methods.get(config.method.name)
         for path in checkpoints:
             shape = self._shape(config)
             if (shape, path) not in self.fitting:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # that there are no values to copy into
-                    load_weights(self._model(config), path)
+                check_weights(self._model(config), path)
                 self.fitting.add((shape, path))
         if config.verb == "unlearn" and method.checks_model():
             method.check(config.method, self._model(config))
@@ -439,9 +433,10 @@ class Identify:
 
     def _inputs(self, config: JobConfig) -> dict[str, str]:
         """Return SHA-256 of the models it starts from."""
+        from dlfd_dist.digests import file_digest
         from dlfd_dist.models import weights_path
 
-        return {n: self.file_digest(weights_path(path)) for n, path in _models(config).items()}
+        return {n: file_digest(weights_path(path)) for n, path in _models(config).items()}
 
 
 def _models(config: JobConfig) -> dict[str, str]:

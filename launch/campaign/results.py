@@ -15,7 +15,7 @@ from ..audit.audit import rows_of
 from ..audit.planning import plan_audit, trainings, unlearnings
 from ..audit.results import write_audit
 from ..comparison.compare import COMPARE_LOCK, Ran, write_results
-from ..comparison.planning import Planned
+from ..comparison.planning import Planned, make_plan, named_contrasts
 from ..report import run_report
 from .ledger import Ledger
 from .plan import CampaignRun
@@ -81,7 +81,9 @@ def _write_comparison(
     # Of two that are called the same, the one asked for last.
     wanted = {run.label: _planned(run) for run in runs if run.role != "trial"}
     tuning = chosen(campaign, words, runs)
-    write_results(campaign, Ran(list(wanted.values()), done, failures, tuning, title), "Comparison")
+    contrasts = named_contrasts(make_plan(words))
+    ran = Ran(list(wanted.values()), done, failures, tuning, title, contrasts)
+    write_results(campaign, ran, "Comparison")
 
 
 def _planned(run: CampaignRun) -> Planned:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dlfd_dist.config import JobConfig
+    from dlfd_dist.data.loaders import DataReader
     from dlfd_dist.run_dir import RunDir
 
     from .plan import CampaignRun
@@ -37,6 +38,13 @@ class Task:
     campaign: Path
     job: str
     index: int = 0
+
+    @functools.cached_property
+    def _reader(self) -> DataReader:
+        """What reads the data of the runs, once where they share it."""
+        from dlfd_dist.data.loaders import DataReader
+
+        return DataReader()
 
     def __call__(self) -> int:
         record = self._record()
@@ -76,6 +84,7 @@ class Task:
     def _run(self, run: CampaignRun, record: Mapping[str, Any]) -> int:
         from dlfd_dist.__main__ import run_ranks
         from dlfd_dist.errors import DlfdError
+        from dlfd_dist.jobs import prepare
         from dlfd_dist.runtime.env import rank_info
 
         try:
@@ -91,10 +100,11 @@ class Task:
                 from .tuning import tuned
 
                 config = tuned(self.campaign, record["plan"], run, config)
-            work = functools.partial(run_ranks, [config])
+            ready = functools.partial(prepare, reader=self._reader)
+            work = functools.partial(run_ranks, [config], ready)
             if not rank_info().is_main:
                 return work()
-            return self._run_as_main(run, _claim(config), work, record)
+            return self._run_as_main(run, _claim(config, self._reader), work, record)
         except DlfdError as err:
             print(f"dlfd: {run.label}: {err}", file=sys.stderr)
             return err.exit_status
@@ -161,15 +171,14 @@ def _ready(run: CampaignRun) -> JobConfig:
     return config
 
 
-def _claim(config: JobConfig) -> RunDir:
+def _claim(config: JobConfig, reader: DataReader) -> RunDir:
     """Create or join the run directory, so that a log and a script can lie in it."""
     from dlfd_dist.compose import config_text
-    from dlfd_dist.data.loaders import resolve_rows
     from dlfd_dist.jobs.context import input_digests, run_identity
 
-    rows = resolve_rows(config.data, config.drawn_forget)
-    signature, run_dir = run_identity(config, rows)
-    run_dir.claim(signature, input_digests(config, rows), config_text(config))
+    inputs = input_digests(config, reader.rows(config.data, config.drawn_forget))
+    signature, run_dir = run_identity(config, inputs)
+    run_dir.claim(signature, inputs, config_text(config))
     return run_dir
 
 

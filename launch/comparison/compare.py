@@ -13,17 +13,23 @@ from typing import Any
 
 from dlfd_dist.compose import config_text, with_sweep
 from dlfd_dist.config import JobConfig, to_dict
-from dlfd_dist.data.loaders import ResolvedRows, RowReader, resolve_rows
+from dlfd_dist.data.loaders import DataReader, ResolvedRows, resolve_rows
 from dlfd_dist.errors import ConfigError, RunDirError
 from dlfd_dist.jobs import prepare
-from dlfd_dist.jobs.context import check_enough, make_model
+from dlfd_dist.jobs.context import check_enough, model_outline
 from dlfd_dist.jobs.plan import plan as plan_run
 from dlfd_dist.logs import setup_console
 from dlfd_dist.methods import methods
 from dlfd_dist.report.html import write_report
-from dlfd_dist.report.records import load_comparison
-from dlfd_dist.report.summary import summarise
-from dlfd_dist.report.tables import csv_table, latex_table, markdown_table, text_table
+from dlfd_dist.report.records import read_comparison
+from dlfd_dist.report.summary import findings_of, summarise
+from dlfd_dist.report.tables import (
+    contrasts_csv,
+    csv_table,
+    latex_table,
+    markdown_table,
+    text_table,
+)
 from dlfd_dist.run_dir import exclusively, write_json, write_text
 from dlfd_dist.runtime.env import RankInfo, rank_info
 from dlfd_dist.runtime.init import pick_device
@@ -35,6 +41,7 @@ from .planning import (
     Planned,
     make_plan,
     measurement_runs,
+    named_contrasts,
     training_runs,
     unlearning_runs,
     with_models,
@@ -45,7 +52,10 @@ from .workers import Workers
 
 COMPARE_LOCK = "compare.lock"
 """Held while files of a comparison are written, by a campaign's report job too."""
-FILES = ("comparison.json", "summary.json", "table.md", "table.csv", "table.tex", "report.html")
+FILES = (
+    "comparison.json", "summary.json", "table.md", "table.csv", "table.tex", "contrasts.csv",
+    "report.html",
+)  # fmt: skip
 
 
 def run_compare(
@@ -82,7 +92,7 @@ def _check(plan: Plan) -> None:
 
 def _check_methods(plan: Plan, rows: ResolvedRows) -> None:
     """Refuse a method that cannot run on the data or with the model."""
-    model = make_model(plan.configs[0], rows, None)
+    model = model_outline(plan.configs[0], rows)
     for config in plan.configs:
         check_enough(config, rows, config.runtime.world_size)
         methods.get(config.method.name).check(config.method, model)
@@ -109,13 +119,16 @@ class Ran:
     failures: dict[str, str]
     tuning: dict[str, Any] | None
     data_title: str
+    contrasts: dict[str, Any]
+    """Pairs of rows and the margin of a tie, named before the runs."""
 
 
 def _run(plan: Plan) -> Ran:
     """Run the stages: Original and Retrained, the trials, the methods on every seed."""
     trainings, trials = training_runs(plan), plan_trials(plan)
     first = trainings[0].config
-    data = prepare(first, first.runtime.world_size).data
+    reader = DataReader()
+    data = prepare(first, first.runtime.world_size, reader).data
     _check_methods(plan, data)
     measurements, unlearnings = measurement_runs(plan), unlearning_runs(plan, plan.configs)
     wanted = [*trainings, *measurements, *unlearnings]
@@ -125,14 +138,14 @@ def _run(plan: Plan) -> Ran:
         Workers(_workers_of(plan)) as workers,
         Progress(len(wanted) + len(trial_runs(trials))) as progress,
     ):
-        runs = Runs(RowReader([(first.data, first.drawn_forget, data)]), workers, progress, stop)
+        runs = Runs(reader.rows, workers, progress, stop)
         models = runs.run(trainings)
         tried = runs.run(with_models(trial_runs(trials), models))
         trials = judged(trials, tried, models, plan.compare.objective)
         tuned = unlearning_runs(plan, tuned_configs(plan, trials))
         done = models | runs.run(with_models([*measurements, *tuned], models))
         tuning = tuning_record(plan, trials) if plan.compare.tune else None
-        return Ran(wanted, done, runs.failures, tuning, data.manifest.title)
+        return Ran(wanted, done, runs.failures, tuning, data.manifest.title, named_contrasts(plan))
 
 
 @contextlib.contextmanager
@@ -167,16 +180,22 @@ def write_results(out: Path, ran: Ran, title: str) -> list[str]:
     full_title = f"{title}: {ran.data_title}"
     entries = [_entry(one, ran.done[one.label], out) for one in ran.wanted if one.label in ran.done]
     missing = [one.label for one in ran.wanted if one.label not in ran.done]
-    content = {"title": full_title, "runs": entries, "missing": missing, "tuning": ran.tuning}
+    content = {
+        "title": full_title, "runs": entries, "missing": missing, "tuning": ran.tuning,
+        "contrasts": ran.contrasts,
+    }  # fmt: skip
     write_json(out / "comparison.json", content)
-    records = load_comparison(out)
-    rows = summarise(records)
-    write_json(out / "summary.json", rows)
-    write_text(out / "table.md", markdown_table(rows, ran.tuning, missing))
-    write_text(out / "table.tex", latex_table(rows, ran.tuning, missing))
-    write_text(out / "table.csv", csv_table(rows))
+    records = read_comparison(out).records
+    rows, findings = summarise(records), findings_of(records, ran.contrasts)
+    write_json(out / "summary.json", {**findings.to_dict(), "rows": rows})
+    write_text(out / "table.md", markdown_table(rows, ran.tuning, missing, findings))
+    write_text(out / "table.tex", latex_table(rows, ran.tuning, missing, findings))
+    write_text(out / "table.csv", csv_table(rows, findings))
+    write_text(out / "contrasts.csv", contrasts_csv(findings))
     page = out / "report.html"
-    write_report(records, page, title=full_title, missing=missing, tuning=ran.tuning)
+    write_report(
+        records, page, title=full_title, missing=missing, tuning=ran.tuning, contrasts=ran.contrasts
+    )
     return missing
 
 
@@ -193,17 +212,21 @@ def _entry(one: Planned, path: Path, out: Path) -> dict[str, Any]:
 
 def _show(plan: Plan, ran: Ran, missing: Sequence[str], *, as_json: bool) -> None:
     out = plan.out
-    rows = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    records = read_comparison(out).records
+    rows, findings = summarise(records), findings_of(records, ran.contrasts)
     report = str(out / "report.html")
     if as_json:
-        shown = {"summary": rows, "missing": missing, "tuning": ran.tuning, "report": report}
+        shown = {
+            "summary": rows, **findings.to_dict(), "missing": missing, "tuning": ran.tuning,
+            "report": report,
+        }  # fmt: skip
         print(json.dumps(shown, indent=2))
         return
     for label in missing:
         why = ran.failures.get(label, "a run that it needs did not finish.")
         print(f"not finished: {label}: {why}")
     print()
-    print(text_table(rows, ran.tuning))
+    print(text_table(rows, ran.tuning, findings))
     for line in _tuning_lines(ran.tuning or {"methods": {}}):
         print(line)
     print(f"report: {report}")
@@ -234,13 +257,14 @@ def _print_plan(plan: Plan, *, as_json: bool) -> None:
         *training_runs(plan), *measurement_runs(plan), *unlearning_runs(plan, plan.configs)
     ]  # fmt: skip
     names = [one.label for one in wanted]
+    contrasts = named_contrasts(plan)
     files = [str(plan.out / name) for name in FILES]
     if as_json:
         shown: dict[str, Any] = {
             "dry_run": True, "config": to_dict(plan.configs[0]), "plan": plan_run(first)["plan"],
             "runs": names, "compare": to_dict(plan.compare), "train_seeds": plan.train_seeds,
             "trials": [run.label for run in trial_runs(trials)], "workers": _workers_of(plan),
-            "files": files,
+            "files": files, "contrasts": contrasts,
         }  # fmt: skip
         print(json.dumps(shown, indent=2, sort_keys=True))
         return
@@ -256,6 +280,8 @@ def _print_plan(plan: Plan, *, as_json: bool) -> None:
         print(f"# tuning: {runs} before it, under {plan.out / 'tuning'}")
         for line in _trial_lines(plan, trials):
             print(f"  {line}")
+    pairs = ", ".join(f"{subject} against {other}" for subject, other in contrasts["pairs"])
+    print(f"# contrasts: {pairs}; tied within {contrasts['margin']:g}")
     print("# files that would be written")
     for file in files:
         print(f"  {file}")

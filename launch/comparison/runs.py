@@ -16,7 +16,7 @@ from dlfd_dist.compose import config_text
 from dlfd_dist.config import JobConfig
 from dlfd_dist.data.loaders import ResolvedRows, RowReader
 from dlfd_dist.errors import DlfdError
-from dlfd_dist.jobs.context import input_digests, run_identity
+from dlfd_dist.jobs.context import input_digests, record_files, run_identity
 from dlfd_dist.logs import duration
 from dlfd_dist.run_dir import RunDir
 from dlfd_dist.runtime.preemption import StopFlag, stop_flag
@@ -89,15 +89,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class _Placed:
-    """A planned run, its signature and its directory."""
+    """A planned run, what goes into it, its signature and its directory."""
 
     planned: Planned
+    inputs: dict[str, str]
     signature: str
     run_dir: RunDir
 
-    def claim(self, rows: ResolvedRows) -> None:
+    def claim(self) -> None:
         config = self.planned.config
-        self.run_dir.claim(self.signature, input_digests(config, rows), config_text(config))
+        self.run_dir.claim(self.signature, self.inputs, config_text(config))
+        record_files(self.run_dir, config)
 
     def task(self) -> Task:
         return Task(self.planned.label, self.run_dir.config, self.run_dir.logs / "console.log")
@@ -153,9 +155,10 @@ class Runs:
             threads = max(1, cores() // min(self.workers.num, num_runs))
             runtime = replace(runtime, threads_per_rank=threads)
             planned = replace(planned, config=replace(planned.config, runtime=runtime))
-        signature, run_dir = run_identity(planned.config, self.rows(planned.config))
+        inputs = input_digests(planned.config, self.rows(planned.config))
+        signature, run_dir = run_identity(planned.config, inputs)
         run_dir.check(signature)
-        return _Placed(planned, signature, run_dir)
+        return _Placed(planned, inputs, signature, run_dir)
 
     def _run_on_workers(self, pending: Sequence[_Placed]) -> None:
         by_label = {one.planned.label: one for one in pending}
@@ -172,13 +175,13 @@ class Runs:
 
     def _tasks(self, pending: Sequence[_Placed]) -> Iterator[Task]:
         for one in pending:
-            one.claim(self.rows(one.planned.config))
+            one.claim()
             yield one.task()
 
     def _run_on_ranks(self, pending: Sequence[_Placed]) -> None:
         """Run one after another, each on its ranks, which write to our console."""
         for one in pending:
-            one.claim(self.rows(one.planned.config))
+            one.claim()
         status = run_local(
             [one.planned.config for one in pending], [one.run_dir.config for one in pending]
         )

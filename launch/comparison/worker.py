@@ -8,6 +8,7 @@ middle of a run too: whoever started it is gone, however that happened.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import queue
@@ -16,6 +17,10 @@ import sys
 import threading
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dlfd_dist.__main__ import Prepare
 
 Tasks = queue.SimpleQueue
 
@@ -44,12 +49,21 @@ def run_one(config: Path, log: Path) -> int:
     try:
         from dlfd_dist.__main__ import main as run
 
-        return run([str(config)])
+        return run([str(config)], _ready())
     except Exception:
         traceback.print_exc()
         return 1
     finally:
         sys.stdout.flush()
+
+
+@functools.cache
+def _ready() -> Prepare:
+    """Return what prepares every run of this process: the data that they share is read once."""
+    from dlfd_dist.data.loaders import DataReader
+    from dlfd_dist.jobs import prepare
+
+    return functools.partial(prepare, reader=DataReader())
 
 
 def _redirect(log: Path) -> None:

@@ -24,7 +24,7 @@ from dlfd_dist.metrics.gap import gap_on_val
 from dlfd_dist.run_dir import RunDir, read_events, write_json, write_text
 
 from ..comparison.planning import with_settings
-from .objective import standard_errors, worst
+from .objective import worst
 from .pinning import pinned
 
 if TYPE_CHECKING:
@@ -316,6 +316,7 @@ class _Told:
         figures = {
             "step": found.step, "accuracy": found.val_accuracy, "nomus": found.nomus,
             "forgetting_score": found.forgetting_score, "mia_auc": found.mia_auc,
+            "forgetting_score_se": found.forgetting_score_se, "nomus_se": found.nomus_se,
             "forget_accuracy": found.forget_accuracy, "seconds": session.seconds,
             "num_steps": session.num_steps,
         }  # fmt: skip
@@ -343,15 +344,9 @@ class _Told:
         retain: float | None,
         folder: Path | None = None,
     ) -> None:
-        splits = self.prepared.data.splits
-        errors = standard_errors(
-            figures["accuracy"], figures["forgetting_score"],
-            num_forget=len(splits.forget), num_val=len(splits.val),
-        )  # fmt: skip
         told = _figures(
             {
                 **{k: v for k, v in figures.items() if k in TOLD},
-                **errors,
                 "objective": self._objective(figures, best, retain),
                 "device_seconds": figures["seconds"] * self.shared.search.workers_per_trial,
                 "run_dir": str(self.prepared.run_dir.path),
@@ -396,8 +391,8 @@ class _Told:
 
 
 TOLD = (
-    "step", "num_steps", "seconds", "accuracy", "nomus", "forgetting_score", "mia_auc",
-    "forget_accuracy", "retain_accuracy", "finished",
+    "step", "num_steps", "seconds", "accuracy", "nomus", "nomus_se", "forgetting_score",
+    "forgetting_score_se", "mia_auc", "forget_accuracy", "retain_accuracy", "finished",
 )  # fmt: skip
 
 

@@ -3,7 +3,10 @@
 # shellcheck disable=SC2034 # settings that only the scripts that source this read
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+NUMBER=${SLURM_LAB_NUMBER:-0}          # several labs at once: each has a number, 0 to 9
 DIR=${SLURM_LAB_DIR:-/tmp/slurm-lab}
+# The number keeps folders, networks, ports and job ids apart.
+[ "$NUMBER" = 0 ] || DIR=${SLURM_LAB_DIR:-/tmp/slurm-lab-$NUMBER}
 RUN=$DIR/run
 LOG=$DIR/log
 
@@ -13,16 +16,17 @@ MEM=${SLURM_LAB_MEM_MB:-5000}          # per node, as SLURM counts it
 GPUS=${SLURM_LAB_GPUS:-2}              # fake, per node
 NET=${SLURM_LAB_NET:-auto}             # netns | loopback | auto
 DB=${SLURM_LAB_DB:-1}                  # 1: slurmdbd + MariaDB, so sacct works
-SUBNET=${SLURM_LAB_SUBNET:-10.77.0}    # netns mode only; never leaves the machine
-PORT=${SLURM_LAB_PORT_BASE:-16817}     # slurmctld, slurmdbd, loopback slurmds
+SUBNET=${SLURM_LAB_SUBNET:-10.77.$NUMBER} # netns mode only; never leaves the machine
+PORT=${SLURM_LAB_PORT_BASE:-$((16817 + 100 * NUMBER))} # slurmctld, slurmdbd, loopback slurmds
+FIRST_JOB=$((1 + 100000 * NUMBER))     # id of the first job
 SHM=${SLURM_LAB_SHM:-4g}               # each node's own /dev/shm
 PRIVATE=${SLURM_LAB_PRIVATE:-/tmp/ray} # directories that each node has to itself
 SLURMD_TIMEOUT=${SLURM_LAB_SLURMD_TIMEOUT:-10}
 REQUEUE_DELAY=${SLURM_LAB_REQUEUE_DELAY:-5}
 KILL_WAIT=${SLURM_LAB_KILL_WAIT:-5}
 GRACE=${SLURM_LAB_GRACE:-20}
-BRIDGE=${SLURM_LAB_BRIDGE:-slurmlab0}
-VETH=${SLURM_LAB_VETH:-slv}             # how the nodes' network devices begin; one per lab
+BRIDGE=${SLURM_LAB_BRIDGE:-slurmlab$NUMBER}
+VETH=${SLURM_LAB_VETH:-slv${NUMBER}n}        # how the nodes' network devices begin
 
 say() { echo "slurm-lab: $*" >&2; }
 die() { say "$*"; exit 1; }
@@ -69,7 +73,7 @@ wait_for() { # SECONDS WHAT COMMAND...
 
 can_netns() {
   [ "$(id -u)" = 0 ] && unshare --net --uts --pid --mount --fork true 2>/dev/null &&
-    ip link add slurmlabtest type bridge 2>/dev/null && ip link del slurmlabtest
+    ip link add "slurmtest$NUMBER" type bridge 2>/dev/null && ip link del "slurmtest$NUMBER"
 }
 
 # --- nodes -----------------------------------------------------------------

@@ -3,24 +3,38 @@
 # until every node is idle. Safe to run again: starts only what is missing.
 # Writes DIR/env.sh, to be sourced, and prints it; everything else goes to stderr.
 # Settings: the SLURM_LAB_* variables at the top of lib.sh. --fresh: forget the
-# old jobs and accounting first.
+# old jobs and accounting first. --missing: print the packages that up.sh would
+# install, and do nothing.
 set -u
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-[ "$(id -u)" = 0 ] || die 'must run as root'
 
 packages=(slurmctld slurmd slurm-client munge iproute2)
 [ "$DB" = 1 ] && packages+=(slurmdbd mariadb-server-core mariadb-client-core)
-missing=()
-for p in "${packages[@]}"; do
-  [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
-done
-if [ ${#missing[@]} -gt 0 ]; then
-  say "installing ${missing[*]}"
+missing() {
+  local p
+  for p in "${packages[@]}"; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || echo "$p"
+  done
+}
+install() {
+  local p
+  exec 8>/tmp/slurm-lab-apt.lock
+  flock 8 # another lab's up.sh may be at it
+  mapfile -t p < <(missing)
+  [ ${#p[@]} -gt 0 ] || return 0
+  say "installing ${p[*]}"
   export DEBIAN_FRONTEND=noninteractive
-  { apt-get update -q && apt-get install -y -q --no-install-recommends "${missing[@]}"; } \
-    >/tmp/slurm-lab-apt.$$ 2>&1 || { tail -20 /tmp/slurm-lab-apt.$$ >&2; die 'apt-get failed'; }
+  { apt-get update -q && apt-get install -y -q --no-install-recommends "${p[@]}"; } \
+    >/tmp/slurm-lab-apt.$$ 2>&1 8>&- || { tail -20 /tmp/slurm-lab-apt.$$ >&2; die 'apt-get failed'; }
   rm -f /tmp/slurm-lab-apt.$$
+}
+if [ "${1:-}" = --missing ]; then
+  missing
+  exit
 fi
+[ "$(id -u)" = 0 ] || die 'must run as root'
+if [ -n "$(missing)" ]; then install; fi
+exec 8>&-
 
 mkdir -p "$DIR"
 DIR=$(cd "$DIR" && pwd -P)
@@ -39,7 +53,7 @@ if pid_of slurmctld >/dev/null; then
 else
   [ "${1:-}" = --fresh ] && rm -rf "$DIR"/{state,spool,node,db}
   if [ "$NET" = auto ]; then can_netns && NET=netns || NET=loopback; fi
-  for v in NODES CPUS MEM GPUS NET DB SUBNET PORT SHM PRIVATE BRIDGE VETH; do
+  for v in NUMBER NODES CPUS MEM GPUS NET DB SUBNET PORT SHM PRIVATE BRIDGE VETH; do
     printf '%s=%q\n' "$v" "${!v}"
   done > "$DIR/settings"
 fi
@@ -53,6 +67,7 @@ if [ "$NET" = netns ]; then ctl_addr=$SUBNET.1; else ctl_addr=127.0.0.1; fi
 render() { # TEMPLATE
   sed -e "s#@DIR@#$DIR#g; s#@CLUSTER@#lab#g; s#@CTL_HOST@#$ctl_host#g; s#@CTL_ADDR@#$ctl_addr#g" \
     -e "s#@CTLD_PORT@#$PORT#g; s#@DBD_PORT@#$((PORT + 2))#g; s#@GRACE@#$GRACE#g" \
+    -e "s#@FIRST_JOB@#$FIRST_JOB#g" \
     -e "s#@SLURMD_TIMEOUT@#$SLURMD_TIMEOUT#g; s#@REQUEUE_DELAY@#$REQUEUE_DELAY#g" \
     -e "s#@KILL_WAIT@#$KILL_WAIT#g; s#@DEF_MEM@#$((MEM / CPUS))#g" \
     -e "/@ACCOUNTING@/{r $DIR/accounting.part" -e 'd}' \
@@ -108,11 +123,12 @@ wait_for 20 munged munge_ok
 # --- accounting --------------------------------------------------------------
 if [ "$DB" = 1 ]; then
   if [ ! -d "$DIR/db/data/mysql" ]; then
-    mariadb-install-db --no-defaults --user=root --datadir="$DIR/db/data" \
+    # In turn: of three labs that did this at once, one failed.
+    flock /tmp/slurm-lab-db.lock mariadb-install-db --no-defaults --user=root --datadir="$DIR/db/data" \
       --innodb-log-file-size=16M \
       --auth-root-authentication-method=socket --auth-root-socket-user=root \
       --skip-test-db --skip-name-resolve >"$LOG/mariadb-install.out" 2>&1 ||
-      die "mariadb-install-db failed: $LOG/mariadb-install.out"
+      { tail -20 "$LOG/mariadb-install.out" >&2; die 'mariadb-install-db failed'; }
   fi
   launch mariadbd mariadbd --defaults-file="$DIR/my.cnf"
   wait_for 60 MariaDB mariadb --no-defaults --socket="$RUN/mysql.sock" -e 'select 1'
@@ -149,5 +165,6 @@ nodes_ready() {
 }
 wait_for 60 'the nodes' nodes_ready
 
-printf 'export SLURM_CONF=%q\nexport SLURM_LAB_DIR=%q\n' "$SLURM_CONF" "$DIR" | tee "$DIR/env.sh"
+printf 'export SLURM_CONF=%q\nexport SLURM_LAB_DIR=%q\nexport SLURM_LAB_NUMBER=%q\n' \
+  "$SLURM_CONF" "$DIR" "$NUMBER" | tee "$DIR/env.sh"
 say "$NODES nodes ready ($NET, $CPUS cpus, $MEM MB and $GPUS fake gpus each; sacct: $DB)"

@@ -15,7 +15,7 @@ from dlfd_dist.jobs import run_job
 from dlfd_dist.run_dir import RunDir
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag, StoppedEarly
-from tests.distributed.test_world_sizes import METHODS, UNEVEN, relative_difference
+from tests.distributed.methods import METHODS, UNEVEN, relative_difference, training_words
 from tests.fakes.ranks import StandingRanks
 from tests.fakes.stops import StopAfter
 
@@ -41,10 +41,9 @@ def _run(group: Collectives, values: dict[str, Any], stop_after: int | None = No
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_weights_are_equal_on_the_cpu_and_on_one_device(name, tiny, sharing, tmp_path):
-    head = [o for o in METHODS[name] if o.startswith("model.head")]
-    run_job(tiny("train", f"run.dir={tmp_path / 'original'}", *head), Collectives(), StopFlag())
-    common = [*UNEVEN, *METHODS[name], f"checkpoint={tmp_path / 'original'}"]
+def test_weights_are_equal_on_the_cpu_and_on_one_device(name, tiny, trained, sharing, tmp_path):
+    original = trained(*training_words(name, "model=resnet18"))
+    common = [*UNEVEN, *METHODS[name], "model=resnet18", f"checkpoint={original}"]
     configs = {
         place: tiny("unlearn", *common, f"run.dir={tmp_path / place}")
         for place in ("cpu", "cuda", "shared", "cut")

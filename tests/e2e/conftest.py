@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from launch.cli import main
+from tests.fakes.bad_input import Lab
 from tests.fakes.command_line import Ended, Faces, write_faces
 
 
@@ -25,28 +27,47 @@ def dlfd(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
 
 
 @pytest.fixture(scope="session")
-def faces(tmp_path_factory: pytest.TempPathFactory) -> Faces:
-    """A folder with a space in its name, as people have them."""
-    folder = tmp_path_factory.mktemp("e2e")
-    root = write_faces(folder / "small faces")
-    request = folder / "people who left.txt"
-    request.write_text("Person-01\nPerson-05\n", encoding="utf-8")
+def faces(shared_folder: Path) -> Faces:
+    """A folder with a space in its name, as people have them; one for all workers."""
+    folder = shared_folder / "e2e"
+    root, request = folder / "small faces", folder / "people who left.txt"
+    with FileLock(shared_folder / "e2e.lock"):
+        if not request.exists():
+            write_faces(root)
+            request.write_text("Person-01\nPerson-05\n", encoding="utf-8")
     return Faces(root, request)
 
 
 @pytest.fixture(scope="session")
-def original(faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def original(faces: Faces, trained: Callable[..., Path]) -> Path:
     """A run directory: Original, trained on everybody."""
-    return _trained(faces, tmp_path_factory, "all")
+    return trained(on="all", settings=faces.forget)
 
 
 @pytest.fixture(scope="session")
-def retrained(faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def retrained(faces: Faces, trained: Callable[..., Path]) -> Path:
     """A run directory: Retrained, which never saw the people of the request."""
-    return _trained(faces, tmp_path_factory, "retain")
+    return trained(on="retain", settings=faces.forget)
 
 
-def _trained(faces: Faces, tmp_path_factory: pytest.TempPathFactory, on: str) -> Path:
-    path = tmp_path_factory.mktemp("trained") / on
-    assert main(["train", f"train.on={on}", *faces.forget, f"run.dir={path}"]) == 0
+@pytest.fixture(scope="session")
+def words_of_ranks(faces: Faces, original: Path, retrained: Path) -> list[str]:
+    """The words of a run whose figures do not depend on the number of ranks: in float64 the order
+    of sums over ranks shows in none."""
+    return [
+        "unlearn", "method=dlfd", "runtime.dtype=float64", *faces.forget,
+        f"checkpoint={original}", f"reference={retrained}", "run.name=Person-01",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def two_ranks(words_of_ranks: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on two ranks of `dlfd` itself, named after somebody of the request."""
+    path = tmp_path_factory.mktemp("two ranks") / "run of Person-01"
+    assert main([*words_of_ranks, f"run.dir='{path}'", "runtime.world_size=2"]) == 0
     return path
+
+
+@pytest.fixture
+def lab(tmp_path: Path, faces: Faces, original: Path) -> Lab:
+    return Lab(tmp_path, faces, original)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dlfd_dist.run_dir import RunDir
-from tests.fakes.command_line import Ended, Faces, Process, command
+from tests.fakes.command_line import Child, Ended, Faces
 
 Dlfd = Callable[..., Ended]
 MODELS = 3
@@ -49,18 +48,19 @@ def resumed(faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("audit")
     out = folder / "audit"
-    process = Process(command("audit", "ulira", *words_of(faces, out)), folder / "log")
+    process = Child(["audit", "ulira", *words_of(faces, out)], folder / "log")
     process.wait_for(lambda: len(results(out)) >= 2, timeout_s=200)
-    os.killpg(process.popen.pid, signal.SIGKILL)
+    process.signal_group(signal.SIGKILL)
     process.wait()
     before = results(out)
     assert 2 <= len(before) < NUM_RUNS
-    assert main(["audit", "ulira", *words_of(faces, out)]) == 0
+    assert main(["audit", "ulira", *words_of(faces, out), "audit.workers=1"]) == 0
     assert before.items() <= results(out).items()
     assert len(results(out)) == NUM_RUNS
     return out
 
 
+@pytest.mark.xdist_group("audit")
 def test_an_audit_that_went_on_has_every_figure(resumed: Path):
     found = json.loads((resumed / "audit.json").read_text())
     assert found["missing"] == []
@@ -80,6 +80,7 @@ def test_an_audit_that_went_on_has_every_figure(resumed: Path):
         assert cost["wall_seconds"] == pytest.approx(sum(run["wall_seconds"] for run in runs))
 
 
+@pytest.mark.xdist_group("audit")
 def test_what_is_written_names_nobody_but_in_the_salt_file(resumed: Path):
     rows = list(csv.DictReader((resumed / "audit.csv").open()))
     assert [row["unit"] for row in rows].count("person") == 3 * 2
@@ -97,6 +98,7 @@ def test_what_is_written_names_nobody_but_in_the_salt_file(resumed: Path):
     assert page.count("data:image/png;base64,") == 4
 
 
+@pytest.mark.xdist_group("audit")
 def test_more_models_use_the_runs_that_are_there_and_the_other_kind_adds_none(
     faces: Faces, resumed: Path, dlfd: Dlfd
 ):
@@ -107,7 +109,7 @@ def test_more_models_use_the_runs_that_are_there_and_the_other_kind_adds_none(
     assert ended.json["kind"] == "klom"
     assert results(resumed) == before
     assert figures(resumed) == worlds
-    ended = dlfd("audit", "ulira", *words_of(faces, resumed, MODELS + 1))
+    ended = dlfd("audit", "ulira", *words_of(faces, resumed, MODELS + 1), "audit.workers=1")
     assert ended.status == 0
     assert "Retrained against Retrained" in ended.out
     assert before.items() <= results(resumed).items()

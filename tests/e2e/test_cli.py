@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from dlfd_dist import __version__
 from dlfd_dist.run_dir import RunDir
-from tests.fakes.command_line import REPOSITORY, Ended, Faces, command, environment, tree
+from tests.fakes.command_line import REPOSITORY, Ended, Faces, environment, tree
 
 Dlfd = Callable[..., Ended]
 
@@ -34,14 +34,7 @@ def result_of(run: Path) -> dict:
     return json.loads((run / "result.json").read_text(encoding="utf-8"))
 
 
-def same_figures(one: dict, other: dict) -> None:
-    for name in FIGURES:
-        assert one[name] == other[name], name
-    assert one["mia"] == other["mia"]
-    assert one["signature"] == other["signature"]
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def unlearned(faces: Faces, original: Path, retrained: Path, tmp_path_factory):
     """Return a maker of finished unlearning runs, one per method."""
     from launch.cli import main
@@ -75,6 +68,7 @@ def test_training_writes_the_model_and_every_figure(on: str, request: pytest.Fix
     assert left == {"final"}
 
 
+@pytest.mark.xdist_group("unlearned")
 @pytest.mark.parametrize("method", METHODS)
 def test_unlearning_writes_the_model_and_every_figure(method: str, unlearned, original: Path):
     result = result_of(unlearned(method))
@@ -87,6 +81,7 @@ def test_unlearning_writes_the_model_and_every_figure(method: str, unlearned, or
     assert any(not before[name].equal(after[name]) for name in before)
 
 
+@pytest.mark.xdist_group("unlearned")
 def test_an_evaluation_measures_what_the_run_measured(
     unlearned, faces: Faces, retrained: Path, tmp_path: Path, dlfd: Dlfd
 ):
@@ -102,6 +97,7 @@ def test_an_evaluation_measures_what_the_run_measured(
     assert not RunDir(tmp_path / "run").model.exists()
 
 
+@pytest.mark.xdist_group("unlearned")
 def test_asking_twice_returns_the_finished_run(unlearned, faces: Faces, original, retrained, dlfd):
     run = unlearned("finetune")
     words = [
@@ -164,6 +160,7 @@ def test_single_images_can_be_forgotten(faces: Faces, original: Path, tmp_path: 
 # --- the report
 
 
+@pytest.mark.xdist_group("unlearned")
 def test_a_report_on_one_run_names_nobody(unlearned, dlfd: Dlfd):
     run = unlearned("dlfd")
     ended = dlfd("report", run)
@@ -175,6 +172,7 @@ def test_a_report_on_one_run_names_nobody(unlearned, dlfd: Dlfd):
     assert "DLFD" in page
 
 
+@pytest.mark.xdist_group("unlearned")
 def test_a_report_on_several_runs_names_nobody(unlearned, tmp_path: Path, dlfd: Dlfd):
     out = tmp_path / "page.html"
     ended = dlfd("report", unlearned("dlfd"), unlearned("finetune"), "--out", out, "--json")
@@ -188,64 +186,19 @@ def test_a_report_on_several_runs_names_nobody(unlearned, tmp_path: Path, dlfd: 
             assert b"erson-0" not in file.read_bytes(), file
 
 
-# --- comparisons
-
-
-def test_a_comparison_has_rows_with_intervals_and_runs_nothing_twice(
-    faces: Faces, tmp_path: Path, dlfd: Dlfd
-):
-    out = tmp_path / "compare"
-    words = [
-        "compare", "method=dlfd,finetune", "seed=0,1", *faces.forget, "train.max_steps=4",
-        "method.max_steps=2", f"run.dir={out}",
-    ]  # fmt: skip
-    ended = dlfd(*words, "--json")
-    assert ended.status == 0, ended
-    assert not ended.json["missing"]
-    rows = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    assert rows == ended.json["summary"]
-    assert [row["method"] for row in rows] == ["Original", "Retrained", "Fine-tune", "DLFD"]
-    for row in rows:
-        assert row["num_seeds"] == 2
-        assert len(row["test_accuracy_interval"]) == 2
-    for name in ("comparison.json", "table.md", "table.csv", "report.html"):
-        assert (out / name).stat().st_size > 0
-    assert "erson-0" not in (out / "report.html").read_text(encoding="utf-8")
-    runs = sorted((out / "runs").iterdir())
-    assert len(runs) == 8
-    before = tree(*runs)
-    again = dlfd(*words, "--json")
-    assert again.status == 0
-    assert again.json == ended.json
-    assert tree(*runs) == before
-    more = dlfd(*words, "seed=0", "--json")
-    assert more.status == 0
-    assert tree(*runs) == before
-
-
 # --- ranks
 
 
 @pytest.fixture(scope="module")
-def of_one_rank(faces: Faces, original: Path, retrained: Path, tmp_path_factory) -> Path:
+def of_one_rank(words_of_ranks: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     from launch.cli import main
 
     path = tmp_path_factory.mktemp("ranks") / "one"
-    assert main(_of_ranks(faces, original, retrained, path)) == 0
+    assert main([*words_of_ranks, f"run.dir={path}"]) == 0
     return path
 
 
-def _of_ranks(faces: Faces, original: Path, retrained: Path, run: Path) -> list[str]:
-    # In float64 the order of sums over ranks shows in no figure.
-    return [
-        "unlearn", "method=dlfd", "runtime.dtype=float64", *faces.forget,
-        f"checkpoint={original}", f"reference={retrained}", f"run.dir={run}",
-    ]  # fmt: skip
-
-
-def _two_ranks_agree(words: list[str], run: Path, of_one_rank: Path) -> None:
-    done = subprocess.run(words, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+def _two_ranks_agree(run: Path, of_one_rank: Path) -> None:
     one, two = result_of(of_one_rank), result_of(run)
     assert (one["world_size"], two["world_size"]) == (1, 2)
     for name in (*FIGURES, "gap_to_retrained"):
@@ -255,23 +208,23 @@ def _two_ranks_agree(words: list[str], run: Path, of_one_rank: Path) -> None:
     assert (run / "logs" / "rank_0001.jsonl").stat().st_size > 0
 
 
-def test_two_ranks_of_dlfd_itself_give_the_figures_of_one(
-    faces: Faces, original, retrained, of_one_rank: Path, tmp_path: Path
-):
-    run = tmp_path / "run"
-    words = command(*_of_ranks(faces, original, retrained, run), "runtime.world_size=2")
-    _two_ranks_agree(words, run, of_one_rank)
+@pytest.mark.xdist_group("ranks")
+def test_two_ranks_of_dlfd_itself_give_the_figures_of_one(two_ranks: Path, of_one_rank: Path):
+    _two_ranks_agree(two_ranks, of_one_rank)
 
 
+@pytest.mark.xdist_group("ranks")
 def test_two_ranks_of_torchrun_give_the_figures_of_one(
-    faces: Faces, original, retrained, of_one_rank: Path, tmp_path: Path
+    words_of_ranks: list[str], of_one_rank: Path, tmp_path: Path
 ):
     run = tmp_path / "run"
     torchrun = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        "-m", "dlfd_dist",
+        "-m", "dlfd_dist", *words_of_ranks, f"run.dir={run}",
     ]  # fmt: skip
-    _two_ranks_agree([*torchrun, *_of_ranks(faces, original, retrained, run)], run, of_one_rank)
+    done = subprocess.run(torchrun, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    _two_ranks_agree(run, of_one_rank)
 
 
 def test_doctor_finds_two_ranks(dlfd: Dlfd):

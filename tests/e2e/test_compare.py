@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from dlfd_dist.compose import load_config
 from dlfd_dist.metrics import linear_cka, tug_of_war
 from dlfd_dist.run_dir import RunDir, read_events
-from tests.fakes.command_line import Ended, Faces, Process, command, steps_done, tree
+from tests.fakes.command_line import Child, Ended, Faces, steps_done, tree
 
 Dlfd = Callable[..., Ended]
 
@@ -34,10 +34,6 @@ def words_of(faces: Faces, out: Path) -> list[str]:
 
 def results(out: Path) -> list[Path]:
     return sorted(out.glob("*/*/result.json"))
-
-
-def workers_of(process: Process) -> list[psutil.Process]:
-    return psutil.Process(process.popen.pid).children(recursive=True)
 
 
 def assert_none_left(processes: list[psutil.Process]) -> None:
@@ -66,6 +62,7 @@ def whole(faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.xdist_group("compare")
 def test_a_result_says_how_near_its_model_is_to_retrained(whole: Path):
     runs = json.loads((whole / "comparison.json").read_text())["runs"]
     retrained = {r["train_seed"]: whole / r["run_dir"] for r in runs if r["role"] == "retrained"}
@@ -87,6 +84,7 @@ def test_a_result_says_how_near_its_model_is_to_retrained(whole: Path):
 # --- tuning and train seeds
 
 
+@pytest.mark.xdist_group("compare")
 def test_a_comparison_holds_every_method_on_every_model(whole: Path):
     found = json.loads((whole / "comparison.json").read_text())
     assert found["missing"] == []
@@ -108,6 +106,7 @@ def test_a_comparison_holds_every_method_on_every_model(whole: Path):
         assert (whole / name).stat().st_size > 0
 
 
+@pytest.mark.xdist_group("compare")
 def test_tuning_takes_the_best_trial_by_validation_and_says_so(whole: Path):
     found = json.loads((whole / "comparison.json").read_text())
     tuning = found["tuning"]
@@ -128,13 +127,24 @@ def test_tuning_takes_the_best_trial_by_validation_and_says_so(whole: Path):
     assert "validation NoMUS" in (whole / "table.md").read_text()
 
 
-def test_every_model_is_measured_with_every_evaluation_seed(
-    faces: Faces, tmp_path: Path, dlfd: Dlfd
-):
-    out = tmp_path / "compare"
-    words = ["compare", *faces.forget, "method=finetune", "seed=0,1", "metrics.seed=0,7"]
-    assert dlfd(*words, "train.epochs=1", f"run.dir={out}").status == 0
-    rows = {row["method"]: row for row in json.loads((out / "summary.json").read_text())}
+@pytest.fixture(scope="module")
+def with_seeds(faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A comparison of two methods with two seeds, each measured with two others; and its words."""
+    from launch.cli import main
+
+    out = tmp_path_factory.mktemp("seeds") / "compare"
+    words = [
+        "compare", *faces.forget, "method=dlfd,finetune", "seed=0,1", "metrics.seed=0,7",
+        "train.epochs=1", "method.max_steps=2", "compare.workers=1", f"run.dir={out}",
+    ]  # fmt: skip
+    assert main(words) == 0
+    return out, words
+
+
+@pytest.mark.xdist_group("compare-seeds")
+def test_every_model_is_measured_with_every_evaluation_seed(with_seeds: tuple[Path, list[str]]):
+    out, _ = with_seeds
+    rows = {row["method"]: row for row in json.loads((out / "summary.json").read_text())["rows"]}
     for row in rows.values():
         assert row["axes"] == ["train_seeds", "metrics_seeds"]
         assert not row["mixed_settings"]
@@ -152,40 +162,68 @@ def test_every_model_is_measured_with_every_evaluation_seed(
     assert measured["against_retrained"]["tug_of_war"] == tug_of_war(measured, reference)
 
 
+@pytest.mark.xdist_group("compare-seeds")
+def test_a_comparison_has_rows_with_intervals_and_runs_nothing_twice(
+    with_seeds: tuple[Path, list[str]], dlfd: Dlfd
+):
+    out, words = with_seeds
+    rows = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    assert [row["method"] for row in rows] == ["Original", "Retrained", "Fine-tune", "DLFD"]
+    for row in rows:
+        assert row["num_seeds"] == 2
+        assert len(row["test_accuracy_interval"]) == 2
+    for name in ("comparison.json", "table.md", "table.csv", "report.html"):
+        assert (out / name).stat().st_size > 0
+    assert "erson-0" not in (out / "report.html").read_text(encoding="utf-8")
+    runs = sorted((out / "runs").iterdir())
+    assert len(runs) == 16
+    before = tree(*runs)
+    again = dlfd(*words, "--json")
+    assert again.status == 0
+    assert not again.json["missing"]
+    assert again.json["summary"] == rows
+    assert tree(*runs) == before
+    more = dlfd(*words, "seed=0", "metrics.seed=0", "--json")
+    assert more.status == 0
+    assert tree(*runs) == before
+
+
 # --- stopped and killed
 
 
+@pytest.mark.xdist_group("compare")
 def test_a_comparison_killed_twice_redoes_only_what_was_not_finished(
     faces: Faces, whole: Path, tmp_path: Path, dlfd: Dlfd
 ):
     """SIGKILL of everything, then of the comparison alone; against one left in peace."""
     out = tmp_path / "compare"
-    first = Process(command(*words_of(faces, out)), tmp_path / "log")
+    first = Child([*words_of(faces, out), "compare.workers=1"], tmp_path / "log")
     first.wait_for(lambda: len(results(out)) >= 2, timeout_s=200)
-    os.killpg(first.popen.pid, signal.SIGKILL)
+    first.signal_group(signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL
     finished = times_of(results(out))
     assert 2 <= len(finished) < NUM_RUNS
 
-    second = Process(command(*words_of(faces, out)), tmp_path / "log")
+    second = Child(words_of(faces, out), tmp_path / "log")
     # The trials of both methods are two stages of two runs: the workers are in the midst of them.
     second.wait_for(lambda: len(results(out)) >= 6, timeout_s=200)
-    workers = workers_of(second)
+    workers = second.descendants
     assert len(workers) == 2
     second.signal(signal.SIGKILL)
-    assert second.popen.wait() == -signal.SIGKILL
+    assert second.exit_status(60) == -signal.SIGKILL
     assert_none_left(workers)
-    assert f"{len(finished)} finished before" in second.text
+    reused = re.findall(r"(\d+) finished before", second.text)
+    assert sum(map(int, reused)) == len(finished)
     assert finished.items() <= times_of(results(out)).items()
     finished = times_of(results(out))
     assert 6 <= len(finished) < NUM_RUNS
 
-    assert dlfd(*words_of(faces, out)).status == 0
+    assert dlfd(*words_of(faces, out), "compare.workers=1").status == 0
     after = times_of(results(out))
     assert finished.items() <= after.items()
     assert len(after) == NUM_RUNS
     assert (out / "comparison.json").read_bytes() == (whole / "comparison.json").read_bytes()
-    ours, theirs = (json.loads((p / "summary.json").read_text()) for p in (out, whole))
+    ours, theirs = (json.loads((p / "summary.json").read_text())["rows"] for p in (out, whole))
     assert list(map(untimed, ours)) == list(map(untimed, theirs))
     for path in results(whole):
         theirs, ours = (RunDir(root / path.parent.relative_to(whole)) for root in (whole, out))
@@ -206,9 +244,9 @@ def test_a_comparison_asked_to_stop_saves_and_may_not_be_joined(
 
     steps = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        process = Process(command(*words), tmp_path / "log")
+        process = Child(words, tmp_path / "log")
         process.wait_for(running)
-        workers = workers_of(process)
+        workers = process.descendants
         if number is signal.SIGTERM:
             before = tree(out / "compare.lock", out / "config.yaml")
             ended = dlfd(*words)
@@ -217,7 +255,7 @@ def test_a_comparison_asked_to_stop_saves_and_may_not_be_joined(
             assert tree(out / "compare.lock", out / "config.yaml") == before
             process.signal(number)
         else:
-            os.killpg(process.popen.pid, number)
+            process.signal_group(number)
         assert process.wait() == 75, process.text
         assert_none_left(workers)
         assert "the same command goes on from there" in process.text
@@ -237,12 +275,12 @@ def test_a_run_does_not_outlive_a_comparison_that_is_killed(
     """It would go on writing where the next start writes too."""
     out = tmp_path / "compare"
     words = ["compare", *faces.forget, "train.epochs=1000", setting]
-    process = Process(command(*words, f"run.dir={out}"), tmp_path / "log")
+    process = Child([*words, f"run.dir={out}"], tmp_path / "log")
     process.wait_for(lambda: any(map(read_events, out.glob("runs/*/metrics.jsonl"))))
-    started = workers_of(process)
+    started = process.descendants
     assert started
     process.signal(signal.SIGKILL)
-    assert process.popen.wait() == -signal.SIGKILL
+    assert process.exit_status(60) == -signal.SIGKILL
     assert_none_left(started)
 
 
@@ -277,9 +315,9 @@ def test_a_run_whose_process_is_killed_is_named_and_done_by_the_next_start(
         "compare", *faces.forget, "method=finetune", "compare.workers=1", "train.epochs=10",
         f"run.dir={out}",
     ]  # fmt: skip
-    process = Process(command(*words), tmp_path / "log")
+    process = Child(words, tmp_path / "log")
     process.wait_for(lambda: any(out.glob("runs/retrained-*/metrics.jsonl")))
-    (worker,) = workers_of(process)
+    (worker,) = process.descendants
     worker.kill()
     assert process.wait() == 1
     assert "retrained seed 0 failed: its process was killed" in process.text

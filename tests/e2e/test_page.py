@@ -44,6 +44,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.xdist_group("page")
 def test_what_was_done_and_how_to_verify_are_on_the_first_screen(page: Path, tmp_path: Path):
     framed = page.with_name("wide.html")
     text = page.read_text(encoding="utf-8")
@@ -60,6 +61,7 @@ def test_what_was_done_and_how_to_verify_are_on_the_first_screen(page: Path, tmp
     assert verify < 900
 
 
+@pytest.mark.xdist_group("page")
 def test_the_page_reads_on_a_phone_prints_and_logs_nothing(page: Path, tmp_path: Path):
     pdf = tmp_path / "report.pdf"
     printed = chromium(tmp_path, f"--print-to-pdf={pdf}", page.as_uri())

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+pytestmark = pytest.mark.xdist_group("wheel")
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(ROOT)]
+    build = [*PIP, "wheel", "-q", "--no-deps", "--wheel-dir", str(out), str(ROOT)]
     done = subprocess.run(build, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return next(out.glob("*.whl"))
@@ -44,10 +46,10 @@ def test_it_carries_code_values_and_scripts(wheel: Path):
 def test_dlfd_runs_from_any_directory(wheel: Path, tmp_path: Path):
     """Install into an empty environment that borrows this one's packages, but not this checkout."""
     env_dir = tmp_path / "env"
-    subprocess.run([sys.executable, "-m", "venv", str(env_dir)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(env_dir)], check=True)
     python = env_dir / "bin" / "python"
-    install = [str(python), "-m", "pip", "install", "-q", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run(install, check=True)
+    install = [*PIP, "--python", str(python), "install", "-q", "--no-deps", "--no-index"]
+    subprocess.run([*install, str(wheel)], check=True)
     site = subprocess.run(
         [str(python), "-c", "import site; print(site.getsitepackages()[0])"],
         capture_output=True, text=True, check=True,
@@ -77,7 +79,7 @@ def test_dlfd_runs_from_any_directory(wheel: Path, tmp_path: Path):
     assert str(env_dir) in found
     assert str(ROOT) not in found
     small = [
-        "data=synthetic", "data.image_size=32", "data.synthetic.num_identities=8",
+        "model=small", "data=synthetic", "data.image_size=32", "data.synthetic.num_identities=8",
         "data.synthetic.images_per_identity=2", "train.epochs=1", "metrics.num_bootstrap=10",
         "forget.fraction=0.3", "run.dir=run",
     ]  # fmt: skip

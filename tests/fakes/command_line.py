@@ -21,6 +21,7 @@ from PIL import Image
 
 from dlfd_dist.data.synthetic import draw_face
 from dlfd_dist.run_dir import RunDir
+from tests.fakes.tiny import TINY_RUN
 
 REPOSITORY = Path(__file__).parents[2]
 SPLITS = ["train"] * 8 + ["val"] * 2 + ["test"] * 2
@@ -99,8 +100,68 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **more}
 
 
-class Process:
-    """`dlfd ...` or another command in a process group of its own, to be signalled in mid-run."""
+class Running:
+    """A process that leads a group of its own, to be signalled in mid-run."""
+
+    pid: int
+    log: Path
+
+    def exit_status(self, timeout_s: float = 0) -> int | None:
+        """Return the exit status, below zero for a signal, or None while it runs."""
+        raise NotImplementedError
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text(encoding="utf-8")
+
+    def reaches(self, goal: Callable[[], bool], *, timeout_s: float = 120) -> bool:
+        """Wait until something is seen; return False if the process ended before."""
+        end = time.monotonic() + timeout_s
+        while not goal():
+            if self.exit_status() is not None:
+                return False
+            assert time.monotonic() < end, f"not reached in {timeout_s} s:\n{self.text}"
+            time.sleep(0.002)
+        return True
+
+    def wait_for(self, goal: Callable[[], bool], *, timeout_s: float = 120) -> None:
+        """Wait until something is seen; a process that ends before is a failure."""
+        assert self.reaches(goal, timeout_s=timeout_s), f"ended too early:\n{self.text}"
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def signal_group(self, number: signal.Signals) -> None:
+        os.killpg(self.pid, number)
+
+    @property
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.pid).children(recursive=True)
+
+    def kill_all(self) -> None:
+        """Kill the process and its ranks at once, as a power cut would."""
+        processes: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            processes = [psutil.Process(self.pid), *self.descendants]
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.exit_status(60)
+        # What was in the midst of a write ends after it.
+        psutil.wait_procs(processes[1:], timeout=5)
+
+    def wait(self, *, timeout_s: float = 120) -> int:
+        """Return the exit status; what is still running then is killed."""
+        try:
+            status = self.exit_status(timeout_s)
+            assert status is not None, f"still running after {timeout_s} s:\n{self.text}"
+            return status
+        finally:
+            self.kill_all()
+
+
+class Process(Running):
+    """A command as a person starts it: with its imports to do."""
 
     def __init__(self, arguments: list[str], log: Path):
         self.log = log
@@ -109,77 +170,43 @@ class Process:
                 arguments, stdout=file, stderr=subprocess.STDOUT, env=environment(),
                 start_new_session=True,
             )  # fmt: skip
+        self.pid = self.popen.pid
 
-    @property
-    def text(self) -> str:
-        return self.log.read_text(encoding="utf-8")
-
-    def wait_for(self, reached: Callable[[], bool], *, timeout_s: float = 60) -> None:
-        """Wait until something is seen; a process that ends before is a failure."""
-        end = time.monotonic() + timeout_s
-        while not reached():
-            assert self.popen.poll() is None, f"ended too early:\n{self.text}"
-            assert time.monotonic() < end, f"not reached in {timeout_s} s:\n{self.text}"
-            time.sleep(0.005)
-
-    def signal(self, number: signal.Signals) -> None:
-        os.kill(self.popen.pid, number)
-
-    def kill_all(self) -> None:
-        """Kill the process and its ranks at once, as a power cut would."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            parent = psutil.Process(self.popen.pid)
-            for process in [parent, *parent.children(recursive=True)]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-        self.popen.wait()
-
-    def wait(self, *, timeout_s: float = 120) -> int:
-        try:
+    def exit_status(self, timeout_s: float = 0) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             return self.popen.wait(timeout_s)
-        finally:
-            self.kill_all()
+        return None
 
 
-class Child:
+PRELOADED = ["launch.cli", "launch.job", "sklearn.linear_model", "torchvision.models.resnet"]
+
+
+class Child(Running):
     """`dlfd ...` in a process forked from one that has the imports done, so that it starts at once.
 
     CUDA and autograd threads do not survive a fork; the fork server has neither.
     """
 
-    def __init__(self, arguments: list[str], log: Path):
+    def __init__(self, arguments: list[object], log: Path):
         self.log = log
+        log.touch()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["launch.job", "launch.cli"])
-        self.process = context.Process(target=_child, args=(arguments, str(log)))
+        context.set_forkserver_preload(PRELOADED)
+        words = [str(word) for word in arguments]
+        self.process = context.Process(target=_child, args=(words, str(log)))
         self.process.start()
-
-    def wait_for(self, reached: Callable[[], bool], *, timeout_s: float = 60) -> bool:
-        """Wait until something is seen; return False if the process ended before."""
-        end = time.monotonic() + timeout_s
-        while not reached():
-            if not self.process.is_alive():
-                return False
-            assert time.monotonic() < end, f"not reached in {timeout_s} s:\n{self.log.read_text()}"
-            time.sleep(0.001)
-        return True
-
-    def signal(self, number: signal.Signals) -> None:
         assert self.process.pid is not None
-        os.kill(self.process.pid, number)
+        self.pid = self.process.pid
 
-    def wait(self, *, timeout_s: float = 120) -> int:
+    def exit_status(self, timeout_s: float = 0) -> int | None:
         self.process.join(timeout_s)
-        if self.process.is_alive():
-            self.process.kill()
-            raise AssertionError(f"still running after {timeout_s} s:\n{self.log.read_text()}")
-        assert self.process.exitcode is not None
         return self.process.exitcode
 
 
 def _child(arguments: list[str], log: str) -> None:
     from launch.cli import main
 
+    os.setsid()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(file, stream)
@@ -205,11 +232,7 @@ class Faces:
     @property
     def small(self) -> list[str]:
         """Settings that make any run take a second or two."""
-        return [
-            f"data.root={_quoted(self.root)}", "data.image_size=32", "metrics.num_bootstrap=20",
-            "runtime.threads_per_rank=1", "synthesis.steps=2", "train.epochs=2",
-            "train.global_batch_size=8", "method.global_batch_size=8",
-        ]  # fmt: skip
+        return [*TINY_RUN, f"data.root={_quoted(self.root)}", "data.image_size=32"]
 
     @property
     def forget(self) -> list[str]:

@@ -61,6 +61,8 @@ class Faults:
     commands: Sequence[Sequence[str]]
     """The words of every submission of the campaign."""
     rng: random.Random
+    crash_s: tuple[float, float]
+    """How long a crashed node is away: from, to."""
     limited: dict[str, int] = field(default_factory=dict)
     """Jobs whose time limit was cut, and how often they had been started again by then."""
 
@@ -127,7 +129,7 @@ class Faults:
 
     def crash(self, victim: Victim) -> str:
         """Cut a node's power; boot it before or after SLURM has missed it."""
-        node, seconds = self.rng.choice(victim.nodes), self.rng.uniform(0.5, 25)
+        node, seconds = self.rng.choice(victim.nodes), self.rng.uniform(*self.crash_s)
         script = str(LAB / "node.sh")
         subprocess.run(["bash", script, "crash", node], check=True, capture_output=True)
         time.sleep(seconds)
@@ -150,7 +152,7 @@ class Faults:
         self._wait_until_saved()
         slurm("scancel", "--signal=USR2", victim.job_id)
         time.sleep(self.rng.uniform(0.1, 0.6))
-        return self._controller_gone(self.rng.uniform(12, 20))
+        return self._controller_gone(self.rng.uniform(11, 15))
 
     def _controller_gone(self, seconds: float) -> str:
         pid = int((self.lab.folder / "run" / "slurmctld.pid").read_text().split()[0])

@@ -1,4 +1,4 @@
-"""Run a function on several real ranks, each in a process of its own."""
+"""Functions on several real ranks, each in a process that stays up for the next function."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +20,9 @@ from dlfd_dist.config import RuntimeConfig
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.env import rank_info
 from dlfd_dist.runtime.init import process_group
+
+PRELOADED = ["launch.job", "launch.cli", "dlfd_dist.jobs", "torchvision.models.resnet"]
+"""What the fork server imports once for all its children; torch is in it."""
 
 
 def _free_port() -> int:
@@ -41,38 +43,6 @@ def _group(rank: int, world_size: int, port: int, device: str = "cpu") -> Iterat
         yield group
 
 
-def _rank(
-    function: Callable[..., Any], rank: int, world_size: int, port: int, out: Path, args: tuple
-) -> None:
-    try:
-        with _group(rank, world_size, port) as group:
-            result = function(group, *args)
-        torch.save(result, out / f"rank_{rank}.pt")
-    except BaseException:
-        (out / f"rank_{rank}.err").write_text(traceback.format_exc())
-        raise
-
-
-def run_on_ranks(function: Callable[..., Any], world_size: int, out: Path, *args: Any) -> list[Any]:
-    """Return function(collectives, *args) of every rank; fail with the first rank's traceback."""
-    folder = out / f"ranks_{world_size}_{function.__name__}_{len(list(out.iterdir()))}"
-    folder.mkdir()
-    context, port = mp.get_context("spawn"), _free_port()
-    processes = [
-        context.Process(target=_rank, args=(function, rank, world_size, port, folder, args))
-        for rank in range(world_size)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(240)
-        if process.is_alive():
-            process.kill()
-    errors = sorted(folder.glob("rank_*.err"))
-    assert not errors, errors[0].read_text()
-    return [torch.load(folder / f"rank_{r}.pt", weights_only=False) for r in range(world_size)]
-
-
 def _serve(rank: int, world_size: int, port: int, device: str, orders: Connection) -> None:
     with _group(rank, world_size, port, device) as group:
         while True:
@@ -89,7 +59,8 @@ def _serve(rank: int, world_size: int, port: int, device: str, orders: Connectio
 class StandingRanks:
     """Ranks that stay up between functions: starting them costs more than most functions do.
 
-    A function that fails on a rank ends them all; the next one gets new ranks.
+    They are forked from a server that has torch loaded and no threads. A function that fails on a
+    rank ends all ranks, whatever state they are in; the next function gets new ranks.
     """
 
     def __init__(self, world_size: int, device: str = "cpu"):
@@ -102,8 +73,12 @@ class StandingRanks:
         """Return function(collectives, *args) of every rank."""
         if not self.processes:
             self._start()
-        for orders in self.orders:
-            orders.send((function, args))
+        for rank, orders in enumerate(self.orders):
+            try:
+                orders.send((function, args))
+            except BrokenPipeError:
+                self.kill()
+                raise AssertionError(f"rank {rank} ended between two functions") from None
         answers = self._answers(time.monotonic() + timeout_s)
         if isinstance(answers, str):
             self.kill()
@@ -118,7 +93,8 @@ class StandingRanks:
         self.processes, self.orders = [], []
 
     def _start(self) -> None:
-        context, port = mp.get_context("spawn"), _free_port()
+        context, port = mp.get_context("forkserver"), _free_port()
+        context.set_forkserver_preload(PRELOADED)
         for rank in range(self.world_size):
             ours, theirs = context.Pipe()
             args = (rank, self.world_size, port, self.device, theirs)
@@ -129,19 +105,30 @@ class StandingRanks:
             self.orders.append(ours)
 
     def _answers(self, end: float) -> list[bytes] | str:
-        """Return the results of all ranks in order, or what went wrong on the first that failed."""
+        """Return the results of all ranks in order, or what went wrong."""
         answers: dict[int, bytes] = {}
         while len(answers) < self.world_size:
-            if time.monotonic() > end:
-                return "the ranks took too long"
-            for rank, orders in enumerate(self.orders):
-                if rank in answers or not orders.poll(0.01):
-                    continue
-                try:
-                    answer = orders.recv()
-                except EOFError:
-                    return f"rank {rank} ended without an answer"
+            waiting = {self.orders[r]: r for r in range(self.world_size) if r not in answers}
+            ready = wait(list(waiting), timeout=max(0.0, end - time.monotonic()))
+            if not ready:
+                return f"ranks {list(waiting.values())} took too long"
+            for orders in ready:
+                rank = waiting[orders]  # type: ignore[index]
+                answer = self._answer(rank)
                 if isinstance(answer, str):
-                    return answer
+                    return "\n".join([answer, *self._further_failures(rank)])
                 answers[rank] = answer
         return [answers[rank] for rank in range(self.world_size)]
+
+    def _answer(self, rank: int) -> bytes | str:
+        try:
+            answer = self.orders[rank].recv()
+        except (EOFError, ConnectionResetError):
+            return f"rank {rank} ended without an answer"
+        return f"rank {rank}: {answer}" if isinstance(answer, str) else answer
+
+    def _further_failures(self, failed: int) -> list[str]:
+        """Return what went wrong on other ranks: the first to tell need not be the cause."""
+        others = [rank for rank in range(self.world_size) if rank != failed]
+        answers = [self._answer(rank) for rank in others if self.orders[rank].poll(0.2)]
+        return [answer for answer in answers if isinstance(answer, str)]

@@ -61,6 +61,13 @@ def _features(rng: np.random.Generator, labels: np.ndarray, tight: bool) -> np.n
     return centres[labels] + rng.normal(0, 0.6 if tight else 1.3, (len(labels), 16))
 
 
+def _logits(rng: np.random.Generator, labels: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """Return logits of three classes with these losses."""
+    right, share = np.exp(-loss), rng.uniform(0.2, 0.8, len(loss))
+    others = np.stack([right, (1 - right) * share, (1 - right) * (1 - share)], 1)
+    return np.take_along_axis(np.log(others), (np.arange(3) - labels[:, None]) % 3, 1)
+
+
 def _samples(rng: np.random.Generator, role: str) -> dict[str, np.ndarray]:
     *_, forget_loss, unseen_loss = _ROLES[role]
     centres = {"retain": -4.0, "forget": forget_loss, "val": unseen_loss, "test": unseen_loss}
@@ -73,10 +80,30 @@ def _samples(rng: np.random.Generator, role: str) -> dict[str, np.ndarray]:
         tensors[f"{part}.loss"] = loss.astype(np.float32)
         tensors[f"{part}.confidence"] = -np.log(np.expm1(loss)).astype(np.float32)
         tensors[f"{part}.labels"] = labels
+        tensors[f"{part}.logits"] = _logits(rng, labels, loss).astype(np.float32)
+        tensors[f"{part}.person"] = first + np.arange(num) // 3
         tensors[f"{part}.features"] = _features(rng, labels, tight).astype(np.float32)
         first += num
-    tensors["forget.person"] = np.arange(SIZES["forget"]) // 15
+    tensors["forget.person"] = 1000 + np.arange(SIZES["forget"]) // 15
     return tensors
+
+
+def moved_by(weights: float, bits: float, **changes: Any) -> dict[str, Any]:
+    """Return what a run tells of how far it moved its model."""
+    parts = dict.fromkeys(("retain", "forget", "val"))
+    return {
+        "weight_change": {"overall": weights, "blocks": {"head": weights}},
+        "divergence": {part: bits for part in parts},
+        "same_answers": {part: 0.8 for part in parts},
+        "confidence_change": {part: -0.01 for part in parts},
+        "retain_images": SIZES["retain"],
+        "synthesised_share": None,
+        "left_as_is": False,
+        "only_confidence": False,
+        "reason": "",
+        "rf_js": 0.02,
+        "rf_js_original": 0.1,
+    } | changes
 
 
 def _result(rng: np.random.Generator, role: str, seed: int, **changes: Any) -> dict[str, Any]:
@@ -85,6 +112,7 @@ def _result(rng: np.random.Generator, role: str, seed: int, **changes: Any) -> d
     score = abs(attack - 0.5)
     auc = 0.5 + 1.25 * (attack - 0.5)
     floor = role.startswith("dlfd")
+    unlearned = role not in ("original", "retrained")
     result = {
         "retain_accuracy": min(1.0, retain),
         "forget_accuracy": min(1.0, forget),
@@ -101,6 +129,12 @@ def _result(rng: np.random.Generator, role: str, seed: int, **changes: Any) -> d
             "floor_reason": "The interval of its accuracy holds 0.5." if floor else "",
             "num_members": SIZES["forget"],
             "num_nonmembers": SIZES["forget"],
+            "num_member_people": 20,
+            "num_nonmember_people": 30,
+            "attack": "confidence",
+            "attacks": {},
+            "within_labels": False,
+            "p_value": 0.3 if floor else 0.005,
         },
         "mia_paper": attack + 0.02,
         "over_forgetting": {
@@ -115,6 +149,30 @@ def _result(rng: np.random.Generator, role: str, seed: int, **changes: Any) -> d
             "silhouette": 0.2 * test,
             "linear_probe_accuracy": test + 0.02,
             "scatter_ratio": 0.6 * test,
+        },
+        "validation": {
+            "accuracy": val,
+            "forgetting_score": score,
+            "mia_auc": auc,
+            "nomus": (val + 1 - 2 * score) / 2,
+        },
+        "salun_mia": 1 - forget,
+        "alike": {"flag": False, "share": 0.4, "right_share": 0.35, "reason": ""},
+        "against_original": moved_by(0.05, 0.1) if unlearned else None,
+        "without_retrained": {
+            "verdict": "gone" if floor else "still there",
+            "reason": "The attack says so.",
+            "figures": {
+                name: {
+                    "value": value,
+                    "interval_90": [value - 0.04, value + 0.04],
+                    "within": floor,
+                    "apart": not floor,
+                }
+                for name, value in (("accuracy", attack), ("auc", auc))
+            },
+            "num_people": [20, 30],
+            "margin": 0.05,
         },
         "forgetting_score": score,
         "nomus": (test + 1 - 2 * score) / 2,
@@ -227,7 +285,8 @@ def write_run(
     (path / "run.json").write_text(json.dumps(identity), encoding="utf-8")
     if nobody:
         unknown = (
-            "mia", "mia_paper", "forgetting_score", "nomus", "forget_accuracy", "over_forgetting",
+            "mia", "mia_paper", "forgetting_score", "nomus", "nomus_paper", "forget_accuracy",
+            "over_forgetting",
         )  # fmt: skip
         changes = dict.fromkeys(unknown) | {"num_images": {**SIZES, "forget": 0}} | changes
     else:

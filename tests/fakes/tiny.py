@@ -15,3 +15,7 @@ TINY_RUN = (
 """The small backbone and few steps, for any data."""
 
 TINY = (*TINY_FACES, *TINY_RUN)
+
+LEARNED = ("train.epochs=24", "train.lr=0.02")
+"""With these model=small learns its training people by heart: a forget loss of 0.02, against 2.3 of
+Retrained. After the 2 epochs of TINY both are at chance."""

@@ -47,7 +47,7 @@ class Job:
     def said(self) -> str:
         return self.output.read_text(errors="replace") if self.output.exists() else ""
 
-    def wait_for(self, reached: Callable[[], bool], timeout_s: float = 90) -> None:
+    def wait_for(self, reached: Callable[[], bool], timeout_s: float = 150) -> None:
         """Wait until something is seen; fail when the job ends before."""
         end = time.monotonic() + timeout_s
         while not reached():
@@ -64,13 +64,18 @@ class Job:
         return self.state
 
 
+def lab_folder() -> Path:
+    """Return the folder of this process's lab, as slurm/lab/lib.sh does."""
+    number = os.environ.get("SLURM_LAB_NUMBER", "0")
+    default = "/tmp/slurm-lab" if number == "0" else f"/tmp/slurm-lab-{number}"
+    return Path(os.environ.get("SLURM_LAB_DIR", default))
+
+
 @dataclass
 class Lab:
     """The cluster, and the jobs that were submitted through this object."""
 
-    folder: Path = field(
-        default_factory=lambda: Path(os.environ.get("SLURM_LAB_DIR", "/tmp/slurm-lab"))
-    )
+    folder: Path = field(default_factory=lab_folder)
     jobs: list[Job] = field(default_factory=list)
 
     def is_up(self) -> bool:
@@ -128,4 +133,4 @@ def wait_for(done: Callable[[], bool], *, timeout_s: float = 240) -> None:
     end = time.monotonic() + timeout_s
     while not done():
         assert time.monotonic() < end, "not reached in time"
-        time.sleep(0.5)
+        time.sleep(0.2)

@@ -1,6 +1,8 @@
 """The lab (slurm/lab), brought up for these tests where it is not up, and jobs on it.
 
-Nothing here is collected unless the command line names this folder: pytest tests/slurm.
+Nothing here is collected unless the command line names this folder: pytest tests/slurm. Tests wait
+for SLURM most of the time, so several workers (-n 3 --dist loadgroup) pay. Each has its own lab,
+whose nodes and controller its tests may crash.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from dlfd_dist.run_dir import RunDir
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
 from launch.cli import main
+from tests.fakes.tiny import TINY
 from tests.slurm.cluster import LAB, REPOSITORY, Lab
 
 HERE = Path(__file__).parent
@@ -28,6 +31,29 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     named = [Path(config.invocation_params.dir, a.split("::")[0]).resolve() for a in config.args]
     asked = any(path == HERE or HERE in path.parents for path in named)
     return None if asked or HERE not in collection_path.parents else True
+
+
+FIRST = (
+    "test_faults.py",
+    "test_search.py",
+    "test_campaign.py",
+    "test_audit.py",
+    "test_templates.py",
+)
+"""The files that take longest; what is begun last should be short."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(FIRST)))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let every worker of xdist have the lab of its number."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker:
+        os.environ["SLURM_LAB_NUMBER"] = worker.removeprefix("gw")
+        os.environ.pop("SLURM_LAB_DIR", None)
 
 
 def _missing() -> str:
@@ -62,22 +88,12 @@ def lab(image_cache: Path) -> Iterator[Lab]:
             subprocess.run(["bash", str(LAB / "down.sh")], capture_output=True, check=True)
 
 
-SETTINGS = (
-    "data=synthetic", "data.image_size=32", "data.synthetic.num_identities=12",
-    "data.synthetic.images_per_identity=4", "forget.fraction=0.25", "metrics.num_bootstrap=20",
-    "train.global_batch_size=8", "method.global_batch_size=8", "synthesis.steps=3",
-    "runtime.threads_per_rank=1", "runtime.dtype=float64", "runtime.device=cpu",
-)  # fmt: skip
+SETTINGS = (*TINY, "runtime.dtype=float64", "runtime.device=cpu")
 
 
 @pytest.fixture(scope="session")
-def original(image_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from dlfd_dist.compose import compose_job
-
-    path = tmp_path_factory.mktemp("slurm") / "original"
-    words = [*SETTINGS, "train.max_steps=2", f"run.dir={path}"]
-    run_job(compose_job("train", words), Collectives(), StopFlag())
-    return path
+def original(trained: Callable[..., Path]) -> Path:
+    return trained("train.max_steps=2", settings=SETTINGS)
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +102,7 @@ def words(original: Path) -> Callable[..., list[str]]:
 
     def make(run: Path, *more: str) -> list[str]:
         return [
-            "unlearn", *SETTINGS, "method=dlfd", "method.epochs=100", "method.max_steps=6",
+            "unlearn", *SETTINGS, "method=dlfd", "method.epochs=100", "method.max_steps=16",
             "method.dynamic=false", "method.probe_every=1000", f"checkpoint={original}",
             "run.checkpoint_every=1", f"run.dir={run}", *more,
         ]  # fmt: skip

@@ -44,7 +44,8 @@ def worlds(out: Path) -> dict[str, Any]:
 
 def test_an_audit_is_cancelled_goes_on_is_refined_and_equals_a_local_one(dlfd, tmp_path: Path):
     out, local = tmp_path / "audit", tmp_path / "local"
-    cluster = ["cluster=slurm_lab", "cluster.mem_gb=1"]
+    # The runs of a pack are done by one process.
+    cluster = ["cluster=slurm_lab", "cluster.mem_gb=1", "cluster.max_tasks_per_node=1"]
     words = [*words_of(out, MODELS), *cluster]
     status, said = dlfd("submit", "audit", "ulira", *words, "--json")
     assert status == 0

@@ -1,4 +1,4 @@
-"""Faults of every kind while a campaign runs: it ends as if it had been left alone.
+"""A fault of each kind while a campaign runs: it ends as if it had been left alone.
 
 benchmarks/faults.py does the same with a hundred faults.
 """
@@ -27,8 +27,8 @@ from launch.campaign.attempts import attempts_file
 from tests.fakes.faults import KINDS
 from tests.slurm.cluster import Lab
 
-NUM_FAULTS = len(KINDS) + 4
-pytestmark = pytest.mark.timeout(1800)
+NUM_FAULTS = len(KINDS)
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.xdist_group("faults")]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_a_campaign_under_faults_ends_as_if_it_had_been_left_alone(outcome: Outc
     assert {run.state for run in outcome.runs} == {"finished"}
 
 
-def test_faults_of_every_kind_hit_jobs_that_ran(outcome: Outcome):
+def test_a_fault_of_each_kind_hit_a_job_that_ran(outcome: Outcome):
     assert len(outcome.records) == NUM_FAULTS
     assert {record.kind for record in outcome.records} == set(KINDS)
     assert sum(record.restart_s is not None for record in outcome.records) >= 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from dlfd_dist.run_dir import RunDir
 from tests.slurm.cluster import Job, Lab, events, slurm
 
 Words = Callable[..., list[str]]
-STEPS = 6
+STEPS = 16
 
 
 def assert_same(run: Path, local: RunDir, world_size: int) -> None:
@@ -48,49 +47,12 @@ def started(job: Job, run: Path) -> None:
     job.wait_for(lambda: log.exists() and log.stat().st_size > 0)
 
 
-def assert_stopped_once(job: Job) -> None:
-    """The ranks heard of it, saved before any checkpoint was due, and the job came back."""
-    assert job.wait() == "COMPLETED", job.said
-    assert job.restarts == 1
-    assert job.said.count("Stopped as asked after step") == 1
-    assert f"of {STEPS}" in job.said.split("going on from step")[1].splitlines()[0]
-    assert "Traceback" not in job.said
-
-
-def test_four_ranks_of_srun_stopped_by_usr2_come_back_and_finish_equal(
-    lab: Lab, words: Words, local: RunDir, tmp_path: Path
-):
-    run = tmp_path / "run"
-    shape = ("--nodes=2", "--ntasks-per-node=2")
-    job = lab.template("srun", words(run, "run.checkpoint_every=1000"), *shape)
-    started(job, run)
-    slurm("scancel", "--signal=USR2", job.number)
-    assert_stopped_once(job)
-    assert_restarts_told(run, job)
-    assert_same(run, local, 4)
-
-
-def test_four_ranks_of_torchrun_give_way_to_a_higher_partition_and_finish_equal(
-    lab: Lab, words: Words, local: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """Preemption too sends USR2, and grants some time."""
-    run = tmp_path / "run"
-    monkeypatch.setenv("DLFD_RANKS_PER_NODE", "2")
-    shape = ("--nodes=2", "--cpus-per-task=2", "--partition=low")
-    job = lab.template("torchrun", words(run, "run.checkpoint_every=1000"), *shape)
-    started(job, run)
-    more = ("--partition=high", "--nodes=4", "--exclusive", "--wrap=true")
-    lab.submit(*more, output=tmp_path / "high.out")
-    assert_stopped_once(job)
-    assert_restarts_told(run, job)
-    assert_same(run, local, 4)
-
-
 def ranks_of(run: Path) -> list[psutil.Process]:
     """Return the ranks of a run; the lab's processes are this machine's."""
     words = {f"run.dir={run}", "dlfd_dist"}
     commands = {p: p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"])}
-    return [p for p, command in commands.items() if words <= set(command) and "srun" not in command]
+    starters = {"srun", "launch.torchrun"}
+    return [p for p, c in commands.items() if words <= set(c) and not starters & set(c)]
 
 
 def was_signalled(stopped: psutil.Process) -> bool:
@@ -103,17 +65,56 @@ def was_signalled(stopped: psutil.Process) -> bool:
     return bool(pending >> (signal.SIGUSR2 - 1) & 1) or "\nState:\tT" not in status
 
 
-def test_usr2_before_the_ranks_listen_brings_the_job_back(
+def stop_at_a_step(job: Job, run: Path, ask: Callable[[], object]) -> None:
+    """Ask a job to stop while one rank stands still, as if at a long step, and the others wait."""
+    started(job, run)
+    rank = ranks_of(run)[0]
+    rank.suspend()
+    ask()
+    job.wait_for(lambda: was_signalled(rank))
+    rank.resume()
+
+
+def assert_stopped_once(job: Job) -> None:
+    """The ranks heard of it, saved before any checkpoint was due, and the job came back."""
+    assert job.wait() == "COMPLETED", job.said
+    assert job.said.count("Stopped as asked after step") == 1
+    assert f"of {STEPS}" in job.said.split("going on from step")[1].splitlines()[0]
+    assert "Traceback" not in job.said
+
+
+def test_ranks_of_srun_on_two_nodes_stopped_before_and_after_they_listen_come_back_and_finish_equal(
     lab: Lab, words: Words, local: RunDir, tmp_path: Path
 ):
+    """USR2 ends ranks that still import torch, and lets those that train save and stop."""
     run = tmp_path / "run"
-    job = lab.template("srun", words(run), "--ntasks=1")
-    job.wait_for(lambda: bool(ranks_of(run)))
+    shape = ("--nodes=2", "--ntasks-per-node=1")
+    job = lab.template("srun", words(run, "run.checkpoint_every=1000"), *shape)
+    job.wait_for(lambda: len(ranks_of(run)) == 2)
     slurm("scancel", "--signal=USR2", job.number)
-    assert job.wait() == "COMPLETED", job.said
-    assert job.restarts == 1
+    job.wait_for(lambda: job.restarts == 1)
     assert "Stopped as asked" not in job.said
-    assert_same(run, local, 1)
+    stop_at_a_step(job, run, lambda: slurm("scancel", "--signal=USR2", job.number))
+    assert_stopped_once(job)
+    assert job.restarts == 2
+    assert_restarts_told(run, job)
+    assert_same(run, local, 2)
+
+
+def test_four_ranks_of_torchrun_give_way_to_a_higher_partition_and_finish_equal(
+    lab: Lab, words: Words, local: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Preemption too sends USR2, and grants some time."""
+    run = tmp_path / "run"
+    monkeypatch.setenv("DLFD_RANKS_PER_NODE", "2")
+    shape = ("--nodes=2", "--cpus-per-task=2", "--partition=low")
+    job = lab.template("torchrun", words(run, "run.checkpoint_every=1000"), *shape)
+    more = ("--partition=high", "--nodes=4", "--exclusive", "--wrap=true")
+    stop_at_a_step(job, run, lambda: lab.submit(*more, output=tmp_path / "high.out"))
+    assert_stopped_once(job)
+    assert job.restarts == 1
+    assert_restarts_told(run, job)
+    assert_same(run, local, 4)
 
 
 def test_a_run_that_fails_does_not_come_back(lab: Lab, words: Words, tmp_path: Path):
@@ -139,47 +140,22 @@ fi
 """
 
 
-def test_one_task_of_an_array_comes_back_and_the_others_run_on(lab: Lab, tmp_path: Path):
+def test_one_task_of_an_array_comes_back_and_the_limit_of_restarts_ends_a_job(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """The last task of an array bears the number of the array itself."""
     script = tmp_path / "ending.sh"
     script.write_text(ENDING)
-    array = lab.submit(
-        "--array=1-3", "--ntasks=2", "--open-mode=append", "--requeue", str(script),
-        output=tmp_path / "%a.out",
-    )  # fmt: skip
+    options = ("--ntasks=2", "--open-mode=append", "--requeue")
+    array = lab.submit("--array=1-3", *options, str(script), output=tmp_path / "%a.out")
+    monkeypatch.setenv("DLFD_MAX_RESTARTS", "1")
+    job = lab.submit(*options, str(script), output=tmp_path / "job.out")
     tasks = [Job(f"{array.number}_{task}", tmp_path / f"{task}.out") for task in (1, 2, 3)]
     assert [task.wait() for task in tasks] == ["COMPLETED"] * 3
     starts = [task.said.count(" start ") for task in tasks]
     assert starts == [2, 1, 2]
 
-
-def test_a_job_that_always_asks_to_go_on_ends_at_the_limit_of_restarts(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("DLFD_MAX_RESTARTS", "1")
-    script = tmp_path / "ending.sh"
-    script.write_text(ENDING)
-    job = lab.submit(
-        "--ntasks=2", "--open-mode=append", "--requeue", str(script), output=tmp_path / "job.out"
-    )
     assert job.wait() == "FAILED"
     assert job.restarts == 1
     assert job.told("ExitCode") == "75:0"
     assert "not started again after 1 restarts (DLFD_MAX_RESTARTS)" in job.said
-
-
-# --- GPUs
-
-
-def test_with_gpus_per_task_each_rank_sees_one_device_of_its_own(lab: Lab, tmp_path: Path):
-    say = (
-        "import json, os; e = os.environ; print(json.dumps([e['SLURM_NODEID'], "
-        "e['SLURM_LOCALID'], e.get('CUDA_VISIBLE_DEVICES')]))"
-    )
-    job = lab.submit(
-        "--nodes=2", "--ntasks-per-node=2", "--gpus-per-task=1",
-        f'--wrap=srun --label $DLFD_PYTHON -c "{say}"', output=tmp_path / "gpus.out",
-    )  # fmt: skip
-    assert job.wait() == "COMPLETED", job.said
-    seen = sorted(json.loads(line.split(": ")[1]) for line in job.said.splitlines())
-    assert seen == [["0", "0", "0"], ["0", "1", "1"], ["1", "0", "0"], ["1", "1", "1"]]

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from dlfd_dist.compose import config_text
 from dlfd_dist.config import DataConfig, DLFDConfig, ForgetConfig, JobConfig, RunConfig
+from dlfd_dist.digests import file_digest
 from dlfd_dist.errors import DataError, DlfdError, RunDirError
 from dlfd_dist.evidence import (
     CERTIFICATE,
@@ -32,7 +33,6 @@ from dlfd_dist.evidence import (
 )
 from dlfd_dist.evidence.canonical import read_json, to_text
 from dlfd_dist.evidence.chain import make_chain
-from dlfd_dist.evidence.pseudonyms import file_sha256
 from dlfd_dist.evidence.recomputed import compare_figures
 from dlfd_dist.evidence.schema import CERTIFICATE_SCHEMA, misfit
 from dlfd_dist.run_dir import RunDir, write_json, write_text
@@ -69,7 +69,7 @@ def make_run(folder: Path) -> RunDir:
         run=RunConfig(name="wilhelmina_featherstone"),
     )  # fmt: skip
     write_text(run.config, config_text(config))
-    inputs = {"data": "ab" * 32, "request": "cd" * 32, "checkpoint": file_sha256(original)}
+    inputs = {"data": "ab" * 32, "request": "cd" * 32, "checkpoint": file_digest(original)}
     write_json(run.identity, {"signature": "80fbd39f", "inputs": inputs})
     lines = "".join(
         f"{i},{name},{'image' if '/' in name else 'identity'},matched,4\n"
@@ -81,7 +81,7 @@ def make_run(folder: Path) -> RunDir:
     write_text(run.leaks, "kind,image_path,part,other_path,other_part,similarity\n" + LEAK)
     run.record_start(STARTED)
     write_text(run.metrics, '{"event": "step", "step": 1, "loss": 0.5}\n')
-    write_json(run.result, _result(file_sha256(run.model)))
+    write_json(run.result, _result(file_digest(run.model)))
     return run
 
 
@@ -179,8 +179,8 @@ def test_plain_digests_of_files_with_names_are_not_given(run: RunDir):
         run.removed,
         run.leaks,
     ):
-        assert file_sha256(path) not in text
-    assert file_sha256(run.model) in text
+        assert file_digest(path) not in text
+    assert file_digest(run.model) in text
 
 
 def test_names_are_shown_when_asked_for(tmp_path: Path):

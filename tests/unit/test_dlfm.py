@@ -262,13 +262,9 @@ def test_batches_of_a_set_are_nearly_equal(count, size):
 
 
 @pytest.fixture
-def checkpoint(tiny, tmp_path) -> Path:
-    run_job(tiny("train", TWO_CONVS, f"run.dir={tmp_path / 'original'}"), Collectives(), StopFlag())
-    return tmp_path / "original"
+def job(tiny, trained, tmp_path):
+    checkpoint = trained(TWO_CONVS)
 
-
-@pytest.fixture
-def job(tiny, tmp_path, checkpoint):
     def make(name: str, *words: str) -> JobConfig:
         return tiny(
             "unlearn", TWO_CONVS, "method=dlfm", "method.dynamic=false", f"checkpoint={checkpoint}",

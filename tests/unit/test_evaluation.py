@@ -14,13 +14,12 @@ from dlfd_dist.jobs import evaluation
 from dlfd_dist.jobs.evaluation import Evaluation, Outputs, further_figures, probe
 from dlfd_dist.metrics import (
     accuracy,
-    attack_accuracy,
-    auc,
-    balanced_mia,
     class_separation,
+    membership_attack,
     mia_paper,
     nomus,
     over_forgetting,
+    quick_attack,
 )
 
 SIZES = {"retain": 60, "forget": 24, "val": 30, "test": 36}
@@ -41,7 +40,7 @@ def parts() -> dict[str, Outputs]:
 
 
 def measured(parts) -> Evaluation:
-    mia = balanced_mia(parts["forget"].confidence, parts["test"].confidence, num_bootstrap=50)
+    mia = membership_attack(parts["forget"].samples, parts["test"].samples, num_permutations=20)
     return Evaluation(parts, {"mia": mia.to_dict()})
 
 
@@ -50,23 +49,28 @@ def test_validation_is_the_attack_of_forget_against_val(parts):
     config = JobConfig(method=MethodConfig(probe_attack="mia_paper"))
     found = further_figures(measured(parts), config)["validation"]
     forget, val = parts["forget"], parts["val"]
-    score = abs(attack_accuracy(forget.confidence, val.confidence, seed=0) - 0.5)
-    val_accuracy = accuracy(val.logits, val.labels)
+    attack = quick_attack(forget.samples, val.samples, seed=0)
+    val_accuracy, score = accuracy(val.logits, val.labels), abs(attack.accuracy - 0.5)
+    assert val_accuracy is not None
     assert found == pytest.approx(
         {
             "accuracy": val_accuracy,
             "forgetting_score": score,
-            "mia_auc": auc(forget.confidence, val.confidence),
+            "forgetting_score_se": attack.accuracy_error,
+            "mia_auc": attack.auc,
+            "auc_error": attack.auc_error,
             "nomus": nomus(val_accuracy, score),
+            "nomus_se": found["nomus_se"],
         }
     )
+    assert found["nomus_se"] > found["forgetting_score_se"] > 0
 
 
 def test_over_forgetting_and_separation_look_at_the_test_part(parts):
     evaluated = measured(parts)
     found = further_figures(evaluated, JobConfig())
     test, interval = parts["test"], evaluated.figures["mia"]["auc_interval"]
-    wanted = over_forgetting(parts["forget"].losses, test.losses, auc_interval=interval)
+    wanted = over_forgetting(parts["forget"].samples, test.samples, auc_interval=interval)
     assert found["over_forgetting"] == wanted.to_dict()
     assert (
         found["separation"] == class_separation(test.features, test.labels, test.people).to_dict()

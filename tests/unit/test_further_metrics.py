@@ -14,7 +14,6 @@ from dlfd_dist.metrics import (
     relearn_time,
     rmia_scores,
 )
-from dlfd_dist.report.intervals import hierarchical_interval
 
 
 @pytest.mark.parametrize(("n", "m"), [(60, 60), (40, 150)])
@@ -84,24 +83,3 @@ def test_exposure_is_the_attack_s_auc_person_by_person():
         assert value == pytest.approx(auc(confidence[persons == person], unseen))
     weighted = np.average(list(found.values()), weights=[10, 30])
     assert weighted == pytest.approx(auc(confidence, unseen))
-
-
-def test_the_hierarchical_interval_sees_the_spread_of_trainings():
-    """Nine runs of three trainings that differ are no nine independent runs."""
-    rng = np.random.default_rng(0)
-    trainings = (0.1, 0.5, 0.9)
-    nested = [
-        (t, u, mean + rng.normal(0, 0.01)) for t, mean in enumerate(trainings) for u in range(3)
-    ]
-    apart = [(9 * t + u, u, value) for t, u, value in nested]
-    low, high = hierarchical_interval(nested) or [0, 0]
-    naive = hierarchical_interval(apart) or [0, 0]
-    assert high - low > 1.3 * (naive[1] - naive[0])
-    assert low < 0.5 < high
-    assert hierarchical_interval(nested[:6]) is None
-    one_training = [(0, u, value) for u in range(3) for value in (0.1 * u, 0.1 * u + 0.01)]
-    low, high = hierarchical_interval(one_training) or [0, 0]
-    assert low < 0.105 < high
-    assert hierarchical_interval(one_training[:4]) is None
-    flat = hierarchical_interval([(t, u, 0.25) for t in range(3) for u in range(2)])
-    assert flat == pytest.approx([0.25, 0.25])

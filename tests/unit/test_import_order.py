@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = {
-    "errors", "registry", "resources", "provenance", "config", "logs", "run_dir", "compose",
-    "__init__",
+    "errors", "registry", "resources", "provenance", "digests", "config", "logs",
+    "run_dir", "compose", "__init__",
 }  # fmt: skip
 LAYERS: list[set[str]] = [
     BASE,
@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
     {"__main__"},
 ]
 REPORT_MAY = {"errors", "config", "run_dir", "metrics", "report", "__init__"}
-EVIDENCE_MAY = {"errors", "config", "run_dir", "metrics", "evidence", "__init__"}
+EVIDENCE_MAY = {"errors", "digests", "config", "run_dir", "metrics", "evidence", "__init__"}
 HEAVY_IN_LAUNCH = {"torch", "ray", "submitit", "matplotlib", "numpy", "sklearn"}
 
 

@@ -10,12 +10,25 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
 
-from dlfd_dist.metrics import attack_accuracy, auc, balanced_mia, forgetting_score, mia_paper
+from dlfd_dist.metrics import (
+    MIAResult,
+    auc,
+    forgetting_score,
+    membership_attack,
+    mia_paper,
+    quick_attack,
+)
 from dlfd_dist.metrics.mia import floor_reason, majority_share, tpr_at_fpr
-from tests.fakes.scores import draws
+from tests.fakes.scores import both_sides, draws
 
 RAF_DB_SIZES = (3314, 3068)
 """Forget and test images of the published RAF-DB attack: not balanced."""
+
+
+def attacked(members: np.ndarray, nonmembers: np.ndarray, **options: int) -> MIAResult:
+    return membership_attack(
+        *both_sides(members, nonmembers), **{"num_permutations": 39, "num_repeats": 1, **options}
+    )
 
 
 @pytest.mark.parametrize("digits", [8, 0], ids=["distinct", "ties"])
@@ -54,20 +67,20 @@ def test_forgetting_score_is_the_distance_to_chance(attack, score):
     assert forgetting_score(attack) == pytest.approx(score, abs=1e-15)  # one subtraction
 
 
-def test_balanced_attack_tells_separable_sets_apart():
-    found = balanced_mia(*draws(60, 60, 20.0), num_bootstrap=50)
+def test_attack_tells_separable_sets_apart():
+    found = attacked(*draws(60, 60, 20.0))
     assert (found.accuracy, found.auc, found.tpr_at_1pct, found.tpr_at_01pct) == (1, 1, 1, 1)
     assert (found.floor, found.floor_reason, found.forgetting_score) == (False, "", 0.5)
 
 
-def test_balanced_attack_finds_members_that_score_lower_as_well():
+def test_attack_finds_members_that_score_lower_as_well():
     """Forgotten too well is seen too: the attack's direction is learnt, the AUC's is not."""
-    found = balanced_mia(*draws(60, 60, -20.0), num_bootstrap=50)
+    found = attacked(*draws(60, 60, -20.0))
     assert (found.accuracy, found.auc) == (1, 0)
 
 
-def test_balanced_attack_is_that_of_the_best_threshold_between_two_normals():
-    found = balanced_mia(*draws(2000, 2000, 1.0), num_bootstrap=50)
+def test_attack_is_that_of_the_best_threshold_between_two_normals():
+    found = attacked(*draws(2000, 2000, 1.0))
     # Two unit normals one apart: Phi(1/2) = 0.6915, AUC Phi(1/sqrt 2) = 0.7602.
     # Four standard errors of 4000 samples: 4 * sqrt(.69 * .31 / 4000) = 0.029.
     assert found.accuracy == pytest.approx(0.6915, abs=0.029)
@@ -79,7 +92,7 @@ def test_balanced_attack_is_that_of_the_best_threshold_between_two_normals():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_identical_distributions_are_at_chance_and_raise_the_floor(seed):
-    found = balanced_mia(*draws(300, 300, 0.0, seed), num_bootstrap=200)
+    found = attacked(*draws(300, 300, 0.0, seed))
     assert found.interval[0] <= 0.5
     # Chance within four standard errors of 600 samples: 4 * sqrt(.25 / 600) = 0.082.
     assert found.accuracy == pytest.approx(0.5, abs=0.082)
@@ -88,7 +101,7 @@ def test_identical_distributions_are_at_chance_and_raise_the_floor(seed):
 
 
 def test_identical_distributions_have_an_interval_that_covers_chance():
-    found = balanced_mia(*draws(300, 300, 0.0, 1), num_bootstrap=200)
+    found = attacked(*draws(300, 300, 0.0, 1))
     assert found.interval[0] <= 0.5 <= found.interval[1]
     assert found.auc_interval[0] <= 0.5 <= found.auc_interval[1]
 
@@ -105,15 +118,15 @@ def test_always_member_scores_5193_on_the_published_sizes():
 def test_the_papers_attack_on_uninformative_losses_prints_the_published_5196():
     """Each of its 10 test parts holds 332 members of 639 samples: 0.5196, printed for two methods.
 
-    DESIGN.md 2 says so of RAF-DB; the balanced attack is at chance on the same losses.
+    DESIGN.md 2 says so of RAF-DB; the reported attack is at chance on the same losses.
     """
     members, nonmembers = np.ones(RAF_DB_SIZES[0]), np.ones(RAF_DB_SIZES[1])
     found = mia_paper(members, nonmembers)
     assert found == pytest.approx(332 / 639, rel=1e-12)  # the same ratio in every part
     assert round(332 / 639, 4) == 0.5196
-    balanced = attack_accuracy(members, nonmembers)
-    # Always one side: half of each balanced test part, up to parts of odd size.
-    assert balanced == pytest.approx(0.5, abs=0.001)
+    # All losses are equal: no threshold is between them, and no side is said.
+    attack = quick_attack(*both_sides(members, nonmembers))
+    assert attack.accuracy == 0.5
 
 
 @pytest.mark.parametrize("sizes", [(900, 100), (100, 900)])
@@ -122,68 +135,67 @@ def test_unbalanced_sizes_inflate_the_papers_attack_and_not_ours(sizes):
     for seed in range(8):
         members, nonmembers = draws(*sizes, 0.0, seed)
         papers.append(mia_paper(members, nonmembers))
-        ours.append(balanced_mia(members, nonmembers, num_bootstrap=100))
+        ours.append(attacked(members, nonmembers))
     # The logistic regression says "larger side" for every sample: 0.9 of each test part.
     assert papers == pytest.approx([0.9] * 8, abs=1e-12)
     # Four standard errors of 8 times 200 samples: 4 * sqrt(.25 / 1600) = 0.05.
     assert np.mean([found.accuracy for found in ours]) == pytest.approx(0.5, abs=0.05)
-    # The interval leaves out the attack's own training, so up to one set in ten looks attackable.
-    assert sum(found.floor for found in ours) >= 6
+    # One-sided at .025: two of eight happen in 2 % of the cases.
+    assert sum(found.floor for found in ours) >= 7
     assert (ours[0].num_members, ours[0].num_nonmembers) == sizes
 
 
-def test_accuracy_alone_is_that_of_the_full_attack():
-    members, nonmembers = draws(80, 120, 0.8)
-    whole = balanced_mia(members, nonmembers, seed=3, num_bootstrap=5)
-    alone = attack_accuracy(members, nonmembers, seed=3)
-    assert alone == pytest.approx(whole.accuracy, rel=1e-12)  # another order of two sums
+def test_a_probes_attack_is_the_full_one_with_people_dealt_once():
+    sides = both_sides(*draws(80, 120, 0.8))
+    whole = membership_attack(*sides, seed=3, num_permutations=5, num_repeats=1)
+    quick = quick_attack(*sides, seed=3)
+    assert (quick.accuracy, quick.auc) == (whole.accuracy, whole.auc)
 
 
-def test_balanced_attack_is_a_function_of_its_seed():
+def test_attack_is_a_function_of_its_seed():
     sets = draws(50, 80, 0.5)
-    one, again, other = (balanced_mia(*sets, seed=s, num_bootstrap=20) for s in (1, 1, 2))
+    one, again, other = (attacked(*sets, seed=s) for s in (1, 1, 2))
     assert one == again
     assert one.interval != other.interval
     assert (one.auc, one.tpr_at_1pct) == (other.auc, other.tpr_at_1pct)
 
 
-def test_balanced_attack_does_not_change_with_the_unit_of_the_scores():
+def test_attack_does_not_change_with_the_unit_of_the_scores():
+    """Thresholds go by ranks; only where 0 lies has a meaning of its own, the correctness."""
     members, nonmembers = draws(60, 60, 0.8)
-    one = balanced_mia(members, nonmembers, num_bootstrap=20)
-    other = balanced_mia(1e4 * members + 1e3, 1e4 * nonmembers + 1e3, num_bootstrap=20)
-    assert one.accuracy == other.accuracy
-    assert one.interval == other.interval
+    one, other = (attacked(unit * members, unit * nonmembers) for unit in (1.0, 7.0))
+    assert (one.accuracy, one.interval) == (other.accuracy, other.interval)
 
 
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 30), (2, 2), (3, 2), (9, 100), (100, 9)])
 def test_tiny_sets_give_finite_numbers_and_say_that_they_mean_nothing(n, m):
-    found = balanced_mia(*draws(n, m, 1.0), num_bootstrap=20)
+    found = attacked(*draws(n, m, 1.0))
     numbers = [found.accuracy, found.auc, found.tpr_at_1pct, *found.interval, *found.auc_interval]
     assert all(0 <= number <= 1 for number in numbers)
     assert found.floor
-    assert found.floor_reason.startswith(f"Only {min(n, m)} samples on one side")
+    assert found.floor_reason.startswith(f"{n} forgotten and {m} unseen people can be compared")
 
 
 def test_a_single_pair_is_at_chance():
-    assert balanced_mia(np.ones(1), np.zeros(1), num_bootstrap=5).accuracy == 0.5
+    assert attacked(np.ones(1), np.zeros(1)).accuracy == 0.5
 
 
 @pytest.mark.parametrize(
     ("sizes", "interval", "says"),
     [
-        ((10, 10), [0.51, 0.6], ""),
-        ((9, 10), [0.51, 0.6], "Only 9 samples"),
-        ((10, 10), [0.5, 0.6], "no better than chance"),
-        ((10, 10), [0.2, 0.4], "no better than chance"),
+        ((16, 16), [0.51, 0.6], ""),
+        ((15, 16), [0.51, 0.6], "15 forgotten and 16 unseen people can be compared"),
+        ((16, 16), [0.5, 0.6], "no better than chance"),
+        ((16, 16), [0.2, 0.4], "no better than chance"),
     ],
 )
 def test_floor_reason_at_its_borders(sizes, interval, says):
-    found = floor_reason(*sizes, interval)
+    found = floor_reason(sizes, interval, 0.7)
     assert (says in found) if says else (found == "")
 
 
 def test_result_can_be_written_as_json():
-    found = balanced_mia(*draws(20, 20, 1.0), num_bootstrap=5)
+    found = attacked(*draws(20, 20, 1.0))
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False)) == found.to_dict()
 
 

@@ -108,7 +108,7 @@ def test_batches_of_unequal_size_are_passed_over(trace: Trace):
 
 @pytest.fixture
 def model() -> Classifier:
-    cfg = ModelConfig(head="mlp", small_stem=True)
+    cfg = ModelConfig(head="mlp", small_stem=False)
     return build_model(cfg, image_size=16, num_outputs=NUM_CLASSES, seed=3)
 
 
@@ -175,22 +175,14 @@ def test_sinkhorn_stops_early_with_rough_marginals():
 # --- a run through the jobs -------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def originals() -> dict[str, Path]:
-    return {}
-
-
 @pytest.fixture
-def official(tiny, tmp_path_factory: pytest.TempPathFactory, originals: dict[str, Path]):
-    if "path" not in originals:
-        path = tmp_path_factory.mktemp("original") / "run"
-        run_job(tiny("train", "model.head=mlp", f"run.dir={path}"), Collectives(), StopFlag())
-        originals["path"] = path
+def official(tiny, trained):
+    original = trained("model.head=mlp")
 
     def make(run_dir: Path, *overrides: str) -> JobConfig:
         return tiny(
             "unlearn", "method=dlfd_official", "model.head=mlp", f"run.dir={run_dir}",
-            f"checkpoint={originals['path']}", *overrides,
+            f"checkpoint={original}", *overrides,
         )  # fmt: skip
 
     return make

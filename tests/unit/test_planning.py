@@ -12,6 +12,7 @@ from dlfd_dist.errors import ConfigError
 from launch.comparison.planning import (
     make_plan,
     measurement_runs,
+    named_contrasts,
     training_runs,
     unlearning_runs,
     with_models,
@@ -42,6 +43,11 @@ def labels(*overrides: str) -> list[str]:
         (["compare.train_seeds=range(0,3)"], CompareConfig(train_seeds=[0, 1, 2])),
         (["compare.train_seeds=5"], CompareConfig(train_seeds=[5])),
         (["compare.train_seeds=null"], CompareConfig()),
+        (["compare.contrasts=dlfd/best"], CompareConfig(contrasts=["dlfd/best"])),
+        (
+            ["compare.contrasts=dlfd/best,ssd/original", "compare.margin=0.05"],
+            CompareConfig(contrasts=["dlfd/best", "ssd/original"], margin=0.05),
+        ),
     ],
 )
 def test_settings_of_compare_are_split_from_those_of_its_runs(overrides, expected):
@@ -54,6 +60,8 @@ def test_settings_of_compare_are_split_from_those_of_its_runs(overrides, expecte
     ("override", "message"),
     [
         ("compare.worker=2", r"'compare.worker' is not known. Did you mean 'workers'"),
+        ("compare.contrasts=dlfd", r"compare.contrasts='?dlfd'? is not allowed: it must be pairs"),
+        ("compare.margin=0", r"compare.margin=0.0 is not allowed"),
         ("compare.tune=-1", r"compare.tune=-1 is not allowed: it must be >= 0"),
         ("compare.tune=some", r"compare.tune: Value 'some'"),
         ("compare.tune=1,2", r"compare.tune: Value"),
@@ -318,3 +326,39 @@ def test_evaluation_seeds_are_an_axis_of_the_methods_and_measure_the_trainings_a
     assert measurement_runs(alone) == []
     with pytest.raises(ConfigError, match=r"metrics.seed=-1 is not allowed: it must be >= 0"):
         make_plan([*GIVEN, "metrics.seed=0,-1"])
+
+
+# --- contrasts
+
+
+@pytest.mark.parametrize(
+    ("overrides", "pairs"),
+    [
+        (
+            ["method=finetune,scrub,dlfd"],
+            [["DLFD", o] for o in ("Original", "Retrained", "Fine-tune", "best other")],
+        ),
+        (["method=scrub,ssd"], [["SSD", o] for o in ("Original", "Retrained", "best other")]),
+        (["method=finetune"], []),
+        (
+            ["method=scrub,ssd", "compare.contrasts=scrub/original,ssd/scrub"],
+            [["SCRUB", "Original"], ["SSD", "SCRUB"]],
+        ),
+        (
+            [
+                "method=dlfd", "method.dynamic=true,false",
+                "compare.contrasts=['dlfd dynamic=false/dlfd','dlfd/best']",
+            ],
+            [["DLFD (dynamic=false)", "DLFD"], ["DLFD", "best other"]],
+        ),
+    ],
+)  # fmt: skip
+def test_contrasts_are_named_before_the_runs(overrides, pairs):
+    plan = make_plan([*GIVEN, *overrides])
+    assert named_contrasts(plan) == {"pairs": pairs, "margin": 0.03}
+
+
+@pytest.mark.parametrize("pair", ["ssd/dlfd", "dlfd/ssd", "original/dlfd", "best/dlfd"])
+def test_a_contrast_of_a_row_that_is_not_there_is_refused(pair):
+    with pytest.raises(ConfigError, match=f"compare.contrasts={pair} names '(ssd|original|best)'"):
+        make_plan([*GIVEN, "method=dlfd", f"compare.contrasts={pair}"])

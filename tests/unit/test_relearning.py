@@ -13,6 +13,7 @@ from dlfd_dist.jobs import run_job
 from dlfd_dist.run_dir import RunDir
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
+from tests.fakes.tiny import LEARNED
 
 STEPS = 30
 
@@ -20,8 +21,7 @@ STEPS = 30
 @pytest.fixture
 def unlearned(tiny, trained, tmp_path):
     """Return a maker of runs of a model that learned its training people by heart."""
-    learned = ["train.epochs=24", "train.lr=0.02"]
-    original, retrained = (trained(*learned, on=on) for on in ("all", "retain"))
+    original, retrained = (trained(*LEARNED, on=on) for on in ("all", "retain"))
 
     def make(name, *words):
         config = tiny(

@@ -96,8 +96,10 @@ def test_page_shows_the_tests_the_marks_and_the_chosen_settings(tmp_path, monkey
     write_report(found.records, out, title="T", tuning=found.tuning)
     text = out.read_text(encoding="utf-8")
     for shown in (
-        "vs DLFD (NoMUS)",
-        "vs DLFD (gap)",
+        "Contrasts named before the runs",
+        "DLFD against Original, NoMUS: ",
+        "Gap to Retrained, taken apart",
+        "Did it act?",
         "<sup>§</sup> Forgotten too hard",
         "Tuned: 8 trials per method on validation NoMUS, each judged on 2 of the seeds.",
         "<code>method.lr=0.0123</code>",

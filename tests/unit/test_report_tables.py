@@ -83,7 +83,7 @@ def test_too_hard_needs_most_of_the_runs(records):
 def test_an_attack_that_sees_little_is_marked_beside_its_auc(records):
     weak = with_attack(first(records, "DLFD"), 0.52, detectable_auc=0.71)
     (row,) = summarise([weak])
-    assert row["low_power_reason"].startswith("With 60 forgotten and 60 unseen images an AUC below")
+    assert row["low_power_reason"].startswith("With 20 forgotten and 30 unseen people an AUC below")
     for table in (text_table([row]), markdown_table([row])):
         assert f"{row['mia_auc']:.3f}‖" in table
         assert "‖ The sets are so small" in table
@@ -203,22 +203,6 @@ def test_markdown_table_escapes_what_would_break_it(records):
     assert "1\\*" in lines[2]
 
 
-@pytest.mark.parametrize(
-    ("p_holm", "shown"), [(0.0124, "-0.021 ± 0.009, p 0.012"), (9e-4, "-0.021 ± 0.009, p < 0.001")]
-)
-def test_markdown_has_the_test_against_dlfd_where_there_is_one(rows, records, p_holm, shown):
-    test = {"difference": -0.0214, "interval": [-0.0300, -0.0128], "p_holm": p_holm}
-    lines = markdown_table([{**rows[2], "paired": {"nomus": test}}, rows[-1]]).splitlines()
-    assert lines[0].endswith("| vs DLFD (NoMUS) |")
-    assert lines[2].endswith(f"| {shown} |")
-    assert lines[3].endswith("| – |")
-    assert any(line.startswith("vs DLFD: ") for line in lines)
-    both = markdown_table([{**rows[2], "paired": {"nomus": test, "gap_to_retrained": test}}])
-    assert both.splitlines()[0].endswith("| vs DLFD (NoMUS) | vs DLFD (gap) |")
-    assert both.splitlines()[2].endswith(f"| {shown} | {shown} |")
-    assert "vs DLFD" not in markdown_table(summarise(of_label(records, "Fine-tune")))
-
-
 @pytest.mark.parametrize("table", [markdown_table, latex_table])
 def test_a_table_names_the_runs_that_are_not_in_it(rows, table):
     said = table(rows, None, ["scrub seed 1", "ssd seed 0"])
@@ -246,7 +230,6 @@ def test_latex_table_is_a_booktabs_tabular(rows):
     assert rf"& {mean:.3f} $\pm$ {(interval[1] - interval[0]) / 2:.3f} &" in body[0]
     assert r"\textsuperscript{\dag{}}" in body[-1]
     assert r"\textsuperscript{\dag{}} The attack is at its floor" in text
-    assert body[2].split(" & ")[-2].startswith("$-$0.")
     assert text.isascii()
     assert text.count("{") == text.count("}")
 
@@ -256,15 +239,6 @@ def test_latex_table_escapes_what_would_break_it(records):
     row = latex_table(summarise([hostile])).splitlines()[5]
     wanted = r"a\_b \& 5\% \#1 \{c\} \textasciitilde{}\textasciicircum{} \textbackslash{}x \$y\$"
     assert row.startswith(wanted + " & 1")
-
-
-def test_csv_table_holds_the_tests(rows):
-    table = list(csv.DictReader(io.StringIO(csv_table(rows))))
-    test = rows[2]["paired"]["gap_to_retrained"]
-    assert float(table[2]["gap_to_retrained_vs_dlfd"]) == test["difference"]
-    assert float(table[2]["gap_to_retrained_vs_dlfd_hi"]) == test["interval"][1]
-    assert float(table[2]["gap_to_retrained_vs_dlfd_p_holm"]) == test["p_holm"]
-    assert table[-1]["gap_to_retrained_vs_dlfd_pairs"] == ""
 
 
 def test_csv_table_keeps_full_precision(rows):

@@ -8,7 +8,7 @@ import pytest
 
 from dlfd_dist.report import summarise
 from dlfd_dist.report.records import of_label
-from dlfd_dist.report.verdict import forgetting_interval, forgotten, judge
+from dlfd_dist.report.verdict import alone, forgetting_interval, forgotten, judge
 from tests.fakes.reports import first, forgotten_too_hard, with_attack, with_result
 
 
@@ -37,16 +37,25 @@ def test_verdict_names_counts_and_all_three_models(rows, records):
 )
 def test_judgement_follows_the_intervals(records, before, after, tone, words):
     original = with_attack(first(records, "Original"), before)
-    verdict = verdict_of(original, with_attack(first(records, "DLFD"), after))
+    verdict = verdict_of(
+        original, first(records, "Retrained"), with_attack(first(records, "DLFD"), after)
+    )
     assert verdict.tone == tone
     assert words in verdict.judgement
 
 
 def test_verdict_says_when_the_attack_fails_on_original(records):
     original = with_attack(first(records, "Original"), 0.51, floor=True, floor_reason="Few images.")
-    verdict = verdict_of(original, first(records, "DLFD"))
+    verdict = verdict_of(original, first(records, "Retrained"), first(records, "DLFD"))
     assert verdict.tone == "unclear"
     assert any("cannot show" in c and c.endswith("Few images.") for c in verdict.caveats)
+
+
+def test_verdict_says_that_the_attack_was_taken_within_labels(records):
+    runs = [with_attack(run, 0.52, within_labels=True) for run in records]
+    for given, said in ((records, False), (runs, True)):
+        caveats = verdict_of(*given).caveats
+        assert any("taken within labels" in caveat for caveat in caveats) is said
 
 
 def test_verdict_says_what_overlaps(records):
@@ -59,7 +68,8 @@ def test_verdict_says_what_overlaps(records):
 
 
 def test_verdict_marks_one_seed_and_a_lone_run(records):
-    verdict = verdict_of(first(records, "DLFD"))
+    lone = with_result(first(records, "DLFD"), without_retrained=None)
+    verdict = verdict_of(lone)
     assert verdict.judgement == "No Original to compare with"
     assert any("Only one seed was run of DLFD" in caveat for caveat in verdict.caveats)
 
@@ -108,3 +118,40 @@ def test_attack_interval_is_folded_at_a_coin_flip(records, interval, wanted):
 def test_request_of_images_only_is_counted_in_images(records):
     run = dataclasses.replace(first(records, "DLFD"), request=None)
     assert forgotten([run]) == "60 images"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "judgement", "tone"),
+    [
+        ("gone", "Gone: ", "good"), ("not shown", "Not shown: ", "unclear"),
+        ("still there", "Still there: ", "bad"),
+    ],
+)  # fmt: skip
+def test_without_retrained_the_judgement_is_one_of_three(records, verdict, judgement, tone):
+    run = first(records, "DLFD")
+    told = {**run.result["without_retrained"], "verdict": verdict}
+    pair = [first(records, "Original"), with_result(run, without_retrained=told)]
+    found = verdict_of(*pair)
+    assert found.judgement.startswith(judgement)
+    assert found.tone == tone
+    said = alone(summarise(pair), pair)
+    assert said is not None
+    assert said.verdict == verdict
+    assert len(said.not_said) == 3
+    assert dict(said.figures)["People"] == "20 forgotten, 30 unseen"
+    assert alone(summarise(records), records) is None
+
+
+def test_the_verdict_of_several_runs_is_gone_only_where_all_say_so(records):
+    def verdicts(*told):
+        runs = zip(of_label(records, "DLFD"), told, strict=True)
+        told_runs = [
+            with_result(run, without_retrained={**run.result["without_retrained"], "verdict": one})
+            for run, one in runs
+        ]
+        return summarise(told_runs)[0]["without_retrained"]["verdict"]
+
+    assert verdicts("gone", "gone", "gone") == "gone"
+    assert verdicts("gone", "gone", "not shown") == "not shown"
+    assert verdicts("gone", "gone", "still there") == "not shown"
+    assert verdicts("gone", "still there", "still there") == "still there"

@@ -27,7 +27,6 @@ from launch.comparison.planning import with_settings
 from launch.search import cluster, plan, results
 from launch.search.algorithms import nearest
 from launch.search.cluster import Room
-from launch.search.objective import standard_errors
 from launch.search.pinning import pinned
 from launch.search.plan import make_plan
 
@@ -289,12 +288,6 @@ def test_importance_finds_the_setting_that_acts():
     assert next(iter(shares)) == "method.forget_weight"
     assert sum(shares.values()) == pytest.approx(1)
     assert results.importance(rows[:3], found) == {}
-
-
-def test_standard_errors_shrink_with_the_images_measured():
-    few = standard_errors(0.7, 0.1, num_forget=20, num_val=20)
-    many = standard_errors(0.7, 0.1, num_forget=2000, num_val=2000)
-    assert few["nomus_se"] == pytest.approx(10 * many["nomus_se"])
 
 
 def test_the_gap_is_a_mean_distance_and_does_without_what_is_not_known():

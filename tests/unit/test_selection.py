@@ -59,7 +59,7 @@ def test_no_image_of_test_is_read_before_the_weights_are_chosen(tiny, tmp_path, 
     monkeypatch.setattr(Session, "deliver_best", chosen)
     original = tmp_path / "original"
     words = {
-        "train": [f"run.dir={original}"],
+        "train": ["train.select=best", f"run.dir={original}"],
         "unlearn": [
             f"checkpoint={original}", f"run.dir={tmp_path / 'run'}", "method=dlfd",
             "method.select=nomus", "method.probe_every=1", "method.max_steps=3",

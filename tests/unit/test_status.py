@@ -194,7 +194,7 @@ def test_a_run_out_of_restarts_is_failed_and_says_how_it_goes_on(
     assert "seed=0" in [run["run"] for run in again["runs"]]
 
 
-def _saves_at_step_7_and_stops(configs) -> int:
+def _saves_at_step_7_and_stops(configs, _ready) -> int:
     (run,) = (Path(config.run.root) for config in configs)
     (checkpoints,) = run.glob("seed=0*/checkpoints")
     (checkpoints / "latest").write_text("step_7\n")

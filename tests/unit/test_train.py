@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from dlfd_dist.errors import DataError
 from dlfd_dist.jobs import prepare, run_job
 from dlfd_dist.jobs import train as train_module
+from dlfd_dist.models import build_model
 from dlfd_dist.run_dir import RunDir, read_events
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag, StoppedEarly
@@ -18,11 +19,13 @@ from tests.fakes.small_model import TWO_CONVS
 
 
 def test_a_batch_of_one_image_is_a_step_although_it_has_no_variance(tiny, tmp_path):
-    """At 32 px the last feature map of ResNet18 is a single pixel."""
+    """At 8 px the last feature map of model=small is a single pixel, as ResNet18's is at 32 px."""
     config = tiny(
-        "train", "model=resnet18", "train.global_batch_size=1", "train.max_steps=2",
+        "train", "data.image_size=8", "train.global_batch_size=1", "train.max_steps=2",
         f"run.dir={tmp_path / 'run'}",
     )  # fmt: skip
+    model = build_model(config.model, image_size=8, num_outputs=3, seed=0).eval()
+    assert model.backbone[:-1](torch.zeros(1, 3, 8, 8)).shape[2:] == (1, 1)
     result = run_job(config, Collectives(), StopFlag())
     steps = [e for e in read_events(RunDir(tmp_path / "run").metrics) if e["event"] == "step"]
     assert result["num_steps"] == len(steps) == 2
@@ -31,7 +34,7 @@ def test_a_batch_of_one_image_is_a_step_although_it_has_no_variance(tiny, tmp_pa
 
 def trained(tiny, path, *overrides: str) -> tuple[dict, list[dict], dict[str, torch.Tensor]]:
     """Return result, epochs and weights of a short training of a small network."""
-    config = tiny("train", "model=small", "train.epochs=6", f"run.dir={path}", *overrides)
+    config = tiny("train", "train.epochs=6", f"run.dir={path}", *overrides)
     result = run_job(config, Collectives(), StopFlag())
     epochs = [e for e in read_events(RunDir(path).metrics) if e["event"] == "epoch"]
     return result, epochs, load_file(RunDir(path).model)
@@ -81,7 +84,7 @@ class StopsAfter(StopFlag):
 def test_last_weights_survive_a_stop_after_the_last_step(tiny, tmp_path):
     """Then the resumed start takes no step, and tells what the first one measured."""
     whole, _, weights = trained(tiny, tmp_path / "whole", "train.epochs=2")
-    config = tiny("train", "model=small", f"run.dir={tmp_path / 'run'}")
+    config = tiny("train", f"run.dir={tmp_path / 'run'}")
     with pytest.raises(StoppedEarly):
         run_job(config, Collectives(), StopsAfter(whole["num_steps"]))
     resumed = run_job(config, Collectives(), StopFlag())
@@ -114,7 +117,7 @@ def test_result_tells_the_labels_of_the_people_forgotten_beside_those_of_test(ti
 def test_a_reference_trained_without_other_people_is_refused(tiny, tmp_path):
     trained(tiny, tmp_path / "o", "train.max_steps=1")
     trained(tiny, tmp_path / "r", "train.max_steps=1", "train.on=retain")
-    given = ["model=small", f"checkpoint={tmp_path / 'o'}", f"reference={tmp_path / 'r'}"]
+    given = [f"checkpoint={tmp_path / 'o'}", f"reference={tmp_path / 'r'}"]
     prepare(tiny("unlearn", *given), 1)
     prepare(tiny("unlearn", *given, "seed=5", "forget.seed=0"), 1)
     with pytest.raises(DataError, match=r"without other people .* give forget.seed=0"):

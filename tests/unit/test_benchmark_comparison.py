@@ -1,0 +1,46 @@
+"""benchmarks/comparison.py: the named comparisons can be planned as they stand."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.comparison import FAIR, SETTINGS
+from dlfd_dist.data.label_shares import forget_labels
+from dlfd_dist.data.loaders import resolve_rows
+from launch.comparison.planning import make_plan
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "classes", "images_a_person", "groups"),
+    [("utk_age", "age_group", 8, 1, ["gender", "race"]), ("lfw_smile", "smile", 2, 4, [])],
+)
+def test_a_large_set_is_read_by_its_own_columns(
+    tmp_path: Path, name: str, column: str, classes: int, images_a_person: int, groups: list[str]
+):
+    rng = np.random.default_rng(0)
+    Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8)).save(tmp_path / "0.jpg")
+    with (tmp_path / "metadata.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image_path", "identity", column, *groups, "split"])
+        for number in range(800 * images_a_person):
+            person = number // images_a_person
+            split = "train" if person < 560 else "val" if person < 680 else "test"
+            values = [rng.integers(0, 2) for _ in groups]
+            label = rng.integers(0, classes)
+            rows.writerow(["0.jpg", f"p{person}", label, *values, split])
+    chosen = {s.split("=", 1)[0]: s for s in [*FAIR, *SETTINGS[name]]}
+    plan = make_plan([*chosen.values(), f"data.root={tmp_path}"])
+    config = plan.configs[0]
+    found = resolve_rows(config.data, config.drawn_forget)
+    assert found.manifest.num_outputs == classes
+    assert list(found.manifest.groups) == groups
+    share = {"utk_age": 0.2143, "lfw_smile": 0.2}[name]
+    assert len(found.request.lines) == round(share * 560)
+    labels = forget_labels(found.manifest, found.splits)
+    assert labels is not None
+    assert labels.alike
