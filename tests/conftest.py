@@ -87,3 +87,8 @@ def _trained_once(folder: Path, config: JobConfig) -> Path:
             config = replace(config, run=replace(config.run, dir=str(path)))
             run_job(config, Collectives(), StopFlag())
     return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest chain of tests first: the searches, which share one Ray and so one worker."""
+    items.sort(key=lambda item: all(m.args != ("ray",) for m in item.iter_markers("xdist_group")))

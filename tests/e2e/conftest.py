@@ -11,6 +11,7 @@ from filelock import FileLock
 from launch.cli import main
 from tests.fakes.bad_input import Lab
 from tests.fakes.command_line import Ended, Faces, write_faces
+from tests.fakes.tiny import LEARNED
 
 
 @pytest.fixture
@@ -40,14 +41,14 @@ def faces(shared_folder: Path) -> Faces:
 
 @pytest.fixture(scope="session")
 def original(faces: Faces, trained: Callable[..., Path]) -> Path:
-    """A run directory: Original, trained on everybody."""
-    return trained(on="all", settings=faces.forget)
+    """A run directory: Original, trained on everybody until it knows its people by heart."""
+    return trained(*LEARNED, on="all", settings=faces.forget)
 
 
 @pytest.fixture(scope="session")
 def retrained(faces: Faces, trained: Callable[..., Path]) -> Path:
     """A run directory: Retrained, which never saw the people of the request."""
-    return trained(on="retain", settings=faces.forget)
+    return trained(*LEARNED, on="retain", settings=faces.forget)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from dlfd_dist.compose import load_config
 from dlfd_dist.metrics import linear_cka, tug_of_war
 from dlfd_dist.run_dir import RunDir, read_events
 from tests.fakes.command_line import Child, Ended, Faces, steps_done, tree
+from tests.fakes.tiny import LEARNED
 
 Dlfd = Callable[..., Ended]
 
@@ -135,7 +136,7 @@ def with_seeds(faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     out = tmp_path_factory.mktemp("seeds") / "compare"
     words = [
         "compare", *faces.forget, "method=dlfd,finetune", "seed=0,1", "metrics.seed=0,7",
-        "train.epochs=1", "method.max_steps=2", "compare.workers=1", f"run.dir={out}",
+        *LEARNED, "method.max_steps=2", "compare.workers=1", f"run.dir={out}",
     ]  # fmt: skip
     assert main(words) == 0
     return out, words
@@ -167,7 +168,7 @@ def test_a_comparison_has_rows_with_intervals_and_runs_nothing_twice(
     with_seeds: tuple[Path, list[str]], dlfd: Dlfd
 ):
     out, words = with_seeds
-    rows = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    rows = json.loads((out / "summary.json").read_text(encoding="utf-8"))["rows"]
     assert [row["method"] for row in rows] == ["Original", "Retrained", "Fine-tune", "DLFD"]
     for row in rows:
         assert row["num_seeds"] == 2

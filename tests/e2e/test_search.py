@@ -158,13 +158,22 @@ def test_a_finished_search_is_gone_on_with_only_when_asked_and_then_runs_nothing
     assert "is another search" in ended.sentence
 
 
-@pytest.mark.parametrize(("lr", "gains"), [(1e-12, False), (0.01, True)])
+@pytest.mark.parametrize(("lr", "gains"), [(1e-12, False), (0.05, True)])
 def test_a_choice_that_is_no_better_than_no_unlearning_is_said_to_be_none(
-    dlfd: Dlfd, settings: list[str], tmp_path: Path, lr: float, gains: bool
+    dlfd: Dlfd,
+    faces: Faces,
+    settings: list[str],
+    trained: Callable[..., Path],
+    tmp_path: Path,
+    lr: float,
+    gains: bool,
 ):
-    out = tmp_path / "search"
-    words = ["search=random", "search.num_samples=1", "search.replicate=0", "method.epochs=4"]
-    ended = dlfd("search", *settings, *words, f"method.lr={lr}", f"run.dir={out}")
+    """From a model that has learned nothing yet, 24 epochs at a fair rate gain, whatever else."""
+    out, start_from = tmp_path / "search", trained(on="all", settings=faces.forget)
+    words = ["search=random", "search.num_samples=1", "search.replicate=0", "method.epochs=24"]
+    ended = dlfd(
+        "search", *settings, *words, f"checkpoint={start_from}", f"method.lr={lr}", f"run.dir={out}"
+    )
     assert ended.status == 0, ended.err
     (row,) = rows_of(out)
     (start,) = [
