@@ -3,6 +3,7 @@ that `dlfd --help` is instant."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -319,6 +320,12 @@ def main(arguments: list[str] | None = None) -> int:
     # Threads that spin while they wait halve the speed of a rank whose core somebody else uses too
     # (65 against 140 images/s on two cores beside one busy process). Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Figures are files here; a notebook's shell names a backend that may not be installed.
+    os.environ["MPLBACKEND"] = "agg"
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or file that takes ASCII only gets a replacement for other characters.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         return dispatch(sys.argv[1:] if arguments is None else arguments)
     except DlfdError as err:

@@ -73,14 +73,21 @@ _RC: Any = {
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Run a drawing function under the report's settings, leaving matplotlib's own untouched."""
+    """Run a drawing function under the report's settings, whatever the user's matplotlibrc says."""
 
     @functools.wraps(draw)
     def wrapper(*args: Any, **kwargs: Any) -> Figure:
-        with matplotlib.rc_context(_RC):
+        with matplotlib.rc_context({**_defaults(), **_RC}):
             return draw(*args, **kwargs)
 
     return wrapper
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    """Return matplotlib's own settings, but for those that are no matter of looks."""
+    elsewhere = ("backend", "interactive", "toolbar", "timezone", "webagg", "savefig.directory")
+    return {k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith(elsewhere)}
 
 
 def role_styles(labels: Sequence[str]) -> dict[str, tuple[str, Any]]:

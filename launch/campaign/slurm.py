@@ -89,10 +89,23 @@ def _plain(line: str) -> str:
     return re.split(r"(?:error|fatal): ", line, maxsplit=1)[-1].strip().rstrip(".")
 
 
+JOB_ID = re.compile(r"(\d+)(;[\w.-]+)?")
+"""What sbatch --parsable prints: the id, and the cluster where there are several."""
+
+
 def sbatch(script: Path, options: Sequence[str] = ()) -> str:
     """Queue a script; return the id of the job."""
     answer = _call(["sbatch", "--parsable", *options, str(script)])
-    return answer.strip().split(";")[0]
+    # A site's plugin may print a banner before the id, or after it.
+    numbers = [
+        match[1] for line in answer.splitlines() if (match := JOB_ID.fullmatch(line.strip()))
+    ]
+    if len(numbers) != 1:
+        raise SchedulerError(
+            f"sbatch told no job id that can be read; it said: {answer.strip()[:300]!r}. A job may "
+            "be queued: 'squeue --me' shows it, and scancel takes it back."
+        )
+    return numbers[0]
 
 
 def test_only(text: str) -> str:
@@ -117,9 +130,17 @@ def scancel(job_ids: Sequence[str]) -> None:
             time.sleep(1)
 
 
+def _user() -> str:
+    """Return the user's name, or number where no name is known, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 def squeue() -> dict[str, JobState]:
     """Return every job of this user that has not ended, tasks of arrays one by one."""
-    answer = _call(["squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%i|%T|%r|%N"])
+    answer = _call(["squeue", "-h", "-r", "-u", _user(), "-o", "%i|%T|%r|%N"])
     found = {}
     for line in answer.splitlines():
         job_id, state, reason, node = line.split("|", 3)
@@ -129,7 +150,7 @@ def squeue() -> dict[str, JobState]:
 
 def queued_by_name(name: str) -> str | None:
     """Return the id of the queued job of that name."""
-    answer = _call(["squeue", "-h", "-u", getpass.getuser(), "-n", name, "-o", "%F"]).split()
+    answer = _call(["squeue", "-h", "-u", _user(), "-n", name, "-o", "%F"]).split()
     return answer[0] if answer else None
 
 
