@@ -54,7 +54,7 @@ METHODS = {
     ],
 }
 ON_2_RANKS = ("dlfd", "neggrad", "scrub_sync_bn")
-"""Run on 2 ranks as well; tests/distributed/test_resume.py stops others on 2 ranks."""
+"""Run on 2 ranks as well; tests/distributed/test_going_on.py stops others on 2 ranks."""
 
 PHASES = {
     "unsir": ["impair", "impair", "repair"],

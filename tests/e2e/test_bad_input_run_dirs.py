@@ -13,6 +13,7 @@ import pytest
 from dlfd_dist.run_dir import RunDir
 from tests.fakes.bad_input import Cases, Dlfd, Lab
 from tests.fakes.command_line import Faces
+from tests.fakes.tiny import LEARNED
 
 CASES = Cases()
 
@@ -163,6 +164,6 @@ def test_a_finished_run_is_returned_from_a_disk_that_is_read_only(
         shutil.copytree(lab.original, disk / "run")
         remount = ["mount", "-o", "remount,ro", str(disk)]
         subprocess.run(remount, check=True)
-        ended = dlfd("train", *faces.forget, f"run.dir={disk / 'run'}", "--json")
+        ended = dlfd("train", *faces.forget, *LEARNED, f"run.dir={disk / 'run'}", "--json")
         assert ended.status == 0, ended
         assert ended.json["run_dir"] == str(disk / "run")

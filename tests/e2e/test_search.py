@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -32,6 +33,11 @@ def ray() -> Iterator[None]:
     """One Ray for all searches of this file that run in this process."""
     with ray_cluster(SearchConfig()):
         yield
+
+
+def test_all_searches_are_sent_to_one_worker(request: pytest.FixtureRequest):
+    """Else each worker would start a Ray and run the shared search again."""
+    assert "PYTEST_XDIST_WORKER" not in os.environ or request.node.nodeid.endswith("@ray")
 
 
 @pytest.fixture(scope="module")
