@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_terminal_that_takes_ascii_only_gets_replacements():
-    code = "from launch import cli; cli.HELP = 'größe ±\\n'; raise SystemExit(cli.main(['--help']))"
+    text = "'gr\\xf6\\xdfe \\xb1\\n'"
+    code = f"from launch import cli; cli.HELP = {text}; raise SystemExit(cli.main(['--help']))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
