@@ -77,7 +77,8 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
     @functools.wraps(draw)
     def wrapper(*args: Any, **kwargs: Any) -> Figure:
-        with matplotlib.rc_context({**_defaults(), **_RC}):
+        settings: Any = _defaults() | _RC
+        with matplotlib.rc_context(settings):
             return draw(*args, **kwargs)
 
     return wrapper
