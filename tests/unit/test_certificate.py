@@ -36,6 +36,7 @@ from dlfd_dist.evidence.chain import make_chain
 from dlfd_dist.evidence.recomputed import compare_figures
 from dlfd_dist.evidence.schema import CERTIFICATE_SCHEMA, misfit
 from dlfd_dist.run_dir import RunDir, write_json, write_text
+from launch.certify import run_verify
 
 DOCS = Path(__file__).parents[2] / "docs"
 NAMES = ("Wilhelmina Featherstone", "Bartholomew-Quigley", "archive/Zenobia Ash/1987.png")
@@ -413,3 +414,13 @@ def test_a_private_key_that_others_may_read_or_write_is_refused(mode: int, tmp_p
     key.chmod(mode)
     with pytest.raises(DataError, match=rf"may be read by others \(mode {mode:o}\)"):
         read_private(key)
+
+
+def test_verify_ends_with_0_where_every_check_holds_and_else_with_1(run: RunDir, capsys):
+    def status() -> int:
+        return run_verify([str(run.path)], {}, recompute=False, as_json=True)
+
+    assert status() == 0
+    run.metrics.write_text("")
+    assert status() == 1
+    assert f"file {run.metrics.name}" in capsys.readouterr().out

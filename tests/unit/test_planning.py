@@ -103,6 +103,13 @@ def test_each_seed_unlearns_the_model_trained_with_it():
     ]  # fmt: skip
 
 
+def test_original_is_trained_on_everybody_and_retrained_without_the_forgotten():
+    trainings = training_runs(make_plan([*GIVEN, "seed=0,1"]))
+    assert {(one.role, one.config.train.on) for one in trainings} == {
+        ("original", "all"), ("retrained", "retain"),
+    }  # fmt: skip
+
+
 def test_given_train_seeds_every_seed_unlearns_every_model():
     assert labels("method=finetune", "seed=0,1", "compare.train_seeds=0,2") == [
         "finetune seed 0", "finetune seed 1 on train seed 0",
