@@ -119,7 +119,7 @@ def test_a_search_with_ray_that_is_killed_and_preempted_finds_what_an_array_left
     for path in after:
         result = json.loads(Path(path).read_text())
         assert result["world_size"] == 2
-        # The clock is read once for each, microseconds apart, and a trial takes a fifth of a second.
+        # Its clock is read once for each, microseconds apart, and a trial takes a fifth of a second
         assert result["device_seconds"] == pytest.approx(2 * result["wall_seconds"], rel=1e-3)
     assert not rays(job)
     assert slurm("squeue", "-h", "-j", job.number, "-t", "RUNNING") == ""
