@@ -24,6 +24,8 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Trials name their files absolutely; Tune would change into a directory of its own.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Trials are the work of the allocation: at Ray's own 15 any other process goes before them.
+    "RAY_worker_niceness": "0",
     # Memory is for SLURM or the system to mind, which know what else runs here.
     "RAY_memory_monitor_refresh_ms": "0",
     # Of Tune's own logs only those for TensorBoard are wanted.

@@ -115,17 +115,13 @@ def ranks_of(campaign: Path, task: int) -> list[psutil.Process]:
     ]
 
 
-def shorten_limit(job_id: str) -> None:
-    """Let the time limit of a running job be near: SLURM sends USR2 at its next look."""
-    minutes, _, seconds = slurm("squeue", "-h", "-j", job_id, "-o", "%M").rpartition(":")
-    limit = int(minutes or 0) + (1 if int(seconds) < 40 else 2)
-    slurm("scontrol", "update", f"jobid={job_id}", f"TimeLimit={limit}")
-
-
-def test_runs_longer_than_their_limit_go_on_until_restarts_run_out_or_by_their_script_alone(
+def test_runs_told_to_stop_go_on_until_restarts_run_out_or_by_their_script_alone(
     dlfd, tmp_path: Path
 ):
-    """A rank of each stands still, as if at a long step, until SLURM has found the limit near."""
+    """A rank of each stands still meanwhile, as if at a long step.
+
+    In test_faults.py a time limit and a preemption are what stops runs.
+    """
     out = tmp_path / "campaign"
     dlfd(
         "submit", "train", *TRAINING, "train.epochs=24", "run.checkpoint_every=1000", "seed=0,1",
@@ -139,11 +135,9 @@ def test_runs_longer_than_their_limit_go_on_until_restarts_run_out_or_by_their_s
     found = states(dlfd, out)
     assert {run["state"] for run in found.values()} == {"running"}
     jobs, runs = ([found[f"seed={n}"][name] for n in (0, 1)] for name in ("job_id", "directory"))
-    for job_id in jobs:
-        shorten_limit(job_id)
-    wait_for(lambda: all(map(was_signalled, standing)))
     for job_id, rank in zip(jobs, standing, strict=True):
-        slurm("scontrol", "update", f"jobid={job_id}", "TimeLimit=30")
+        slurm("scancel", "--signal=USR2", job_id)
+        wait_for(lambda rank=rank: was_signalled(rank))
         rank.resume()
 
     # Both are to come back by themselves. One is cancelled while it waits for that, and started
