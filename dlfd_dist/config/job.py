@@ -194,5 +194,8 @@ def signature(config: JobConfig, inputs: dict[str, str]) -> str:
     read = read_by(config.verb, values)
     if relearn_steps and config.verb == "unlearn":
         read["relearn"] = [relearn_steps, *(values["train"][name] for name in READ_TO_RELEARN)]
+    resurface_steps = values["metrics"]["resurface_steps"]
+    if resurface_steps or (resurface_steps is None and config.verb == "unlearn"):
+        read["resurface"] = values["train"]["global_batch_size"]
     text = json.dumps([read, inputs], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -268,9 +268,18 @@ class MetricsConfig:
     relearn_steps: int = 0
     """Most steps to relearn the forget set in after unlearning, with the settings of `train`, to
     measure how soon the model is back; 0: not measured."""
+    resurface_steps: int | None = None
+    """Steps on the retain set alone after training or unlearning, at Fine-tune's learning rate and
+    at ten times that, to see whether the forgotten people come back; null: one epoch, and none in
+    an evaluation; 0: not measured."""
 
     def __post_init__(self) -> None:
         require(self.relearn_steps >= 0, "metrics.relearn_steps", self.relearn_steps, ">= 0")
+        if self.resurface_steps is not None:
+            require(
+                self.resurface_steps >= 0,
+                "metrics.resurface_steps", self.resurface_steps, ">= 0, or null for one epoch",
+            )  # fmt: skip
         require(self.eval_batch_size >= 1, "metrics.eval_batch_size", self.eval_batch_size, ">= 1")
         require(self.seed >= 0, "metrics.seed", self.seed, ">= 0")
         require(self.num_bootstrap >= 1, "metrics.num_bootstrap", self.num_bootstrap, ">= 1")

@@ -13,6 +13,7 @@ from ..models import Classifier, model_blocks
 from ..run_dir import read_events
 from .context import Job
 from .evaluation import Outputs, run_model, stratified
+from .resurfacing import loss_barrier
 
 RETAIN_IMAGES = 1000
 """Of more retain images so many are looked at, drawn by label."""
@@ -22,9 +23,10 @@ def acted(job: Job, delivered: Classifier, parts: Mapping[str, Outputs]) -> dict
     """Return what a delivered model is against the checkpoint before it; None of other runs.
 
     On every rank the same. `weight_change` is ||theta - theta_0|| / ||theta_0|| of all trained
-    tensors and per block; `divergence`, `same_answers` and `confidence_change` are of retain,
-    forget and val; `synthesised_share` is the share of the steps that synthesised, None of a method
-    that cannot; `rf_js` the retrain-free divergence, and `rf_js_original` what it was before.
+    tensors and per block; `loss_barrier` stands on the line between both; `divergence`,
+    `same_answers` and `confidence_change` are of retain, forget and val; `synthesised_share` is the
+    share of the steps that synthesised, None of a method that cannot; `rf_js` the retrain-free
+    divergence, and `rf_js_original` what it was before.
 
     Parameters
     ----------
@@ -42,6 +44,7 @@ def acted(job: Job, delivered: Classifier, parts: Mapping[str, Outputs]) -> dict
     }
     return {
         "weight_change": change,
+        "loss_barrier": loss_barrier(job, original, delivered, before["retain"], after["retain"]),
         "retain_images": len(before["retain"].ids),
         **against_original(change["overall"], found),
         "synthesised_share": synthesised_share(job),

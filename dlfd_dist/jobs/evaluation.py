@@ -354,7 +354,12 @@ def peak_memory_mb(collectives: Collectives) -> float:
     return float(collectives.all_reduce_max(own))
 
 
-def save_samples(run_dir: RunDir, parts: Mapping[str, Outputs], identities: np.ndarray) -> None:
+def save_samples(
+    run_dir: RunDir,
+    parts: Mapping[str, Outputs],
+    identities: np.ndarray,
+    logits: Mapping[str, np.ndarray] | None = None,
+) -> None:
     """Write what every figure over people is made of, for the report and later audits.
 
     Of each sample its id, person, labels, logits, features, loss and confidence. A person is a
@@ -363,6 +368,7 @@ def save_samples(run_dir: RunDir, parts: Mapping[str, Outputs], identities: np.n
     Parameters
     ----------
     identities : of all samples of the set; where nobody is known each sample is its own person
+    logits : further logits, of other models on one of the parts; each goes in as `<name>.logits`
     """
     numbers = np.unique(identities, return_inverse=True)[1]
     tensors = {}
@@ -378,5 +384,7 @@ def save_samples(run_dir: RunDir, parts: Mapping[str, Outputs], identities: np.n
             f"{name}.confidence": part.confidence.astype(np.float32),
             f"{name}.features": part.features.astype(np.float32),
         }
+    for name, values in (logits or {}).items():
+        tensors[f"{name}.logits"] = values.astype(np.float32)
     with replacing(run_dir.samples) as partial:
         save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, partial)

@@ -28,6 +28,7 @@ from .evaluation import (
 )
 from .groups import group_figures
 from .relearning import relearn
+from .resurfacing import resurface
 from .session import Session
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ def measure(
 ) -> dict[str, Any]:
     """Evaluate a model and write result.json, with which the run counts as finished."""
     evaluation = evaluate(model, job.batches, job.config)
+    resurfaced, logits = resurface(job, model, evaluation.parts["forget"])
     result = {
         **evaluation.figures,
         **further_figures(evaluation, job.config),
@@ -66,13 +68,14 @@ def measure(
         **_against_reference(job, evaluation),
         **group_figures(job, evaluation),
         **relearn(job, model),
+        **resurfaced,
         "wall_seconds": seconds,
         "device_seconds": seconds * job.collectives.world_size,
         "peak_memory_mb": peak_memory_mb(job.collectives),
     }
     result["guards"] = guards_of(result)
     if job.collectives.is_main:
-        save_samples(job.run_dir, evaluation.parts, job.data.manifest.identities)
+        save_samples(job.run_dir, evaluation.parts, job.data.manifest.identities, logits)
         if job.run_dir.model.is_file():
             result["model_sha256"] = file_digest(job.run_dir.model)
         write_json(job.run_dir.result, result)

@@ -12,6 +12,7 @@ from ..models import weights_path
 from ..run_dir import RunDir
 from .context import input_digests, run_identity
 from .course import Course
+from .resurfacing import RATES, resurfacing_steps
 
 
 def plan(config: JobConfig) -> dict[str, Any]:
@@ -62,6 +63,9 @@ def _lines(config: JobConfig, rows: ResolvedRows, run_dir: RunDir) -> list[str]:
         lines.append(f"train: on {config.train.on}, {steps} steps")
     else:
         lines.append(f"evaluate: {config.checkpoint}")
+    again = resurfacing_steps(config, len(splits.retain)) if len(splits.forget) else 0
+    if again:
+        lines.append(f"resurfacing: {len(RATES)} times {again} steps on the retain set, measured")
     if config.reference:
         lines.append(f"gap to: {config.reference}")
     lines.append(f"ranks: {config.runtime.world_size}")

@@ -223,6 +223,7 @@ def _context(
         "request": last.request,
         "leaks": last.result.get("leaks"),
         "relearned": last.result.get("relearn"),
+        "resurfacing": last.result.get("resurfacing"),
         "credits": sorted({r.result["credit"] for r in records if r.result.get("credit")}),
         "synthetic": any(record.result.get("synthetic") for record in records),
         "left_out": _left_out(records),

@@ -39,6 +39,12 @@ PATHS: dict[str, tuple[str, ...]] = {
     "tug_of_war": (_NEAR, "tug_of_war"),
     "salun_mia": ("salun_mia",),
     "weight_change": (_MOVED, "weight_change", "overall"),
+    "loss_barrier": (_MOVED, "loss_barrier"),
+    **{
+        f"{rate}_{name}": ("resurfacing", "rates", rate, name)
+        for rate in ("mild", "strong")
+        for name in ("forget_accuracy", "attack_accuracy", "js_divergence")
+    },
     **{
         f"divergence_{part}": (_MOVED, "divergence", part) for part in ("retain", "forget", "val")
     },
@@ -49,8 +55,8 @@ PATHS: dict[str, tuple[str, ...]] = {
     **{
         name: (name,)
         for name in (
-            "relearn_steps", "relearn_steps_retrained", "anamnesis_index", "wall_seconds",
-            "device_seconds", "peak_memory_mb",
+            "relearn_steps", "relearn_steps_retrained", "anamnesis_index", "resurfaced_accuracy",
+            "resurfaced_attack", "wall_seconds", "device_seconds", "peak_memory_mb",
         )
     },
 }  # fmt: skip

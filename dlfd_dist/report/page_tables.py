@@ -67,6 +67,20 @@ DETAILS: tuple[tuple[str, tuple[Column, ...]], ...] = (
         ),
     ),
     (
+        "Does it come back?",
+        (
+            ("Forget acc., delivered", "forget_accuracy", 3),
+            ("after a mild update", "mild_forget_accuracy", 3),
+            ("after a strong update", "strong_forget_accuracy", 3),
+            ("Attack acc., delivered", "mia_accuracy", 3),
+            ("after a mild update", "mild_attack_accuracy", 3),
+            ("after a strong update", "strong_attack_accuracy", 3),
+            ("Divergence from Retrained, mild (bits)", "mild_js_divergence", 4),
+            ("strong (bits)", "strong_js_divergence", 4),
+            ("Loss barrier to Original (nats)", "loss_barrier", 3),
+        ),
+    ),
+    (
         "Features and cost",
         (
             ("Silhouette", "silhouette", 3),

@@ -27,7 +27,11 @@ COLUMNS = (
     ("Attack AUC", "mia_auc"),
     ("Gap", "gap_to_retrained"),
 )
-WHERE_MEASURED = (("Relearn steps", "relearn_steps"), ("Anamnesis", "anamnesis_index"))
+WHERE_MEASURED = (
+    ("Resurfaced", "resurfaced_accuracy"),
+    ("Relearn steps", "relearn_steps"),
+    ("Anamnesis", "anamnesis_index"),
+)
 """Columns of a table only where a row has such a figure."""
 CONTRASTS = "Contrasts, named before the runs; p Holm-adjusted over those of a figure:"
 ONE_SEED, AT_FLOOR, MIXED, TOO_HARD, ONE_TRAINING = "*", "†", "‡", "§", "¶"

@@ -207,6 +207,28 @@ def _over_forgetting_caveats(row: Row, retrained: Row | None) -> list[str]:
     return [caveat]
 
 
+RESURFACED_BY = 0.05
+"""Accuracy on forgotten images that training on may bring back beyond what it brings Retrained."""
+
+
+def _resurfacing_caveats(row: Row, retrained: Row | None) -> list[str]:
+    """Say that the forgotten come back, where that is known; Retrained's own rise is allowed."""
+    before, after = row["forget_accuracy"], row["resurfaced_accuracy"]
+    if before is None or after is None:
+        return []
+    own, beside = 0.0, ""
+    if retrained is not None and retrained["resurfaced_accuracy"] is not None:
+        own = retrained["resurfaced_accuracy"] - retrained["forget_accuracy"]
+        beside = f", Retrained's by {100 * own:+.1f} points"
+    if after - before <= max(own, 0.0) + RESURFACED_BY:
+        return []
+    return [
+        "The forgotten come back: when the model is trained on, on retained images alone, its "
+        f"accuracy on the forgotten ones rises from {100 * before:.1f} to {100 * after:.1f} "
+        f"%{beside}."
+    ]
+
+
 def _seed_caveats(rows: Sequence[Row]) -> list[str]:
     caveats = []
     if single := [row["method"] for row in rows if row["one_seed"]]:
@@ -277,6 +299,7 @@ def judge(rows: Sequence[Row], records: Sequence[RunRecord], gate: Gate | None =
         *_overlap_caveats(row, original, retrained),
         *_cost_caveats(row, retrained),
         *_over_forgetting_caveats(row, retrained),
+        *_resurfacing_caveats(row, retrained),
         *_seed_caveats([r for r in (row, original, retrained) if r is not None]),
     ]
     judged = _judge(row, original, retrained, gate)

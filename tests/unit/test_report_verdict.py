@@ -155,3 +155,20 @@ def test_the_verdict_of_several_runs_is_gone_only_where_all_say_so(records):
     assert verdicts("gone", "gone", "not shown") == "not shown"
     assert verdicts("gone", "gone", "still there") == "not shown"
     assert verdicts("gone", "still there", "still there") == "still there"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "of_retrained", "comes_back"),
+    [(0.5, 0.99, 0.53, True), (0.5, 0.56, 0.53, False), (0.5, 0.54, None, False),
+     (0.5, 0.56, None, True)],
+)  # fmt: skip
+def test_verdict_says_that_the_forgotten_come_back(
+    records, before, after, of_retrained, comes_back
+):
+    """Retrained rises too, from .51, by what others' images teach of the forgotten."""
+    dlfd = with_result(first(records, "DLFD"), forget_accuracy=before, resurfaced_accuracy=after)
+    retrained = with_result(
+        first(records, "Retrained"), forget_accuracy=0.51, resurfaced_accuracy=of_retrained
+    )
+    caveats = verdict_of(first(records, "Original"), retrained, dlfd).caveats
+    assert any(c.startswith("The forgotten come back") for c in caveats) is comes_back
