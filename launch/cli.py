@@ -13,6 +13,8 @@ from dlfd_dist import __version__
 from dlfd_dist.errors import ConfigError, DlfdError
 from dlfd_dist.registry import near_match
 
+from .children import child_environment
+
 
 @dataclass(frozen=True)
 class Command:
@@ -322,6 +324,8 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Figures are files here; a notebook's shell names a backend that may not be installed.
     os.environ["MPLBACKEND"] = "agg"
+    # Whatever a library starts for us (Ray, submitit, a loader of images) runs our modules too.
+    os.environ.update(child_environment())
     for stream in (sys.stdout, sys.stderr):
         # A terminal or file that takes ASCII only gets a replacement for other characters.
         if isinstance(stream, io.TextIOWrapper):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from dlfd_dist.config import JobConfig
 from dlfd_dist.runtime.env import rank_info
 
+from .children import child_environment, mind_working_directory, python_words
 from .rank import LAUNCHER
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def run_module(module: str, world_size: int, arguments: Sequence[str] = ()) -> i
 
     # The ranks say themselves what went wrong; the agent's own report would only repeat it.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    os.environ.update(rank_environment(world_size, os.environ))
+    mind_working_directory()
+    os.environ.update(rank_environment(world_size, os.environ) | child_environment())
     launcher = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -75,8 +77,9 @@ def run_module(module: str, world_size: int, arguments: Sequence[str] = ()) -> i
         signals_to_handle=STOP_SIGNALS,
         shutdown_timeout=SHUTDOWN_TIMEOUT_S,
     )
+    python, *words = python_words(module)
     try:
-        elastic_launch(launcher, sys.executable)("-m", module, *arguments)
+        elastic_launch(launcher, python)(*words, *arguments)
     except ChildFailedError as err:
         return exit_status([failure.exitcode for failure in err.failures.values()])
     except SignalException:

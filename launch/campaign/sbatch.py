@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dlfd_dist.config import ClusterConfig
+from dlfd_dist.errors import ConfigError
 from dlfd_dist.resources import resource_dir
 
+from ..children import SAFE_PATH, python_words
 from .spec import LaunchSpec
 
 RANKS_WAIT_S = 60
@@ -52,6 +53,8 @@ class Script:
         return list(_options(self))
 
     def text(self) -> str:
+        """Return the script; ConfigError for a control character in what it is made of."""
+        refuse_control_characters(f"The job {self.job_name!r}", _pieces(self))
         head = [
             "#!/bin/bash",
             f"# {self.title}",
@@ -59,6 +62,24 @@ class Script:
             *(f"#SBATCH {sbatch_word(option)}" for option in self.options),
         ]
         return "\n".join([*head, *_body(self)]) + "\n"
+
+
+def _pieces(script: Script) -> Iterator[str]:
+    """Yield every text of a script but cluster.setup, which is shell by its nature."""
+    yield from (script.title, script.spec.why, script.job, str(script.campaign), str(script.code))
+    yield from script.options
+    yield from (*script.cluster.srun_args, *script.cluster.prefix, str(script.cluster.python))
+
+
+def refuse_control_characters(what: str, texts: Iterable[str]) -> None:
+    """Raise ConfigError for a newline or the like: it would end a #SBATCH comment, and the shell
+    would run what follows."""
+    for text in texts:
+        if any(not char.isprintable() for char in text):
+            raise ConfigError(
+                f"{what} has a control character in {text!r}: options, paths and names of a batch "
+                "script are one line of printable characters."
+            )
 
 
 def _options(script: Script) -> Iterator[str]:
@@ -120,6 +141,8 @@ def _body(script: Script) -> Iterator[str]:
     yield from cluster.setup
     if script.code is not None:
         yield f'export PYTHONPATH={shlex.quote(str(script.code))}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+    # Modules are those of the code, not files of their name where the job starts.
+    yield f"export {SAFE_PATH}=1"
     yield f"export OMP_NUM_THREADS={cluster.cpus_per_task} OMP_WAIT_POLICY=PASSIVE"
     lib = _slurm_dir(script) / "lib"
     for name in ("rendezvous.sh", "requeue.sh"):
@@ -133,8 +156,8 @@ def _body(script: Script) -> Iterator[str]:
     words = [
         "srun", "--kill-on-bad-exit=0", f"--wait={0 if script.spec.packed else RANKS_WAIT_S}",
         f"--cpus-per-task={cluster.cpus_per_task}",
-        *cluster.srun_args, *cluster.prefix, cluster.python or sys.executable,
-        "-m", "launch.campaign.task", str(script.campaign), script.job,
+        *cluster.srun_args, *cluster.prefix,
+        *python_words("launch.campaign.task", cluster.python), str(script.campaign), script.job,
     ]  # fmt: skip
     yield shlex.join(words) + ' "${SLURM_ARRAY_TASK_ID:-0}"'
     yield "requeue_or_exit $?"
@@ -144,13 +167,13 @@ def _ray_body(script: Script) -> Iterator[str]:
     """Yield the start of one launch.search.node on each node, whatever tasks the job has there."""
     cluster, spec = script.cluster, script.spec
     yield f". {shlex.quote(str(_slurm_dir(script) / 'lib' / 'ray.sh'))}"
-    python = [cluster.python or sys.executable, "-m"]
     gpus = [f"--gpus-per-task={spec.tasks_per_node}"] if cluster.gpus == "per_task" else []
     words = [
         "srun", "--kill-on-bad-exit=0", f"--wait={RANKS_WAIT_S}", f"--ntasks={spec.nodes}",
         "--ntasks-per-node=1", f"--cpus-per-task={cluster.cpus_per_task * spec.tasks_per_node}",
-        *gpus, *cluster.srun_args, *cluster.prefix, *python, "launch.search.node",
-        *python, "launch.campaign.task", str(script.campaign), script.job,
+        *gpus, *cluster.srun_args, *cluster.prefix,
+        *python_words("launch.search.node", cluster.python),
+        *python_words("launch.campaign.task", cluster.python), str(script.campaign), script.job,
     ]  # fmt: skip
     yield shlex.join(words)
     yield 'requeue_or_exit "$(ray_status $?)"'

@@ -14,6 +14,7 @@ from typing import Any
 from dlfd_dist.errors import RunDirError
 from dlfd_dist.run_dir import write_json, write_text
 
+from ..children import mind_working_directory
 from . import code, slurm
 from .batches import Batch, make_batches
 from .ledger import Ledger, Placement, placements_of
@@ -113,6 +114,7 @@ def script_of(campaign: Campaign, batch: Batch, code_dir: Path | None) -> Script
 
 def run_submit(words: Sequence[str], *, dry_run: bool, test_only: bool, as_json: bool) -> int:
     """Submit a campaign, or show what would be submitted."""
+    mind_working_directory()
     verb, *overrides = words or [""]
     campaign = plan_campaign(verb, overrides)
     for variant in campaign.left_out:

@@ -12,7 +12,6 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import IO
 
 from dlfd_dist.runtime.preemption import StopFlag
 
+from ..children import child_environment, python_words
 from ..local import rank_environment
 
 POLL_S = 0.5
@@ -42,8 +42,8 @@ class _Worker:
     def __init__(self, environment: dict[str, str]):
         self.task: Task | None = None
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "launch.comparison.worker"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True,
+            python_words("launch.comparison.worker"), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env=child_environment(environment), text=True,
         )  # fmt: skip
 
     @property

@@ -27,7 +27,8 @@ from dlfd_dist.registry import near_match
 from dlfd_dist.resources import resource_dir
 from dlfd_dist.run_dir import write_text
 
-from ..campaign.sbatch import gpu_options, place_options, sbatch_word
+from ..campaign.sbatch import gpu_options, place_options, refuse_control_characters, sbatch_word
+from ..children import SAFE_PATH, python_words
 from .check import Check
 from .nodes import LOCK_REMEDY, check_nodes, last_line
 from .probe import NodeFinding, read_findings
@@ -264,9 +265,10 @@ def probe_script(question: Question, folder: Path) -> str:
     # In a container there may be an interpreter that the node itself lacks.
     look = [] if site.prefix else [f"command -v {python} || exit {NO_PYTHON}"]
     srun = shlex.join([
-        "srun", "--kill-on-bad-exit=0", "--wait=60", *site.srun_args, *site.prefix, question.python,
-        "-m", "launch.doctor.probe", str(folder),
+        "srun", "--kill-on-bad-exit=0", "--wait=60", *site.srun_args, *site.prefix,
+        *python_words("launch.doctor.probe", question.python), str(folder),
     ])  # fmt: skip
+    refuse_control_characters("The probe job", [*options, srun, where, python])
     return "\n".join([
         "#!/bin/bash",
         *(f"#SBATCH {sbatch_word(option)}" for option in options),
@@ -275,7 +277,7 @@ def probe_script(question: Question, folder: Path) -> str:
         *site.setup,
         *look,
         rendezvous.strip(),
-        "export OMP_NUM_THREADS=1",
+        f"export OMP_NUM_THREADS=1 {SAFE_PATH}=1",
         srun,
         "",
     ])  # fmt: skip

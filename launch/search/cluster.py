@@ -12,11 +12,17 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dlfd_dist.config import SearchConfig
 from dlfd_dist.errors import ConfigError, DlfdError
 
+from ..campaign.code import checkout
+from ..children import child_environment, mind_working_directory
 from ..local import cores
+
+if TYPE_CHECKING:
+    from ray.job_config import JobConfig
 
 logger = logging.getLogger("dlfd_dist.search")
 
@@ -109,8 +115,8 @@ def gpus_per_rank(search: SearchConfig, device: str, room: Room) -> float:
 @contextlib.contextmanager
 def ray_cluster(search: SearchConfig) -> Iterator[Room]:
     """Yield the room of a Ray that runs; what is started here ends with the block."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    mind_working_directory()
+    os.environ.update(child_environment({**ENVIRONMENT, **os.environ}))
     if search.address is None and ADDRESS not in os.environ:
         _authenticate()
     import ray
@@ -171,10 +177,21 @@ def _watch_nodes(ended: threading.Event) -> None:
                 return
 
 
+def _own_path() -> JobConfig:
+    """Return what gives Ray's workers our code; Ray would put the working directory before it."""
+    from ray.job_config import JobConfig
+
+    class OwnPath(JobConfig):
+        def _runtime_env_has_working_dir(self) -> bool:
+            return True
+
+    return OwnPath(_py_driver_sys_path=[str(path) for path in [checkout()] if path])
+
+
 def _start(search: SearchConfig) -> None:
     import ray
 
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "job_config": _own_path()}
     if ADDRESS in os.environ:
         ray.init(address=os.environ[ADDRESS], **quiet)
         return

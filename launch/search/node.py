@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from ..children import child_environment, python_words
 from .cluster import ADDRESS, ENVIRONMENT, NODES, PORTS
 
 STOPPED = 75
@@ -85,7 +86,7 @@ class Step:
         )  # fmt: skip
         ports = [f"--{name}={first + 1 + n}" for n, name in enumerate(named)]
         return [
-            sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *place, *ports,
+            *python_words("ray.scripts.scripts"), "start", "--block", *place, *ports,
             f"--min-worker-port={first + 10}", f"--max-worker-port={first + 199}",
             f"--num-cpus={self.cpus}", f"--num-gpus={self.gpus}",
             f"--object-store-memory={self.object_store_mb * 1_000_000}", "--disable-usage-stats",
@@ -101,7 +102,7 @@ class Step:
         }  # fmt: skip
         if self.node > 0:
             mine["RAY_gcs_rpc_server_reconnect_timeout_s"] = LINGER_S
-        return {**ENVIRONMENT, **kept, **mine}
+        return child_environment({**ENVIRONMENT, **kept, **mine})
 
 
 def main(command: Sequence[str]) -> int:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from dlfd_dist.compose import split_cluster
-from dlfd_dist.errors import RunDirError
+from dlfd_dist.config import ClusterConfig
+from dlfd_dist.errors import ConfigError, RunDirError
 from dlfd_dist.resources import resource_dir
 from dlfd_dist.run_dir import exclusively
 from launch.campaign import local as local_campaign
@@ -58,6 +59,63 @@ def test_the_batch_script_is_the_recorded_one(cluster: str, spec: LaunchSpec):
         record.parent.mkdir(exist_ok=True)
         record.write_text(text, encoding="utf-8")
     assert text == record.read_text(encoding="utf-8"), "DLFD_ACCEPT=1 pytest accepts the new text"
+
+
+HOSTILE = "x\ntouch ran\n#"
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["partition", "account", "qos", "constraint", "gpu_type", "python", "options", "srun_args",
+     "prefix"],
+)  # fmt: skip
+@pytest.mark.parametrize("end", ["\n", "\r", "\x1b", "\x85", "\u2028"])
+def test_no_setting_of_the_cluster_ends_a_line_of_the_script(word: str, end: str):
+    given = f"x{end}touch ran{end}#"
+    cluster = ClusterConfig(gpus="gres")
+    wants_list = isinstance(getattr(cluster, word), list)
+    script = Script(
+        Path("/shared/runs"), "0123abcd", "01-001-train", "two runs", LaunchSpec(),
+        replace(cluster, **{word: [given] if wants_list else given}),
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="has a control character in"):
+        script.text()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"campaign": Path(f"/shared/{HOSTILE}")}, {"campaign_name": HOSTILE}, {"job": HOSTILE},
+        {"title": HOSTILE}, {"directory": f"/home/{HOSTILE}"}, {"code": Path(f"/{HOSTILE}")},
+        {"output": Path(f"/{HOSTILE}")}, {"array": HOSTILE},
+    ],
+    ids=lambda part: next(iter(part)),
+)  # fmt: skip
+def test_no_path_and_no_name_ends_a_line_of_the_script(part):
+    script = Script(
+        Path("/shared/runs"), "0123abcd", "01-001-train", "two runs", LaunchSpec(), ClusterConfig()
+    )
+    with pytest.raises(ConfigError, match="has a control character in"):
+        replace(script, **part).text()
+
+
+def test_a_directory_with_a_newline_is_refused_before_anything_is_written(
+    campaigns: Campaigns, tmp_path, monkeypatch
+):
+    (tmp_path / HOSTILE).mkdir()
+    monkeypatch.chdir(tmp_path / HOSTILE)
+    ended = campaigns.submit("train")
+    assert ended.status == 2
+    assert "has a control character in" in ended.err
+    assert not campaigns.path.exists()
+
+
+def test_the_ranks_of_a_job_leave_the_working_directory_out():
+    script = Script(
+        Path("/shared/runs"), "0123abcd", "01", "a run", LaunchSpec(), ClusterConfig()
+    ).text()
+    assert "export PYTHONSAFEPATH=1\n" in script
+    assert " -P -m launch.campaign.task " in script
 
 
 # --- the queue

@@ -1,0 +1,99 @@
+"""Python processes that we start run our code, whatever lies in the working directory.
+
+`python -m` looks for modules in the working directory first: a `launch/` or `random.py` there would
+run in place of ours. `-P` and PYTHONSAFEPATH leave it out, for a child and for its own children.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from dlfd_dist.errors import ConfigError
+from dlfd_dist.provenance import root
+
+from .campaign.code import checkout
+
+SAFE_PATH = "PYTHONSAFEPATH"
+HAS_SAFE_PATH = sys.version_info >= (3, 11)
+"""Python 3.10 knows neither -P nor PYTHONSAFEPATH."""
+OURS = ("dlfd_dist", "launch")
+
+
+def python_words(module: str, python: str | None = None) -> list[str]:
+    """Return the words that run a module without the working directory on the path.
+
+    Parameters
+    ----------
+    python : an interpreter of another environment, whose version is not known and which has only
+        the PYTHONSAFEPATH of its environment; None: the one that runs now
+    """
+    flag = ["-P"] if HAS_SAFE_PATH and python is None else []
+    return [python or sys.executable, *flag, "-m", module]
+
+
+def child_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of a child: our code first on an explicit path, and a safe one.
+
+    Empty and relative entries of PYTHONPATH mean the working directory, and are left out.
+    """
+    environ = os.environ if environ is None else environ
+    entries = [e for e in environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(e)]
+    if (code := checkout()) is not None:  # nothing else tells a child where it is
+        entries = list(dict.fromkeys([str(code), *entries]))
+    path = {"PYTHONPATH": os.pathsep.join(entries)} if entries else {}
+    kept = {name: value for name, value in environ.items() if name != "PYTHONPATH"}
+    return {**kept, **path, SAFE_PATH: "1"}
+
+
+def shadowing(folder: Path) -> list[str]:
+    """Return the files and packages of a folder that bear the name of a module that we may use."""
+    others = [entry for entry in sys.path if entry and Path(entry).resolve() != folder.resolve()]
+    return sorted(
+        path.name for path, name in _modules(folder) if _is_known(name, others) and not _own(path)
+    )
+
+
+def _modules(folder: Path) -> Iterator[tuple[Path, str]]:
+    suffixes = importlib.machinery.all_suffixes()
+    try:
+        paths = list(folder.iterdir())
+    except OSError:
+        return
+    for path in paths:
+        name, _, suffix = path.name.partition(".")
+        if f".{suffix}" in suffixes or (path / "__init__.py").is_file():
+            yield path, name
+
+
+def _is_known(name: str, path: list[str]) -> bool:
+    if name in OURS or name in sys.stdlib_module_names:
+        return True
+    return name.isidentifier() and importlib.machinery.PathFinder.find_spec(name, path) is not None
+
+
+def _own(path: Path) -> bool:
+    return path.resolve().parent == root()
+
+
+def mind_working_directory() -> None:
+    """Say on standard error what of the working directory the children do not use.
+
+    Raises ConfigError where this Python cannot leave it out.
+    """
+    names = shadowing(Path.cwd())
+    if not names:
+        return
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    if not HAS_SAFE_PATH:
+        raise ConfigError(
+            f"The working directory has {listed}, which Python 3.10 would run in place of the "
+            "modules of that name: start dlfd in another directory, or with Python 3.11."
+        )
+    print(
+        f"dlfd: note: {listed} of the working directory bears the name of a module and is not used",
+        file=sys.stderr,
+    )
