@@ -31,10 +31,13 @@ from .config import (
     to_dict,
 )
 from .config.checks import chosen_on_val, require
-from .config.paths import with_literal_path
+from .config.paths import PATH_SETTINGS, as_hydra_string, with_literal_path
 from .errors import ConfigError
 from .registry import near_match
 from .resources import resource_dir
+
+TUNED_SECTIONS = ("method", "synthesis", "ot")
+"""What a file of +tuned= may set."""
 
 LISTS = ("data.label", "data.groups")
 """Settings of several values, which commas may part as in a sweep."""
@@ -233,12 +236,32 @@ def _with_tuned(parsed: list[Override]) -> list[Override]:
         for section, held in values.items()
         for key, value in _section(held, section).items()
     }
+    for name in settings:
+        if name.partition(".")[0] not in TUNED_SECTIONS or name in PATH_SETTINGS:
+            raise ConfigError(
+                f"tuned={path} sets {name}, which is not tuned: the file may hold settings of "
+                f"{', '.join(TUNED_SECTIONS)}, and no paths."
+            )
     texts = [
-        f"{name}={'null' if value is None else value}"
+        f"{name}={_as_text(value, f'tuned={path}: {name}')}"
         for name, value in settings.items()
         if name not in given and name != "method.name"
     ]
     return [*rest, *_parse(texts)]
+
+
+def _as_text(value: Any, name: str) -> str:
+    """Return a value of a file as Hydra's grammar writes it, so that no part of it means more."""
+    _refuse_interpolation(value, name)
+    if value is None:
+        return "null"
+    if isinstance(value, list):
+        return f"[{','.join(_as_text(one, name) for one in value)}]"
+    if isinstance(value, str):
+        return as_hydra_string(value)
+    if isinstance(value, bool | int | float):
+        return str(value)
+    raise ConfigError(f"{name}={value} is not allowed: a setting is a number, a word or a list.")
 
 
 def _setting(parsed: Override, method: str, known: list[str]) -> tuple[str, Any]:
@@ -384,6 +407,7 @@ def _typed(cls: type, plain: dict[str, Any], prefix: str) -> dict[str, Any]:
     """Convert leaf values to the annotated types by OmegaConf's rules (3 -> 3.0, "x" -> error)."""
     converted = {}
     for name, value in plain.items():
+        _refuse_interpolation(value, prefix + name)
         convert = _converted if isinstance(value, Hashable) else _converted.__wrapped__
         try:
             converted[name] = convert(cls, name, value)
@@ -411,6 +435,19 @@ def _leaf(cls: type, name: str) -> type:
     return dataclasses.make_dataclass("Leaf", [(name, typing.get_type_hints(cls)[name])])
 
 
+def _refuse_interpolation(value: Any, name: str) -> None:
+    """Refuse `${...}`: what it stands for (a variable of the environment) would be stored.
+
+    The command line's own are replaced before.
+    """
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str) and "${" in text:
+            raise ConfigError(
+                f"{name}={text} is not allowed: ${{...}} is replaced on the command line only. "
+                "Write the value itself."
+            )
+
+
 def config_text(config: JobConfig) -> str:
     """Return the resolved configuration as YAML."""
     return settings_text(to_dict(config))
@@ -428,7 +465,7 @@ def load_config(path: Path) -> JobConfig:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except FileNotFoundError as err:
         raise ConfigError(f"There is no configuration at {path}.") from err
     except Exception as err:  # YAML and OmegaConf raise many kinds; all mean the file is unusable

@@ -66,10 +66,10 @@ def _quoted(part: str, key: str) -> str:
                 f"{key.lstrip('+')}={part} names the environment variable "
                 f"{unset[1].strip('{}')}, which is not set: set it, or write the path whole."
             )
-    return _as_hydra_string(path)
+    return as_hydra_string(path)
 
 
-def _as_hydra_string(text: str) -> str:
+def as_hydra_string(text: str) -> str:
     """Return text in single quotes; backslashes count only before a quote, in Hydra's grammar."""
     escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + (m[2] and "\\'"), text)
     return f"'{escaped}'"

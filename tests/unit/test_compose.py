@@ -241,7 +241,7 @@ def test_a_label_written_alone_is_a_list_of_one():
         ({"method": {"name": "dlfdd"}}, r"method=dlfdd is not known.* Did you mean 'dlfd'"),
         ({"seed": None}, r"seed: Incompatible value 'None'"),
         ({"data": {"mean": ["x", 0, 0]}}, r"data.mean: Value 'x'"),
-        ({"run": {"name": "${seed}"}}, r"run.name: Interpolation key 'seed' not found"),
+        ({"run": {"name": "${seed}"}}, r"run.name=\$\{seed\} is not allowed"),
     ],
 )
 def test_wrong_value_of_a_file_is_refused(values, message):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dlfd_dist.compose import compose_job, known_settings
+from dlfd_dist.compose import compose_job, known_settings, load_config
 from dlfd_dist.config import (
     METHOD_CONFIGS,
     Choice,
@@ -339,6 +339,43 @@ def test_tuned_settings_come_after_the_methods_own_and_before_the_command_line(t
     assert config.synthesis.steps == 5
     config = compose_job("unlearn", [*GIVEN, "method.lr=0.5", f"+tuned={path}"])
     assert config.method.lr == 0.5
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("run: {dir: /elsewhere}", "sets run.dir, which is not tuned"),
+        ("forget: {request: other.csv}", "sets forget.request, which is not tuned"),
+        ("data: {root: /elsewhere}", "sets data.root, which is not tuned"),
+        ("train: {lr: 1}", "sets train.lr, which is not tuned"),
+        ("checkpoint: other.pth", "checkpoint=other.pth is not allowed"),
+        ("ot: {method: '${oc.env:HOME}'}", r"ot.method=\$\{oc.env:HOME\} is not allowed"),
+        ("ot: {sinkhorn_reg: '${oc.env:SECRET}'}", r"\$\{oc.env:SECRET\} is not allowed"),
+        ("synthesis: {layer: 'logits,penultimate'}", "layer=logits,penultimate is not"),
+        ("ot: {method: {a: 1}}", "a setting is a number, a word or a list"),
+    ],
+)  # fmt: skip
+def test_a_tuned_file_sets_what_is_tuned_and_nothing_else(tmp_path, monkeypatch, line, said):
+    monkeypatch.setenv("SECRET", "0.5")
+    path = tuned_file(tmp_path)
+    path.write_text("method: {name: dlfd}\n" + line + "\n")
+    with pytest.raises(ConfigError, match=said):
+        compose_job("unlearn", [*GIVEN, f"+tuned={path}"])
+
+
+def test_a_tuned_file_names_no_file_to_read(tmp_path: Path):
+    path = tmp_path / "best.yaml"
+    path.write_text("method: {name: dlfd, reference_manifest: /etc/passwd}\n")
+    with pytest.raises(ConfigError, match=r"sets method.reference_manifest.*and no paths"):
+        compose_job("unlearn", [*GIVEN, f"+tuned={path}"])
+
+
+def test_a_stored_configuration_resolves_nothing(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("SECRET", "x")
+    path = tmp_path / "config.yaml"
+    path.write_text("verb: train\nrun: {name: '${oc.env:SECRET}'}\n")
+    with pytest.raises(ConfigError, match=r"run.name=\$\{oc.env:SECRET\} is not allowed"):
+        load_config(path)
 
 
 def test_settings_tuned_for_another_method_are_refused(tmp_path: Path):
