@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from .access import making
 from .compose import compose_job, load_config
 from .config import JobConfig
 from .data.loaders import DataReader
@@ -70,7 +71,11 @@ def run_ranks(configs: list[JobConfig], ready: Prepare | None = None) -> int:
     ready = ready or functools.partial(prepare, reader=DataReader())
     setup_console(info.rank)
     try:
-        with stop_flag() as stop, process_group(configs[0].runtime, info) as collectives:
+        with (
+            making(configs[0].run.mode),
+            stop_flag() as stop,
+            process_group(configs[0].runtime, info) as collectives,
+        ):
             for config in configs:
                 try:
                     run_prepared(ready(config, info.world_size), collectives, stop)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .access import level
 from .errors import RunDirError
 
 PARTIAL = ".tmp"
@@ -21,11 +22,16 @@ PARTIAL = ".tmp"
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; rename it to `path` when the block succeeds."""
+def replacing(path: Path, *, secret: bool = False) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; rename it to `path` when the block succeeds.
+
+    secret : leave the mode that the block gave
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         yield partial
+        if not secret:
+            level(partial)
         os.replace(partial, path)
     except Exception as err:
         # safetensors writes in Rust, and tells of a full disk only in words.

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dlfd_dist import __version__
+from dlfd_dist.access import MODES, PRIVATE, set_mode
 from dlfd_dist.errors import ConfigError, DlfdError
 from dlfd_dist.registry import near_match
 
@@ -330,8 +331,10 @@ def main(arguments: list[str] | None = None) -> int:
         # A terminal or file that takes ASCII only gets a replacement for other characters.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    words = sys.argv[1:] if arguments is None else arguments
+    before = set_mode(_mode(words))
     try:
-        return dispatch(sys.argv[1:] if arguments is None else arguments)
+        return dispatch(words)
     except DlfdError as err:
         print(f"dlfd: {err}", file=sys.stderr)
         return err.exit_status
@@ -347,6 +350,14 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"dlfd: {disk_message(err)}", file=sys.stderr)
         return 2
+    finally:
+        os.umask(before)
+
+
+def _mode(words: list[str]) -> str:
+    """Return run.mode, for everything that a command makes; a wrong one is refused later."""
+    given = [word.partition("=")[2] for word in words if word.startswith("run.mode=")]
+    return given[-1] if given and given[-1] in MODES else PRIVATE
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..access import MODES, PRIVATE
 from ..errors import ConfigError
 from .checks import check_sgd, one_of, require
 
@@ -336,6 +337,9 @@ class RunConfig:
     root: str = "runs"
     dir: str | None = None
     """Directory of this run; null: <root>/<name>-<8 hex of what changes results>."""
+    mode: str = PRIVATE
+    """Of the directories that are made: 700, 750 (the group may read) or 770 (it may write too).
+    Files have the same without the right to execute."""
     checkpoint_every: int = 50
     """Steps between checkpoints for resuming."""
     keep_checkpoints: int = 2
@@ -343,6 +347,7 @@ class RunConfig:
     """Seconds between progress lines when the output is not a terminal."""
 
     def __post_init__(self) -> None:
+        one_of("run.mode", self.mode, MODES)
         require(self.checkpoint_every >= 1, "run.checkpoint_every", self.checkpoint_every, ">= 1")
         require(self.keep_checkpoints >= 1, "run.keep_checkpoints", self.keep_checkpoints, ">= 1")
         require(self.log_every_s > 0, "run.log_every_s", self.log_every_s, "above 0")

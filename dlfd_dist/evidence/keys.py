@@ -59,6 +59,7 @@ def generate(path: Path) -> PublicKey:
 def write_new(path: Path, content: bytes, mode: int) -> None:
     """Write a file that is not there yet; from its first moment it has this mode or less."""
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        os.fchmod(file.fileno(), mode)
         file.write(content)
 
 

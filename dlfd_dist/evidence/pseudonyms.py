@@ -64,7 +64,7 @@ def salt_text(salt: Salt, entries: Iterable[str]) -> str:
 
 def write_salt(path: Path, salt: Salt, entries: Iterable[str]) -> None:
     """Write the salt and who the pseudonyms stand for; only the owner may read it."""
-    with replacing(path) as partial:
+    with replacing(path, secret=True) as partial:
         partial.unlink(missing_ok=True)
         write_new(partial, salt_text(salt, entries).encode(), 0o600)
         os.chmod(partial, 0o600)

@@ -65,7 +65,7 @@ class Ledger:
         text = json.dumps(line, sort_keys=True) + "\n"
         if _cut_off(self.file):
             text = "\n" + text
-        fd = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        fd = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             os.write(fd, text.encode())
             os.fsync(fd)

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlfd_dist.access import private_folder, refuse_foreign
+
 from ..children import child_environment, python_words
 from .spec import LaunchSpec
 
@@ -130,7 +132,9 @@ def start(campaign: Path, jobs: Sequence[tuple[str, int, LaunchSpec]]) -> str:
     # submitit puts these words before `-m submitit.core._submit` on a command line that it splits.
     python = shlex.join(python_words("")[:-2])
     os.environ.update(child_environment())
-    executor = LocalExecutor(folder=campaign / "jobs" / "submitit", python=python)
+    folder = private_folder(campaign / "jobs" / "submitit")
+    refuse_foreign(folder, "unpickles what is in it (submitit's jobs)")
+    executor = LocalExecutor(folder=folder, python=python)
     executor.update_parameters(timeout_min=DAYS)
     job = executor.submit(LocalCampaign(campaign, tuple(jobs)))
     return _job_id(int(job.job_id))

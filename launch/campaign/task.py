@@ -48,6 +48,7 @@ class Task:
 
     def __call__(self) -> int:
         record = self._record()
+        self._set_mode(record)
         if record["report"]:
             from .results import write_campaign_report
 
@@ -59,6 +60,15 @@ class Task:
 
     def _record(self) -> dict[str, Any]:
         return json.loads((self.campaign / "jobs" / f"{self.job}.json").read_text("utf-8"))
+
+    def _set_mode(self, record: Mapping[str, Any]) -> None:
+        """Make files with the mode of the campaign, whatever umask the node gives a job."""
+        from dlfd_dist.access import PRIVATE, set_mode
+
+        from .plan import read_plan
+
+        _, runs = read_plan(self.campaign / "plans" / record["plan"])
+        set_mode(runs[0].config["run"].get("mode", PRIVATE) if runs else PRIVATE)
 
     def _runs(self, record: Mapping[str, Any]) -> list[CampaignRun]:
         from .plan import read_plan
@@ -269,7 +279,7 @@ def _output_to(log: Path | None) -> Iterator[None]:
         yield
         return
     kept = [os.dup(stream) for stream in (1, 2)]
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         for stream in (1, 2):
             os.dup2(file, stream)

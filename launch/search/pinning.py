@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from dlfd_dist.access import private_folder
+
 
 @contextlib.contextmanager
 def pinned(num: int) -> Iterator[list[int]]:
@@ -17,8 +19,7 @@ def pinned(num: int) -> Iterator[list[int]]:
 
     Yields the cores; none, and nothing is bound, where fewer than `num` are free.
     """
-    folder = Path(tempfile.gettempdir()) / f"dlfd-cores-{os.getuid()}"
-    folder.mkdir(exist_ok=True)
+    folder = private_folder(Path(tempfile.gettempdir()) / f"dlfd-cores-{os.getuid()}")
     before = os.sched_getaffinity(0)
     with contextlib.ExitStack() as stack:
         held = [core for core in sorted(before) if _take(stack, folder / f"core_{core}.lock")]

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from dlfd_dist.access import refuse_foreign
 from dlfd_dist.compose import config_text
 from dlfd_dist.config import to_dict
 from dlfd_dist.data.loaders import ResolvedRows
@@ -150,6 +151,7 @@ class _Phases:
 
         search, folder = self.plan.search, self.plan.ray / "search"
         if Tuner.can_restore(str(folder)):
+            refuse_foreign(self.plan.ray, "unpickles what is in it (Ray's tuner.pkl)")
             tuner = Tuner.restore(
                 str(folder), self._trainable(self.shared), resume_unfinished=True,
                 restart_errored=True,

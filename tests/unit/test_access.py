@@ -1,0 +1,136 @@
+"""Who may read and write what dlfd makes, and whose files it trusts."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dlfd_dist.access import making, private_folder, refuse_foreign
+from dlfd_dist.errors import RunDirError
+from dlfd_dist.evidence import generate
+from launch.campaign import local
+from launch.campaign.ledger import Ledger
+from launch.cli import main
+from launch.search.pinning import pinned
+from launch.search.search import _Phases
+from tests.fakes.tiny import TINY
+
+
+@pytest.fixture(params=[0o000, 0o077], ids="{:03o}".format)
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def modes(folder: Path) -> dict[str, set[str]]:
+    """Return the modes of the folders and of the files of a tree."""
+    found: dict[str, set[str]] = {"folders": set(), "files": set()}
+    for path in (folder, *folder.rglob("*")):
+        kind = "folders" if path.is_dir() else "files"
+        found[kind].add(f"{stat.S_IMODE(path.stat().st_mode):o}")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "folders", "files"),
+    [([], "700", "600"), (["run.mode=750"], "750", "640"), (["run.mode=770"], "770", "660")],
+    ids=["default", "a group reads", "a group writes"],
+)
+def test_a_run_and_its_cache_have_one_mode_whatever_the_umask(
+    umask: int, words: list[str], folders: str, files: str, tmp_path: Path
+):
+    given = [f"run.dir={tmp_path}/run", f"data.cache_dir={tmp_path}/cache", "synthesis.save=2"]
+    assert main(["train", *TINY, *given, *words, "train.epochs=1"]) == 0
+    expected = {"folders": {folders}, "files": {files}}
+    assert modes(tmp_path / "run") == expected
+    assert modes(tmp_path / "cache") == expected
+    assert os.umask(umask) == umask
+
+
+def test_another_mode_is_refused(tmp_path: Path, capsys):
+    assert main(["train", *TINY, f"run.dir={tmp_path}/run", "run.mode=777"]) == 2
+    assert "run.mode=777 is not allowed" in capsys.readouterr().err
+
+
+def test_the_ledger_of_a_campaign_is_no_program(umask: int, tmp_path: Path):
+    ledger = Ledger(tmp_path)
+    with ledger.locked():
+        ledger.append("planned")
+    assert stat.S_IMODE(ledger.file.stat().st_mode) == 0o666 & ~umask
+
+
+def test_a_public_key_may_be_read_by_all(umask: int, tmp_path: Path):
+    with making():
+        generate(tmp_path / "key.pem")
+    assert stat.S_IMODE((tmp_path / "key.pem").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "key.pub.pem").stat().st_mode) == 0o644
+
+
+# --- whose files they are
+
+
+def test_a_folder_in_tmp_that_somebody_else_took_is_refused(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    theirs = tmp_path / f"dlfd-cores-{os.getuid()}"
+    theirs.symlink_to(tmp_path)
+    with pytest.raises(RunDirError, match="is not a folder"), pinned(1):
+        pass
+    theirs.unlink()
+    theirs.mkdir()
+    theirs.chmod(0o777)
+    with pytest.raises(RunDirError, match=r"may be written by others \(mode 777\)"), pinned(1):
+        pass
+    theirs.rmdir()
+    with pinned(1):
+        assert stat.S_IMODE(theirs.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o602, 0o620])
+def test_a_file_that_others_may_write_is_not_trusted(mode: int, tmp_path: Path):
+    folder = private_folder(tmp_path / "mine")
+    refuse_foreign(folder, "reads it")
+    (folder / "file").touch()
+    (folder / "file").chmod(mode)
+    with pytest.raises(RunDirError, match=rf"file may be written by others \(mode {mode:o}\)"):
+        refuse_foreign(folder, "reads it")
+
+
+def test_a_file_of_another_user_is_not_trusted(tmp_path: Path, monkeypatch):
+    folder = private_folder(tmp_path / "mine")
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(RunDirError, match="mine belongs to another user, and dlfd reads it"):
+        refuse_foreign(folder, "reads it")
+
+
+def test_a_link_is_not_trusted(tmp_path: Path):
+    folder = private_folder(tmp_path / "mine")
+    (folder / "tuner.pkl").symlink_to("/elsewhere")
+    with pytest.raises(RunDirError, match=r"tuner\.pkl is a link"):
+        refuse_foreign(folder, "reads it")
+
+
+def test_a_search_that_others_may_write_is_not_unpickled(tmp_path: Path):
+    pytest.importorskip("ray")
+    pickled = tmp_path / "ray" / "search" / "tuner.pkl"
+    pickled.parent.mkdir(parents=True)
+    # Would be run by whoever unpickles it.
+    pickled.write_bytes(b"cposix\nsystem\n(S'exit 1'\ntR.")
+    pickled.chmod(0o666)
+    tuning = object.__new__(_Phases)
+    vars(tuning)["plan"] = SimpleNamespace(ray=tmp_path / "ray", search=None)
+    with pytest.raises(RunDirError, match=r"tuner\.pkl may be written by others.*unpickles"):
+        tuning.trials()
+
+
+def test_jobs_that_others_may_write_are_not_unpickled(tmp_path: Path):
+    folder = tmp_path / "jobs" / "submitit"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    with pytest.raises(RunDirError, match="may be written by others"):
+        local.start(tmp_path, [])
