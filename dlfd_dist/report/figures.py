@@ -257,6 +257,11 @@ def errors_of(row: dict[str, Any], metric: str) -> list[list[float]] | None:
     return interval and [[row[metric] - interval[0]], [interval[1] - row[metric]]]
 
 
+def in_trade_off(row: dict[str, Any]) -> bool:
+    """Whether both figures of the trade-off were measured in a row."""
+    return row["forgetting_score"] is not None and row["test_accuracy"] is not None
+
+
 @styled
 def trade_off(
     rows: Sequence[dict[str, Any]], records: Sequence[RunRecord] = (), *, narrow: bool = False
@@ -265,7 +270,7 @@ def trade_off(
 
     Bars are the intervals of the rows; `records`, when given, add one small mark per run.
     """
-    shown = [row for row in rows if row["forgetting_score"] is not None]
+    shown = [row for row in rows if in_trade_off(row)]
     styles = role_styles([row["method"] for row in shown])
     fig, (ax,) = panels(1, narrow=narrow, height=3.6)
     fig.set_size_inches(3.7 if narrow else 7.2, 4.1)
@@ -273,7 +278,9 @@ def trade_off(
     for row in shown:
         color, marker = styles[row["method"]]
         for run in of_label(records, row["method"]):
-            point = run.result["forgetting_score"], run.result["test_accuracy"]
+            point = run.value("forgetting_score"), run.value("test_accuracy")
+            if None in point:
+                continue
             ax.plot(
                 *point, marker=marker, color=color, markersize=3.5, alpha=0.45, markeredgewidth=0
             )

@@ -98,7 +98,7 @@ def _tiles(row: Row | None, rows: Sequence[Row]) -> list[dict[str, Any]]:
         {
             "title": title,
             "hint": hint,
-            "value": f"{row[metric]:.3f}",
+            "value": _number_text(row[metric], ".3f"),
             "guards": told[metric],
             "bars": [
                 {

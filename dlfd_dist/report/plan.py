@@ -57,7 +57,7 @@ def _loss_plan(chosen: Sequence[RunRecord]) -> list[FigurePlan]:
 
 
 def _trade_off_plan(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[FigurePlan]:
-    if sum(row["forgetting_score"] is not None for row in rows) < 2:
+    if sum(figures.in_trade_off(row) for row in rows) < 2:
         return []
     caption = (
         "Up is a more useful model, left is a model that betrays less; every grey line joins "

@@ -15,6 +15,12 @@ Judged = tuple[str, str]
 """a judgement and its tone"""
 
 _NBSP = "\u00a0"  # keeps a number on the line of its unit
+NOT_MEASURED = "not measured"
+ORIGINAL_NOT_ATTACKED = (
+    "Original was not attacked, because it was trained without a forget request: whether the "
+    "forgotten images stand out less than before cannot be told. Train it with the request "
+    "(forget.request=FILE), or use 'dlfd compare', which attacks it too."
+)
 
 
 @dataclass(frozen=True)
@@ -75,12 +81,16 @@ def _overlap(first: list[float] | None, second: list[float] | None) -> bool:
 
 
 def _compare(rows: dict[str, Row | None], metric: str, fmt: str, scale: float, unit: str) -> str:
-    """Return `now unit (Original x, Retrained y)` of one metric."""
-    shown = {n: row[metric] for n, row in rows.items() if row and row[metric] is not None}
-    now, *others = [f"{value * scale:{fmt}}" for value in shown.values()]
-    names = list(shown)[1:]
-    around = ", ".join(f"{name} {value}" for name, value in zip(names, others, strict=True))
-    return now + unit + (f" ({around})" if around else "")
+    """Return `now unit (Original x, Retrained y)` of one metric; the first of `rows` is now.
+
+    A figure that was not measured is "not measured" now, and is left out of the others.
+    """
+    measured = {n: row[metric] for n, row in rows.items() if row and row[metric] is not None}
+    shown = {name: f"{value * scale:{fmt}}" for name, value in measured.items()}
+    subject, *others = rows
+    now = shown[subject] + unit if subject in shown else NOT_MEASURED
+    around = ", ".join(f"{name} {shown[name]}" for name in others if name in shown)
+    return now + (f" ({around})" if around else "")
 
 
 def _sentence(row: Row, rows: Sequence[Row], records: Sequence[RunRecord]) -> str:
@@ -109,6 +119,11 @@ VERDICTS = {
 }
 
 
+def _attacked(row: Row | None) -> bool:
+    """Whether there is a row and its model was attacked: one trained without a request was not."""
+    return row is not None and row["forgetting_score"] is not None
+
+
 def _judge(row: Row, original: Row | None, retrained: Row | None, gate: Gate | None) -> Judged:
     for flag, words in INSTEAD.items():
         if row[flag]:
@@ -117,6 +132,8 @@ def _judge(row: Row, original: Row | None, retrained: Row | None, gate: Gate | N
         return VERDICTS[row["without_retrained"]["verdict"]]
     if original is None:
         return "No Original to compare with", "unclear"
+    if not _attacked(original):
+        return "Original was not attacked, so there is no score to compare with", "unclear"
     if gate is not None and not gate.is_open:
         return "It cannot be told whether anything was forgotten", "unclear"
     if original["floor"]:
@@ -166,6 +183,7 @@ def _overlap_caveats(row: Row, original: Row | None, retrained: Row | None) -> l
     caveats = []
     if (
         original is not None
+        and _attacked(original)
         and not original["floor"]
         and _overlap(mine, forgetting_interval(original))
     ):
@@ -173,7 +191,11 @@ def _overlap_caveats(row: Row, original: Row | None, retrained: Row | None) -> l
             f"The 95 % intervals {kind} of {row['method']} and Original overlap in the forgetting "
             "score: an improvement is not established."
         )
-    if retrained is not None and _overlap(mine, forgetting_interval(retrained)):
+    if (
+        retrained is not None
+        and _attacked(retrained)
+        and _overlap(mine, forgetting_interval(retrained))
+    ):
         caveats.append(
             f"The 95 % intervals {kind} of {row['method']} and Retrained overlap in the forgetting "
             "score: no difference from retraining was found, which does not prove that there is "
@@ -294,6 +316,7 @@ def judge(rows: Sequence[Row], records: Sequence[RunRecord], gate: Gate | None =
         *([gate.sentence] if gate is not None and not gate.is_open else []),
         *[row[f"{flag}_reason"] for flag in INSTEAD if row[flag]],
         *_alone_caveats(row, retrained),
+        *([ORIGINAL_NOT_ATTACKED] if original is not None and not _attacked(original) else []),
         *_floor_caveats(row, original),
         *([WITHIN_LABELS] if row["within_labels"] else []),
         *_overlap_caveats(row, original, retrained),
