@@ -10,6 +10,11 @@ from dataclasses import dataclass
 
 from ..errors import ConfigError
 
+WITHOUT_TORCHRUN = "env -u RANK -u WORLD_SIZE dlfd ..."
+WITHOUT_SRUN = "env -u SLURM_STEP_ID dlfd ..., or srun --ntasks=1"
+MPI = (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"))
+"""What mpirun tells its processes, by Open MPI and by the others."""
+
 STARTS_BEFORE = "DLFD_STARTS_BEFORE"
 """Starts of this run before this one, where its starter counts them: a campaign does, over jobs."""
 
@@ -28,6 +33,14 @@ class RankInfo:
     @property
     def is_main(self) -> bool:
         return self.rank == 0
+
+    @property
+    def alone(self) -> str:
+        """How a process that another launcher counts among its ranks is run alone, in words."""
+        return {
+            "torchrun": f"WORLD_SIZE={self.world_size} says so; to run alone: {WITHOUT_TORCHRUN}",
+            "slurm": f"SLURM_NTASKS={self.world_size} says so; to run alone: {WITHOUT_SRUN}",
+        }.get(self.source, "")
 
 
 @dataclass(frozen=True)
@@ -60,14 +73,49 @@ def _count(env: Mapping[str, str], name: str) -> int | None:
     return int(env[name]) if env.get(name, "").isdecimal() else None
 
 
-def _integers(env: Mapping[str, str], *names: str) -> list[int]:
-    try:
-        return [int(env[name]) for name in names]
-    except (KeyError, ValueError) as err:
+def _integers(env: Mapping[str, str], alone: str, *names: str) -> list[int]:
+    shown = ", ".join(f"{name}={env[name]}" if name in env else f"no {name}" for name in names)
+    if not all(env.get(name, "").isdecimal() for name in names):
         raise ConfigError(
-            f"The launcher's environment is incomplete: {', '.join(names)} must all be numbers "
-            f"({err}). Start ranks with torchrun or srun, or set runtime.world_size."
-        ) from err
+            f"The launcher's environment is incomplete: {', '.join(names)} must all be numbers, "
+            f"and there are {shown}. To run alone: {alone}. Ranks are started by torchrun or srun."
+        )
+    return [int(env[name]) for name in names]
+
+
+def _checked(info: RankInfo) -> RankInfo:
+    """Return a place that there can be; ConfigError where it lies outside its world."""
+    inside = info.rank < info.world_size
+    if info.source == "torchrun":
+        inside &= info.local_rank < info.local_world_size <= info.world_size
+    if not inside:
+        raise ConfigError(
+            f"The launcher's environment contradicts itself: rank {info.rank} of "
+            f"{info.world_size}, on its node rank {info.local_rank} of {info.local_world_size}: "
+            f"{info.alone}. Ranks are started by torchrun or srun."
+        )
+    return info
+
+
+def refuse_ranks(command: str) -> None:
+    """Raise ConfigError where a command that starts ranks itself was started as one of several."""
+    info = rank_info()
+    if info.source != "single":
+        raise ConfigError(
+            f"'{command}' starts its runs itself: start it once, without torchrun or srun, and set "
+            f"runtime.world_size for runs of several ranks ({info.alone})."
+        )
+
+
+def _refuse_mpi(env: Mapping[str, str]) -> None:
+    """Refuse to be one of several processes of mpirun: each would do the whole run."""
+    for rank, size in MPI:
+        if env.get(size, "1") not in ("", "1"):
+            raise ConfigError(
+                f"mpirun started this process as number {env.get(rank, '?')} of {env[size]} "
+                f"({size}), and each would do the whole run: start ranks with torchrun or srun, or "
+                f"this process alone with env -u {size} dlfd ..."
+            )
 
 
 def rank_info(env: Mapping[str, str] = os.environ) -> RankInfo:
@@ -75,17 +123,25 @@ def rank_info(env: Mapping[str, str] = os.environ) -> RankInfo:
 
     A batch script's own shell has SLURM_PROCID too, but no step: only `srun` counts as a start.
     """
-    if "RANK" in env and "WORLD_SIZE" in env:
+    if "RANK" in env and "WORLD_SIZE" in env and not _is_only_rank(env):
         rank, local_rank, world, local_world = _integers(
-            env, "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"
+            env, WITHOUT_TORCHRUN, "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"
         )
-        return RankInfo(rank, local_rank, world, local_world, rank // local_world, "torchrun")
+        node = rank // max(1, local_world)
+        return _checked(RankInfo(rank, local_rank, world, local_world, node, "torchrun"))
     if "SLURM_STEP_ID" in env and env.get("SLURM_NTASKS", "1") != "1":
         rank, local_rank, world, node = _integers(
-            env, "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "SLURM_NODEID"
+            env, WITHOUT_SRUN, "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "SLURM_NODEID"
         )
-        return RankInfo(rank, local_rank, world, _tasks_on(env, node), node, "slurm")
+        return _checked(RankInfo(rank, local_rank, world, _tasks_on(env, node), node, "slurm"))
+    _refuse_mpi(env)
     return RankInfo()
+
+
+def _is_only_rank(env: Mapping[str, str]) -> bool:
+    """Whether the environment, as an image may set it, says: the only rank, and no more."""
+    is_bare = "LOCAL_RANK" not in env and "LOCAL_WORLD_SIZE" not in env
+    return is_bare and (env["RANK"], env["WORLD_SIZE"]) == ("0", "1")
 
 
 def _tasks_on(env: Mapping[str, str], node: int) -> int:
@@ -105,10 +161,15 @@ def rendezvous(info: RankInfo, env: Mapping[str, str] = os.environ) -> tuple[str
     node still finds itself, with a port drawn from job, step and restart count.
     """
     if "MASTER_ADDR" in env and "MASTER_PORT" in env:
-        return env["MASTER_ADDR"], int(env["MASTER_PORT"])
+        port = _count(env, "MASTER_PORT")
+        if port is None or not 0 < port < 65536:
+            raise ConfigError(
+                f"MASTER_PORT={env['MASTER_PORT']} is no port: give a number from 1 to 65535."
+            )
+        return env["MASTER_ADDR"], port
     if info.source == "slurm" and env.get("SLURM_STEP_NUM_NODES", "1") == "1":
         job, step, restart = (
-            int(env.get(name, "0"))
+            _count(env, name) or 0
             for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
         )
         return "127.0.0.1", 20000 + (job * 31 + step * 7 + restart) % 12000

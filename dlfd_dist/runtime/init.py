@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -17,6 +18,9 @@ from .collectives import Collectives
 from .env import RankInfo, rendezvous
 
 logger = logging.getLogger(__name__)
+
+TOLD_AFTER_S = 2.0
+"""Ranks that were all started find each other sooner; who waits longer is told for whom."""
 
 
 def pick_device(cfg: RuntimeConfig, info: RankInfo) -> torch.device:
@@ -61,6 +65,9 @@ def process_group(cfg: RuntimeConfig, info: RankInfo) -> Iterator[Collectives]:
 
 def _start(cfg: RuntimeConfig, info: RankInfo, device: torch.device) -> None:
     address, port = rendezvous(info)
+    waits = threading.Timer(TOLD_AFTER_S, _tell_waiting, [info, f"{address}:{port}"])
+    waits.daemon = True
+    waits.start()
     try:
         store = dist.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
             address,
@@ -82,8 +89,18 @@ def _start(cfg: RuntimeConfig, info: RankInfo, device: torch.device) -> None:
         raise CollectiveError(
             f"Rank {info.rank} could not join the {info.world_size} ranks at {address}:{port} "
             f"within {cfg.init_timeout_s} s. Common causes: MASTER_ADDR differs between ranks, a "
-            f"rank never started, or a firewall between nodes. ({str(err).splitlines()[0]})"
+            f"rank never started ({info.alone}), or a firewall between nodes. "
+            f"({str(err).splitlines()[0]})"
         ) from err
+    finally:
+        waits.cancel()
+
+
+def _tell_waiting(info: RankInfo, place: str) -> None:
+    logger.warning(
+        "rank %d waits at %s for the others of %d ranks: %s",
+        info.rank, place, info.world_size, info.alone,
+    )  # fmt: skip
 
 
 def _backend(device: torch.device, info: RankInfo, store: dist.TCPStore) -> str:  # pyright: ignore[reportPrivateImportUsage]

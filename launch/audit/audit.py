@@ -10,14 +10,13 @@ from typing import Any
 
 from dlfd_dist.config import JobConfig, to_dict
 from dlfd_dist.data.loaders import DataReader, ResolvedData, ResolvedRows, resolve_rows
-from dlfd_dist.errors import ConfigError
 from dlfd_dist.jobs import prepare
 from dlfd_dist.jobs.context import check_enough, model_outline
 from dlfd_dist.jobs.plan import plan as plan_run
 from dlfd_dist.logs import setup_console
 from dlfd_dist.methods import methods
 from dlfd_dist.report.audit import summary_lines
-from dlfd_dist.runtime.env import rank_info
+from dlfd_dist.runtime.env import refuse_ranks
 
 from ..comparison.compare import claimed, num_workers
 from ..comparison.planning import Planned, with_models
@@ -52,11 +51,7 @@ def run_audit(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
 
 
 def _check(plan: AuditPlan) -> None:
-    if rank_info().source != "single":
-        raise ConfigError(
-            "'dlfd audit' starts its runs itself: start it once, without torchrun or srun, and set "
-            "runtime.world_size for runs of several ranks."
-        )
+    refuse_ranks("dlfd audit")
     for one in [*trainings(plan), *unlearnings(plan)]:
         one.config.validate(one.config.runtime.world_size)
 

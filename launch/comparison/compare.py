@@ -31,7 +31,7 @@ from dlfd_dist.report.tables import (
     text_table,
 )
 from dlfd_dist.run_dir import exclusively, write_json, write_text
-from dlfd_dist.runtime.env import RankInfo, rank_info
+from dlfd_dist.runtime.env import RankInfo, refuse_ranks
 from dlfd_dist.runtime.init import pick_device
 
 from ..job import print_dry_run
@@ -79,11 +79,7 @@ def run_compare(
 
 
 def _check(plan: Plan) -> None:
-    if rank_info().source != "single":
-        raise ConfigError(
-            "'dlfd compare' starts its runs itself: start it once, without torchrun or srun, and "
-            "set runtime.world_size for runs of several ranks."
-        )
+    refuse_ranks("dlfd compare")
     if not plan.configs[0].forget.given:
         raise ConfigError("Nobody to forget: give forget.request=FILE or forget.fraction=0.2.")
     for config in plan.configs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dlfd_dist.errors import ConfigError
-from dlfd_dist.runtime.env import RankInfo, rank_info, rendezvous
+from dlfd_dist.runtime.env import RankInfo, rank_info, refuse_ranks, rendezvous
 
 TORCHRUN = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
 
@@ -30,6 +30,9 @@ def without(env: dict[str, str], *names: str) -> dict[str, str]:
         (without(SRUN, "SLURM_STEP_ID"), RankInfo()),
         ({**SRUN, "SLURM_NTASKS": "1"}, RankInfo()),
         (without(SRUN, "SLURM_NTASKS"), RankInfo()),
+        # An image that sets them for whatever runs in it.
+        ({"RANK": "0", "WORLD_SIZE": "1"}, RankInfo()),
+        ({"OMPI_COMM_WORLD_SIZE": "1", "PMI_SIZE": "1"}, RankInfo()),
     ],
 )
 def test_rank_info_reads_torchrun_then_srun_then_nothing(env, expected):
@@ -62,11 +65,54 @@ def test_tasks_of_this_node_are_read_from_slurms_short_form(tasks, node, expecte
         without(SRUN, "SLURM_PROCID"),
         without(SRUN, "SLURM_NODEID"),
         {**SRUN, "SLURM_NTASKS": "eight"},
+        {**TORCHRUN, "LOCAL_RANK": "-1"},
+        {"RANK": "1", "WORLD_SIZE": "1"},
+        {"RANK": "0", "WORLD_SIZE": "2"},
     ],
 )
-def test_incomplete_environment_is_refused(env):
-    with pytest.raises(ConfigError, match="The launcher's environment is incomplete: .*torchrun"):
+def test_incomplete_environment_is_refused_and_told_how_to_run_alone(env):
+    name = "RANK" if "RANK" in env else "SLURM_STEP_ID"
+    why = f"The launcher's environment is incomplete: .* To run alone: env -u {name} .*torchrun"
+    with pytest.raises(ConfigError, match=why):
         rank_info(env)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {**TORCHRUN, "RANK": "8"},
+        {**TORCHRUN, "LOCAL_RANK": "4"},
+        {**TORCHRUN, "LOCAL_WORLD_SIZE": "0"},
+        {**TORCHRUN, "LOCAL_WORLD_SIZE": "16"},
+        {**TORCHRUN, "WORLD_SIZE": "0"},
+        {**SRUN, "SLURM_PROCID": "8"},
+    ],
+)
+def test_a_place_outside_its_world_is_refused(env):
+    with pytest.raises(ConfigError, match="environment contradicts itself: .*run alone: env"):
+        rank_info(env)
+
+
+@pytest.mark.parametrize("name", ["OMPI_COMM_WORLD", "PMI"])
+def test_processes_of_mpirun_do_not_each_do_the_whole_run(name):
+    env = {f"{name}_RANK": "2", f"{name}_SIZE": "4"}
+    with pytest.raises(ConfigError, match="mpirun started this process as number 2 of 4"):
+        rank_info(env)
+    assert rank_info({**env, **TORCHRUN}).source == "torchrun"
+
+
+@pytest.mark.parametrize("port", ["", "abc", "0", "65536", "-1"])
+def test_a_port_that_is_none_is_refused(port):
+    with pytest.raises(ConfigError, match=f"MASTER_PORT={port} is no port"):
+        rendezvous(rank_info(TORCHRUN), {"MASTER_ADDR": "node7", "MASTER_PORT": port})
+
+
+@pytest.mark.parametrize(("env", "name"), [(TORCHRUN, "RANK"), (SRUN, "SLURM_STEP_ID")])
+def test_a_command_that_starts_ranks_says_how_to_start_it_alone(monkeypatch, env, name):
+    for key, value in env.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(ConfigError, match=f"start it once, without torchrun .*env -u {name} "):
+        refuse_ranks("dlfd compare")
 
 
 def test_only_rank_0_is_main():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
 from dlfd_dist.config import RuntimeConfig
 from dlfd_dist.errors import CollectiveError, ConfigError
+from dlfd_dist.runtime import init
 from dlfd_dist.runtime.env import RankInfo
 from dlfd_dist.runtime.init import pick_device, process_group
 
@@ -41,3 +44,21 @@ def test_a_rank_that_waits_in_vain_says_why(monkeypatch):
         process_group(cfg, info),
     ):
         pass
+
+
+def test_one_process_of_srun_says_at_once_that_it_waits_for_four(monkeypatch):
+    messages: list[str] = []
+    monkeypatch.setattr(init, "TOLD_AFTER_S", 0.1)
+    monkeypatch.setattr(init.logger, "warning", lambda text, *words: messages.append(text % words))
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    monkeypatch.setenv("SLURM_JOB_ID", str(os.getpid()))
+    cfg = RuntimeConfig(device="cpu", threads_per_rank=1, init_timeout_s=1)
+    alone = "SLURM_NTASKS=4 says so; to run alone: env -u SLURM_STEP_ID dlfd"
+    with (
+        pytest.raises(CollectiveError, match=rf"a rank never started .{alone}"),
+        process_group(cfg, RankInfo(0, 0, 4, 4, 0, "slurm")),
+    ):
+        pass
+    assert len(messages) == 1
+    assert messages[0].startswith("rank 0 waits at 127.0.0.1:")
+    assert f"for the others of 4 ranks: {alone}" in messages[0]
