@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 
 from .access import level
 from .errors import RunDirError
+from .locks import Held, locked
 
 PARTIAL = ".tmp"
 """How the name of a file that is being written ends."""
@@ -58,19 +57,20 @@ def write_json(path: Path, value: Any) -> None:
 @contextlib.contextmanager
 def exclusively(lock: Path, command: str, *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the directory of a lock file; RunDirError while another process does."""
-    end = time.monotonic() + wait_s
-    with lock.open("a") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as err:
-                if time.monotonic() >= end:
-                    raise RunDirError(
-                        f"run.dir={lock.parent} is being written by another '{command}': wait "
-                        "until it has ended, or choose another directory."
-                    ) from err
-            time.sleep(0.2)
+    with _exclusively(lock, lock.parent, f"another '{command}'", wait_s):
+        yield
+
+
+@contextlib.contextmanager
+def _exclusively(lock: Path, folder: Path, other: str, wait_s: float) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(lock, wait_s=wait_s))
+        except Held as err:
+            raise RunDirError(
+                f"run.dir={folder} is being written by {other} ({err}): wait until it has ended, "
+                "or choose another directory."
+            ) from err
         yield
 
 
@@ -168,8 +168,33 @@ class RunDir:
                 "run.dir, or remove that one."
             ) from err
 
-    def _remove_partials(self) -> None:
-        """Remove what a start that was killed left half-written."""
+    @contextlib.contextmanager
+    def running(self, *, wait_s: float = 0.0) -> Iterator[None]:
+        """Hold the run; RunDirError while another start of it does, or if that cannot be.
+
+        Parameters
+        ----------
+        wait_s : how long the lock of an earlier start is waited for
+        """
+        path = self.path.absolute()
+        lock = path.with_name(f".{path.name}.run.lock")
+        with contextlib.ExitStack() as stack:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                other = "another start of this run"
+                stack.enter_context(_exclusively(lock, self.path, other, wait_s))
+            except OSError as err:
+                raise self._not_written(err) from err
+            yield
+
+    def _not_written(self, err: OSError) -> RunDirError:
+        return RunDirError(
+            f"run.dir={self.path} cannot be written ({err.strerror}): free some space or choose "
+            "another directory."
+        )
+
+    def remove_partials(self) -> None:
+        """Remove what a start that was killed left half-written; only while the run is held."""
         for partial in list(self.path.rglob(f".*{PARTIAL}")):
             if partial.is_dir():
                 shutil.rmtree(partial)
@@ -228,15 +253,11 @@ class RunDir:
             write_json(self.identity, {"signature": signature, "inputs": inputs})
             for folder in (self.logs, self.checkpoints):
                 folder.mkdir(exist_ok=True)
-            self._remove_partials()
             write_text(self.config, config_text)
         except OSError as err:
             if new:
                 shutil.rmtree(self.path, ignore_errors=True)
-            raise RunDirError(
-                f"run.dir={self.path} cannot be written ({err.strerror}): free some space or "
-                "choose another directory."
-            ) from err
+            raise self._not_written(err) from err
 
 
 def append_event(path: Path, event: dict[str, Any]) -> None:

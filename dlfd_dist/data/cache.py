@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
+import math
 import os
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from tqdm import tqdm
 
 from ..config import DataConfig
 from ..errors import DataError
+from ..locks import locked
 from .decode import decode
 from .manifest import Manifest
 
@@ -69,7 +68,7 @@ def open_cache(manifest: Manifest, cfg: DataConfig) -> np.ndarray:
     if not path.exists():
         make_cache_dir(cfg)
         try:
-            with cache_lock(path.with_suffix(".lock")):
+            with locked(path.with_suffix(".lock"), wait_s=math.inf):
                 if not path.exists():
                     _fill(manifest, size, path)
         except OSError as err:
@@ -78,22 +77,6 @@ def open_cache(manifest: Manifest, cfg: DataConfig) -> np.ndarray:
                 "give data.cache_dir or $DLFD_CACHE a folder that can be written and has room."
             ) from err
     return np.load(path, mmap_mode="r")
-
-
-@contextlib.contextmanager
-def cache_lock(path: Path) -> Iterator[None]:
-    """Hold a file lock and remove its file at the end.
-
-    It only saves work: where the file system has no locks (Lustre without flock), or where a
-    latecomer makes a new lock file, two processes decode the same images and the last rename wins.
-    """
-    with open(path, "w") as file:
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
 
 
 def _fill(manifest: Manifest, size: int, path: Path) -> None:

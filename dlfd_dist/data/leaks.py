@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import math
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +22,9 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
+from ..locks import locked
 from ..run_dir import replacing
-from .cache import cache_lock, digest_images
+from .cache import digest_images
 from .clean import image_digests
 from .decode import read_image
 from .forget_request import ResolvedRequest
@@ -184,7 +186,7 @@ def near_duplicates(manifest: Manifest, folder: Path | None) -> Pairs:
         return _near_duplicates(manifest, None)
     path = folder / f"near-{VERSION}-{SIMILARITY}-{digest_images(manifest, 0)}.npy"
     if not path.exists():
-        with cache_lock(path.with_suffix(".lock")):
+        with locked(path.with_suffix(".lock"), wait_s=math.inf):
             if not path.exists():
                 _keep(path, _near_duplicates(manifest, folder))
     first, second, similarity = np.load(path)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from ..models import Classifier, build_model, check_weights, load_weights, weigh
 from ..provenance import of_this_process, utc
 from ..run_dir import RunDir, write_json, write_text
 from ..runtime.collectives import Collectives
-from ..runtime.env import RankInfo
+from ..runtime.env import RankInfo, job_info
 from ..runtime.init import pick_device
 from ..runtime.seeding import derive_seed, purpose_key
 from .agreement import check_agreement
@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 MAX_TOLD = 10
 """Lines of the request that a warning is written for; all are in leaks.csv."""
+
+LOST_LOCK_S = 150.0
+"""A start that follows another waits so long for the lock of that one, whose node may be lost."""
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -317,18 +320,17 @@ def _tell_leaks(prepared: Prepared) -> None:
     logger.info("leak audit: %d pairs of equal or nearly equal images", len(leaks.pairs))
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_job(prepared: Prepared, collectives: Collectives) -> Iterator[Job]:
     """Yield the job of this rank with its log file open."""
     config = prepared.config
     check_agreement(prepared.inputs, prepared.signature, collectives)
-    if collectives.is_main:
-        prepared.claim()
-        if not prepared.run_dir.finished():
-            prepared.run_dir.record_start({"started": utc(), **of_this_process()})
-    collectives.barrier()
-    handler = open_rank_log(prepared.run_dir.rank_log(collectives.rank), collectives.rank)
-    try:
+    with contextlib.ExitStack() as stack:
+        if collectives.is_main:
+            _start(prepared, stack)
+        collectives.barrier()
+        handler = open_rank_log(prepared.run_dir.rank_log(collectives.rank), collectives.rank)
+        stack.callback(close_rank_log, handler)
         logger.info(
             "dlfd-dist %s, %s, signature %s, %d ranks on %s, %s",
             __version__, config.verb, prepared.signature, collectives.world_size,
@@ -337,8 +339,19 @@ def open_job(prepared: Prepared, collectives: Collectives) -> Iterator[Job]:
         _tell_leaks(prepared)
         with explained(prepared.run_dir, collectives, handler):
             yield make_job(prepared, collectives)
-    finally:
-        close_rank_log(handler)
+
+
+def _start(prepared: Prepared, stack: contextlib.ExitStack) -> None:
+    """Claim the run and, unless it is finished, hold it until the stack is left."""
+    run_dir = prepared.run_dir
+    if not prepared.finished():
+        # The file system may take its time to take the lock from a node that was lost.
+        wait_s = LOST_LOCK_S if job_info().run_restarts else 0.0
+        stack.enter_context(run_dir.running(wait_s=wait_s))
+    prepared.claim()
+    if not run_dir.finished():
+        run_dir.remove_partials()
+        run_dir.record_start({"started": utc(), **of_this_process()})
 
 
 def make_job(prepared: Prepared, collectives: Collectives) -> Job:

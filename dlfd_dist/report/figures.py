@@ -278,12 +278,13 @@ def trade_off(
     for row in shown:
         color, marker = styles[row["method"]]
         for run in of_label(records, row["method"]):
-            point = run.value("forgetting_score"), run.value("test_accuracy")
-            if None in point:
+            score, accuracy = run.value("forgetting_score"), run.value("test_accuracy")
+            if score is None or accuracy is None:
                 continue
             ax.plot(
-                *point, marker=marker, color=color, markersize=3.5, alpha=0.45, markeredgewidth=0
-            )
+                score, accuracy, marker=marker, color=color, markersize=3.5, alpha=0.45,
+                markeredgewidth=0,
+            )  # fmt: skip
         ax.errorbar(
             row["forgetting_score"], row["test_accuracy"],
             xerr=errors_of(row, "forgetting_score"), yerr=errors_of(row, "test_accuracy"),

@@ -6,7 +6,6 @@ Only one job does a run at a time, and holds its lock meanwhile.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dlfd_dist.errors import RunDirError
+from dlfd_dist.locks import Held, locked
 from dlfd_dist.run_dir import append_event, read_events
 
 LOCK_WAIT_S = 150.0
@@ -58,8 +58,13 @@ def read_attempts(campaign: Path, key: str) -> Attempts:
 def attempt(campaign: Path, key: str, facts: Mapping[str, Any]) -> Iterator[list[int]]:
     """Record a start and, from the list that is yielded, how it ended; hold the run meanwhile."""
     file = attempts_file(campaign, key)
-    with file.with_suffix(".lock").open("a") as lock:
-        _take(lock.fileno(), key)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(file.with_suffix(".lock"), wait_s=LOCK_WAIT_S, poll_s=0.5))
+        except Held as err:
+            raise RunDirError(
+                f"Another job is doing run {key} ({err}): this one leaves it alone."
+            ) from err
         common = {"time": time.time(), "host": socket.gethostname()}
         append_event(file, {"event": "start", **common, **facts})
         status: list[int] = []
@@ -68,14 +73,3 @@ def attempt(campaign: Path, key: str, facts: Mapping[str, Any]) -> Iterator[list
         finally:
             if status:
                 append_event(file, {"event": "end", "time": time.time(), "status": status[-1]})
-
-
-def _take(fd: int, key: str) -> None:
-    end = time.monotonic() + LOCK_WAIT_S
-    while True:
-        with contextlib.suppress(BlockingIOError, PermissionError):
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        if time.monotonic() > end:
-            raise RunDirError(f"Another job is doing run {key}: this one leaves it alone.")
-        time.sleep(0.5)

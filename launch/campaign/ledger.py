@@ -1,14 +1,12 @@
 """What was submitted and when: one append-only file per campaign.
 
-Several login nodes may submit, retry and look at once. Every write is one line, under a POSIX lock:
-NFS, Lustre and GPFS hand such locks across hosts, and drop them when their holder dies.
+Several login nodes may submit, retry and look at once. Every write is one line, under a lock that
+holds between hosts (`dlfd_dist.locks`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import socket
@@ -19,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from dlfd_dist.errors import RunDirError
+from dlfd_dist.locks import Held, locked
 
 LOCK_WAIT_S = 60.0
 NOWHERE = ""
 """The id of a job that SLURM forgot and whose id it gave again."""
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,14 @@ class Ledger:
     @contextlib.contextmanager
     def locked(self) -> Iterator[Ledger]:
         """Hold the campaign: what is read inside stays true until the block ends."""
-        with (self.path / "ledger.lock").open("a") as lock:
-            _wait_for(lock.fileno(), self.path)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.path / "ledger.lock", wait_s=LOCK_WAIT_S))
+            except Held as err:
+                raise RunDirError(
+                    f"{self.path} has been held by another dlfd command ({err}) for "
+                    f"{LOCK_WAIT_S:.0f} s: wait until it has ended, and try again."
+                ) from err
             self._held = True
             try:
                 yield self
@@ -154,25 +158,3 @@ def _cut_off(file: Path) -> bool:
     with file.open("rb") as content:
         content.seek(-1, os.SEEK_END)
         return content.read(1) != b"\n"
-
-
-def _wait_for(fd: int, where: Path) -> None:
-    end = time.monotonic() + LOCK_WAIT_S
-    while True:
-        try:
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except OSError as err:
-            if err.errno in NO_LOCKS:
-                raise RunDirError(
-                    f"The file system of {where} has no locks ({err.strerror}): put the campaign "
-                    "on another one, or ask the site to mount it with locks (Lustre: -o flock)."
-                ) from err
-            if err.errno not in (errno.EACCES, errno.EAGAIN):
-                raise
-        if time.monotonic() > end:
-            raise RunDirError(
-                f"{where} has been held by another dlfd command for {LOCK_WAIT_S:.0f} s: wait "
-                "until it has ended, and try again."
-            )
-        time.sleep(0.05)

@@ -5,7 +5,6 @@ FOLDER lies on the file system in question; every task writes node_RANK.json the
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -20,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 import dlfd_dist
 from dlfd_dist.config import RuntimeConfig
 from dlfd_dist.errors import DlfdError
+from dlfd_dist.locks import take
 from dlfd_dist.run_dir import write_json, write_text
 from dlfd_dist.runtime.env import rank_info
 
@@ -170,7 +170,7 @@ def _lock(file: IO[Any], is_main: bool, barrier: Callable[[], None]) -> str:
 
 def _try_lock(file: IO[Any]) -> str:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        take(file.fileno())
     except BlockingIOError:
         return "refused"
     except OSError as err:

@@ -6,7 +6,6 @@ The job runs one task on each of a few nodes (launch/doctor/probe.py) and takes 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shlex
@@ -23,6 +22,7 @@ from pathlib import Path
 from dlfd_dist.compose import split_cluster
 from dlfd_dist.config import ClusterConfig
 from dlfd_dist.errors import ConfigError
+from dlfd_dist.locks import take
 from dlfd_dist.registry import near_match
 from dlfd_dist.resources import resource_dir
 from dlfd_dist.run_dir import write_text
@@ -240,8 +240,8 @@ def check_folder(folder: Path) -> Check:
     except OSError as err:
         return Check(name, False, f"{folder.parent}: {err.strerror}", "choose another shared=DIR")
     try:
-        with (folder / "here").open() as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (folder / "here").open("a") as file:
+            take(file.fileno())
     except OSError as err:
         return Check(name, False, f"{folder.parent}: no locks ({err.strerror})", LOCK_REMEDY)
     return Check(name, True, f"{folder.parent}: writes, renames, locks")

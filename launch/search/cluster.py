@@ -20,6 +20,7 @@ from dlfd_dist.errors import ConfigError, DlfdError
 from ..campaign.code import checkout
 from ..children import child_environment, mind_working_directory
 from ..local import cores
+from .sockets import ray_folder
 
 if TYPE_CHECKING:
     from ray.job_config import JobConfig
@@ -118,6 +119,7 @@ def ray_cluster(search: SearchConfig) -> Iterator[Room]:
     mind_working_directory()
     os.environ.update(child_environment({**ENVIRONMENT, **os.environ}))
     if search.address is None and ADDRESS not in os.environ:
+        os.environ.update(ray_folder(os.environ))
         _authenticate()
     import ray
 

@@ -21,8 +21,11 @@ from dataclasses import dataclass
 
 import psutil
 
+from dlfd_dist.errors import ConfigError
+
 from ..children import child_environment, python_words
 from .cluster import ADDRESS, ENVIRONMENT, NODES, PORTS
+from .sockets import ray_folder
 
 STOPPED = 75
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
@@ -102,7 +105,7 @@ class Step:
         }  # fmt: skip
         if self.node > 0:
             mine["RAY_gcs_rpc_server_reconnect_timeout_s"] = LINGER_S
-        return child_environment({**ENVIRONMENT, **kept, **mine})
+        return child_environment({**ENVIRONMENT, **kept, **ray_folder(kept), **mine})
 
 
 def main(command: Sequence[str]) -> int:
@@ -110,6 +113,11 @@ def main(command: Sequence[str]) -> int:
         # The first node decides; a job that is told to stop saves before Ray ends.
         signal.signal(number, lambda *_: None)
     step = Step.of(os.environ)
+    try:
+        step.environment()
+    except ConfigError as err:
+        print(f"dlfd: {socket.gethostname()}: {err}", file=sys.stderr)
+        return err.exit_status
     with leaves_nothing():
         return _lead(command, step) if step.node == 0 else _follow(step)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from dlfd_dist.access import private_folder
+from dlfd_dist.locks import Held, locked
 
 
 @contextlib.contextmanager
@@ -35,9 +34,8 @@ def pinned(num: int) -> Iterator[list[int]]:
 
 
 def _take(stack: contextlib.ExitStack, path: Path) -> bool:
-    file: IO[str] = stack.enter_context(path.open("a"))
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        stack.enter_context(locked(path))
+    except Held:
         return False
     return True

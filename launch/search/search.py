@@ -23,7 +23,7 @@ from dlfd_dist.jobs.plan import num_steps
 from dlfd_dist.logs import setup_console
 from dlfd_dist.run_dir import exclusively, write_text
 from dlfd_dist.runtime.checkpoint import drop_checkpoints
-from dlfd_dist.runtime.env import job_info, rank_info
+from dlfd_dist.runtime.env import job_info, refuse_ranks
 
 from ..local import cores
 from .algorithms import param_space, perturb_every, scheduler, searcher
@@ -56,11 +56,7 @@ def run_search(
 
     resume: whether there must be a search to go on with; None, as jobs need it: there may be one
     """
-    if rank_info().source != "single":
-        raise ConfigError(
-            "'dlfd search' starts its trials itself: start it once, without torchrun or srun, and "
-            "its trials run on one rank each."
-        )
+    refuse_ranks("dlfd search")
     require_ray()
     plan = make_plan(overrides)
     if plan.search.backend != "ray":

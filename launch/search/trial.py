@@ -6,10 +6,10 @@ Everything that trials share is read once per process: rows, the memory map of t
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlfd_dist.config import JobConfig
 from dlfd_dist.errors import DlfdError
+from dlfd_dist.locks import locked
 from dlfd_dist.metrics.gap import gap_on_val
 from dlfd_dist.run_dir import RunDir, read_events, write_json, write_text
 
@@ -232,8 +233,7 @@ def _begin_from(prepared: Prepared, start: Start) -> None:
 def _alone(run_dir: RunDir) -> Iterator[None]:
     """Wait while another trial with the same settings runs; its result is ours as well."""
     run_dir.path.parent.mkdir(parents=True, exist_ok=True)
-    with (run_dir.path.parent / f".{run_dir.path.name}.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(run_dir.path.parent / f".{run_dir.path.name}.lock", wait_s=math.inf):
         yield
 
 

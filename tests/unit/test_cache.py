@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from pathlib import Path
@@ -136,7 +137,7 @@ def test_cache_works_without_file_locks(cfg, manifest, monkeypatch):
     def refuse(*_):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(cache.fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "lockf", refuse)
     assert open_cache(manifest, cfg).shape == (16, 3, 8, 8)
     assert len(cached(cfg)) == 1
 

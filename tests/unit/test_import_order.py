@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BASE = {
     "errors", "access", "registry", "resources", "provenance", "digests", "config", "logs",
-    "run_dir", "compose", "__init__",
+    "locks", "run_dir", "compose", "__init__",
 }  # fmt: skip
 LAYERS: list[set[str]] = [
     BASE,
