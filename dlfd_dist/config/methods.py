@@ -50,6 +50,9 @@ class MethodConfig:
         )  # fmt: skip
 
 
+RESTS = ("synthesis", "rate", "update")
+
+
 @dataclass(frozen=True)
 class DLFDConfig(MethodConfig):
     """DLFD (Choi and Na, AAAI 2025) and its authors' published loop."""
@@ -57,6 +60,17 @@ class DLFDConfig(MethodConfig):
     name: str = "dlfd"
     forget_threshold: float = 0.05
     """Synthesis acts while the last probed forgetting score is above this, 0..0.5."""
+    forget_share: float | None = None
+    """Synthesis acts while the last probed forgetting score is above this share of that before the
+    first step, which means the same on every set (the authors' .15 is .79 of their .19); null:
+    above forget_threshold."""
+    rests: str = "synthesis"
+    """What rests while the score is low enough: synthesis (updates go on with unperturbed images),
+    rate (so do they, at a tenth of the learning rate) or update (the weights stand still)."""
+    clean_share: float = 0.0
+    """Share of the retain images of an update that stay unperturbed, 0..1."""
+    kd_weight: float = 0.0
+    """Weight of the divergence from Original's answers on the unperturbed images of an update."""
     probe_images: int | None = None
     """A probe looks first at so many forget and val images; when their forgetting score lies two
     standard errors above forget_threshold it ends there, and is no candidate of select. Else, and
@@ -78,10 +92,33 @@ class DLFDConfig(MethodConfig):
             0 <= self.forget_threshold <= 0.5,
             "method.forget_threshold", self.forget_threshold, "between 0 and 0.5",
         )  # fmt: skip
+        if self.forget_share is not None:
+            require(
+                0 <= self.forget_share <= 1,
+                "method.forget_share",
+                self.forget_share,
+                "0 to 1, or null",
+            )
+        one_of("method.rests", self.rests, RESTS)
+        require(0 <= self.clean_share < 1, "method.clean_share", self.clean_share, "0 to below 1")
+        require(self.kd_weight >= 0, "method.kd_weight", self.kd_weight, ">= 0")
         if self.probe_images is not None:
             require(
                 self.probe_images >= 20, "method.probe_images", self.probe_images, ">= 20, or null"
             )
+            if self.forget_share is not None:
+                raise ConfigError(
+                    f"method.probe_images={self.probe_images} looks closer where the score is near "
+                    "method.forget_threshold: it is not allowed with method.forget_share."
+                )
+        own = ("forget_share", "rests", "clean_share", "kd_weight")
+        if self.name == "dlfd_official":
+            for name in own:
+                published = getattr(type(self), name)
+                require(
+                    getattr(self, name) == published,
+                    f"method.{name}", getattr(self, name), f"{published} with method=dlfd_official",
+                )  # fmt: skip
         for name in ("forget_weight", "initial_retain_weight", "final_retain_weight"):
             require(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), ">= 0")
         if not (self.distancing or self.classification):

@@ -22,6 +22,13 @@ METHODS = {
         "model=resnet18",
     ],
     "dlfd_dropout": ["method=dlfd", "method.dynamic=false", "model.head=mlp"],
+    "dlfd_clean": [
+        "method=dlfd",
+        "method.clean_share=0.5",
+        "method.kd_weight=1.0",
+        "method.forget_share=0.9",
+        "method.rests=rate",
+    ],
     "dlfd_entropic": ["method=dlfd", "method.dynamic=false", "ot.solver=entropic"],
     # Relearned in batches of 3, 3 and 2 forget images, which 4 ranks share unevenly.
     "neggrad": [
