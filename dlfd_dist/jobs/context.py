@@ -223,6 +223,24 @@ def check_reference(config: JobConfig, rows: ResolvedRows) -> None:
     )
 
 
+def check_retrained(config: JobConfig, rows: ResolvedRows) -> None:
+    """Refuse a reference that its run directory says is no model retrained without these people.
+
+    A file of weights, and a directory of another program, do not say how they were trained.
+    """
+    check_reference(config, rows)
+    if config.reference is None or not RunDir(Path(config.reference)).finished():
+        return
+    found = load_config(RunDir(Path(config.reference)).config)
+    if found.verb == "train" and found.train.on == "retain":
+        return
+    how = "trained on everybody" if found.verb == "train" else f"made by 'dlfd {found.verb}'"
+    raise DataError(
+        f"reference={config.reference} was {how}, and is no model retrained without the people to "
+        "forget: train one with 'dlfd train train.on=retain' and the same data and forget settings."
+    )
+
+
 def _check_classes(checkpoint: Path, label_names: list[str]) -> None:
     """Refuse a run directory whose model tells other classes apart, as many as they may be."""
     if not RunDir(checkpoint).result.is_file():

@@ -16,6 +16,7 @@ from ..data.loaders import Batches, ResolvedData
 from ..digests import file_digest
 from ..methods import methods
 from ..models import Classifier, save_weights
+from ..objectives import on_val
 from ..run_dir import RunDir, write_json
 from ..runtime.checkpoint import drop_checkpoints
 from ..runtime.collectives import Collectives
@@ -126,23 +127,20 @@ def retain_sample(data: ResolvedData) -> np.ndarray:
     return np.sort(order[: len(splits.forget) + len(splits.val)])
 
 
-def reference_figures(config: JobConfig, data: ResolvedData) -> dict[str, float]:
-    """Return what the Retrained model of the configuration is like, without the test set."""
+def figures_of(config: JobConfig, data: ResolvedData, checkpoint: str) -> dict[str, float]:
+    """Return what a trained model is like, without the test set: what objectives read.
+
+    `retain_sample_accuracy` is that of the sample which trials look at between their steps.
+    """
     collectives = Collectives()
     data, _ = matched(config, data)
     batches = Batches(
         data, config.data, collectives=collectives, dtype=DTYPES[config.runtime.dtype]
     )
-    model = make_model(config, data, config.reference)
+    model = make_model(config, data, checkpoint)
     _, figures = measure_on_val(model, batches, config)
     sample = run_model(model, batches, retain_sample(data), config.metrics.eval_batch_size)
-    return {
-        "forget_accuracy": figures["forget_accuracy"],
-        "val_accuracy": figures["val_accuracy"],
-        "mia_auc": figures["validation"]["mia_auc"],
-        "retain_accuracy": figures["retain_accuracy"],
-        "retain_sample_accuracy": sample.accuracy or 0.0,
-    }
+    return {**on_val(figures), "retain_sample_accuracy": sample.accuracy or 0.0}
 
 
 def sample_accuracy(session: Session) -> float:

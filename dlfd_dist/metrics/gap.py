@@ -16,7 +16,6 @@ from .similarity import js_divergence, predictions
 GAP_PARTS = (
     "retain_accuracy", "forget_accuracy", "test_accuracy", "mia_accuracy", "js_divergence",
 )  # fmt: skip
-GAP_ON_VAL = ("forget_accuracy", "val_accuracy", "mia_auc")
 _NORMAL = 1.959964
 """Half a 95 % interval in standard errors."""
 
@@ -95,20 +94,6 @@ def attack_error(*attacks: Mapping[str, Any]) -> float:
 def gap_to_retrained(parts: Mapping[str, GapPart]) -> float:
     """Return the mean of the absolute values of the parts; 0 is best."""
     return sum(abs(parts[name].difference) for name in GAP_PARTS) / len(GAP_PARTS)
-
-
-def gap_on_val(
-    figures: Mapping[str, Any], reference: Mapping[str, float], retain: str = "retain_accuracy"
-) -> float:
-    """Return the gap as it may be chosen by: accuracy on forget, val and retain, AUC against val.
-
-    Parameters
-    ----------
-    retain : the name of the figure on retain images, of all of them or of a sample; where it is
-        None, the gap is that of the others
-    """
-    names = [name for name in (*GAP_ON_VAL, retain) if figures[name] is not None]
-    return sum(abs(figures[name] - reference[name]) for name in names) / len(names)
 
 
 def tug_of_war(model: Mapping[str, float], retrained: Mapping[str, float]) -> float:

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..metrics import Estimate, gap_on_val
+from ..metrics import Estimate
+from ..objectives import gap_on_val, on_val
 from .intervals import MIN_CROSSED, is_crossed, over_evaluations, over_seeds
 from .records import DLFD, FINE_TUNE, ORIGINAL, RETRAINED, RunRecord, of_label
 
@@ -153,7 +154,7 @@ def best_other(records: Sequence[RunRecord], named: set[str]) -> str | None:
 def _on_val(record: RunRecord) -> dict[str, Any] | None:
     """Return what a run tells of retain, forget and val; None where it was not measured."""
     validation = record.result.get("validation")
-    return None if not validation else {**record.result, **validation}
+    return on_val(record.result) if validation else None
 
 
 def _contrast(

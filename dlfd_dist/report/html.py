@@ -22,20 +22,19 @@ from .groups import group_section
 from .officer import guards, what_was_done
 from .page_tables import MAIN_COLUMNS, details, heads, measurements
 from .plan import FigurePlan, plan_figures
-from .records import ORIGINAL, RETRAINED, RunRecord, label_of, of_label
+from .records import ORIGINAL, RETRAINED, RunRecord, of_label
 from .style import role_styles
 from .summary import Findings, findings_of, labels_in_order, summarise
 from .tables import (
     ALIKE,
-    DASH,
     LEFT_AS_IS,
     ONLY_CONFIDENCE,
-    Tuning,
     contrast_lines,
     footnotes,
     head_line,
     notes,
 )
+from .tuning import DASH, Tuning, tuned_rows
 from .verdict import Row, alone, judge, row_of, unlearned_row
 
 _DPI = 160
@@ -158,32 +157,6 @@ def _runs(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     ]
 
 
-def _tuned(tuning: Tuning | None) -> list[dict[str, Any]]:
-    """Return per method what tuning chose, from which range, and what it gained on validation.
-
-    A method none of whose trials finished has no settings.
-    """
-    return [
-        {
-            "label": label_of(name),
-            "settings": [
-                (setting, _number_text(value, ".3g"), found["searched"].get(setting, ""))
-                for setting, value in (found["settings"] or {}).items()
-            ],
-            "value": _number_text(found["value"], ".3f"),
-            "default_value": _number_text(found["default_value"], ".3f"),
-            "failed": found["failed"],
-        }
-        for name, found in (tuning["methods"] if tuning else {}).items()
-    ]
-
-
-def _number_text(value: Any, form: str) -> str:
-    if value is None:
-        return DASH
-    return f"{value:{form}}" if isinstance(value, float) else str(value)
-
-
 def _left_out(records: Sequence[RunRecord]) -> list[str]:
     kept = [record for record in records if record.synthesised() is not None]
     if kept and not any(pictures.may_show_faces(record) for record in kept):
@@ -213,7 +186,7 @@ def _context(
         "footnotes": footnotes(rows),
         "marks": {"left": LEFT_AS_IS, "paler": ONLY_CONFIDENCE, "alike": ALIKE},
         "notes": notes(rows, tuning),
-        "tuned": _tuned(tuning),
+        "tuned": tuned_rows(tuning),
         "runs": _runs(records),
         "shared_inputs": _digests(_shared_inputs(records)),
         "settings": _settings(last),

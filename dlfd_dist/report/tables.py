@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from .intervals import MIN_CROSSED
 from .measured import METRICS
 from .records import RETRAINED
 from .summary import Findings
+from .tuning import DASH, Tuning, tuning_lines
 
 Row = dict[str, Any]
-Tuning = Mapping[str, Any]
 
 COLUMNS = (
     ("NoMUS", "nomus"),
@@ -56,7 +56,6 @@ FOOTNOTES = {
     FEW_CROSSED: f"Fewer than {MIN_CROSSED} of an axis of crossed seeds: no interval can be given.",
     MIXED: "The runs of this row differ in more than their seed.",
 }
-DASH = "–"
 
 
 def format_value(row: Row, metric: str, *, digits: int = 3) -> str:
@@ -134,7 +133,7 @@ def notes(
     """
     found = [f"Not finished, and in no row: {', '.join(missing)}."] if missing else []
     if any(row["unlearned"] for row in rows):
-        found.append(tuning_line(tuning))
+        found += tuning_lines(tuning)
     if any(row["crossed"] for row in rows):
         found.append(
             "Seeds a × b: a trained models, b seeds of unlearning each; intervals are for other "
@@ -170,16 +169,6 @@ def matched_line(row: Row) -> str:
     return (
         f"{row['method']} was matched to {count}{whom}. It optimises what the attack of this table "
         "sees: judge it by attacks that it does not optimise."
-    )
-
-
-def tuning_line(tuning: Tuning | None) -> str:
-    """Return one sentence: how the settings of the methods were come by."""
-    if tuning is None:
-        return "Not tuned: every method with its default settings, except those the command set."
-    return (
-        f"Tuned: {tuning['trials']} trials per method on {tuning['objective']}, "
-        f"each judged on {len(tuning['pairs'])} of the seeds."
     )
 
 

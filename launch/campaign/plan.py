@@ -56,7 +56,8 @@ class CampaignRun:
     after: tuple[str, ...] = ()
     """Keys of the runs that must have ended before it, well or not."""
     draw: int | None = None
-    """As in launch/comparison/planning.py."""
+    tuning: bool = False
+    """Both as in launch/comparison/planning.py."""
 
 
 @dataclass(frozen=True)
@@ -155,27 +156,35 @@ def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -
         training_runs,
         unlearning_runs,
     )
+    from ..comparison.trial_people import original_of, tuning_measurements, tuning_models
     from ..comparison.tuning import plan_trials, trial_runs
 
     plan = make_plan(words)
     first = plan.configs[0]
     if not first.forget.given:
         raise ConfigError("Nobody to forget: give forget.request=FILE or forget.fraction=0.2.")
-    stages = _Stages(training_runs(plan), cluster)
-    trials = stages.start(trial_runs(plan_trials(plan)))
-    measurements = stages.start(measurement_runs(plan))
+    stages = _Stages([*training_runs(plan), *tuning_models(plan)], cluster)
+    tries = trial_runs(plan_trials(plan))
+    trials = stages.start(tries)
+    measurements = stages.start([*measurement_runs(plan), *tuning_measurements(plan)])
     methods = stages.start(unlearning_runs(plan, plan.configs))
-    out = plan.out.absolute()
-    runs = [*stages.trained, *measurements, *trials, *_after_trials(out, methods, trials)]
+    out, originals = plan.out.absolute(), {original_of(plan, one) for one in tries}
+    needed = [one.key for one in measurements if one.label in originals]
+    runs = [*stages.trained, *trials, *measurements, *_after_trials(out, methods, trials, needed)]
     return Campaign(out, verb, list(words), cluster, runs, plan.left_out)
 
 
 def _after_trials(
-    out: Path, methods: Sequence[CampaignRun], trials: Sequence[CampaignRun]
-) -> list[CampaignRun]:
+    out: Path, methods: Sequence[CampaignRun], trials: Sequence[CampaignRun],
+    measured: Sequence[str],
+) -> list[CampaignRun]:  # fmt: skip
     """Let every run of a method wait for the end of the method's trials, which choose its settings.
 
     Its directory is known when it has begun: the attempts tell it.
+
+    Parameters
+    ----------
+    measured : keys of the runs that say what the untouched Original is worth to the trials
     """
     by_title: dict[str, list[str]] = {}
     for trial in trials:
@@ -184,6 +193,7 @@ def _after_trials(
     for run in methods:
         after = tuple(by_title.get(title_of(run), ()))
         if after:
+            after = (*after, *measured)
             key = hashlib.sha256("-".join([run.key, *after]).encode()).hexdigest()[:8]
             directory = _begun(out, key)
             run = replace(run, key=key, after=after, directory=directory)
@@ -382,7 +392,7 @@ class Identify:
             key = key if parents else sign
         return CampaignRun(
             key, one.label, one.role, to_dict(config), spec, one.train_seed, one.variant, parents,
-            directory, seconds, draw=one.draw,
+            directory, seconds, draw=one.draw, tuning=one.tuning,
         )  # fmt: skip
 
     def _cost(self, config: JobConfig) -> float:

@@ -15,7 +15,8 @@ from ..audit.audit import rows_of
 from ..audit.planning import plan_audit, trainings, unlearnings
 from ..audit.results import write_audit
 from ..comparison.compare import COMPARE_LOCK, Ran, write_results
-from ..comparison.planning import Planned, make_plan, named_contrasts
+from ..comparison.contrasts import named_contrasts
+from ..comparison.planning import Planned, make_plan
 from ..report import run_report
 from .ledger import Ledger
 from .plan import CampaignRun
@@ -79,7 +80,7 @@ def _write_comparison(
 ) -> None:  # fmt: skip
     title = json.loads(RunDir(next(iter(done.values()))).result.read_text("utf-8"))["title"]
     # Of two that are called the same, the one asked for last.
-    wanted = {run.label: _planned(run) for run in runs if run.role != "trial"}
+    wanted = {run.label: _planned(run) for run in runs if not (run.tuning or run.role == "trial")}
     tuning = chosen(campaign, words, runs)
     contrasts = named_contrasts(make_plan(words))
     ran = Ran(list(wanted.values()), done, failures, tuning, title, contrasts)

@@ -28,6 +28,8 @@ from .states import directories_of
 def tuned(campaign: Path, plan: str, run: CampaignRun, config: JobConfig) -> JobConfig:
     """Return the configuration of a run with the settings that its method's trials chose.
 
+    It stays as it is where no trial did better than leaving the model as it is.
+
     Parameters
     ----------
     plan : name of the plan file under CAMPAIGN/plans
@@ -35,14 +37,14 @@ def tuned(campaign: Path, plan: str, run: CampaignRun, config: JobConfig) -> Job
     file = choice_file(campaign, run)
     if not file.is_file():
         record = _choice(campaign, plan, run)
-        if record["settings"] is None:
+        if record["settings"] is None and not record["no_gain"]:
             raise DlfdError(
                 f"none of the {len(record['trials'])} trials of {title_of(run)} finished, so that "
                 f"nothing was chosen: 'dlfd status {campaign}' says why, and 'dlfd retry "
                 f"{campaign} --failed' repeats them."
             )
         _write_once(file, record)
-    return with_settings(config, json.loads(file.read_text(encoding="utf-8"))["settings"])
+    return with_settings(config, json.loads(file.read_text(encoding="utf-8"))["settings"] or {})
 
 
 def _choice(campaign: Path, plan: str, run: CampaignRun) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def _choice(campaign: Path, plan: str, run: CampaignRun) -> dict[str, Any]:
     }
     asked = make_plan(values["words"])
     trials = [trial for trial in plan_trials(asked) if trial.name == title_of(run)]
-    return method_record(asked, judged(trials, done, done, asked.compare.objective))
+    return method_record(asked, judged(asked, trials, done))
 
 
 def _write_once(file: Path, record: dict[str, Any]) -> None:

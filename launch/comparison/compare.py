@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,23 +30,25 @@ from dlfd_dist.report.tables import (
     markdown_table,
     text_table,
 )
+from dlfd_dist.report.tuning import chosen_lines
 from dlfd_dist.run_dir import exclusively, write_json, write_text
 from dlfd_dist.runtime.env import RankInfo, refuse_ranks
 from dlfd_dist.runtime.init import pick_device
 
 from ..job import print_dry_run
 from ..local import cores
+from .contrasts import named_contrasts
 from .planning import (
     Plan,
     Planned,
     make_plan,
     measurement_runs,
-    named_contrasts,
     training_runs,
     unlearning_runs,
     with_models,
 )
 from .runs import Progress, Runs, stop_signals
+from .trial_people import tuning_measurements, tuning_models
 from .tuning import Trial, judged, plan_trials, searched, trial_runs, tuned_configs, tuning_record
 from .workers import Workers
 
@@ -128,18 +130,19 @@ def _run(plan: Plan) -> Ran:
     _check_methods(plan, data)
     measurements, unlearnings = measurement_runs(plan), unlearning_runs(plan, plan.configs)
     wanted = [*trainings, *measurements, *unlearnings]
+    retrained, tries = tuning_models(plan), [*tuning_measurements(plan), *trial_runs(trials)]
     with (
         stop_signals() as stop,
         claimed(plan.out, plan.configs[0]),
         Workers(_workers_of(plan)) as workers,
-        Progress(len(wanted) + len(trial_runs(trials))) as progress,
+        Progress(len(wanted) + len(retrained) + len(tries)) as progress,
     ):
         runs = Runs(reader.rows, workers, progress, stop)
-        models = runs.run(trainings)
-        tried = runs.run(with_models(trial_runs(trials), models))
-        trials = judged(trials, tried, models, plan.compare.objective)
+        models = runs.run([*trainings, *retrained])
+        done = models | runs.run(with_models([*measurements, *tries], models))
+        trials = judged(plan, trials, done)
         tuned = unlearning_runs(plan, tuned_configs(plan, trials))
-        done = models | runs.run(with_models([*measurements, *tuned], models))
+        done |= runs.run(with_models(tuned, models))
         tuning = tuning_record(plan, trials) if plan.compare.tune else None
         return Ran(wanted, done, runs.failures, tuning, data.manifest.title, named_contrasts(plan))
 
@@ -223,27 +226,9 @@ def _show(plan: Plan, ran: Ran, missing: Sequence[str], *, as_json: bool) -> Non
         print(f"not finished: {label}: {why}")
     print()
     print(text_table(rows, ran.tuning, findings))
-    for line in _tuning_lines(ran.tuning or {"methods": {}}):
+    for line in chosen_lines(ran.tuning):
         print(line)
     print(f"report: {report}")
-
-
-def _tuning_lines(tuning: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line per tuned method: what was chosen, and what that gained on val."""
-    for method, found in tuning["methods"].items():
-        if found["settings"] is None:
-            yield f"tuned {method}: none of {len(found['trials'])} trials finished"
-            continue
-        settings = " ".join(f"{key}={_short(value)}" for key, value in found["settings"].items())
-        default = "failed" if found["default_value"] is None else f"{found['default_value']:.3f}"
-        yield (
-            f"tuned {method}: {settings} ({tuning['objective']} {found['value']:.3f}, its own "
-            f"settings {default}, best of {len(found['trials'])})"
-        )
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _print_plan(plan: Plan, *, as_json: bool) -> None:
@@ -260,6 +245,7 @@ def _print_plan(plan: Plan, *, as_json: bool) -> None:
             "dry_run": True, "config": to_dict(plan.configs[0]), "plan": plan_run(first)["plan"],
             "runs": names, "compare": to_dict(plan.compare), "train_seeds": plan.train_seeds,
             "trials": [run.label for run in trial_runs(trials)], "workers": _workers_of(plan),
+            "for_trials": [run.label for run in [*tuning_models(plan), *tuning_measurements(plan)]],
             "files": files, "contrasts": contrasts,
         }  # fmt: skip
         print(json.dumps(shown, indent=2, sort_keys=True))
@@ -274,6 +260,8 @@ def _print_plan(plan: Plan, *, as_json: bool) -> None:
     if plan.compare.tune:
         runs = f"{len(trials)} trials in {len(trial_runs(trials))} runs"
         print(f"# tuning: {runs} before it, under {plan.out / 'tuning'}")
+        for one in [*tuning_models(plan), *tuning_measurements(plan)]:
+            print(f"  {one.label}, for the trials alone")
         for line in _trial_lines(plan, trials):
             print(f"  {line}")
     pairs = ", ".join(f"{subject} against {other}" for subject, other in contrasts["pairs"])

@@ -19,6 +19,8 @@ from dlfd_dist.compose import compose_job, expand_grid, known_settings, split_co
 from dlfd_dist.config import METHOD_CONFIGS, CompareConfig, DLFDConfig, JobConfig
 from dlfd_dist.errors import ConfigError
 
+from .contrasts import named_contrasts
+
 METRICS_SEED = "metrics.seed"
 
 
@@ -35,8 +37,10 @@ class Planned:
     variant: str = ""
     """What sets it apart from other runs of its method, such as `dynamic=False`."""
     draw: int | None = None
-    """The seed of the people drawn, of a trained model that is held against other people than those
-    its train seed draws."""
+    """The seed of the people drawn, where they are others than those that the seed draws: of a
+    trained model that is held against them, and of a trial."""
+    tuning: bool = False
+    """Whether trials alone are held against this model, so that it is in no row of the table."""
 
     @property
     def seed(self) -> int:
@@ -120,39 +124,6 @@ def make_plan(overrides: Sequence[str]) -> Plan:
     if compare.contrasts is not None:
         named_contrasts(plan)
     return plan
-
-
-def named_contrasts(plan: Plan) -> dict[str, Any]:
-    """Return the contrasts of a comparison as comparison.json holds them: pairs of labels, margin.
-
-    Raises ConfigError for a row that the comparison does not have.
-    """
-    # scipy, which the report loads, takes as long to load as all of planning.
-    from dlfd_dist.report.contrasts import BEST, default_pairs
-    from dlfd_dist.report.records import ROLE_LABELS, label_of
-    from dlfd_dist.report.summary import in_order
-
-    rows = dict(ROLE_LABELS)
-    methods = {config.run.name: label_of(config.run.name) for config in plan.configs}
-    if plan.compare.contrasts is None:
-        pairs = default_pairs(in_order([*rows.values(), *methods.values()]))
-    else:
-        others = {**rows, **methods, "best": BEST}
-        pairs = [
-            (_row(subject, methods, pair), _row(other, others, pair))
-            for pair in plan.compare.contrasts
-            for subject, other in [pair.split("/")]
-        ]
-    return {"pairs": [list(pair) for pair in pairs], "margin": plan.compare.margin}
-
-
-def _row(name: str, rows: Mapping[str, str], pair: str) -> str:
-    if name.strip() not in rows:
-        raise ConfigError(
-            f"compare.contrasts={pair} names {name.strip()!r}, which is no row of this comparison: "
-            f"give one of {', '.join(rows)}."
-        )
-    return rows[name.strip()]
 
 
 def _metrics_seeds(
@@ -266,7 +237,7 @@ def draw_of(config: JobConfig, train_seed: int) -> int | None:
     return config.seed if follows and config.seed != train_seed else None
 
 
-def _draws(plan: Plan) -> dict[int, list[int | None]]:
+def draws_of(plan: Plan) -> dict[int, list[int | None]]:
     """Return the draws that the model of each train seed is held against, its own first."""
     draws: dict[int, list[int | None]] = {train_seed: [] for train_seed in plan.train_seeds}
     for train_seed, seed in plan.pairs:
@@ -280,13 +251,13 @@ def training_runs(plan: Plan) -> list[Planned]:
     Original is measured on the first of its draws where it is trained.
     """
     planned = []
-    for train_seed, draws in _draws(plan).items():
-        planned += [_training(plan, "retrained", train_seed, draw) for draw in draws]
-        planned.append(_training(plan, "original", train_seed, draws[0]))
+    for train_seed, draws in draws_of(plan).items():
+        planned += [training_run(plan, "retrained", train_seed, draw) for draw in draws]
+        planned.append(training_run(plan, "original", train_seed, draws[0]))
     return planned
 
 
-def _training(plan: Plan, role: str, train_seed: int, draw: int | None) -> Planned:
+def training_run(plan: Plan, role: str, train_seed: int, draw: int | None) -> Planned:
     of_draw = "" if draw is None or role == "original" else f"-draw{draw}"
     config = placed(plan.configs[0], plan.out / "runs", f"{role}-seed{train_seed}{of_draw}")
     train = replace(config.train, on="retain" if role == "retrained" else "all")
@@ -304,17 +275,18 @@ def measurement_runs(plan: Plan) -> list[Planned]:
     """
     planned = []
     for training in training_runs(plan):
-        planned += [_measured(training, training.draw, seed) for seed in plan.metrics_seeds[1:]]
+        others = plan.metrics_seeds[1:]
+        planned += [measurement_run(training, training.draw, seed) for seed in others]
         if training.role == "original":
             planned += [
-                _measured(training, draw, seed)
-                for draw in _draws(plan)[training.train_seed][1:]
+                measurement_run(training, draw, seed)
+                for draw in draws_of(plan)[training.train_seed][1:]
                 for seed in plan.metrics_seeds
             ]
     return planned
 
 
-def _measured(training: Planned, draw: int | None, metrics_seed: int) -> Planned:
+def measurement_run(training: Planned, draw: int | None, metrics_seed: int) -> Planned:
     config, name, label = training.config, training.config.run.name, training.label
     if draw != training.draw:
         name = f"{name}-draw{draw}"
@@ -366,8 +338,13 @@ def seeded(title: str, train_seed: int, seed: int, sep: str = " ") -> str:
 
 def parents_of(one: Planned) -> tuple[str, str]:
     """Return the labels of the Original and the Retrained that a run starts from."""
-    draw = draw_of(one.config, one.train_seed) if one.draw is None else one.draw
-    return model_label("original", one.train_seed), model_label("retrained", one.train_seed, draw)
+    original = model_label("original", one.train_seed)
+    return original, model_label("retrained", one.train_seed, people_of(one))
+
+
+def people_of(one: Planned) -> int | None:
+    """Return the seed of the people a run is held against, where its train seed draws others."""
+    return draw_of(one.config, one.train_seed) if one.draw is None else one.draw
 
 
 def with_models(planned: Sequence[Planned], models: Mapping[str, Path]) -> list[Planned]:

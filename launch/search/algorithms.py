@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dlfd_dist.config import Range, SearchConfig, Space, Uniform
+from dlfd_dist.objectives import OBJECTIVES
 
-from .objective import mode
 from .plan import SearchPlan
 
 if TYPE_CHECKING:
@@ -55,11 +55,12 @@ def searcher(plan: SearchPlan, concurrent: int) -> Any:
     else:
         startup = max(2, min(10, search.num_samples // 3))
         sampler = optuna.samplers.TPESampler(seed=search.seed, n_startup_trials=startup)
-    two = search.objective == "pareto"
+    objective = OBJECTIVES[search.objective]
+    two = objective.several
     found = OptunaSearch(
         space={f"{PREFIX}{name}": one for name, one in distributions(plan.space).items()},
         metric=["accuracy", "forgetting_score"] if two else "objective",
-        mode=["max", "min"] if two else mode(search),
+        mode=["max", "min"] if two else objective.mode,
         points_to_evaluate=[{f"{PREFIX}{name}": value for name, value in _inside(plan).items()}],
         sampler=sampler,
     )
@@ -85,13 +86,13 @@ def nearest(values: Range, value: Any) -> Any:
 
 def scheduler(plan: SearchPlan, max_steps: int, perturb_every: int | None) -> Any:
     """Return what stops or changes running trials, None for nothing."""
-    search = plan.search
+    search, objective = plan.search, OBJECTIVES[plan.search.objective]
     if search.scheduler == "asha":
         from ray.tune.schedulers import ASHAScheduler
 
         grace = min(search.grace_steps or max(1, max_steps // 9), max_steps)
         return ASHAScheduler(
-            time_attr="step", metric="objective", mode=mode(search), max_t=max(max_steps, 1),
+            time_attr="step", metric="objective", mode=objective.mode, max_t=max(max_steps, 1),
             grace_period=grace, reduction_factor=search.reduction_factor,
         )  # fmt: skip
     if search.scheduler == "pbt":
@@ -99,7 +100,7 @@ def scheduler(plan: SearchPlan, max_steps: int, perturb_every: int | None) -> An
 
         assert perturb_every is not None
         return PopulationBasedTraining(
-            time_attr="step", metric="objective", mode=mode(search),
+            time_attr="step", metric="objective", mode=objective.mode,
             perturbation_interval=perturb_every,
             hyperparam_mutations={"point": {"settings": _domains(plan.space)}},
             # A population below four would otherwise have no weakest quarter.

@@ -25,7 +25,15 @@ from .progress import Ended
 from .results import Row, all_judged, candidates, write_all, write_end
 from .results import rows_of as result_rows
 from .submit import told_file
-from .trial import Point, Shared, identity_of, reference_of, resolved, run_rank
+from .trial import (
+    Point,
+    Shared,
+    identity_of,
+    reference_of,
+    resolved,
+    run_rank,
+    untouched_value,
+)
 
 STOPPED = 75
 
@@ -158,7 +166,8 @@ def write_search(campaign: Path) -> int:
     kept = [r for r in replicates if any(c["settings"] == r["settings"] for c in chosen)]
     found, judgements = all_judged(plan, chosen, kept)
     seconds = sum(row["seconds"] or 0.0 for row in [*rows, *found])
-    content = write_all(plan, rows, found, judgements, seconds)
+    untouched = untouched_value(plan, reference_of(plan))
+    content = write_all(plan, rows, found, judgements, untouched, seconds)
     write_end(plan, content, 0)
     show(plan, content, as_json=False)
     return 0 if content["winner"] is not None else 1

@@ -29,8 +29,9 @@ from dlfd_dist.config import (
 )
 from dlfd_dist.data.loaders import ResolvedRows, resolve_rows
 from dlfd_dist.errors import ConfigError, RunDirError
-from dlfd_dist.jobs.context import input_digests
+from dlfd_dist.jobs.context import check_retrained, input_digests
 from dlfd_dist.jobs.plan import num_steps
+from dlfd_dist.objectives import OBJECTIVES
 from dlfd_dist.registry import near_match
 from dlfd_dist.run_dir import write_json
 
@@ -142,17 +143,19 @@ def _space(search: SearchConfig, config: JobConfig, given: set[str]) -> Space:
 
 
 def _check(search: SearchConfig, config: JobConfig, space: Space) -> None:
-    if search.objective == "gap" and config.reference is None:
+    objective = OBJECTIVES[search.objective]
+    if objective.needs_retrained and config.reference is None:
         raise ConfigError(
-            "search.objective=gap is the distance to the Retrained model: give it with "
-            "reference=PATH, or take search.objective=nomus."
+            f"search.objective={objective.name} holds every trial against the Retrained model: "
+            "train one with 'dlfd train train.on=retain' and the same data and forget settings and "
+            "give reference=ITS_DIRECTORY, or take search.objective=nomus."
         )
-    if search.objective == "pareto" and search.scheduler == "pbt":
+    if objective.several and search.scheduler == "pbt":
         raise ConfigError(
-            "search.objective=pareto is not allowed with search.scheduler=pbt, which needs one "
-            "figure to rank by: take search.objective=nomus."
+            f"search.objective={objective.name} is not allowed with search.scheduler=pbt, which "
+            "needs one figure to rank by: take search.objective=gap."
         )
-    if search.sampler == "nsga2" and search.objective != "pareto":
+    if search.sampler == "nsga2" and not objective.several:
         raise ConfigError(
             f"search.sampler=nsga2 weighs several objectives, and search.objective="
             f"{search.objective} is one: take search.objective=pareto or search.sampler=tpe."
@@ -197,6 +200,12 @@ def _placed(config: JobConfig, search: SearchConfig, out: Path) -> JobConfig:
         runtime=runtime,
         run=replace(config.run, name="trial", root=str(out / "trials"), dir=None),
     )  # fmt: skip
+
+
+def check_reference(plan: SearchPlan, rows: ResolvedRows) -> None:
+    """Refuse a reference that plainly is no Retrained, where trials are held against it."""
+    if OBJECTIVES[plan.search.objective].needs_retrained:
+        check_retrained(plan.config, rows)
 
 
 def longest(plan: SearchPlan, rows: ResolvedRows) -> int:

@@ -11,8 +11,7 @@ from typing import Any, ClassVar
 
 from dlfd_dist.config import SearchConfig
 from dlfd_dist.logs import duration
-
-from .objective import mode
+from dlfd_dist.objectives import OBJECTIVES
 
 logger = logging.getLogger("dlfd_dist.search")
 
@@ -96,7 +95,7 @@ class Table:
 
     def lines(self) -> list[str]:
         """Return the table: running trials, then the best of those that have ended."""
-        sign = 1 if mode(self.search) == "min" else -1
+        sign = OBJECTIVES[self.search.objective].sign
         running = [row for row in self.rows.values() if row.state == "running"]
         others = [row for row in self.rows.values() if row.state != "running" and row.last]
         others.sort(key=lambda row: sign * row.last["objective"])

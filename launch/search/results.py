@@ -11,17 +11,17 @@ from typing import Any
 
 from dlfd_dist.compose import settings_text
 from dlfd_dist.config import SearchConfig
-from dlfd_dist.run_dir import RunDir, read_events, write_json, write_text
+from dlfd_dist.objectives import OBJECTIVES
+from dlfd_dist.run_dir import RunDir, write_json, write_text
 
 from .algorithms import distributions, nearest
-from .objective import mode, title
 from .plan import SearchPlan
 from .progress import Ended
 
 FIGURES = (
     "objective", "nomus", "nomus_se", "accuracy", "forgetting_score", "forgetting_score_se",
     "forget_accuracy", "retain_accuracy", "mia_auc", "step", "num_steps", "seconds",
-    "device_seconds",
+    "device_seconds", "left_as_is",
 )  # fmt: skip
 FILES = ("search.csv", "best.yaml", "results.json", "report.html")
 CONFIDENCE = 0.9
@@ -75,9 +75,14 @@ def finished(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["state"] == "finished"]
 
 
+def moved(rows: Sequence[Row]) -> list[Row]:
+    """Return the finished trials that did not leave the model as it is: a choice is one of them."""
+    return [row for row in finished(rows) if not row["left_as_is"]]
+
+
 def front(rows: Sequence[Row]) -> list[int]:
-    """Return the finished trials that no other beats in both accuracy and forgetting score."""
-    done = finished(rows)
+    """Return the trials to choose from that none beats in both accuracy and forgetting score."""
+    done = moved(rows)
 
     def is_beaten(row: Row) -> bool:
         a, f = row["accuracy"], row["forgetting_score"]
@@ -92,11 +97,11 @@ def front(rows: Sequence[Row]) -> list[int]:
 
 
 def ranked(rows: Sequence[Row], search: SearchConfig) -> list[Row]:
-    """Return the finished trials, the best first; of a Pareto search those of the front first."""
-    sign = 1 if mode(search) == "min" else -1
-    on_front = set(front(rows)) if search.objective == "pareto" else set()
+    """Return the trials to choose from, the best first; of several figures the front first."""
+    objective = OBJECTIVES[search.objective]
+    sign, on_front = objective.sign, set(front(rows)) if objective.several else set()
     return sorted(
-        finished(rows),
+        moved(rows),
         key=lambda row: (
             row["trial"] not in on_front and bool(on_front), sign * row["objective"], row["trial"],
         ),
@@ -108,7 +113,7 @@ def candidates(rows: Sequence[Row], search: SearchConfig) -> list[Row]:
 
     Of a population (pbt) the best alone: its first trial has not kept its settings.
     """
-    own = rows[0] if rows and rows[0]["state"] == "finished" and search.scheduler != "pbt" else None
+    own = next(iter(moved(rows[:1])), None) if search.scheduler != "pbt" else None
     best = [row for row in ranked(rows, search) if row is not own][: search.replicate]
     return [*best, *([own] if own is not None else [])] if search.replicate else []
 
@@ -128,7 +133,7 @@ def judged(candidate: Row, replicates: Sequence[Row], search: SearchConfig) -> d
         half = _t(10**6) * float(finished(replicates)[0]["nomus_se"] or 0.0)
     else:
         half = _t(len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
-    bound = mean + half if mode(search) == "min" else mean - half
+    bound = mean + OBJECTIVES[search.objective].sign * half
     return {"trial": candidate["trial"], "values": values, "mean": mean, "bound": bound}
 
 
@@ -151,32 +156,35 @@ def _t(freedom: int) -> float:
 
 
 def winner(
-    rows: Sequence[Row], candidates: Sequence[Mapping[str, Any]], search: SearchConfig
+    rows: Sequence[Row],
+    candidates: Sequence[Mapping[str, Any]],
+    search: SearchConfig,
+    untouched: float,
 ) -> Row | None:
-    """Return the trial with the best bound; without replicates the best trial; None without any."""
+    """Return the trial with the best bound; without replicates the best trial; None without any.
+
+    Only those are chosen from whose mean, or value without replicates, is better than that of the
+    untouched model.
+    """
+    objective = OBJECTIVES[search.objective]
     known = [one for one in candidates if one["bound"] is not None]
     if known:
-        sign = 1 if mode(search) == "min" else -1
-        best = min(known, key=lambda one: (sign * one["bound"], one["trial"]))
-        return next(row for row in rows if row["trial"] == best["trial"])
-    best_first = ranked(rows, search)
-    return best_first[0] if best_first else None
+        better = [one for one in known if objective.is_better(one["mean"], untouched)]
+        best = min(better, key=lambda c: (objective.sign * c["bound"], c["trial"]), default=None)
+        return next((row for row in rows if best and row["trial"] == best["trial"]), None)
+    better = [r for r in ranked(rows, search) if objective.is_better(r["objective"], untouched)]
+    return next(iter(better), None)
 
 
-def no_gain(plan: SearchPlan, best: Row) -> str:
-    """Return a warning where the chosen trial's model is no better than the one it started from.
-
-    NoMUS can be best where nothing was done, and then every trial that did nothing ties with it.
-    """
-    if plan.search.objective != "nomus":
-        return ""
-    probes = read_events(RunDir(plan.out / best["run_dir"]).metrics)
-    start = next((e["nomus"] for e in probes if e["event"] == "probe" and e["step"] == 0), None)
-    if start is None or best["objective"] > start:
-        return ""
+def why_none(rows: Sequence[Row], search: SearchConfig, untouched: float) -> str:
+    """Return the sentence that stands in place of chosen settings."""
+    if not finished(rows):
+        return "No trial finished, so nothing was chosen."
+    still = len(finished(rows)) - len(moved(rows))
+    title = OBJECTIVES[search.objective].title
     return (
-        f"No trial improved on the model it started from ({title(plan.search)} {start:.4f}): these "
-        "settings leave it as it is. Try search.objective=gap, or more trials."
+        f"No trial did better than leaving the model as it is ({title} {untouched:.4f}), so "
+        "nothing was chosen" + (f"; {still} of them left it as it is." if still else ".")
     )
 
 
@@ -192,7 +200,8 @@ def importance(rows: Sequence[Row], plan: SearchPlan) -> dict[str, float]:
     if len(used) < FOR_IMPORTANCE or len(spread) < 2:
         return {}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="minimize" if mode(plan.search) == "min" else "maximize")
+    sign = OBJECTIVES[plan.search.objective].sign
+    study = optuna.create_study(direction="minimize" if sign > 0 else "maximize")
     spaces = distributions(plan.space)
     for row in used:
         params = {name: nearest(plan.space[name], row["settings"][name]) for name in spaces}
@@ -207,11 +216,11 @@ def importance(rows: Sequence[Row], plan: SearchPlan) -> dict[str, float]:
 
 
 def write_end(plan: SearchPlan, content: Mapping[str, Any], restarts: int) -> None:
-    """Write the page and, where a trial was chosen, result.json: the search is finished."""
+    """Write the page and, where a trial finished, result.json: the search is finished."""
     from dlfd_dist.report.search import write_search_report
 
     write_search_report(plan.out)
-    if content["winner"] is None:
+    if not finished(content["rows"]):
         return
     rows = [*content["rows"], *content["replicates"]]
     result = {
@@ -227,15 +236,21 @@ def write_all(
     rows: Sequence[Row],
     replicates: Sequence[Row],
     candidates: Sequence[Mapping[str, Any]],
+    untouched: float,
     seconds: float,
 ) -> dict[str, Any]:
-    """Write search.csv, best.yaml and results.json; return what the last one holds."""
-    best = winner(rows, candidates, plan.search)
+    """Write search.csv, results.json and, where a trial was chosen, best.yaml; return the results.
+
+    Parameters
+    ----------
+    untouched : the value of the model that the trials start from
+    """
+    best, objective = winner(rows, candidates, plan.search, untouched), plan.search.objective
     content = {
-        "title": title(plan.search),
+        "title": OBJECTIVES[objective].title,
         "method": plan.config.method.name,
-        "objective": plan.search.objective,
-        "mode": mode(plan.search),
+        "objective": objective,
+        "mode": OBJECTIVES[objective].mode,
         "search": vars(plan.search),
         "space": {name: str(values) for name, values in plan.space.items()},
         "log": [name for name, v in plan.space.items() if getattr(v, "log", False)],
@@ -243,16 +258,20 @@ def write_all(
         "replicates": list(replicates),
         "candidates": list(candidates),
         "winner": best["trial"] if best else None,
-        "warning": no_gain(plan, best) if best else "",
+        "reason": "" if best else why_none(rows, plan.search, untouched),
+        "untouched": untouched,
+        "left_as_is": len(finished(rows)) - len(moved(rows)),
         "front": front(rows),
         "importance": importance(rows, plan),
         "seconds": seconds,
     }
     write_text(plan.out / "search.csv", csv_text(rows, replicates, list(plan.space)))
     write_json(plan.out / "results.json", content)
-    if best is not None:
-        text = best_text(plan, best, candidates, content["warning"])
-        write_text(plan.out / "best.yaml", text)
+    if best is None:
+        # The best of one seed may not have stood the others.
+        (plan.out / "best.yaml").unlink(missing_ok=True)
+    else:
+        write_text(plan.out / "best.yaml", best_text(plan, best, candidates, untouched))
     return content
 
 
@@ -269,25 +288,27 @@ def csv_text(rows: Sequence[Row], replicates: Sequence[Row], names: Sequence[str
 
 
 def best_text(
-    plan: SearchPlan, best: Row, candidates: Sequence[Mapping[str, Any]], warning: str
+    plan: SearchPlan, best: Row, candidates: Sequence[Mapping[str, Any]], untouched: float
 ) -> str:
     """Return the chosen settings as +tuned= reads them, with where they come from."""
+    title = OBJECTIVES[plan.search.objective].title
     values: dict[str, Any] = {
-        "objective": title(plan.search),
+        "objective": title,
         "method": {"name": plan.config.method.name},
     }
     for name, value in best["settings"].items():
         section, key = name.split(".")
         values.setdefault(section, {})[key] = value
     lines = [f"trial {best['trial']} of {plan.search.num_samples}, {best['run_dir']}"]
-    lines += [f"{title(plan.search)}: {best['objective']:.4f} in the search"]
+    lines += [
+        f"{title}: {best['objective']:.4f} in the search, {untouched:.4f} of the untouched model"
+    ]
     for one in candidates:
         if one["trial"] == best["trial"] and one["mean"] is not None:
             lines += [
                 f"mean of {len(one['values'])} other seeds {one['mean']:.4f}, "
                 f"{CONFIDENCE:.0%} bound {one['bound']:.4f}"
             ]
-    lines += [warning] if warning else []
     if plan.search.scheduler == "pbt":
         lines += ["pbt: these settings held at the end of a run that others began (lineage.json)"]
     head = "".join(f"# {line}\n" for line in lines)

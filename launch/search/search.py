@@ -21,6 +21,7 @@ from dlfd_dist.errors import ConfigError, DlfdError
 from dlfd_dist.jobs import prepare
 from dlfd_dist.jobs.plan import num_steps
 from dlfd_dist.logs import setup_console
+from dlfd_dist.objectives import OBJECTIVES
 from dlfd_dist.run_dir import exclusively, write_text
 from dlfd_dist.runtime.checkpoint import drop_checkpoints
 from dlfd_dist.runtime.env import job_info, refuse_ranks
@@ -28,12 +29,11 @@ from dlfd_dist.runtime.env import job_info, refuse_ranks
 from ..local import cores
 from .algorithms import param_space, perturb_every, scheduler, searcher
 from .cluster import ADDRESS, Room, gpus_per_rank, local_room, ray_cluster, require_ray
-from .objective import title
-from .plan import SearchPlan, claim, longest, make_plan, rows_of
+from .plan import SearchPlan, check_reference, claim, longest, make_plan, rows_of
 from .progress import Ended, Table, Watch, callback, short
 from .results import FILES, Row, all_judged, candidates, write_all, write_end
 from .results import rows_of as result_rows
-from .trial import Shared, reference_of
+from .trial import Shared, reference_of, untouched_value
 
 logger = logging.getLogger("dlfd_dist.search")
 
@@ -71,6 +71,7 @@ def run_search(
         return 0
     setup_console()
     data = prepare(plan.config, plan.search.workers_per_trial).data
+    check_reference(plan, data)
     claim(plan, data, resume=resume)
     with _locked(plan):
         content = _run(plan, data)
@@ -99,9 +100,11 @@ def _run(plan: SearchPlan, rows: ResolvedRows) -> dict[str, Any]:
         tuner = _Phases(plan, rows, shared, room)
         trials = result_rows(tuner.trials(), plan.out)
         _drop_stopped(plan, trials)
-        write_all(plan, trials, [], [], time.monotonic() - start)
+        untouched = untouched_value(plan, shared.reference)
+        write_all(plan, trials, [], [], untouched, time.monotonic() - start)
         replicates, judgements = _replicate(plan, tuner, trials)
-    content = write_all(plan, trials, replicates, judgements, time.monotonic() - start)
+    took = time.monotonic() - start
+    content = write_all(plan, trials, replicates, judgements, untouched, took)
     write_end(plan, content, job_info().run_restarts)
     return content
 
@@ -257,10 +260,10 @@ def show(plan: SearchPlan, content: dict[str, Any], *, as_json: bool) -> None:
         if row["state"] == "failed":
             print(f"failed     trial {row['trial']}: {row['failed']}")
     if content["winner"] is None:
-        print("No trial finished, so nothing was chosen.")
+        print(content["reason"])
         return
     best = next(row for row in rows if row["trial"] == content["winner"])
-    print(f"objective  {title(plan.search)}")
+    print(f"objective  {content['title']}")
     for one in content["candidates"]:
         if one["mean"] is not None:
             mark = "*" if one["trial"] == content["winner"] else " "
@@ -271,8 +274,6 @@ def show(plan: SearchPlan, content: dict[str, Any], *, as_json: bool) -> None:
             )
     settings = " ".join(f"{name}={short(value)}" for name, value in best["settings"].items())
     print(f"chosen     trial {best['trial']}: {settings}")
-    if content["warning"]:
-        print(f"warning    {content['warning']}")
     for name, share in list(content["importance"].items())[:5]:
         print(f"importance {share:5.1%} {name}")
     for name in FILES:
@@ -299,7 +300,8 @@ def _print_plan(plan: SearchPlan, *, as_json: bool) -> None:
         f"# search: {search.num_samples} trials of method={plan.config.method.name}, "
         f"{at_a_time} at a time on {cores()} cores, at most {steps} steps each"
     )
-    print(f"# sampler {search.sampler}, scheduler {search.scheduler}, by {title(search)}")
+    by = OBJECTIVES[search.objective].title
+    print(f"# sampler {search.sampler}, scheduler {search.scheduler}, by {by}")
     for name, values in space.items():
         print(f"  {name}: {values}")
     print(

@@ -18,7 +18,7 @@ from ..campaign.cost import rank_seconds
 from ..campaign.plan import Campaign, CampaignRun
 from ..campaign.spec import LaunchSpec, asked_shape, choose_spec
 from .cluster import Room, gpus_per_rank, require_ray
-from .plan import SearchPlan, check_same, make_plan, rows_of
+from .plan import SearchPlan, check_reference, check_same, make_plan, rows_of
 from .trial import Point, Shared, identity_of
 
 
@@ -27,6 +27,7 @@ def search_campaign(words: Sequence[str], cluster: ClusterConfig) -> Campaign:
     plan = make_plan(words)
     rows = rows_of(plan, draw=False)
     check_enough(plan.config, rows, plan.search.workers_per_trial)
+    check_reference(plan, rows)
     inputs = check_same(plan, rows)["inputs"]
     seconds = rank_seconds(plan.config, rows, cluster)
     if plan.search.backend == "ray":

@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, Any
 from dlfd_dist.config import JobConfig
 from dlfd_dist.errors import DlfdError
 from dlfd_dist.locks import locked
-from dlfd_dist.metrics.gap import gap_on_val
+from dlfd_dist.objectives import OBJECTIVES, on_val
 from dlfd_dist.run_dir import RunDir, read_events, write_json, write_text
 
 from ..comparison.planning import with_settings
-from .objective import worst
 from .pinning import pinned
 
 if TYPE_CHECKING:
@@ -41,6 +40,11 @@ if TYPE_CHECKING:
 Report = Callable[..., None]
 """Hands figures, and a folder as checkpoint, to Tune; ends the trial by raising."""
 ORIGIN = "origin.json"
+WORST = {
+    "nomus": 0.0, "accuracy": 0.0, "forgetting_score": 0.5, "nomus_se": 0.0,
+    "forgetting_score_se": 0.0,
+}  # fmt: skip
+"""What a trial that failed reports beside the objective, so that nothing like it is suggested."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Shared:
     search: Any
     """SearchConfig"""
     reference: dict[str, float] | None = None
-    """What the Retrained model is like, where the objective is the gap to it."""
+    """What the Retrained model is like, where trials are held against it."""
     save_every: int | None = None
     """Steps between checkpoints that other trials may go on from (pbt)."""
 
@@ -123,12 +127,22 @@ def identity_of(
 
 
 def reference_of(plan: SearchPlan) -> dict[str, float] | None:
-    """Return what the Retrained model is like on val, where the objective is the gap to it."""
-    if plan.search.objective != "gap":
+    """Return what the Retrained model is like on val, where trials are held against it."""
+    if not OBJECTIVES[plan.search.objective].needs_retrained:
         return None
-    from dlfd_dist.jobs.trial import reference_figures
+    from dlfd_dist.jobs.trial import figures_of
 
-    return reference_figures(plan.config, resolved(plan.config)[0])
+    assert plan.config.reference is not None, "a plan of such an objective has a reference"
+    return figures_of(plan.config, resolved(plan.config)[0], plan.config.reference)
+
+
+def untouched_value(plan: SearchPlan, reference: Mapping[str, float] | None) -> float:
+    """Return what the model that the trials start from is worth before their first step."""
+    from dlfd_dist.jobs.trial import figures_of
+
+    assert plan.config.checkpoint is not None, "an unlearning run starts from a checkpoint"
+    figures = figures_of(plan.config, resolved(plan.config)[0], plan.config.checkpoint)
+    return OBJECTIVES[plan.search.objective].value(figures, reference)
 
 
 def tune_trial(config: dict[str, Any], *, shared: Shared, gpus: float) -> None:
@@ -178,7 +192,8 @@ def run_rank(
         except StoppedEarly:
             raise
         except DlfdError as err:
-            report({**_figures({}), **worst(search), "failed": str(err), "finished": False})
+            worst = {**WORST, "objective": OBJECTIVES[search.objective].worst}
+            report({**_figures({}), **worst, "failed": str(err), "finished": False})
 
 
 def _figures(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,7 +201,7 @@ def _figures(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "step": 0, "seconds": 0.0, "device_seconds": 0.0, "num_steps": 0, "failed": "",
         "finished": False, "run_dir": "", "forget_accuracy": 0.0, "mia_auc": 0.5,
-        "retain_accuracy": -1.0, **values,
+        "retain_accuracy": -1.0, "left_as_is": False, **values,
     }  # fmt: skip
 
 
@@ -330,10 +345,10 @@ class _Told:
     def result(self, result: Mapping[str, Any]) -> None:
         """Tell of the delivered model."""
         figures = {
-            **result["validation"],
+            **on_val(result),
             "step": result["num_steps"], "num_steps": result["num_steps"],
-            "seconds": result["wall_seconds"], "forget_accuracy": result["forget_accuracy"],
-            "retain_accuracy": result["retain_accuracy"], "finished": True,
+            "seconds": result["wall_seconds"], "finished": True,
+            "left_as_is": result["against_original"]["left_as_is"],
         }  # fmt: skip
         self._tell(figures, figures["nomus"], None)
 
@@ -358,15 +373,15 @@ class _Told:
         self, figures: Mapping[str, Any], best: float | None, retain: float | None
     ) -> float:
         """Return the figure that trials are ranked by; NoMUS is that of the model to deliver."""
-        reference = self.shared.reference
-        if reference is None:
+        objective, reference = OBJECTIVES[self.shared.search.objective], self.shared.reference
+        if not objective.needs_retrained:
             is_kept = self.prepared.config.method.select == "nomus" and best is not None
-            return float(best) if is_kept and best is not None else float(figures["nomus"])
+            return float(best) if is_kept and best is not None else objective.value(figures, None)
         named = {**figures, "val_accuracy": figures["accuracy"]}
         if figures.get("finished"):
-            return gap_on_val(named, reference)
+            return objective.value(named, reference)
         name = "retain_sample_accuracy"
-        return gap_on_val({**named, name: retain}, reference, name)
+        return objective.value({**named, name: retain}, reference, name)
 
     @contextlib.contextmanager
     def _checkpoint(self, step: int, every: int | None) -> Iterator[Path | None]:
@@ -393,6 +408,7 @@ class _Told:
 TOLD = (
     "step", "num_steps", "seconds", "accuracy", "nomus", "nomus_se", "forgetting_score",
     "forgetting_score_se", "mia_auc", "forget_accuracy", "retain_accuracy", "finished",
+    "left_as_is",
 )  # fmt: skip
 
 

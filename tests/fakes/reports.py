@@ -12,10 +12,14 @@ TUNING = {
     "trials": 8,
     "seed": 0,
     "pairs": [[4, 4], [5, 5]],
+    "draws": [],
     "objective": "validation NoMUS",
     "methods": {
         "dlfd": {
             "settings": {"method.lr": 0.0123456, "method.epochs": 3},
+            "no_gain": False,
+            "untouched_value": 0.78,
+            "left_as_is": 2,
             "value": 0.8125,
             "default_value": 0.79,
             "searched": {"method.lr": "0.0001 to 0.03 (log)", "method.epochs": "1, 2, 3, 4"},
@@ -23,8 +27,8 @@ TUNING = {
             "trials": [],
         },
         "ssd": {
-            "settings": None, "value": None, "default_value": None, "searched": {}, "failed": 8,
-            "trials": [],
+            "settings": None, "no_gain": False, "value": None, "default_value": None,
+            "untouched_value": 0.78, "left_as_is": 0, "searched": {}, "failed": 8, "trials": [],
         },
     },
 }  # fmt: skip

@@ -24,7 +24,7 @@ SHORT = [
     *[one for one in SETTINGS if not one.startswith("train.")], "method=dlfd",
     "method.max_steps=3", "method.probe_every=1", "cluster=slurm_lab", "cluster.mem_gb=1",
     "search=random", f"search.num_samples={NUM_TRIALS}", "search.replicate=0",
-    "search.workers_per_trial=2",
+    "search.workers_per_trial=2", "search.objective=nomus",
 ]  # fmt: skip
 
 

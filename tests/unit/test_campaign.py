@@ -106,18 +106,25 @@ def test_tuned_runs_wait_for_the_end_of_the_trials_of_their_method(seeds: int, t
     batches = make_batches(campaign.runs, campaign.cluster, 1)
     labels = {run.key: run.label for run in campaign.runs}
     trials = [b for b in batches if b.title.startswith("scrub trial")]
-    assert [[labels[k] for u in b.units for k in u] for b in trials] == [
-        [f"{method} trial {n} seed 0" for method in ("scrub", "ssd") for n in (0, 1)]
+    seen = [labels[k] for b in trials for u in b.units for k in u]
+    assert [label for label in seen if "trial" in label] == [
+        f"{method} trial {n} seed 0" for method in ("scrub", "ssd") for n in (0, 1)
     ]
+    alone = {run.label for run in campaign.runs if run.tuning}
+    assert alone == {"retrained seed 0 without draw 1000000", "original seed 0 on draw 1000000"}
+    for run in (run for run in campaign.runs if run.role == "trial"):
+        parents = [campaign.by_key[key].label for key in run.parents]
+        assert parents == ["original seed 0", "retrained seed 0 without draw 1000000"]
     methods = batches[batches.index(trials[0]) + 1 :]
     seen = [labels[key] for batch in methods for unit in batch.units for key in unit]
     assert sorted(seen) == [f"{m} seed {s}" for m in ("scrub", "ssd") for s in range(seeds)]
     for batch in methods:
         (method,) = {labels[key].split()[0] for unit in batch.units for key in unit}
         assert [labels[key] for key in batch.after] == [
-            f"{method} trial {n} seed 0" for n in (0, 1)
-        ]
+            *(f"{method} trial {n} seed 0" for n in (0, 1)), "original seed 0 on draw 1000000",
+        ]  # fmt: skip
         assert {labels[key].split()[0] for key in batch.parents} == {"original", "retrained"}
+        assert not any("draw" in labels[key] for key in batch.parents)
 
 
 def test_other_trials_make_another_run(tmp_path: Path):

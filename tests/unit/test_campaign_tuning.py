@@ -16,16 +16,19 @@ from launch.campaign.plan import Campaign, CampaignRun, choice_file
 from launch.campaign.tuning import chosen, tuned
 from tests.unit.test_campaign import plan
 
+NOMUS = ("compare.objective=nomus",)
+
 
 @pytest.fixture
 def campaign(tmp_path: Path) -> Campaign:
-    made = plan("compare", tmp_path, "method=scrub", "seed=0,1", "compare.tune=2")
+    made = plan("compare", tmp_path, "method=scrub", "seed=0,1", "compare.tune=2", *NOMUS)
     for folder in ("plans", "attempts"):
         (made.path / folder).mkdir(parents=True)
     (made.path / "plans" / made.plan_name).write_text(made.text())
     ledger = Ledger(made.path)
     with ledger.locked():
         ledger.append("planned", plan=made.plan_name, reused={}, joined=[])
+    end(made, "original seed 0", 0.05)
     return made
 
 
@@ -68,6 +71,20 @@ def test_the_best_trial_chooses_for_every_seed_once(campaign: Campaign, best: in
     assert found is not None
     assert found["methods"]["scrub"]["value"] == 0.8
     assert [one["value"] for one in found["methods"]["scrub"]["trials"]].count(0.7) == 1
+
+
+def test_where_no_trial_beats_the_untouched_model_every_seed_keeps_its_own_settings(
+    campaign: Campaign,
+):
+    end(campaign, "original seed 0", 0.9)
+    for number, nomus in ((0, 0.8), (1, 0.9)):
+        end(campaign, f"scrub trial {number} seed 0", nomus)
+    for run in runs_of(campaign):
+        assert lr_of(campaign, run) == run.config["method"]["lr"]
+    found = chosen(campaign.path, campaign.words, campaign.runs)
+    assert found is not None
+    record = found["methods"]["scrub"]
+    assert (record["settings"], record["no_gain"], record["value"]) == (None, True, 0.9)
 
 
 def test_a_trial_that_failed_does_not_choose(campaign: Campaign):

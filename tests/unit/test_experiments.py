@@ -222,7 +222,7 @@ def test_an_experiment_is_one_command(name, capsys):
     seeds = range(num_seeds)
     models = [f"{role} seed {seed}" for seed in seeds for role in ("retrained", "original")]
     assert shown["runs"] == models + [f"{n} seed {seed}" for n in names for seed in seeds]
-    tune, objective = (6, "gap") if name == "gap_against_cost" else (0, "nomus")
+    tune, objective = (6, "gap") if name == "gap_against_cost" else (0, "gap")
     assert (shown["compare"]["tune"], shown["compare"]["objective"]) == (tune, objective)
 
 

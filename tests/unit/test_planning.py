@@ -9,10 +9,10 @@ import pytest
 from dlfd_dist.compose import split_compare
 from dlfd_dist.config import CompareConfig, JobConfig
 from dlfd_dist.errors import ConfigError
+from launch.comparison.contrasts import named_contrasts
 from launch.comparison.planning import (
     make_plan,
     measurement_runs,
-    named_contrasts,
     training_runs,
     unlearning_runs,
     with_models,

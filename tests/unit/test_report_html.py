@@ -101,10 +101,11 @@ def test_page_shows_the_tests_the_marks_and_the_chosen_settings(tmp_path, monkey
         "Gap to Retrained, taken apart",
         "Did it act?",
         "<sup>§</sup> Forgotten too hard",
-        "Tuned: 8 trials per method on validation NoMUS, each judged on 2 of the seeds.",
+        "Tuned: 8 trials per method on validation NoMUS, each judged on 2 of the seeds, ",
         "<code>method.lr=0.0123</code>",
         "0.0001 to 0.03 (log)",
-        '<td class="num">0.812</td><td class="num">0.790</td><td class="num">1</td>',
+        '<td class="num">0.812</td><td class="num">0.790</td><td class="num">0.780</td>',
+        '<td class="num">2</td><td class="num">1</td>',
         "no trial finished",
     ):
         assert shown in text

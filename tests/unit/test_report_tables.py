@@ -212,8 +212,17 @@ def test_a_table_names_the_runs_that_are_not_in_it(rows, table):
 
 @pytest.mark.parametrize("table", [text_table, markdown_table, latex_table])
 def test_tables_say_how_settings_were_chosen(rows, records, table):
-    said = "Tuned: 8 trials per method on validation NoMUS, each judged on 2 of the seeds."
+    said = (
+        "Tuned: 8 trials per method on validation NoMUS, each judged on 2 of the seeds, on the "
+        "people whom the comparison forgets."
+    )
     assert said in table(rows, TUNING)
+    assert "on other people than the comparison forgets." in table(rows, {**TUNING, "draws": [7]})
+    assert "did better than leaving the model as it is" not in table(rows, TUNING)
+    still = {**TUNING["methods"], "scrub": {**TUNING["methods"]["ssd"], "no_gain": True}}
+    assert "No trial of SCRUB did better than leaving the model as it is" in table(
+        rows, {**TUNING, "methods": still}
+    )
     assert "Not tuned: every method with its default settings" in table(rows)
     assert "tuned" not in table(summarise(of_label(records, "Original"))).lower()
 

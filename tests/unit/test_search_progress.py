@@ -36,6 +36,7 @@ def pieces(terminal: int) -> Iterator[str]:
 @pytest.fixture
 def search():
     given = ["data=synthetic", "forget.fraction=0.25", "checkpoint=original", "search=random"]
+    given += ["search.objective=nomus"]
     return make_plan(given).search
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,8 @@ from dlfd_dist.config import (
     read_space,
     search_space,
 )
-from dlfd_dist.errors import ConfigError, RunDirError
+from dlfd_dist.errors import ConfigError, DataError, RunDirError
 from dlfd_dist.methods import methods
-from dlfd_dist.metrics import gap_on_val
 from dlfd_dist.resources import resource_dir
 from launch.comparison.planning import with_settings
 from launch.search import cluster, plan, results
@@ -29,8 +29,11 @@ from launch.search.algorithms import nearest
 from launch.search.cluster import Room
 from launch.search.pinning import pinned
 from launch.search.plan import make_plan
+from tests.fakes.tiny import TINY
 
 GIVEN = ["data=synthetic", "forget.fraction=0.25", "checkpoint=original"]
+FREE = [*GIVEN, "search.objective=nomus"]
+"""Of a search whose objective needs no Retrained."""
 SPACES = resource_dir("configs") / "search" / "space"
 
 
@@ -99,7 +102,8 @@ def test_bounds_may_be_written_as_yaml_takes_for_a_text(write: Any):
         (["method=dlfd_official"], "method=dlfd_official holds no settings"),
         (["method=ssd", "method.selection=2", "method.dampening=1"], "that you gave a value"),
         (["method=ssd", "search=pbt"], "in_flight"),
-        (["search.objective=gap"], "reference=PATH"),
+        (["search.objective=gap"], r"search.objective=gap .* train.on=retain.*reference=ITS_DIR"),
+        (["search.objective=attack_at_most"], "holds every trial against the Retrained model"),
         (["search.objective=test_nomus"], "would choose by the test set"),
         (["search.objective=nomsu"], "Did you mean 'nomus'"),
         (["search=ahsa"], "Did you mean 'asha'"),
@@ -116,7 +120,7 @@ def test_bounds_may_be_written_as_yaml_takes_for_a_text(write: Any):
 )
 def test_a_search_that_cannot_be_is_refused_in_a_sentence(overrides: list[str], said: str):
     with pytest.raises(ConfigError, match=said):
-        make_plan([*GIVEN, *overrides])
+        make_plan([*FREE, *overrides])
 
 
 @pytest.mark.parametrize(
@@ -130,30 +134,30 @@ def test_a_search_that_cannot_be_is_refused_in_a_sentence(overrides: list[str], 
 )
 def test_a_space_of_ones_own_is_checked_before_the_first_trial(write: Any, text: str, said: str):
     with pytest.raises(ConfigError, match=said):
-        make_plan([*GIVEN, f"search.space={write(text)}"])
+        make_plan([*FREE, f"search.space={write(text)}"])
 
 
 def test_what_the_command_line_says_is_not_drawn_and_the_first_trial_is_the_methods_own():
-    found = make_plan([*GIVEN, "method.lr=0.5", "search=random", "search.num_samples=3"])
+    found = make_plan([*FREE, "method.lr=0.5", "search=random", "search.num_samples=3"])
     assert "method.lr" not in found.space
     assert "method.max_forgetting_score" not in found.space
     first, *others = found.points()
     assert first["method.forget_weight"] == 3.0
     assert len(others) == 2
     assert others[0] != others[1]
-    own = make_plan([*GIVEN, "method.select=accuracy"])
+    own = make_plan([*FREE, "method.select=accuracy"])
     assert "method.max_forgetting_score" in own.space
 
 
 def test_pbt_changes_the_forgetting_weights_alone():
-    assert set(make_plan([*GIVEN, "search=pbt"]).space) == {
+    assert set(make_plan([*FREE, "search=pbt"]).space) == {
         "method.forget_weight", "method.initial_retain_weight", "method.forget_threshold",
         "method.final_retain_weight",
     }  # fmt: skip
 
 
 def test_a_trial_that_no_machine_here_can_run_is_refused_at_once():
-    search = replace(make_plan([*GIVEN, "method.lr=0.1"]).search, workers_per_trial=3)
+    search = replace(make_plan([*FREE, "method.lr=0.1"]).search, workers_per_trial=3)
     with pytest.raises(ConfigError, match="needs 3 cores .* there are 2"):
         Room(2, 0).check(search, 0)
     with pytest.raises(ConfigError, match="needs 1.5 GPUs"):
@@ -172,7 +176,7 @@ class Held:
     """A search in a directory, to be gone on with."""
 
     def __init__(self, tmp_path: Path):
-        self.plan = make_plan([*GIVEN, f"run.dir={tmp_path / 'out'}", f"checkpoint={tmp_path}"])
+        self.plan = make_plan([*FREE, f"run.dir={tmp_path / 'out'}", f"checkpoint={tmp_path}"])
 
     def claim(
         self, monkeypatch: pytest.MonkeyPatch, *, resume: bool | None, **changes: Any
@@ -236,25 +240,25 @@ def test_there_must_be_a_search_to_go_on_with(tmp_path: Path, monkeypatch: pytes
 def row(trial: int, objective: float, **more: Any) -> dict[str, Any]:
     base = {
         "trial": trial, "state": "finished", "objective": objective, "accuracy": 0.5,
-        "forgetting_score": 0.1, "nomus_se": 0.05,
+        "forgetting_score": 0.1, "nomus_se": 0.05, "left_as_is": False,
     }  # fmt: skip
     return base | more
 
 
 def test_the_winner_is_the_trial_with_the_best_bound_and_not_the_luckiest():
-    search = make_plan(GIVEN).search
+    search = make_plan(FREE).search
     rows = [row(0, 0.70), row(1, 0.90), row(2, 0.80)]
     lucky = results.judged(rows[1], [row(1, v) for v in (0.95, 0.60, 0.75)], search)
     steady = results.judged(rows[2], [row(2, v) for v in (0.74, 0.75, 0.76)], search)
     assert lucky["mean"] > steady["mean"]
     assert lucky["bound"] < steady["bound"]
-    chosen = results.winner(rows, [lucky, steady], search)
+    chosen = results.winner(rows, [lucky, steady], search, untouched=0.5)
     assert chosen is not None
     assert chosen["trial"] == 2
 
 
 def test_the_bound_is_students():
-    search = make_plan(GIVEN).search
+    search = make_plan(FREE).search
     found = results.judged(row(1, 0.9), [row(1, v) for v in (0.7, 0.8, 0.9)], search)
     # t of 90 % with 2 degrees of freedom is 1.8856; the standard deviation is 0.1.
     assert found["bound"] == pytest.approx(0.8 - 1.8856 * 0.1 / 3**0.5, abs=1e-4)
@@ -263,9 +267,57 @@ def test_the_bound_is_students():
 
 
 def test_of_a_gap_the_small_one_wins():
-    search = make_plan([*GIVEN, "search.objective=gap", "reference=retrained"]).search
+    search = make_plan([*GIVEN, "reference=retrained"]).search
     rows = [row(0, 0.10), row(1, 0.05), row(2, 0.01, state="stopped")]
     assert [one["trial"] for one in results.ranked(rows, search)] == [1, 0]
+    assert results.winner(rows, [], search, untouched=0.2) is rows[1]
+
+
+def test_a_trial_that_left_the_model_as_it_is_is_no_candidate_and_never_chosen():
+    search = make_plan(FREE).search
+    rows = [row(0, 0.9, left_as_is=True), row(1, 0.95, left_as_is=True), row(2, 0.6)]
+    assert results.candidates(rows, search) == [rows[2]]
+    assert results.front(rows) == [2]
+    assert results.winner(rows, [], search, untouched=0.5) is rows[2]
+    assert results.winner(rows[:2], [], search, untouched=0.5) is None
+    said = results.why_none(rows[:2], search, 0.5)
+    assert "No trial did better than leaving the model as it is" in said
+    assert "2 of them left it as it is" in said
+
+
+@pytest.mark.parametrize(("objective", "sign"), [("nomus", 1), ("gap", -1), ("pareto", 1)])
+def test_nothing_is_chosen_that_is_no_better_than_the_untouched_model(objective: str, sign: int):
+    words = [f"search.objective={objective}", "reference=retrained"]
+    search = make_plan([*GIVEN, *words]).search
+    untouched, gains = 0.5, (0.0, -0.1)
+    rows = [row(n, untouched + sign * gain) for n, gain in enumerate(gains)]
+    assert results.winner(rows, [], search, untouched) is None
+    better = [*rows, row(2, untouched + sign * 0.1)]
+    assert results.winner(better, [], search, untouched) is better[2]
+    # It was luck: over other seeds its mean is no better.
+    again = [row(2, untouched + sign * gain) for gain in (-0.2, 0.1, 0.1)]
+    lucky = results.judged(better[2], again, search)
+    assert results.winner(better, [lucky], search, untouched) is None
+    assert "did better than leaving" in results.why_none(better, search, untouched)
+
+
+def test_a_reference_that_plainly_is_no_retrained_of_these_people_is_refused(
+    trained: Callable[..., Path],
+):
+    from dlfd_dist.data.loaders import resolve_rows
+
+    def check(reference: Path, *words: str) -> None:
+        given = [*TINY, f"checkpoint={reference}", f"reference={reference}", *words]
+        found = make_plan(given)
+        rows = resolve_rows(found.config.data, found.config.drawn_forget, draw=False)
+        plan.check_reference(found, rows)
+
+    check(trained(on="retain"))
+    with pytest.raises(DataError, match="was trained on everybody, and is no model retrained"):
+        check(trained(on="all"))
+    with pytest.raises(DataError, match="was trained without other people"):
+        check(trained(on="retain"), "forget.seed=5")
+    check(trained(on="all"), "search.objective=nomus")
 
 
 def test_the_front_holds_what_no_other_trial_beats_in_both():
@@ -279,7 +331,7 @@ def test_the_front_holds_what_no_other_trial_beats_in_both():
 
 
 def test_importance_finds_the_setting_that_acts():
-    found = make_plan([*GIVEN, "search.num_samples=40"])
+    found = make_plan([*FREE, "search.num_samples=40"])
     rows = [
         row(n, settings["method.forget_weight"] / 20, settings=settings)
         for n, settings in enumerate(found.points())
@@ -288,13 +340,6 @@ def test_importance_finds_the_setting_that_acts():
     assert next(iter(shares)) == "method.forget_weight"
     assert sum(shares.values()) == pytest.approx(1)
     assert results.importance(rows[:3], found) == {}
-
-
-def test_the_gap_is_a_mean_distance_and_does_without_what_is_not_known():
-    reference = {"forget_accuracy": 0.5, "val_accuracy": 0.6, "mia_auc": 0.5, "retain": 1.0}
-    figures = {"forget_accuracy": 0.7, "val_accuracy": 0.6, "mia_auc": 0.4, "retain": 0.9}
-    assert gap_on_val(figures, reference, "retain") == pytest.approx(0.1)
-    assert gap_on_val(figures | {"retain": None}, reference, "retain") == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from launch.search.node import Step
 GIVEN = [
     "data=synthetic", "data.image_size=32", "data.synthetic.num_identities=12", "cluster=slurm_lab",
     "forget.fraction=0.25", "method=dlfd", "search.num_samples=5", "search.replicate=1",
-    "search.replicate_seeds=2",
+    "search.replicate_seeds=2", "search.objective=nomus",
 ]  # fmt: skip
 
 

@@ -8,10 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from launch.comparison.planning import make_plan, unlearning_runs, with_models
+from dlfd_dist.objectives import OBJECTIVES
+from launch.comparison.planning import (
+    make_plan,
+    measurement_runs,
+    training_runs,
+    unlearning_runs,
+    with_models,
+)
+from launch.comparison.trial_people import original_of, tuning_measurements, tuning_models
 from launch.comparison.tuning import (
     Trial,
     best_trial,
+    chosen_trial,
     judged,
     plan_trials,
     searched,
@@ -21,11 +30,13 @@ from launch.comparison.tuning import (
 )
 from launch.search.plan import make_plan as search_plan
 
+NOMUS = OBJECTIVES["nomus"]
 GIVEN = ["data=synthetic", "forget.fraction=0.25", "run.dir=out", "seed=4,5"]
 
 
 def plan_of(*overrides: str):
-    return make_plan([*GIVEN, "method=finetune,dlfd_official,dlfd", "compare.tune=3", *overrides])
+    words = ["method=finetune,dlfd_official,dlfd", "compare.tune=3", "compare.objective=nomus"]
+    return make_plan([*GIVEN, *words, *overrides])
 
 
 def of_method(trials: list[Trial], name: str) -> list[Trial]:
@@ -39,13 +50,18 @@ def results(folder: Path, values: dict[str, float]) -> dict[str, Path]:
         done[label] = folder / label
         done[label].mkdir()
         on_test = 1 - on_val
-        result = {"nomus": on_test, "test_accuracy": on_test, "validation": {"nomus": on_val}}
+        result = {
+            "nomus": on_test, "test_accuracy": on_test, "validation": {"nomus": on_val},
+            "against_original": {"left_as_is": False},
+        }  # fmt: skip
         (done[label] / "result.json").write_text(json.dumps(result))
     return done
 
 
 def valued(trials: list[Trial], *values: float | None) -> list[Trial]:
-    return [replace(trial, value=value) for trial, value in zip(trials, values, strict=True)]
+    """Trials with their values; the untouched model is worth 0.05."""
+    pairs = zip(trials, values, strict=True)
+    return [replace(trial, value=value, untouched=0.05) for trial, value in pairs]
 
 
 def test_every_method_with_a_space_gets_the_same_number_of_trials_on_the_first_seeds():
@@ -68,7 +84,8 @@ def test_a_trial_runs_on_as_many_seeds_as_asked_and_on_no_more_than_there_are():
 
 
 def test_a_trial_is_worth_the_mean_over_its_seeds_and_nothing_where_one_failed(tmp_path: Path):
-    trials = of_method(plan_trials(plan_of("compare.tune_seeds=2")), "finetune")
+    plan = plan_of("compare.tune_seeds=2")
+    trials = of_method(plan_trials(plan), "finetune")
     # The first trial has the best seed, the second the best mean, the third lost a seed.
     done = results(
         tmp_path,
@@ -78,11 +95,14 @@ def test_a_trial_is_worth_the_mean_over_its_seeds_and_nothing_where_one_failed(t
             "finetune trial 1 seed 4": 0.6,
             "finetune trial 1 seed 5": 0.7,
             "finetune trial 2 seed 4": 0.95,
+            "original seed 4": 0.2,
+            "original seed 5": 0.4,
         },
     )
-    found = judged(trials, done, {}, "nomus")
+    found = judged(plan, trials, done)
+    assert [trial.untouched for trial in found] == pytest.approx([0.3] * 3)
     assert [trial.value for trial in found] == [pytest.approx(0.5), pytest.approx(0.65), None]
-    assert best_trial(found, "nomus") is found[1]
+    assert best_trial(found, NOMUS) is found[1]
 
 
 def test_without_tuning_there_are_no_trials_and_the_settings_stay():
@@ -96,7 +116,8 @@ def test_the_first_trial_has_the_methods_own_settings_and_the_others_drawn_ones(
     dlfd = next(c for c in plan.configs if c.method.name == "dlfd")
     first, *others = of_method(plan_trials(plan), "dlfd")
     words = ["data=synthetic", "forget.fraction=0.25", "checkpoint=original", "method=dlfd"]
-    as_searched = search_plan([*words, "search=random", "search.seed=9"]).points()
+    words += ["search=random", "search.seed=9", "search.objective=nomus"]
+    as_searched = search_plan(words).points()
     assert "method.max_forgetting_score" not in first.settings
     own = first.runs[0].config
     assert (own.method, own.synthesis) == (dlfd.method, dlfd.synthesis)
@@ -137,7 +158,7 @@ def test_a_method_whose_settings_were_all_given_is_not_tuned():
 )
 def test_the_best_trial_is_chosen_and_the_first_of_equals(values, chosen):
     trials = valued(of_method(plan_trials(plan_of()), "finetune"), *values)
-    assert best_trial(trials, "nomus") is trials[chosen]
+    assert best_trial(trials, NOMUS) is trials[chosen]
 
 
 def test_the_chosen_settings_reach_their_method_alone_and_all_its_seeds():
@@ -167,39 +188,127 @@ def test_a_method_whose_trials_all_failed_is_left_out():
 def test_a_trial_is_judged_on_val_and_has_nothing_to_measure_the_test_set_against(tmp_path: Path):
     plan = plan_of()
     trials = of_method(plan_trials(plan), "finetune")
-    done = results(tmp_path, {"finetune trial 0 seed 4": 0.5, "finetune trial 1 seed 4": 0.9})
-    found = judged(trials, done, {}, "nomus")
+    values = {"finetune trial 0 seed 4": 0.5, "finetune trial 1 seed 4": 0.9}
+    found = judged(plan, trials, results(tmp_path, {**values, "original seed 4": 0.3}))
     assert [trial.value for trial in found] == [0.5, 0.9, None]
-    assert best_trial(found, "nomus") is found[1]
+    assert best_trial(found, NOMUS) is found[1]
     models = {"original seed 4": Path("o"), "retrained seed 4": Path("r")}
     ready = with_models(trial_runs(trials), models)
     assert {(one.config.checkpoint, one.config.reference) for one in ready} == {("o", None)}
 
 
+def written(folder: Path, accuracy: float, *, auc: float = 0.5, still: bool = False) -> Path:
+    """A finished run with one accuracy on retain, forget and val."""
+    folder.mkdir()
+    names = ("forget_accuracy", "val_accuracy", "retain_accuracy")
+    result = {
+        **dict.fromkeys(names, accuracy), "validation": {"nomus": accuracy, "mia_auc": auc},
+        "against_original": {"left_as_is": still},
+    }  # fmt: skip
+    (folder / "result.json").write_text(json.dumps(result))
+    return folder
+
+
 def test_a_trial_may_be_judged_by_its_gap_to_retrained_of_its_own_train_seed(tmp_path: Path):
-    plan = plan_of("compare.objective=gap", "compare.train_seeds=7")
+    plan = plan_of("compare.objective=gap", "compare.train_seeds=7", "forget.seed=4")
     trials = of_method(plan_trials(plan), "finetune")
-
-    def written(name: str, accuracy: float) -> Path:
-        folder = tmp_path / name
-        folder.mkdir()
-        figures = dict.fromkeys(("forget_accuracy", "val_accuracy", "retain_accuracy"), accuracy)
-        result = {**figures, "validation": {"nomus": accuracy, "mia_auc": 0.5}}
-        (folder / "result.json").write_text(json.dumps(result))
-        return folder
-
-    accuracies = zip(trials, (1.0, 0.7, 0.4), strict=True)
-    done = {one.runs[0].label: written(one.runs[0].label, value) for one, value in accuracies}
-    models = {
-        "retrained seed 7 without draw 4": written("model", 0.8),
-        "retrained seed 7": written("of other people", 0.4),
-        "retrained seed 4": written("of another training", 0.4),
-    }
-    found = judged(trials, done, models, "gap")
+    accuracies = {one.runs[0].label: a for one, a in zip(trials, (1.0, 0.7, 0.4), strict=True)}
+    accuracies |= {"retrained seed 7": 0.8, "original seed 7": 1.0, "retrained seed 4": 0.4}
+    done = {label: written(tmp_path / label, value) for label, value in accuracies.items()}
+    found = judged(plan, trials, done)
     assert [trial.value for trial in found] == pytest.approx([0.15, 0.075, 0.3])
-    assert best_trial(found, "gap") is found[1]
+    assert found[0].untouched == pytest.approx(0.15)
+    assert best_trial(found, OBJECTIVES["gap"]) is found[1]
     assert tuning_record(plan, found)["objective"] == "gap to Retrained on validation"
     assert tuned_configs(plan, found)[0].method.lr == trials[1].settings["method.lr"]
+
+
+def test_trials_forget_people_of_their_own_against_a_retrained_and_original_of_their_own(
+    tmp_path: Path,
+):
+    plan = plan_of("compare.objective=gap", "compare.train_seeds=7", "compare.tune_seeds=2")
+    (first, second), *_ = (trial.runs for trial in plan_trials(plan))
+    draws = [run.config.drawn_forget.seed for run in (first, second)]
+    assert draws == [1_000_000, 1_000_001]
+    assert [run.config.seed for run in (first, second)] == [4, 5]
+    (retrained, _), (original, _) = tuning_models(plan), tuning_measurements(plan)
+    assert retrained.label == "retrained seed 7 without draw 1000000"
+    assert (retrained.config.train.on, retrained.config.drawn_forget.seed) == ("retain", draws[0])
+    assert original.label == original_of(plan, first) == "original seed 7 on draw 1000000"
+    assert (original.config.verb, original.config.drawn_forget.seed) == ("evaluate", draws[0])
+    # The table is made of the other runs, and none of those forgets people of a trial.
+    rows = [*training_runs(plan), *measurement_runs(plan), *unlearning_runs(plan, plan.configs)]
+    assert not {one.label for one in rows} & {retrained.label, original.label}
+    assert not any(one.tuning for one in rows)
+    assert {one.config.drawn_forget.seed for one in rows} == {4, 5}
+    labels = ["original seed 7", retrained.label]
+    (ready,) = with_models([first], {label: Path(label) for label in labels})
+    assert (ready.config.checkpoint, ready.config.reference) == ("original seed 7", None)
+    # Who did as its own Retrained is best, whatever the one of the comparison does.
+    done = {
+        label: written(tmp_path / label, value)
+        for label, value in {
+            first.label: 0.6, second.label: 0.6, "retrained seed 7": 0.0,
+            "retrained seed 7 without draw 1000000": 0.6,
+            "retrained seed 7 without draw 1000001": 0.6,
+            "original seed 7 on draw 1000000": 0.8, "original seed 7 on draw 1000001": 1.0,
+        }.items()
+    }  # fmt: skip
+    (found, *_) = judged(plan, plan_trials(plan)[:1], done)
+    assert (found.value, found.untouched) == (0.0, pytest.approx(0.3 * 3 / 4))
+    assert tuning_record(plan, [found])["draws"] == draws
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compare.objective=nomus"], ["forget.seed=3"], ["compare.tune=0"],
+        ["forget.fraction=null", "forget.request=people.txt"],
+    ],
+)  # fmt: skip
+def test_people_who_are_named_serve_the_trials_as_well(words: list[str]):
+    plan = plan_of("compare.objective=gap", *words)
+    assert tuning_models(plan) == tuning_measurements(plan) == []
+    assert tuning_record(plan, [])["draws"] == []
+    for trial in plan_trials(plan):
+        assert original_of(plan, trial.runs[0]) == "original seed 4"
+
+
+def test_the_draw_of_the_trials_is_that_of_no_seed_of_the_comparison():
+    words = ["compare.objective=gap", "compare.tune_seed=2", "seed=1000002,0"]
+    (draw,) = {run.config.drawn_forget.seed for run in trial_runs(plan_trials(plan_of(*words)))}
+    assert draw == 1_000_003
+
+
+def test_a_trial_that_left_the_model_as_it_is_is_never_chosen(tmp_path: Path):
+    plan = plan_of("forget.seed=4")
+    trials = of_method(plan_trials(plan), "finetune")
+    done = {
+        run.label: written(tmp_path / run.label, accuracy, still=still)
+        for run, accuracy, still in zip(
+            trial_runs(trials), (0.9, 0.7, 0.8), (True, False, False), strict=True
+        )
+    }
+    done["original seed 4"] = written(tmp_path / "original", 0.6)
+    found = judged(plan, trials, done)
+    assert [trial.left_as_is for trial in found] == [True, False, False]
+    assert chosen_trial(found, NOMUS) is found[2]
+    record = tuning_record(plan, found)["methods"]["finetune"]
+    assert (record["left_as_is"], record["value"], record["untouched_value"]) == (1, 0.8, 0.6)
+
+
+@pytest.mark.parametrize(("objective", "values"), [("nomus", (0.6, 0.5)), ("gap", (0.2, 0.3))])
+def test_a_choice_no_better_than_doing_nothing_is_refused_and_own_settings_run(objective, values):
+    plan = plan_of(f"compare.objective={objective}", "compare.tune=2", "method=finetune,dlfd")
+    untouched = values[0]
+    trials = [
+        replace(trial, value=values[number % 2], untouched=untouched)
+        for number, trial in enumerate(plan_trials(plan))
+    ]
+    assert chosen_trial(of_method(trials, "finetune"), OBJECTIVES[objective]) is None
+    assert tuned_configs(plan, trials) == plan.configs
+    record = tuning_record(plan, trials)["methods"]["finetune"]
+    assert (record["settings"], record["no_gain"], record["value"]) == (None, True, untouched)
 
 
 def test_the_record_tells_what_was_tried_and_what_that_gained():

@@ -1,0 +1,107 @@
+"""What a comparison's tuning chose, in words: for the table, the page and the console.
+
+`tuning` is that of a comparison (`Comparison.tuning`); None of one that was not tuned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .records import label_of
+
+Tuning = Mapping[str, Any]
+DASH = "–"
+
+
+def tuning_lines(tuning: Tuning | None) -> list[str]:
+    """Return how the settings of the methods were come by, and which methods gained nothing."""
+    if tuning is None:
+        return ["Not tuned: every method with its default settings, except those the command set."]
+    # Comparisons of earlier versions tuned on the people that they forget.
+    whom = (
+        "other people than the comparison forgets" if tuning.get("draws")
+        else "the people whom the comparison forgets"
+    )  # fmt: skip
+    told = (
+        f"Tuned: {tuning['trials']} trials per method on {tuning['objective']}, "
+        f"each judged on {len(tuning['pairs'])} of the seeds, on {whom}."
+    )
+    names = [label_of(name) for name, found in tuning["methods"].items() if found.get("no_gain")]
+    return [told, *([no_gain_line(names)] if names else [])]
+
+
+def no_gain_line(names: Sequence[str]) -> str:
+    """Return the sentence for methods with no trial worth choosing."""
+    return (
+        f"No trial of {', '.join(names)} did better than leaving the model as it is: own settings "
+        "were taken."
+    )
+
+
+def tuned_rows(tuning: Tuning | None) -> list[dict[str, Any]]:
+    """Return per method what tuning chose, from which range, and what it gained on validation.
+
+    A method for which nothing was chosen has no settings, and a `reason`.
+    """
+    return [
+        {
+            "label": label_of(name),
+            "settings": [
+                (setting, number_text(value, ".3g"), found["searched"].get(setting, ""))
+                for setting, value in (found["settings"] or {}).items()
+            ],
+            "reason": _reason(found),
+            "value": number_text(found["value"], ".3f"),
+            "default_value": number_text(found["default_value"], ".3f"),
+            "untouched_value": number_text(found.get("untouched_value"), ".3f"),
+            "left_as_is": number_text(found.get("left_as_is"), ".0f"),
+            "failed": found["failed"],
+        }
+        for name, found in (tuning["methods"] if tuning else {}).items()
+    ]
+
+
+def _reason(found: Mapping[str, Any]) -> str:
+    if found["settings"] is not None:
+        return ""
+    if found.get("no_gain"):
+        return "its own: no trial did better than leaving the model as it is"
+    return "no trial finished"
+
+
+def chosen_lines(tuning: Tuning | None) -> Iterator[str]:
+    """Yield a line per tuned method: what was chosen, and what that gained on val."""
+    for method, found in (tuning["methods"] if tuning else {}).items():
+        number = len(found["trials"])
+        if found["settings"] is None and not found["no_gain"]:
+            yield f"tuned {method}: none of {number} trials finished"
+            continue
+        values = (
+            f"({tuning['objective'] if tuning else ''} {_value(found['value'])}, its own settings "
+            f"{_value(found['default_value'])}, the model as it was "
+            f"{_value(found['untouched_value'])}, best of {number})"
+        )
+        if found["settings"] is None:
+            yield (
+                f"tuned {method}: no trial did better than leaving the model as it is, its own "
+                f"settings were taken {values}"
+            )
+            continue
+        settings = " ".join(f"{key}={_short(value)}" for key, value in found["settings"].items())
+        yield f"tuned {method}: {settings} {values}"
+
+
+def _value(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def number_text(value: Any, form: str) -> str:
+    """Return a number in a form, other values as they are, a dash for none."""
+    if value is None:
+        return DASH
+    return f"{value:{form}}" if isinstance(value, float) else str(value)

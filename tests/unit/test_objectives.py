@@ -1,0 +1,67 @@
+"""dlfd_dist/objectives.py: what trials are judged by, and that doing nothing does not win."""
+
+from __future__ import annotations
+
+import pytest
+
+from dlfd_dist.config import CompareConfig, SearchConfig
+from dlfd_dist.objectives import ATTACK_MARGIN, OBJECTIVES, SEARCHED, TUNED, gap_on_val, on_val
+
+RETRAINED = {
+    "retain_accuracy": 1.0, "forget_accuracy": 0.6, "val_accuracy": 0.6, "mia_auc": 0.52,
+    "nomus": 0.7,
+}  # fmt: skip
+ORIGINAL = RETRAINED | {"forget_accuracy": 1.0, "mia_auc": 0.9, "nomus": 0.75}
+FORGOT = RETRAINED | {"forget_accuracy": 0.65, "val_accuracy": 0.55, "mia_auc": 0.53, "nomus": 0.7}
+
+
+def test_tuning_and_search_take_the_same_objectives_and_the_gap_unless_told():
+    assert (CompareConfig().objective, SearchConfig().objective) == ("gap", "gap")
+    assert TUNED == ("gap", "attack_at_most", "nomus")
+    assert (*TUNED, "pareto") == SEARCHED
+    assert [o.needs_retrained for o in OBJECTIVES.values()] == [True, True, False, False]
+
+
+def test_the_gap_is_a_mean_distance_and_does_without_what_is_not_known():
+    reference = {"forget_accuracy": 0.5, "val_accuracy": 0.6, "mia_auc": 0.5, "retain": 1.0}
+    figures = {"forget_accuracy": 0.7, "val_accuracy": 0.6, "mia_auc": 0.4, "retain": 0.9}
+    assert gap_on_val(figures, reference, "retain") == pytest.approx(0.1)
+    assert gap_on_val(figures | {"retain": None}, reference, "retain") == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("name", ["gap", "attack_at_most"])
+def test_an_untouched_model_loses_to_one_that_forgot(name: str):
+    """By NoMUS it wins."""
+    objective, nomus = OBJECTIVES[name], OBJECTIVES["nomus"]
+    assert objective.is_better(
+        objective.value(FORGOT, RETRAINED), objective.value(ORIGINAL, RETRAINED)
+    )
+    assert nomus.is_better(nomus.value(ORIGINAL, None), nomus.value(FORGOT, None))
+
+
+@pytest.mark.parametrize("retrained_auc", [0.5, 0.55, 0.45])
+def test_a_trial_that_keeps_the_bound_beats_every_trial_that_does_not(retrained_auc: float):
+    objective = OBJECTIVES["attack_at_most"]
+    retrained = RETRAINED | {"mia_auc": retrained_auc}
+
+    def value(auc: float, accuracy: float) -> float:
+        return objective.value({"mia_auc": auc, "val_accuracy": accuracy}, retrained)
+
+    most = abs(retrained_auc - 0.5) + ATTACK_MARGIN
+    for side in (1, -1):
+        assert value(0.5 + side * (most - 1e-6), 0.0) == 0.0
+        # Above the bound the accuracy does not count, and a weaker attack is better.
+        beyond = value(0.5 + side * (most + 0.01), 1.0)
+        assert beyond == pytest.approx(-0.01)
+        assert objective.is_better(0.0, beyond)
+        assert objective.is_better(beyond, value(0.5 + side * (most + 0.02), 1.0))
+    assert objective.is_better(value(0.5, 0.8), value(0.5, 0.7))
+    assert objective.is_better(value(1.0, 1.0), objective.worst)
+
+
+def test_figures_of_test_do_not_reach_an_objective():
+    result = {
+        "nomus": 0.9, "test_accuracy": 0.9, "mia": {"auc": 0.9}, "retain_accuracy": 1.0,
+        "validation": {"nomus": 0.1, "mia_auc": 0.5},
+    }  # fmt: skip
+    assert on_val(result) == {"retain_accuracy": 1.0, "nomus": 0.1, "mia_auc": 0.5}
