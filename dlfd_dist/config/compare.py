@@ -25,6 +25,9 @@ class CompareConfig:
     tune_seeds: int = 1
     """How many of the comparison's first seeds (pairs of train seed and seed) a trial runs on; it
     is judged by the mean. One seed is noise: a setting that suits one model may ruin another."""
+    steps: int | None = None
+    """Optimiser steps of every method that has any, over all its phases, in place of its epochs;
+    null: the epochs of each method."""
     train_seeds: list[int] | None = None
     """Seeds of Original and Retrained; every method runs on each of them with every seed. null:
     a seed unlearns the model that was trained with the same seed."""
@@ -57,5 +60,7 @@ class CompareConfig:
                 "compare.contrasts", pair, "pairs such as dlfd/finetune",
             )  # fmt: skip
         require(0 < self.margin < 1, "compare.margin", self.margin, "between 0 and 1")
+        if self.steps is not None:
+            require(self.steps >= 1, "compare.steps", self.steps, ">= 1, or null")
         if self.workers is not None:
             require(self.workers >= 1, "compare.workers", self.workers, ">= 1, or null")

@@ -109,6 +109,7 @@ class JobConfig:
             "synthesis.layer": (self.synthesis.layer, "logits"),
             "synthesis.pgd_radius": (self.synthesis.pgd_radius, None),
             "method.probe_every": (self.method.probe_every, 1),
+            "method.steps": (self.method.steps, None),
             "method.probe_images": (getattr(self.method, "probe_images", None), None),
         }
         for name, (found, theirs) in needed.items():

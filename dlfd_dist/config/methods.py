@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..errors import ConfigError
 from .checks import check_sgd, chosen_on_val, one_of, require
@@ -11,6 +12,9 @@ from .checks import check_sgd, chosen_on_val, one_of, require
 @dataclass(frozen=True)
 class MethodConfig:
     """What every method has: SGD passes over the retain set, probed and selected on val."""
+
+    takes_steps: ClassVar[bool] = True
+    """Whether an optimiser moves the weights, step by step."""
 
     name: str = "finetune"
     epochs: int = 1
@@ -24,6 +28,9 @@ class MethodConfig:
     """Largest gradient norm; null: no clipping."""
     lr_scheduler: str = "constant"
     max_steps: int | None = None
+    steps: int | None = None
+    """Optimiser steps in all, over every phase; epochs are then as many as these take. null: epochs
+    and max_steps count. A method without optimiser steps does not read it."""
     augment: bool = False
     """Augment the retain images as data.augment says, before anything else is done with them."""
     probe_every: int | None = None
@@ -39,6 +46,13 @@ class MethodConfig:
 
     def __post_init__(self) -> None:
         check_sgd("method", self)
+        if self.steps is not None:
+            require(self.steps >= 1, "method.steps", self.steps, ">= 1, or null")
+            if self.max_steps is not None:
+                raise ConfigError(
+                    f"method.steps={self.steps} and method.max_steps={self.max_steps} are both "
+                    "set: steps says how many there are, so set method.max_steps=null."
+                )
         chosen_on_val("method.select", self.select)
         one_of("method.select", self.select, ("last", "accuracy", "nomus", "rewind"))
         one_of("method.probe_attack", self.probe_attack, ("mia", "mia_paper"))
@@ -301,6 +315,8 @@ class SSDConfig(MethodConfig):
 
     One pass for the importances, no gradient step: of the optimizer's settings none is read.
     """
+
+    takes_steps: ClassVar[bool] = False
 
     name: str = "ssd"
     selection: float = 2.0

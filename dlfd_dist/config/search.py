@@ -16,6 +16,7 @@ from ..errors import ConfigError
 from ..objectives import SEARCHED
 from ..resources import resource_dir
 from .checks import chosen_on_val, one_of, require
+from .methods import MethodConfig
 
 EXAMPLE = "'method.lr: {low: 1.0e-4, high: 1.0e-2, log: true}'"
 
@@ -115,11 +116,13 @@ def _number(value: Any) -> float:
         raise ConfigError(f"{value!r} is not a number.") from None
 
 
-def used_space(method: str, select: str) -> Space:
-    """Return what a search of a method draws, less what it does not read (method.select)."""
-    space = dict(search_space(method))
-    if select != "accuracy":
+def used_space(cfg: MethodConfig) -> Space:
+    """Return what a search of a method draws, less what it does not read."""
+    space = dict(search_space(cfg.name))
+    if cfg.select != "accuracy":
         space.pop("method.max_forgetting_score", None)
+    if cfg.steps is not None:
+        space.pop("method.epochs", None)
     return space
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..config import MethodConfig
 from ..data.splits import Splits
-from ..methods import Phase
+from ..methods import Phase, UnlearningMethod
 from ..runtime.sampler import EpochSampler
 from ..runtime.seeding import purpose_key, shuffled
 
@@ -58,8 +59,12 @@ class Course:
         self.equal_batches = equal_batches
         self.reference = reference
         self.parts = [(phase, self._samplers(number, phase)) for number, phase in enumerate(phases)]
-        self.lengths = [phase.epochs * main.steps_per_epoch for phase, (main, _) in self.parts]
+        self.lengths = [_length(phase, main.steps_per_epoch) for phase, (main, _) in self.parts]
         self.num_steps = min(sum(self.lengths), cfg.max_steps or 10**12)
+        if cfg.steps is not None and any(phase.updates for phase in phases):
+            pairs = zip(phases, self.lengths, strict=True)
+            others = sum(length for phase, length in pairs if not phase.updates)
+            self.num_steps = min(sum(self.lengths), others + cfg.steps)
 
     def turns(self, first: int) -> Iterator[Turn]:
         """Yield the steps from `first` on."""
@@ -79,7 +84,7 @@ class Course:
         stop: int,
     ) -> Iterator[Turn]:
         main, paired = samplers
-        end = start + phase.epochs * main.steps_per_epoch
+        end = start + _length(phase, main.steps_per_epoch)
         steps = main.steps(first - start, stop - start)
         if paired is None:
             for step in steps:
@@ -127,8 +132,42 @@ class Course:
         retain = self.splits.retain
         if fraction == 1:
             return retain
-        count = max(1, round(fraction * len(retain)))
+        count = _share(len(retain), fraction)
         return np.sort(shuffled(retain, self.seed, purpose_key("retain fraction"))[:count])
+
+
+def fitted(cfg: MethodConfig, build: type[UnlearningMethod], splits: Splits) -> MethodConfig:
+    """Return settings with the epochs that method.steps takes, so that schedules run over them.
+
+    They stay as they are without method.steps, of a method without optimiser steps, and of one
+    whose phases share out the steps themselves.
+    """
+    phases = build.phases(cfg)
+    is_shared = any(phase.steps is not None for phase in phases)
+    if cfg.steps is None or is_shared or not any(phase.updates for phase in phases):
+        return cfg
+
+    def num_updates(epochs: int) -> int:
+        found = build.phases(replace(cfg, epochs=epochs))
+        return sum(p.epochs * _epoch_steps(p, splits, cfg) for p in found if p.updates)
+
+    # An epoch has at least one step.
+    epochs = bisect.bisect_left(range(1, cfg.steps + 1), cfg.steps, key=num_updates) + 1
+    return replace(cfg, epochs=epochs)
+
+
+def _length(phase: Phase, steps_per_epoch: int) -> int:
+    return phase.epochs * steps_per_epoch if phase.steps is None else phase.steps
+
+
+def _share(count: int, fraction: float) -> int:
+    return max(1, round(fraction * count))
+
+
+def _epoch_steps(phase: Phase, splits: Splits, cfg: MethodConfig) -> int:
+    retain, forget = _share(len(splits.retain), phase.retain_fraction), len(splits.forget)
+    count = {"retain": retain, "forget": forget, "mixed": retain + forget}[phase.over]
+    return -(-count // cfg.global_batch_size)
 
 
 def even_size(count: int, most: int) -> int:

@@ -11,7 +11,7 @@ from ..methods import methods
 from ..models import weights_path
 from ..run_dir import RunDir
 from .context import input_digests, run_identity
-from .course import Course
+from .course import Course, fitted
 from .resurfacing import RATES, resurfacing_steps
 
 
@@ -37,8 +37,9 @@ def num_steps(config: JobConfig, rows: ResolvedRows) -> int:
     if config.verb == "evaluate":
         return 0
     if config.verb == "unlearn":
-        cfg = config.method
-        return Course(methods.get(cfg.name).phases(cfg), rows.splits, cfg, config.seed).num_steps
+        build = methods.get(config.method.name)
+        cfg = fitted(config.method, build, rows.splits)
+        return Course(build.phases(cfg), rows.splits, cfg, config.seed).num_steps
     ids = rows.splits.train if config.train.on == "all" else rows.splits.retain
     per_epoch = -(-len(ids) // config.train.global_batch_size)
     return min(config.train.epochs * per_epoch, config.train.max_steps or 10**12)

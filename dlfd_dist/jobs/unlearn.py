@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from ..runtime.phases import phase
 from ..runtime.preemption import StopFlag
 from ..runtime.seeding import purpose_key
 from .context import Job
-from .course import Course, Turn
+from .course import Course, Turn, fitted
 from .evaluation import probe, thinned_probe
 from .finish import finish
 from .session import Session
@@ -45,6 +46,7 @@ def unlearn(
     ----------
     end : what `finish` is to a run, which delivers the model, measures it and writes the result
     """
+    job = _with_epochs(job)
     cfg = job.config.method
     build, course = methods.get(cfg.name), course_of(job)
     model = job.model(job.config.checkpoint)
@@ -80,6 +82,13 @@ def unlearn(
         selected_step=session.best_values.get("step", course.num_steps),
         selection=_selection(session, cfg),
     )
+
+
+def _with_epochs(job: Job) -> Job:
+    """Return the job with the epochs that method.steps takes."""
+    cfg = fitted(job.config.method, methods.get(job.config.method.name), job.data.splits)
+    config = replace(job.config, method=cfg)
+    return replace(job, prepared=replace(job.prepared, config=config))
 
 
 def course_of(job: Job) -> Course:

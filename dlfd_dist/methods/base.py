@@ -40,6 +40,10 @@ class Phase:
     """most images of a batch of the people who are matched to; 0: none is wanted"""
     selectable: bool = True
     """whether method.select may take a probe within it; that after the last step it always may"""
+    steps: int | None = None
+    """so many steps in place of whole epochs"""
+    updates: bool = True
+    """whether its steps are steps of the optimiser"""
 
 
 @dataclass(frozen=True)

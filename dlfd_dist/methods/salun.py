@@ -30,7 +30,7 @@ class SalUn(UnlearningMethod):
 
     @classmethod
     def phases(cls, cfg: MethodConfig) -> list[Phase]:
-        phases = [Phase("saliency", over="forget", selectable=False)]
+        phases = [Phase("saliency", over="forget", selectable=False, updates=False)]
         for epoch in range(cfg.epochs):
             phases.append(Phase("relabel", over="forget", first_epoch=epoch))
             phases.append(Phase("repair", over="retain", first_epoch=epoch))

@@ -36,7 +36,7 @@ class SSD(UnlearningMethod):
 
     @classmethod
     def phases(cls, cfg: MethodConfig) -> list[Phase]:
-        return [Phase("importance", over="mixed", selectable=False)]
+        return [Phase("importance", over="mixed", selectable=False, updates=False)]
 
     def step(self, batch: StepBatch, updater: Updater, *, stop: bool) -> dict[str, float]:
         self.context.model.eval()

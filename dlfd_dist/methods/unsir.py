@@ -31,11 +31,18 @@ class UNSIR(UnlearningMethod):
     @classmethod
     def phases(cls, cfg: MethodConfig) -> list[Phase]:
         assert isinstance(cfg, UNSIRConfig)
-        share = cfg.retain_fraction
+        share, impair, repair = cfg.retain_fraction, None, None
+        if cfg.steps is not None:
+            # Shared out as the epochs are.
+            impair = -(-cfg.steps * cfg.epochs // (cfg.epochs + cfg.repair_epochs))
+            repair = cfg.steps - impair
         return [
-            Phase("impair", epochs=cfg.epochs, retain_fraction=share),
-            Phase("repair", epochs=cfg.repair_epochs, lr=cfg.repair_lr, retain_fraction=share),
-        ]
+            Phase("impair", epochs=cfg.epochs, retain_fraction=share, steps=impair),
+            Phase(
+                "repair", epochs=cfg.repair_epochs, lr=cfg.repair_lr, retain_fraction=share,
+                steps=repair,
+            ),
+        ]  # fmt: skip
 
     def step(self, batch: StepBatch, updater: Updater, *, stop: bool) -> dict[str, float]:
         if batch.phase == "repair":

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..config import read_by
+from ..config import METHOD_CONFIGS, read_by
 from ..metrics.without_retrained import GONE, NOT_SHOWN, STILL_THERE
 from .contrasts import Contrast, contrasts_of, settings_of
 from .gaps import with_gaps
@@ -121,6 +121,7 @@ def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
         "without_retrained": _without_retrained(records),
         "mixed_settings": len(set(map(_settings, _of_first_verb(records)))) > 1,
         "group_lines": group_lines(records),
+        "optimiser_steps": _optimiser_steps(records[0]),
         "reference_people": records[0].result.get("reference_people"),
         "attack_interval": only.get("interval"),
         "attack_auc_interval": only.get("auc_interval"),
@@ -137,6 +138,15 @@ def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
         people = {m: at(records[0].result, path) for m, path in GAP_INTERVALS.items()}
         row.update({f"{metric}_interval": found for metric, found in people.items()})
     return row
+
+
+def _optimiser_steps(record: RunRecord) -> int | None:
+    """Return the steps that method.steps gave a run, 0 of a method without any; else None."""
+    method = record.config.get("method") or {}
+    if not record.unlearned:
+        return None
+    known = METHOD_CONFIGS.get(method["name"])
+    return 0 if known is not None and not known.takes_steps else method.get("steps")
 
 
 def _instead(records: Sequence[RunRecord]) -> dict[str, Any]:

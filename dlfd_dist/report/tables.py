@@ -16,7 +16,7 @@ from .intervals import MIN_CROSSED
 from .measured import METRICS
 from .records import RETRAINED
 from .summary import Findings
-from .tuning import DASH, Tuning, tuning_lines
+from .tuning import DASH, Tuning, steps_lines, tuning_lines
 
 Row = dict[str, Any]
 
@@ -133,7 +133,7 @@ def notes(
     """
     found = [f"Not finished, and in no row: {', '.join(missing)}."] if missing else []
     if any(row["unlearned"] for row in rows):
-        found += tuning_lines(tuning)
+        found += [*tuning_lines(tuning), *steps_lines(rows)]
     if any(row["crossed"] for row in rows):
         found.append(
             "Seeds a × b: a trained models, b seeds of unlearning each; intervals are for other "

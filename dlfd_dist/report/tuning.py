@@ -39,6 +39,17 @@ def no_gain_line(names: Sequence[str]) -> str:
     )
 
 
+def steps_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return which methods took how many optimiser steps; nothing where no number was given."""
+    names: dict[int, list[str]] = {}
+    for row in rows:
+        if row["optimiser_steps"] is not None:
+            names.setdefault(row["optimiser_steps"], []).append(row["method"])
+    without = names.pop(0, [])
+    told = [f"{number} optimiser steps in all: {', '.join(of)}." for number, of in names.items()]
+    return [*told, *([f"No optimiser steps: {', '.join(without)}."] if told and without else [])]
+
+
 def tuned_rows(tuning: Tuning | None) -> list[dict[str, Any]]:
     """Return per method what tuning chose, from which range, and what it gained on validation.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -113,17 +113,44 @@ def make_plan(overrides: Sequence[str]) -> Plan:
                 raise
             left_out[" ".join(identity)] = err
             continue
-        configs.setdefault(identity, config)
+        configs.setdefault(identity, _with_steps(compare, config))
         seeds.append(config.seed)
     if not configs:
         raise next(iter(left_out.values()))
     notes = [f"{name}: {err}" for name, err in left_out.items()]
     given = frozenset(_key(o) for o in rest)
+    _check_steps(compare, given, configs.values())
     pairs, metrics_seeds = _pairs(compare, seeds), _metrics_seeds(points, configs)
     plan = Plan(compare, list(configs.values()), pairs, given, notes, metrics_seeds)
     if compare.contrasts is not None:
         named_contrasts(plan)
     return plan
+
+
+def _with_steps(compare: CompareConfig, config: JobConfig) -> JobConfig:
+    """Return a configuration with the optimiser steps that all methods take, if there are any."""
+    if compare.steps is None or not config.method.takes_steps:
+        return config
+    return with_settings(config, {"method.steps": compare.steps})
+
+
+def _check_steps(
+    compare: CompareConfig, given: frozenset[str], configs: Iterable[JobConfig]
+) -> None:
+    """Refuse what compare.steps replaces, and the method whose authors' loop has its own number."""
+    if compare.steps is None:
+        return
+    for name in ("method.epochs", "method.max_steps", "method.steps"):
+        if name in given:
+            raise ConfigError(
+                f"compare.steps={compare.steps} and {name} are both set: compare.steps says how "
+                f"many optimiser steps every method takes, so leave {name} out."
+            )
+    if any(config.method.name == "dlfd_official" for config in configs):
+        raise ConfigError(
+            f"compare.steps={compare.steps} is not possible with method=dlfd_official, which "
+            "repeats its authors' loop: leave the method out, or compare.steps."
+        )
 
 
 def _metrics_seeds(

@@ -48,7 +48,7 @@ class Trial:
 
 def searched(config: JobConfig, given: frozenset[str]) -> Space:
     """Return the settings that are drawn and their ranges; one the user gave is not drawn."""
-    space = used_space(config.method.name, config.method.select)
+    space = used_space(config.method)
     return {name: values for name, values in space.items() if name not in given}
 
 

@@ -118,7 +118,7 @@ def _space(search: SearchConfig, config: JobConfig, given: set[str]) -> Space:
     """Return what is drawn; ConfigError for a setting the method lacks, and for nothing at all."""
     method = config.method.name
     path = Path(search.space) if search.space else None
-    space = dict(read_space(path) if path else used_space(method, config.method.select))
+    space = dict(read_space(path) if path else used_space(config.method))
     where = str(path) if path else f"of method={method}"
     known = known_settings(METHOD_CONFIGS[method])
     allowed = [name for name in known if name.startswith(("method.", "synthesis.", "ot."))]

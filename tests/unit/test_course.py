@@ -9,7 +9,7 @@ import pytest
 
 from dlfd_dist.config import METHOD_CONFIGS, MethodConfig
 from dlfd_dist.data.splits import Splits
-from dlfd_dist.jobs.course import Course, Turn
+from dlfd_dist.jobs.course import Course, Turn, fitted
 from dlfd_dist.methods import Phase, methods
 from dlfd_dist.runtime.sampler import EpochSampler
 
@@ -181,3 +181,49 @@ def test_every_method_declares_phases_that_make_a_course(name):
     for turn in found.turns(0):
         assert len(turn.retain) + len(turn.forget) > 0
         assert 0 <= turn.epoch < max(2, cfg.epochs)
+
+
+# --- method.steps
+
+ITERATIVE = [name for name, cls in METHOD_CONFIGS.items() if cls.takes_steps]
+
+
+def with_steps(name: str, steps: int, **values) -> tuple[MethodConfig, Course]:
+    cfg = METHOD_CONFIGS[name](name=name, steps=steps, global_batch_size=8, **values)
+    cfg = fitted(cfg, methods.get(name), SPLITS)
+    return cfg, Course(methods.get(name).phases(cfg), SPLITS, cfg, 0)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 50])
+@pytest.mark.parametrize("name", ITERATIVE)
+def test_every_method_takes_so_many_optimiser_steps_over_all_its_phases(name: str, steps: int):
+    cfg, found = with_steps(name, steps, epochs=2)
+    taken = list(found.turns(0))
+    assert len(taken) == found.num_steps
+    assert sum(turn.phase.updates for turn in taken) == steps
+    # Schedules over the epochs end with the last of them, and none is left out.
+    if name != "unsir":
+        assert max(turn.epoch for turn in taken) == cfg.epochs - 1
+
+
+def test_a_method_takes_steps_where_a_phase_of_it_does():
+    for name, cls in METHOD_CONFIGS.items():
+        phases = methods.get(name).phases(cls(name=name))
+        assert any(phase.updates for phase in phases) == cls.takes_steps
+    cfg, found = with_steps("ssd", 3)
+    assert (cfg.epochs, found.num_steps) == (1, 5)
+
+
+@pytest.mark.parametrize(("repair_epochs", "shares"), [(1, [5, 5]), (3, [3, 7])])
+def test_unsir_shares_its_steps_out_as_its_epochs_are(repair_epochs: int, shares: list[int]):
+    _, found = with_steps("unsir", 10, repair_epochs=repair_epochs)
+    names = [turn.phase.name for turn in found.turns(0)]
+    assert [names.count("impair"), names.count("repair")] == shares
+
+
+def test_steps_may_be_resumed_from_and_end_a_phase_where_they_end():
+    _, found = with_steps("unsir", 10)
+    whole = list(found.turns(0))
+    assert [turn.index for turn in whole if turn.ends_phase] == [4, 9]
+    for first in range(len(whole)):
+        assert list(map(plain, found.turns(first))) == list(map(plain, whole[first:]))

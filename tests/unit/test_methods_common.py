@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from dlfd_dist.compose import compose_job
+from dlfd_dist.compose import compose_job, load_config
 from dlfd_dist.jobs import run_job
 from dlfd_dist.methods import methods, scheduled_lr
 from dlfd_dist.run_dir import RunDir, read_events
@@ -144,3 +146,23 @@ def test_a_probe_of_a_model_that_may_not_be_delivered_is_not_selected(
 
         monkeypatch.setattr(methods.get(name), "phases", all_selectable)
     assert found == {"right": step, "wrong": wrong}
+
+
+@pytest.mark.parametrize("name", ["finetune", "scrub", "salun", "unsir", "ssd"])
+def test_the_optimiser_moves_the_model_in_exactly_so_many_steps(
+    name: str, tiny, trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    checkpoint, counted = trained(), []
+    for kind in (torch.optim.SGD, torch.optim.Adam):
+
+        def count(self, *args, step=kind.step, **more):
+            # The noise of UNSIR, one tensor of images, is no model.
+            counted.append(sum(len(group["params"]) for group in self.param_groups))
+            return step(self, *args, **more)
+
+        monkeypatch.setattr(kind, "step", count)
+    words = [f"method={name}", "method.steps=7", f"checkpoint={checkpoint}"]
+    config = tiny("unlearn", *words, f"run.dir={tmp_path / 'run'}")
+    run_job(config, Collectives(), StopFlag())
+    assert sum(number > 1 for number in counted) == (0 if name == "ssd" else 7)
+    assert load_config(tmp_path / "run" / "config.yaml").method.steps == 7

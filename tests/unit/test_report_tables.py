@@ -286,3 +286,18 @@ def test_tables_load_no_matplotlib():
     code = "import sys, dlfd_dist.report; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("table", [text_table, markdown_table, latex_table])
+def test_tables_say_how_many_optimiser_steps_all_methods_took(rows, records, table):
+    assert "ptimiser steps" not in table(rows)
+    finetune, dlfd = (first(records, label) for label in ("Fine-tune", "DLFD"))
+    config = {**finetune.config, "method": {**finetune.config["method"], "steps": 350}}
+    ssd = {**dlfd.config, "method": {**dlfd.config["method"], "name": "ssd"}}
+    changed = [
+        dataclasses.replace(finetune, config=config),
+        dataclasses.replace(dlfd, config=ssd, label="SSD"),
+    ]
+    text = table(summarise(changed))
+    assert "350 optimiser steps in all: Fine-tune." in text
+    assert "No optimiser steps: SSD." in text

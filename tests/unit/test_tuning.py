@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dlfd_dist.errors import ConfigError
 from dlfd_dist.objectives import OBJECTIVES
 from launch.comparison.planning import (
     make_plan,
@@ -325,3 +326,30 @@ def test_the_record_tells_what_was_tried_and_what_that_gained():
     assert finetune["searched"]["method.lr"] == "0.0001 to 0.03 (log)"
     assert [trial["value"] for trial in finetune["trials"]] == [0.2, 0.3, None]
     json.dumps(record, allow_nan=False)
+
+
+# --- equal steps
+
+
+def test_equal_steps_replace_the_epochs_of_every_method_that_takes_steps():
+    plan = make_plan([*GIVEN, "method=scrub,ssd", "compare.steps=40", "compare.tune=2"])
+    scrub, ssd = plan.configs
+    assert (scrub.method.steps, ssd.method.steps) == (40, None)
+    assert "method.epochs" not in searched(scrub, plan.given)
+    assert "method.max_epochs" in searched(scrub, plan.given)
+    steps = {run.config.method.steps for run in trial_runs(of_method(plan_trials(plan), "scrub"))}
+    assert steps == {40}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["method.epochs=3"], "compare.steps=40 and method.epochs are both set"),
+        (["method.max_steps=3"], "method.max_steps.* both"),
+        (["method=dlfd_official"], "not possible with method=dlfd_official"),
+        (["compare.steps=0"], "compare.steps=0 is not allowed: it must be >= 1"),
+    ],
+)
+def test_equal_steps_beside_what_they_replace_are_refused(words: list[str], said: str):
+    with pytest.raises(ConfigError, match=said):
+        make_plan([*GIVEN, "compare.steps=40", *words])
