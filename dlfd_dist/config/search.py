@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ class Uniform:
     log: bool = False
     in_flight: bool = False
     """Whether it may change in the middle of a run."""
+    by_share: bool = False
+    """Whether the bounds are of importance to forget over that to retain (SSD). The setting counts
+    the importance to all, in which forget has its share: `at_share` gives its bounds."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
@@ -38,6 +41,13 @@ class Uniform:
             )
         if self.log and self.low <= 0:
             raise ConfigError(f"It is logarithmic from {self.low:g}: low must be above 0.")
+
+    def at_share(self, share: float) -> Uniform:
+        """Return the range where this share of the images is forgotten; most have none of it."""
+        if not self.by_share:
+            return self
+        low, high = (1 / (share + (1 - share) / bound) for bound in (self.low, self.high))
+        return replace(self, low=low, high=high, by_share=False)
 
     def draw(self, generator: np.random.Generator) -> float:
         if self.log:
@@ -94,13 +104,13 @@ def _range(path: Path, name: str, value: Any) -> Range:
             return Choice(tuple(value))
         if not isinstance(value, dict) or not {"low", "high"} <= value.keys():
             raise ConfigError(f"It is {value!r}: write a list of values, or {EXAMPLE}.")
-        unknown = value.keys() - {"low", "high", "log", "in_flight"}
+        unknown = value.keys() - {"low", "high", "log", "in_flight", "by_share"}
         if unknown:
             raise ConfigError(
-                f"It has '{min(map(str, unknown))}': low, high, log and in_flight go."
+                f"It has '{min(map(str, unknown))}': low, high, log, in_flight and by_share go."
             )
         bounds = {key: _number(value[key]) for key in ("low", "high")}
-        flags = {key: bool(value.get(key, False)) for key in ("log", "in_flight")}
+        flags = {key: bool(value.get(key, False)) for key in ("log", "in_flight", "by_share")}
         return Uniform(**bounds, **flags)
     except ConfigError as err:
         raise ConfigError(f"The search space {path} cannot be used at {name}. {err}") from None
@@ -124,6 +134,19 @@ def used_space(cfg: MethodConfig) -> Space:
     if cfg.steps is not None:
         space.pop("method.epochs", None)
     return space
+
+
+def needs_share(space: Space) -> bool:
+    """Return whether a range follows the share of the images that is forgotten."""
+    return any(isinstance(values, Uniform) and values.by_share for values in space.values())
+
+
+def at_share(space: Space, share: float) -> Space:
+    """Return a space whose ranges are those of this share forgotten."""
+    return {
+        name: values.at_share(share) if isinstance(values, Uniform) else values
+        for name, values in space.items()
+    }
 
 
 def draw_from(space: Space, method: str, trial: int, seed: int) -> dict[str, Any]:

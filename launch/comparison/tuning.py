@@ -18,6 +18,7 @@ from dlfd_dist.config import JobConfig, Space, draw_from, search_space, used_spa
 from dlfd_dist.objectives import OBJECTIVES, Objective
 from dlfd_dist.run_dir import RunDir
 
+from ..spaces import fitted_space
 from .planning import Plan, Planned, placed, seeded, with_settings
 from .trial_people import (
     on_people_of_trials,
@@ -48,7 +49,7 @@ class Trial:
 
 def searched(config: JobConfig, given: frozenset[str]) -> Space:
     """Return the settings that are drawn and their ranges; one the user gave is not drawn."""
-    space = used_space(config.method)
+    space = fitted_space(used_space(config.method), config)
     return {name: values for name, values in space.items() if name not in given}
 
 

@@ -37,6 +37,7 @@ from dlfd_dist.run_dir import write_json
 
 from ..campaign.code import checkout
 from ..comparison.planning import with_settings
+from ..spaces import fitted_space
 
 # What may differ between two starts of one search: where it runs, and what comes after the trials.
 NOT_IN_IDENTITY = (
@@ -118,7 +119,7 @@ def _space(search: SearchConfig, config: JobConfig, given: set[str]) -> Space:
     """Return what is drawn; ConfigError for a setting the method lacks, and for nothing at all."""
     method = config.method.name
     path = Path(search.space) if search.space else None
-    space = dict(read_space(path) if path else used_space(config.method))
+    space = dict(fitted_space(read_space(path) if path else used_space(config.method), config))
     where = str(path) if path else f"of method={method}"
     known = known_settings(METHOD_CONFIGS[method])
     allowed = [name for name in known if name.startswith(("method.", "synthesis.", "ot."))]

@@ -29,7 +29,7 @@ from launch.search.algorithms import nearest
 from launch.search.cluster import Room
 from launch.search.pinning import pinned
 from launch.search.plan import make_plan
-from tests.fakes.tiny import TINY
+from tests.fakes.tiny import LEARNED, TINY
 
 GIVEN = ["data=synthetic", "forget.fraction=0.25", "checkpoint=original"]
 FREE = [*GIVEN, "search.objective=nomus"]
@@ -441,3 +441,62 @@ def test_settings_that_were_chosen_by_the_test_set_are_refused(tmp_path: Path, o
         compose_job("unlearn", [*GIVEN, f"+tuned={path}"])
     path.write_text(f"objective: validation NoMUS\n{settings}")
     assert compose_job("unlearn", [*GIVEN, f"+tuned={path}"]).method.lr == 0.0123
+
+
+@pytest.mark.parametrize("method", sorted(METHOD_CONFIGS))
+def test_the_papers_number_of_epochs_lies_inside_its_range(method: str):
+    epochs = search_space(method).get("method.epochs")
+    if epochs is not None:
+        own = compose_job("unlearn", [*GIVEN, f"method={method}"]).method.epochs
+        assert isinstance(epochs, Choice)
+        assert min(epochs.values) <= own <= max(epochs.values)
+        assert own in epochs.values
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.9])
+def test_the_range_of_ssd_stays_below_what_no_weight_can_reach(share: float):
+    words = ["data=synthetic", f"forget.fraction={share}", "checkpoint=original", "method=ssd"]
+    space = make_plan([*words, "search.objective=nomus"]).space
+    selection = space["method.selection"]
+    assert isinstance(selection, Uniform)
+    assert selection.low == 1.0
+    assert 1.0 < selection.high < 1 / share
+    # A weight with ten times the importance to forget that it has to retain, at this share.
+    assert selection.high == pytest.approx(10 / (10 * share + (1 - share)))
+
+
+def test_the_share_of_a_request_is_that_of_its_images(write: Any, tmp_path: Path):
+    from dlfd_dist.data.loaders import resolve_rows
+
+    drawn = compose_job("unlearn", [*TINY, "checkpoint=original", "method=ssd"])
+    rows = resolve_rows(drawn.data, drawn.drawn_forget, draw=False)
+    request = tmp_path / "people.txt"
+    people = sorted({str(rows.manifest.identities[row]) for row in rows.splits.forget})
+    request.write_text("\n".join(people))
+    words = [*TINY, "checkpoint=original", "method=ssd", "search.objective=nomus"]
+    asked = make_plan([*words, "forget.fraction=null", f"forget.request={request}"])
+    assert asked.space == make_plan(words).space
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("end", ["low", "high"])
+def test_both_ends_of_the_range_of_ssd_select_weights(
+    trained: Callable[..., Path], tmp_path: Path, end: str, seed: int
+):
+    """Of a model that knows its people by heart, whoever of them is forgotten."""
+    from dlfd_dist.jobs import run_job
+    from dlfd_dist.run_dir import read_events
+    from dlfd_dist.runtime.collectives import Collectives
+    from dlfd_dist.runtime.preemption import StopFlag
+
+    words = [
+        *TINY, f"checkpoint={trained(*LEARNED)}", "method=ssd", f"forget.seed={seed}",
+        f"run.dir={tmp_path / 'run'}",
+    ]  # fmt: skip
+    value = getattr(make_plan([*words, "search.objective=nomus"]).space["method.selection"], end)
+    run_job(
+        compose_job("unlearn", [*words, f"method.selection={value}"]), Collectives(), StopFlag()
+    )
+    events = read_events(tmp_path / "run" / "metrics.jsonl")
+    (dampened,) = [event["dampened"] for event in events if "dampened" in event]
+    assert 0 < dampened < 1
