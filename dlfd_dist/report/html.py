@@ -34,7 +34,7 @@ from .tables import (
     head_line,
     notes,
 )
-from .tuning import DASH, Tuning, tuned_rows
+from .tuning import DASH, Tuning, number_text, tuned_rows
 from .verdict import Row, alone, judge, row_of, unlearned_row
 
 _DPI = 160
@@ -97,7 +97,7 @@ def _tiles(row: Row | None, rows: Sequence[Row]) -> list[dict[str, Any]]:
         {
             "title": title,
             "hint": hint,
-            "value": _number_text(row[metric], ".3f"),
+            "value": number_text(row[metric], ".3f"),
             "guards": told[metric],
             "bars": [
                 {
