@@ -22,6 +22,7 @@ from .digests import remember_files
 from .errors import DlfdError
 from .jobs import Prepared, prepare, run_prepared
 from .logs import setup_console
+from .plain import visible_output
 from .run_dir import RunDir
 from .runtime.env import RankInfo, rank_info
 from .runtime.init import process_group
@@ -105,6 +106,11 @@ def _report(err: DlfdError | OSError, info: RankInfo) -> int:
 
 def main(arguments: list[str] | None = None, ready: Prepare | None = None) -> int:
     """Run what the arguments name on this rank; `ready` as in run_ranks."""
+    with visible_output():
+        return _main(arguments, ready)
+
+
+def _main(arguments: list[str] | None, ready: Prepare | None) -> int:
     try:
         configs = read_configs(sys.argv[1:] if arguments is None else arguments)
     except DlfdError as err:

@@ -33,6 +33,9 @@ from dlfd_dist.evidence import (
 from dlfd_dist.provenance import current, environment, utc
 from dlfd_dist.run_dir import RunDir
 
+UNKNOWN_SIGNER = 3
+"""Exit status of `dlfd verify` for what is intact, and may be anybody's."""
+
 
 def run_keygen(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
     """Write a new pair of keys."""
@@ -75,7 +78,11 @@ def run_certify(
 def run_verify(
     words: Sequence[str], options: Mapping[str, str], *, recompute: bool, as_json: bool
 ) -> int:
-    """Check a certificate; 0 when every check holds, else 1."""
+    """Check a certificate; 0 when every check holds, 1 when one does not.
+
+    UNKNOWN_SIGNER when every check holds and no key that is trusted vouches for it: whoever can
+    write the run directory may have certified other files anew, with a key of their own or none.
+    """
     path = _one(words, "verify", "a run directory or its certificate.json")
     paths = {name: Path(value) for name, value in options.items()}
     reference = paths.get("--reference")
@@ -90,14 +97,30 @@ def run_verify(
     checks = verify(path, given)
     good = all(check.ok for check in checks)
     if as_json:
-        found = {"ok": good, "checks": [asdict(check) for check in checks], **STATEMENT}
+        listed = [asdict(check) for check in checks]
+        found = {"ok": good, "authentic": good and key is not None, "checks": listed, **STATEMENT}
         print(json.dumps(found, indent=2, sort_keys=True))
     else:
-        _print_checks(checks, good=good, recompute=recompute)
-    return 0 if good else 1
+        _print_checks(checks, recompute=recompute)
+        print(f"\n{_outcome(checks, trusted=key is not None)}")
+    if not good:
+        return 1
+    return UNKNOWN_SIGNER if key is None else 0
 
 
-def _print_checks(checks: Sequence[Check], *, good: bool, recompute: bool) -> None:
+def _outcome(checks: Sequence[Check], *, trusted: bool) -> str:
+    failed = sum(not check.ok for check in checks)
+    if failed:
+        return f"{failed} of {len(checks)} checks FAILED"
+    if trusted:
+        return "every check holds"
+    return (
+        "every check holds, and nobody you trust vouches for it: it is not signed, or signed by an "
+        "unknown key. Give the signer's --public-key KEY.pub.pem."
+    )
+
+
+def _print_checks(checks: Sequence[Check], *, recompute: bool) -> None:
     for check in checks:
         print(f"{'ok' if check.ok else 'FAILED':8}{check.name}: {check.meaning}")
     if recompute:
@@ -109,8 +132,6 @@ def _print_checks(checks: Sequence[Check], *, good: bool, recompute: bool) -> No
         print(f"\nWhat a certificate {title}:")
         for line in STATEMENT[key]:
             print(f"  - {line}")
-    failed = sum(not check.ok for check in checks)
-    print("\nevery check holds" if good else f"\n{failed} of {len(checks)} checks FAILED")
 
 
 def _one(words: Sequence[str], verb: str, what: str) -> Path:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from dlfd_dist import __version__
 from dlfd_dist.access import MODES, PRIVATE, set_mode
 from dlfd_dist.errors import ConfigError, DlfdError
+from dlfd_dist.plain import visible_output
 from dlfd_dist.registry import near_match
 
 from .children import child_environment
@@ -67,8 +68,9 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
   --help      this text; 'dlfd VERB --help' shows the verb's settings
   --version
 
-exit status: 0 done, 1 failed, 2 bad input, 75 stopped as asked, 76 a node
-was lost (the same command goes on)
+exit status: 0 done, 1 failed, 2 bad input, 3 intact but vouched for by nobody
+you trust (verify), 75 stopped as asked, 76 a node was lost (the same command
+goes on)
 """
 
 
@@ -333,6 +335,12 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     words = sys.argv[1:] if arguments is None else arguments
     before = set_mode(_mode(words))
+    with visible_output():
+        return _guarded(words, before)
+
+
+def _guarded(words: list[str], before: int) -> int:
+    """Run a command; restore the umask that was there before."""
     try:
         return dispatch(words)
     except DlfdError as err:

@@ -9,9 +9,7 @@ duplicates, as in the published sizes of a clean MUFAC (DESIGN.md, section 2).
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields
@@ -20,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..plain import csv_text
 from ..run_dir import replacing
 from .cache import digest_images
 from .decode import read_image
@@ -50,11 +49,9 @@ class Removals:
     images: tuple[Removed, ...] = ()
 
     def to_csv(self) -> str:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([field.name for field in fields(Removed)])
-        writer.writerows(astuple(image) for image in self.images)
-        return text.getvalue()
+        return csv_text(
+            [[field.name for field in fields(Removed)], *(astuple(row) for row in self.images)]
+        )
 
     @property
     def digest(self) -> str:
@@ -162,8 +159,8 @@ def remove_equal(
             )
     removals = Removals(tuple(removed))
     logger.info(
-        "data.clean: %d images left out, %d of them leaks (list %s)",
-        len(removed), sum(r.reason.endswith("leak") for r in removed), removals.digest[:8],
+        "data.clean: %d images left out, %d of them leaks",
+        len(removed), sum(r.reason.endswith("leak") for r in removed),
     )  # fmt: skip
     stay = sum(r.part == "forget" and r.kept_part == "retain" for r in removed)
     if stay:

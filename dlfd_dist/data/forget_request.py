@@ -7,13 +7,14 @@ import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from ..config import ForgetConfig
 from ..errors import DataError
+from ..plain import csv_text
 from .draw import draw_people
 from .label_shares import label_shares
 from .manifest import Manifest
@@ -48,14 +49,9 @@ class ResolvedRequest:
         return hashlib.sha256(np.sort(self.rows).astype("<i8").tobytes()).hexdigest()
 
     def to_csv(self) -> str:
-        rows = [
-            f"{r.line},{_quoted(r.entry)},{r.kind},{r.status},{r.num_images}" for r in self.lines
-        ]
-        return "\n".join(["line,entry,kind,status,num_images", *rows]) + "\n"
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\n') else text
+        return csv_text(
+            [[field.name for field in fields(RequestLine)], *(astuple(row) for row in self.lines)]
+        )
 
 
 def read_request(path: Path) -> list[tuple[int, str]]:
@@ -154,7 +150,7 @@ def resolve_entries(
         rows += in_train
     if unknown:
         raise DataError(_unknown(unknown, source, manifest))
-    outside = [r.entry for r in lines if r.status == "outside_train"]
+    outside = [str(r.line) for r in lines if r.status == "outside_train"]
     if not rows:
         raise DataError(
             f"{source} matches no training image: all {len(outside)} of its lines are "
@@ -162,7 +158,7 @@ def resolve_entries(
         )
     if outside:
         logger.warning(
-            "%d of %d lines of the forget request are in val or test, not in training: %s",
+            "%d of %d lines of the forget request are in val or test, not in training: line %s",
             len(outside), len(lines), ", ".join(outside[:10]),
         )  # fmt: skip
     return ResolvedRequest(lines, np.unique(rows).astype(np.int64))

@@ -96,8 +96,10 @@ def _tell_unsupported(folder: Path, *, skip: bool) -> None:
             f"{folder} holds {len(files)} images of formats that are not read, {files[0]} among "
             "them: convert them (to PNG, say), or leave them out with data.skip_unsupported=true."
         )
+    # The name of a file or folder may be that of a person.
+    kinds = sorted({Path(file).suffix.lower() for file in files})
     logger.warning(
-        "%d images of formats that are not read are left out, %s among them", len(files), files[0]
+        "%d images of formats that are not read are left out (%s)", len(files), ", ".join(kinds)
     )
 
 

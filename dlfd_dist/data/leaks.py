@@ -7,9 +7,7 @@ and kept beside its decoded images; which of them leak depends on the request.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -23,6 +21,7 @@ from PIL import Image
 
 from ..errors import DataError
 from ..locks import locked
+from ..plain import csv_text
 from ..run_dir import replacing
 from .cache import digest_images
 from .clean import image_digests
@@ -63,11 +62,9 @@ class LeakAudit:
     told: tuple[str, ...]
 
     def to_csv(self) -> str:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([field.name for field in fields(Leak)])
-        writer.writerows(astuple(pair) for pair in self.pairs)
-        return text.getvalue()
+        return csv_text(
+            [[field.name for field in fields(Leak)], *(astuple(row) for row in self.pairs)]
+        )
 
     @property
     def digest(self) -> str:

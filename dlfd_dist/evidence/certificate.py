@@ -23,6 +23,12 @@ SALT = "certificate.salt.json"
 AFTER = "after selection"
 """When a run may read the test set."""
 
+OLDER = {
+    1: "whose code and environment are not yet those of the run",
+    2: "which tells numbers of images, that a person could be known by",
+}
+"""Certificates of earlier versions, and why they are no more written."""
+
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, SafetensorError)
 """What reading files raises that are not those of a run."""
 
@@ -130,11 +136,11 @@ def read_certificate(path: Path) -> tuple[dict[str, Any], bytes]:
             f"{path} is not a certificate: it does not say format={FORMAT}; 'dlfd certify RUN_DIR' "
             "writes one."
         )
-    if type(value.get("version")) is int and value["version"] == 1:
+    if type(value.get("version")) is int and value["version"] in OLDER:
         raise DataError(
-            f"{path} is a certificate of version 1, whose code and environment are not yet those "
-            f"of the run, and this dlfd checks version {VERSION}: verify it with the dlfd that "
-            "wrote it, or move it away and certify the run anew."
+            f"{path} is a certificate of version {value['version']}, {OLDER[value['version']]}: "
+            f"this dlfd checks version {VERSION}. Verify it with the dlfd that wrote it, or move "
+            "it away and certify the run anew."
         )
     if value.get("version") != VERSION or isinstance(value["version"], bool | float):
         raise DataError(

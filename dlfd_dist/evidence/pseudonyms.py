@@ -12,6 +12,7 @@ import hmac
 import os
 import re
 import secrets
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 from ..digests import file_digest
 from ..errors import DataError
+from ..plain import letters
 from ..run_dir import replacing
 from .canonical import read_json, to_text
 from .keys import write_new
@@ -105,8 +107,9 @@ class Hider:
 
     def names_somebody(self, text: str) -> bool:
         """Whether a name of the request, or a folder or file of one, stands in a text."""
-        plain = _plain(text)
-        words = {_plain(word) for word in re.split(r"[\W_]+", text)} | {plain}
+        plain = letters(text)
+        spelled = unicodedata.normalize("NFKC", text)
+        words = {letters(word) for word in re.split(r"[\W_]+", spelled)} | {plain}
         return bool(words & self.words) or any(part in plain for part in self.inside)
 
     def within(self, value: Any) -> Any:
@@ -120,13 +123,10 @@ class Hider:
         return value
 
 
-def _plain(text: str) -> str:
-    return "".join(c for c in text.casefold() if c.isalnum())
-
-
 def _parts(entry: str) -> set[str]:
     """Return an entry, its words, and of a path its folders and file name, as plain text."""
+    entry = unicodedata.normalize("NFKC", entry)
     parts = re.split(r"[/\\]", entry)
     words = [word for word in re.split(r"[\W\d_]+", entry) if len(word) >= MIN_PART]
     names = {entry, *parts, parts[-1].rsplit(".", 1)[0], *words}
-    return {plain for plain in map(_plain, names) if plain}
+    return {plain for plain in map(letters, names) if plain}

@@ -63,7 +63,10 @@ LEAKS = _object(
     similarity=NUMBER,
     digest=KEYED,
 )
-PART = _object(images=INTEGER, rows=KEYED)
+PART = _object(
+    images={"anyOf": [INTEGER, _pattern("(0|[0-9]+ to [0-9]+)")]}, rows=KEYED,
+)  # fmt: skip
+"""Without names how many images a part has is a band."""
 
 SECTIONS: dict[str, Schema] = {
     "issued": _object(version=STRING, names=BOOLEAN, signed_by=_or_null(PLAIN)),

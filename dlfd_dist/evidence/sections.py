@@ -19,6 +19,7 @@ from safetensors import safe_open
 
 from ..digests import file_digest
 from ..metrics import guards_of
+from ..plain import band, from_cell
 from ..run_dir import RunDir
 from .pseudonyms import Hider, Salt
 from .statement import STATEMENT
@@ -33,6 +34,9 @@ FACTS = {
 }  # fmt: skip
 """What result.json holds beside figures. Class names and credits are left out of a certificate: the
 classes may be people."""
+
+COUNTS = {"num_members", "num_nonmembers", "retain_images"}
+"""Figures that are numbers of images."""
 
 FREE_TEXT = {
     "": ("checkpoint", "reference"),
@@ -106,7 +110,8 @@ class RunFiles:
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
+    rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+    return [{name: from_cell(value) for name, value in row.items()} for row in rows]
 
 
 def certified_files(run: RunDir, *, all_names: bool = False) -> list[Path]:
@@ -146,13 +151,13 @@ def build_sections(
         },
         "run": _run(files, salt, hider),
         "request": _request(files, salt, names=names),
-        "split": _split(files, salt),
+        "split": _split(files, salt, names=names),
         "leak_audit": _leak_audit(files, salt),
         "code": _as_of(files, "code", recorded.code),
         "config": _config(files.config, hider),
         "environment": _as_of(files, "environment", recorded.environment),
         "checkpoints": _checkpoints(files),
-        "metrics": _metrics(files.result),
+        "metrics": _metrics(files.result, names=names),
         "seeds": _seeds(files.config),
         "times": {
             "wall_seconds": files.result["wall_seconds"],
@@ -214,7 +219,8 @@ def _line(line: Mapping[str, str], salt: Salt, *, names: bool) -> dict[str, Any]
     return {"pseudonym": pseudonym, "kind": line["kind"], "status": line["status"], **shown}
 
 
-def _split(files: RunFiles, salt: Salt) -> dict[str, Any]:
+def _split(files: RunFiles, salt: Salt, *, names: bool) -> dict[str, Any]:
+    """Return the parts; how many images they have may say who it is, as who is gone is the rest."""
     counts = files.result["num_images"]
     with safe_open(files.run.samples, framework="numpy") as samples:
         held = set(samples.keys())
@@ -227,7 +233,10 @@ def _split(files: RunFiles, salt: Salt) -> dict[str, Any]:
     return {
         "data": salt.of("data", files.identity["inputs"]["data"]),
         "parts": {
-            part: {"images": counts[part], "rows": salt.of_bytes("part", rows[part])}
+            part: {
+                "images": counts[part] if names else band(counts[part]),
+                "rows": salt.of_bytes("part", rows[part]),
+            }
             for part in PARTS
         },
     }
@@ -286,9 +295,19 @@ def _checkpoints(files: RunFiles) -> dict[str, Any]:
     }
 
 
-def _metrics(result: Mapping[str, Any]) -> dict[str, Any]:
+def _metrics(result: Mapping[str, Any], *, names: bool) -> dict[str, Any]:
     figures = {name: value for name, value in result.items() if name not in FACTS}
-    return {"figures": figures, "guards": guards_of(result)}
+    return {"figures": figures if names else banded(figures), "guards": guards_of(result)}
+
+
+def banded(figures: Any) -> Any:
+    """Return figures in which numbers of images are bands."""
+    if not isinstance(figures, dict):
+        return figures
+    return {
+        name: band(value) if name in COUNTS and isinstance(value, int) else banded(value)
+        for name, value in figures.items()
+    }
 
 
 def _seeds(config: Mapping[str, Any]) -> dict[str, int]:

@@ -35,8 +35,6 @@ from .lost_ranks import explained
 
 logger = logging.getLogger(__name__)
 
-MAX_TOLD = 10
-"""Lines of the request that a warning is written for; all are in leaks.csv."""
 
 LOST_LOCK_S = 150.0
 """A start that follows another waits so long for the lock of that one, whose node may be lost."""
@@ -333,8 +331,12 @@ def _tell_leaks(prepared: Prepared) -> None:
     leaks = prepared.data.leaks
     if leaks is None or prepared.run_dir.finished():
         return
-    for sentence in leaks.told[:MAX_TOLD]:
-        logger.warning("leak audit: %s", sentence)
+    if leaks.told:
+        logger.warning(
+            "leak audit: of %d lines of the request equal or nearly equal images stay in the "
+            "retain set and are trained on; leaks.csv in the run directory lists them",
+            len(leaks.told),
+        )  # fmt: skip
     logger.info("leak audit: %d pairs of equal or nearly equal images", len(leaks.pairs))
 
 
@@ -350,9 +352,8 @@ def open_job(prepared: Prepared, collectives: Collectives) -> Iterator[Job]:
         handler = open_rank_log(prepared.run_dir.rank_log(collectives.rank), collectives.rank)
         stack.callback(close_rank_log, handler)
         logger.info(
-            "dlfd-dist %s, %s, signature %s, %d ranks on %s, %s",
-            __version__, config.verb, prepared.signature, collectives.world_size,
-            collectives.device, prepared.run_dir.path,
+            "dlfd-dist %s, %s, %d ranks on %s",
+            __version__, config.verb, collectives.world_size, collectives.device,
         )  # fmt: skip
         _tell_leaks(prepared)
         with explained(prepared.run_dir, collectives, handler):

@@ -80,7 +80,7 @@ def measure(
             result["model_sha256"] = file_digest(job.run_dir.model)
         write_json(job.run_dir.result, result)
         logger.info("%s", _last_line(result))
-        logger.info("result: %s", job.run_dir.result)
+        logger.info("result: %s in the run directory", job.run_dir.result.name)
     job.collectives.barrier()
     return result
 

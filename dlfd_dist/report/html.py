@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from .. import __version__
 from ..errors import RunDirError
+from ..plain import band
 from ..run_dir import replacing, write_text
 from . import pictures
 from .exposure import exposure_of
@@ -41,6 +42,7 @@ _DPI = 160
 
 # Settings that hold paths or the request: they may name a person or a place on somebody's disk.
 _PRIVATE = ("run", "checkpoint", "reference", "forget.request", "data.root", "data.cache_dir")
+_WEIGHTS = ("checkpoint", "reference")
 _SECTIONS_BY_VERB = {
     "train": ("data", "model", "forget", "train", "metrics", "runtime"),
     "unlearn": (
@@ -129,31 +131,60 @@ def _settings(record: RunRecord) -> list[tuple[str, str]]:
     return [(k, v if isinstance(v, str) else json.dumps(v)) for k, v in _flatten(chosen)]
 
 
-def _shared_inputs(records: Sequence[RunRecord]) -> dict[str, str]:
-    """Return the digests that are the same in every run."""
-    first, *others = (record.inputs for record in records)
-    return {k: v for k, v in first.items() if all(inputs.get(k) == v for inputs in others)}
+def _shared_inputs(inputs: Sequence[dict[str, str]]) -> dict[str, str]:
+    """Return the inputs that are the same in every run."""
+    first, *others = inputs
+    return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
 
 
-def _digests(inputs: dict[str, str]) -> list[tuple[str, str]]:
-    return [(name, str(digest)[:16]) for name, digest in sorted(inputs.items())]
+def _inputs(records: Sequence[RunRecord]) -> list[dict[str, str]]:
+    """Return what each run read, as the page shows it.
+
+    Of weights, which name nobody, the first 16 digits of SHA-256; of everything else a letter for
+    each that differs. A digest of data or request would give the people away to whoever has the
+    data: there are few enough to try them all.
+    """
+    different: dict[str, list[str]] = {}
+    shown = []
+    for record in records:
+        found = {}
+        for name, digest in sorted(record.inputs.items()):
+            if name in _WEIGHTS:
+                found[name] = str(digest)[:16]
+                continue
+            known = different.setdefault(name, [])
+            known += [] if digest in known else [digest]
+            found[name] = _letters(known.index(digest))
+        shown.append(found)
+    return shown
+
+
+def _letters(number: int) -> str:
+    """Return A to Z, then AA and so on.
+
+    >>> _letters(0), _letters(25), _letters(26)
+    ('A', 'Z', 'AA')
+    """
+    more, last = divmod(number, 26)
+    return (_letters(more - 1) if more else "") + chr(ord("A") + last)
 
 
 def _runs(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     labels = labels_in_order(records)
-    styles, shared = role_styles(labels), _shared_inputs(records)
+    styles = role_styles(labels)
+    ordered = [record for label in labels for record in of_label(records, label)]
+    inputs = _inputs(ordered)
+    shared = _shared_inputs(inputs)
     return [
         {
-            "label": label,
-            "color": styles[label][0],
+            "label": r.label,
+            "color": styles[r.label][0],
             "seed": r.seed,
-            "signature": r.signature,
             "world_size": r.result.get("world_size"),
             "selection": r.result.get("selection") or DASH,
-            "inputs": _digests({k: v for k, v in r.inputs.items() if k not in shared}),
+            "inputs": [(k, v) for k, v in read.items() if k not in shared],
         }
-        for label in labels
-        for r in of_label(records, label)
+        for r, read in zip(ordered, inputs, strict=True)
     ]
 
 
@@ -188,11 +219,11 @@ def _context(
         "notes": notes(rows, tuning),
         "tuned": tuned_rows(tuning),
         "runs": _runs(records),
-        "shared_inputs": _digests(_shared_inputs(records)),
+        "shared_inputs": list(_shared_inputs(_inputs(records)).items()),
         "settings": _settings(last),
         "settings_of": f"{last.label}, seed {last.seed}",
         "data_title": last.result.get("title"),
-        "num_images": last.result.get("num_images", {}),
+        "num_images": {part: band(n) for part, n in last.result.get("num_images", {}).items()},
         "request": last.request,
         "leaks": last.result.get("leaks"),
         "relearned": last.result.get("relearn"),

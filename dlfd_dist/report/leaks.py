@@ -33,8 +33,7 @@ figcaption, .muted { color: #5b6472; font-size: .85rem; overflow-wrap: anywhere;
 <h1>{{ found.title }}</h1>
 <p>{{ found.images }} images: {{ found.pairs }} pairs show one picture twice, and
 <strong>{{ found.across_parts }} of them lie in two parts</strong>; {{ found.forget_retain }} join
-an image to forget and one that stays in training. The list's SHA-256 is
-<code>{{ found.digest[:16] }}…</code></p>
+an image to forget and one that stays in training.</p>
 <table><thead><tr><th scope="col">kind</th><th scope="col">parts</th><th scope="col">pairs</th></tr>
 </thead><tbody>
 {% for kind, counts in found.counts.items() %}{% for parts, number in counts.items() %}

@@ -7,11 +7,10 @@ else, the contrasts below. Every table but CSV takes the `tuning` of a compariso
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any
 
+from ..plain import csv_text
 from .intervals import MIN_CROSSED
 from .measured import METRICS
 from .records import RETRAINED
@@ -306,12 +305,8 @@ def contrasts_csv(findings: Findings) -> str:
 
 def _csv(rows: Sequence[Sequence[tuple[str, Any]]]) -> str:
     """Return rows of (column, value) pairs, the same columns in every row."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(
-        [[name for name, _ in row] for row in rows[:1]]
-        + [[value for _, value in row] for row in rows]
-    )
-    return out.getvalue()
+    head = [[name for name, _ in row] for row in rows[:1]]
+    return csv_text([*head, *([value for _, value in row] for row in rows)])
 
 
 def _csv_cells(row: Row, head: str) -> list[tuple[str, Any]]:

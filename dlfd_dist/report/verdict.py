@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..metrics.without_retrained import GONE, NOT_SAID, NOT_SHOWN, STILL_THERE
+from ..plain import band
 from .gate import Gate
 from .records import ORIGINAL, RETRAINED, RunRecord, of_label
 
@@ -53,11 +54,12 @@ def _number(counts: Sequence[int], noun: str, plural: str) -> str:
 
 
 def forgotten(records: Sequence[RunRecord]) -> str:
-    """Return who was forgotten, in numbers only, such as `12 people (96 images)`."""
+    """Return who was forgotten, in numbers only, such as `12 people (65 to 128 images)`."""
     images = [r.result["num_images"]["forget"] for r in records]
+    # Exactly, a person could be known by it.
+    total = " or ".join(dict.fromkeys(band(number) for number in images)) + " images"
     people = [r.request.people for r in records if r.request]
     singles = [r.request.single_images for r in records if r.request]
-    total = _number(images, "image", "images")
     if not any(people):
         return total
     others = f" and {_number(singles, 'single image', 'single images')}" if any(singles) else ""

@@ -12,6 +12,7 @@ from typing import Any
 from dlfd_dist.config import AuditConfig
 from dlfd_dist.data.loaders import ResolvedRows
 from dlfd_dist.evidence.pseudonyms import Salt, new_salt, read_salt, write_salt
+from dlfd_dist.plain import cell
 from dlfd_dist.report.audit import write_audit_page
 from dlfd_dist.report.ensemble import (
     Judge,
@@ -124,7 +125,7 @@ def _csv(
             for one in exposures(judged, by_image=unit == "image"):
                 near = "" if math.isnan(one.klom_forget) else f"{one.klom_forget:.6g}"
                 writer.writerow([
-                    title, unit, salt.pseudonym(entries[one.number]), one.num_images,
+                    cell(title), unit, salt.pseudonym(entries[one.number]), one.num_images,
                     one.num_models, f"{one.auc:.6g}", f"{one.mean_log_ratio:.6g}", near,
                 ])  # fmt: skip
     return buffer.getvalue()

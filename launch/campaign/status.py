@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dlfd_dist.errors import ConfigError
+from dlfd_dist.plain import steer
 
 from . import code, local, slurm
 from .ledger import Ledger
@@ -60,7 +61,7 @@ def _watch(
     delay = WATCH_FIRST_S
     while True:
         if sys.stdout.isatty() and not as_json:
-            print(CLEAR, end="")
+            steer(CLEAR, sys.stdout)
         found = _look(paths, words, as_json)
         if not any(s.state in UNDER_WAY for one in found.values() for s in one):
             return found

@@ -292,9 +292,12 @@ def _output_to(log: Path | None) -> Iterator[None]:
 
 
 def main(arguments: list[str]) -> int:
+    from dlfd_dist.plain import visible_output
+
     _mind_early_signals()
     campaign, job, *index = arguments
-    status = Task(Path(campaign), job, int(index[0]) if index else 0)()
+    with visible_output():
+        status = Task(Path(campaign), job, int(index[0]) if index else 0)()
     _be_deaf()
     return FAILED if status in (STOPPED, LOST) and _is_last_start() else status
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from dlfd_dist.config import SearchConfig
 from dlfd_dist.logs import duration
 from dlfd_dist.objectives import OBJECTIVES
+from dlfd_dist.plain import steer
 
 logger = logging.getLogger("dlfd_dist.search")
 
@@ -89,7 +90,8 @@ class Table:
         self._drawn = time.monotonic()
         lines = self.lines()
         up = f"\x1b[{self._lines}F\x1b[J" if self._lines else ""
-        sys.stderr.write(up + "\n".join(lines) + "\n")
+        steer(up, sys.stderr)
+        sys.stderr.write("\n".join(lines) + "\n")
         sys.stderr.flush()
         self._lines = len(lines)
 

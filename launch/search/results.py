@@ -12,6 +12,7 @@ from typing import Any
 from dlfd_dist.compose import settings_text
 from dlfd_dist.config import SearchConfig
 from dlfd_dist.objectives import OBJECTIVES
+from dlfd_dist.plain import cell, visible
 from dlfd_dist.run_dir import RunDir, write_json, write_text
 
 from .algorithms import distributions, nearest
@@ -283,7 +284,8 @@ def csv_text(rows: Sequence[Row], replicates: Sequence[Row], names: Sequence[str
     writer.writeheader()
     for kind, group in (("trial", rows), ("replicate", replicates)):
         for row in group:
-            writer.writerow({"kind": kind, **row, **row["settings"]})
+            values = {"kind": kind, **row, **row["settings"]}
+            writer.writerow({name: cell(value) for name, value in values.items()})
     return text.getvalue()
 
 
@@ -311,6 +313,6 @@ def best_text(
             ]
     if plan.search.scheduler == "pbt":
         lines += ["pbt: these settings held at the end of a run that others began (lineage.json)"]
-    head = "".join(f"# {line}\n" for line in lines)
+    head = "".join(f"# {visible(line.replace(chr(10), ' '))}\n" for line in lines)
     use = f"# dlfd unlearn method={plan.config.method.name} +tuned=THIS_FILE ...\n"
     return head + use + settings_text(values)

@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = {
-    "errors", "access", "registry", "resources", "provenance", "digests", "config", "logs",
-    "locks", "run_dir", "compose", "objectives", "__init__",
+    "errors", "access", "plain", "registry", "resources", "provenance", "digests", "config",
+    "logs", "locks", "run_dir", "compose", "objectives", "__init__",
 }  # fmt: skip
 LAYERS: list[set[str]] = [
     BASE,
@@ -22,8 +22,12 @@ LAYERS: list[set[str]] = [
     {"jobs"},
     {"__main__"},
 ]
-REPORT_MAY = {"errors", "config", "run_dir", "metrics", "objectives", "report", "__init__"}
-EVIDENCE_MAY = {"errors", "digests", "config", "run_dir", "metrics", "evidence", "__init__"}
+REPORT_MAY = {
+    "errors", "plain", "config", "run_dir", "metrics", "objectives", "report", "__init__",
+}  # fmt: skip
+EVIDENCE_MAY = {
+    "errors", "plain", "digests", "config", "run_dir", "metrics", "evidence", "__init__",
+}  # fmt: skip
 HEAVY_IN_LAUNCH = {"torch", "ray", "submitit", "matplotlib", "numpy", "sklearn"}
 
 

@@ -83,7 +83,7 @@ def test_page_states_definitions_limits_credit_and_missing_runs(page):
         "All images of this report are synthetic",
         "method.forget_threshold",
         "(test accuracy + 1 − 2 × forgetting score) / 2",
-        "ab12ab12ab12ab12",
+        "Inputs of every run: data <code>A</code>, request <code>A</code>",
     ):
         assert text in page
 

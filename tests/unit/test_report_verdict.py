@@ -19,7 +19,8 @@ def verdict_of(*records):
 def test_verdict_names_counts_and_all_three_models(rows, records):
     verdict = judge(rows, records)
     assert verdict.tone == "good"
-    assert "DLFD was asked to forget 2 people and 1 single image (60 images)" in verdict.sentence
+    asked = "DLFD was asked to forget 2 people and 1 single image (33 to 64 images)"
+    assert asked in verdict.sentence
     score = 100 * rows[-1]["forgetting_score"]
     assert f"{score:.1f} percentage points away from a coin flip" in verdict.sentence
     assert f"Retrained {rows[1]['nomus']:.3f}" in verdict.sentence
@@ -117,7 +118,7 @@ def test_attack_interval_is_folded_at_a_coin_flip(records, interval, wanted):
 
 def test_request_of_images_only_is_counted_in_images(records):
     run = dataclasses.replace(first(records, "DLFD"), request=None)
-    assert forgotten([run]) == "60 images"
+    assert forgotten([run]) == "33 to 64 images"
 
 
 @pytest.mark.parametrize(
