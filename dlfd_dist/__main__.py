@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .access import making
+from .access import making, read_regular
 from .compose import compose_job, load_config
 from .config import JobConfig
 from .data.loaders import DataReader
@@ -49,7 +49,7 @@ def _remember(run_dir: RunDir) -> None:
     They only save reading: files that are not as they were then are read here.
     """
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        remember_files(json.loads(run_dir.prepared.read_text(encoding="utf-8")))
+        remember_files(json.loads(read_regular(run_dir.prepared)))
 
 
 def disk_message(err: OSError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -21,6 +22,14 @@ def set_mode(mode: str) -> int:
     Files have the same without the right to execute.
     """
     return os.umask(0o777 & ~int(mode, 8))
+
+
+def read_regular(path: Path) -> bytes:
+    """Return what a file holds; OSError for a FIFO or a device, which would never end."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        return file.read()
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import io
 import itertools
 import math
 import typing
@@ -20,6 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from .access import read_regular
 from .config import (
     METHOD_CONFIGS,
     AuditConfig,
@@ -465,7 +467,9 @@ def load_config(path: Path) -> JobConfig:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        values = OmegaConf.to_container(
+            OmegaConf.load(io.StringIO(read_regular(path).decode())), resolve=False
+        )
     except FileNotFoundError as err:
         raise ConfigError(f"There is no configuration at {path}.") from err
     except Exception as err:  # YAML and OmegaConf raise many kinds; all mean the file is unusable

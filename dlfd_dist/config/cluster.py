@@ -66,7 +66,8 @@ class ClusterConfig:
     snapshot: bool = False
     """Copy the code into the campaign and run that copy."""
     local_paths: list[str] = field(
-        default_factory=lambda: ["/tmp", "/var/tmp", "/dev/shm", "/scratch/local", "/local"]
+        # Names to warn of: nothing is written there.
+        default_factory=lambda: ["/tmp", "/var/tmp", "/dev/shm", "/scratch/local", "/local"]  # noqa: S108
     )
     """Where this site keeps node-local disks: a campaign there is warned of."""
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from ..access import read_regular
 from ..errors import ConfigError
 from ..objectives import SEARCHED
 from ..resources import resource_dir
@@ -89,7 +90,7 @@ def search_space(method: str) -> Space:
 def read_space(path: Path) -> Space:
     """Read a space from YAML; ConfigError names the setting that is not usable."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(read_regular(path).decode())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
         why = str(getattr(err, "problem", None) or getattr(err, "strerror", None) or err)
         raise ConfigError(f"The search space {path} cannot be read ({why}).") from err

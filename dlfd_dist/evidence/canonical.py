@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..access import read_regular
 from ..errors import DataError
 
 
@@ -45,7 +46,7 @@ def read_json(path: Path, what: str) -> tuple[Any, bytes]:
     what : the noun for messages, such as `certificate`
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
         value = json.loads(
             content.decode(), object_pairs_hook=_once, parse_constant=_refuse_constant
         )

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PublicKey as PublicKey,
 )
 
+from ..access import read_regular
 from ..errors import ConfigError, DataError
 
 ALGORITHM = "Ed25519"
@@ -102,7 +103,7 @@ def read_public(path: Path) -> PublicKey:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as err:
         raise DataError(f"The key {path} cannot be read ({err.strerror}).") from err
 

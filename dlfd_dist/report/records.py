@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 from safetensors import SafetensorError, safe_open
 
+from ..access import read_regular
 from ..errors import RunDirError
 from ..metrics import low_power_reason
 from ..run_dir import RunDir, read_events
@@ -192,7 +193,7 @@ def _read_starts(run: RunDir) -> tuple[dict[str, Any], ...]:
 
 def _read_config(file: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        config = yaml.safe_load(read_regular(file).decode())
     except (OSError, yaml.YAMLError) as err:
         raise RunDirError(f"{file} cannot be read: {err}.") from err
     if not isinstance(config, dict) or "verb" not in config:

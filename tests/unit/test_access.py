@@ -12,12 +12,13 @@ import pytest
 
 from dlfd_dist.access import making, private_folder, refuse_foreign
 from dlfd_dist.errors import RunDirError
-from dlfd_dist.evidence import generate
+from dlfd_dist.evidence import generate, issue, read_run
 from launch.campaign import local
 from launch.campaign.ledger import Ledger
 from launch.cli import main
 from launch.search.pinning import pinned
 from launch.search.search import _Phases
+from tests.fakes.certified import RECORDED, make_run
 from tests.fakes.tiny import TINY
 
 
@@ -134,3 +135,37 @@ def test_jobs_that_others_may_write_are_not_unpickled(tmp_path: Path):
     folder.chmod(0o777)
     with pytest.raises(RunDirError, match="may be written by others"):
         local.start(tmp_path, [])
+
+
+# --- files that never end
+
+
+PLACES = {
+    "a certificate": ["verify", "{fifo}"],
+    "a run's certificate": ["verify", "{run}"],
+    "a public key": ["verify", "{good}", "--public-key", "{fifo}"],
+    "a private key": ["certify", "{good}", "--key", "{fifo}"],
+    "a request": ["unlearn", *TINY[:4], "checkpoint=x.pth", "forget.request={fifo}"],
+    "a checkpoint": ["unlearn", *TINY, "checkpoint={fifo}"],
+    "a reference": ["evaluate", *TINY, "checkpoint={model}", "reference={fifo}"],
+    "a manifest": ["train", "data=manifest", "data.root={folder}", "data.manifest=fifo"],
+    "tuned settings": ["unlearn", *TINY, "checkpoint=x.pth", "+tuned={fifo}"],
+    "a space": ["search", *TINY, "checkpoint=x.pth", "search.space={fifo}", "run.dir=x"],
+    "a run to report": ["report", "{run}"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", PLACES.values(), ids=PLACES)
+@pytest.mark.timeout(60)
+def test_a_fifo_is_refused_and_not_waited_for(words, tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    good, run = make_run(tmp_path).path, tmp_path / "run"
+    run.mkdir()
+    for name in ("fifo", "run/certificate.json", "run/config.yaml"):
+        os.mkfifo(tmp_path / name)
+    issue(read_run(good), RECORDED, names=False, key=None)
+    places = {"fifo": tmp_path / "fifo", "run": run, "good": good, "folder": tmp_path}
+    model = good / "checkpoints" / "final" / "model.safetensors"
+    status = main([word.format(**places, model=model) for word in words])
+    assert status == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -23,10 +23,11 @@ LAYERS: list[set[str]] = [
     {"__main__"},
 ]
 REPORT_MAY = {
-    "errors", "plain", "config", "run_dir", "metrics", "objectives", "report", "__init__",
+    "errors", "access", "plain", "config", "run_dir", "metrics", "objectives", "report", "__init__",
 }  # fmt: skip
 EVIDENCE_MAY = {
-    "errors", "plain", "digests", "config", "run_dir", "metrics", "evidence", "__init__",
+    "errors", "access", "plain", "digests", "config", "run_dir", "metrics", "evidence",
+    "__init__",
 }  # fmt: skip
 HEAVY_IN_LAUNCH = {"torch", "ray", "submitit", "matplotlib", "numpy", "sklearn"}
 

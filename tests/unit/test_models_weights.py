@@ -205,7 +205,7 @@ def test_a_malicious_pickle_is_refused_and_not_run(form, tmp_path):
     with pytest.raises(CheckpointError, match="foreign code is never run"):
         read_state(path)
     assert not trap.exists()
-    os.system(_Trap(trap).__reduce__()[1][0])
+    os.system(_Trap(trap).__reduce__()[1][0])  # noqa: S605 - what a foreign pickle would run
     assert trap.exists(), "the trap must work, else this test proves nothing"
 
 
