@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,9 +159,11 @@ class RunDir:
     def read_result(self) -> dict[str, Any]:
         return json.loads(self.result.read_text(encoding="utf-8"))
 
-    def _held_signature(self) -> str | None:
+    def _held_identity(self) -> tuple[str, dict[str, str]]:
+        """Return signature and inputs of the run that is there."""
         try:
-            return json.loads(self.identity.read_text(encoding="utf-8"))["signature"]
+            held = json.loads(self.identity.read_text(encoding="utf-8"))
+            return held["signature"], held.get("inputs", {})
         except (ValueError, KeyError, TypeError) as err:
             raise RunDirError(
                 f"{self.identity} is damaged, so nobody can tell which run this is: choose another "
@@ -201,8 +203,13 @@ class RunDir:
             else:
                 partial.unlink(missing_ok=True)
 
-    def check(self, signature: str) -> None:
-        """Raise RunDirError when it holds another run or other files, or cannot be read."""
+    def check(self, signature: str, inputs: Mapping[str, str] | None = None) -> None:
+        """Raise RunDirError when it holds another run or other files, or cannot be read.
+
+        Parameters
+        ----------
+        inputs : digests of what this run reads, so that the error can name what differs
+        """
         try:
             is_run = self.identity.is_file()
             in_use = self._in_use()
@@ -211,11 +218,13 @@ class RunDir:
                 f"run.dir={self.path} cannot be read ({err.strerror}): choose another directory."
             ) from err
         if is_run:
-            held = self._held_signature()
+            held, held_inputs = self._held_identity()
             if held != signature:
+                changed = [n for n, d in (inputs or {}).items() if held_inputs.get(n, d) != d]
+                what = f"; its {' and '.join(changed)} differ" if changed else ""
                 raise RunDirError(
                     f"run.dir={self.path} holds another run (signature {held}, this one is "
-                    f"{signature}): choose another directory."
+                    f"{signature}{what}): choose another directory."
                 )
         elif in_use:
             raise RunDirError(
@@ -245,7 +254,7 @@ class RunDir:
 
         Raises RunDirError as `check` does, and when it cannot be written; then nothing is left.
         """
-        self.check(signature)
+        self.check(signature, inputs)
         new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
@@ -160,8 +161,13 @@ def _recorded(run: RunDir, signed_by: str | None) -> Recorded:
 def _measure(run: RunDir, reference: Path | None) -> dict[str, Any]:
     """Return the figures of a run's delivered model, measured again on one rank here.
 
-    Raises DlfdError where data or models are not what the run had.
+    The images are decoded anew. Raises DlfdError where data or models are not what the run had.
     """
+    with tempfile.TemporaryDirectory(prefix="dlfd-verify-") as folder:
+        return _measure_in(folder, run, reference)
+
+
+def _measure_in(folder: str, run: RunDir, reference: Path | None) -> dict[str, Any]:
     from dlfd_dist.compose import load_config
     from dlfd_dist.data.loaders import Batches, resolve_data
     from dlfd_dist.jobs.context import DTYPES, Job, Prepared, matched
@@ -178,9 +184,15 @@ def _measure(run: RunDir, reference: Path | None) -> dict[str, Any]:
 
     config = load_config(run.config)
     where = str(reference) if reference else config.reference
+    # A folder of its own: what the cache holds is no evidence.
+    config = replace(config, data=replace(config.data, cache_dir=folder, leaks=False))
     data = resolve_data(config.data, config.drawn_forget)
     held = json.loads(run.identity.read_text(encoding="utf-8"))
-    changed = [name for name, digest in data.digests().items() if held["inputs"][name] != digest]
+    inputs = held["inputs"]
+    # Older runs did not write down the contents of their images.
+    changed = [
+        name for name, digest in data.digests().items() if inputs.get(name, digest) != digest
+    ]
     if changed:
         raise DataError(
             f"The {' and '.join(changed)} of now is not what the run had: give it back its data."

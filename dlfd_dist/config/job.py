@@ -38,7 +38,7 @@ NOT_IN_SIGNATURE = {
         "collective_timeout_s",
     },
     "metrics": {"eval_batch_size", "separation"},
-    "data": {"root", "cache_dir", "leaks"},
+    "data": {"root", "cache_dir", "leaks", "verify"},
     # The digest of the request says who was drawn.
     "forget": {"seed", "rounds"},
 }

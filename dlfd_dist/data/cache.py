@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import math
 import os
 import uuid
@@ -15,8 +15,14 @@ from tqdm import tqdm
 from ..config import DataConfig
 from ..errors import DataError
 from ..locks import locked
+from .contents import contents
 from .decode import decode
 from .manifest import Manifest
+
+logger = logging.getLogger(__name__)
+
+SPOT_CHECKS = 4
+"""Rows of the cache that every opening compares with their files."""
 
 
 def cache_dir(cfg: DataConfig) -> Path:
@@ -40,43 +46,49 @@ def make_cache_dir(cfg: DataConfig) -> Path:
     return folder
 
 
-def digest_images(manifest: Manifest, image_size: int) -> str:
-    """Return a digest of what the cache holds: paths, sizes and times of files, and the edge.
-
-    image_size : 0 for images as large as they are
-    """
-    digest = hashlib.sha256(f"v1 {image_size} {manifest.root}".encode())
-    for index, image_path in enumerate(manifest.image_paths):
-        try:
-            status = (manifest.root / image_path).stat()
-        except (OSError, ValueError) as err:
-            raise DataError(
-                f"{manifest.row(index)}: the image is missing under {manifest.root}."
-            ) from err
-        digest.update(f"{image_path} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:16]
-
-
 def open_cache(manifest: Manifest, cfg: DataConfig) -> np.ndarray:
     """Return the decoded images as a read-only (N, 3, S, S) uint8 memory map.
 
     The first process of a node decodes, under a file lock; the others wait and share its pages.
-    A missing or corrupt image is a DataError that names its row, and leaves nothing behind.
+    A file of another shape, or one that does not hold what the images decode to (looked at in
+    SPOT_CHECKS rows, in all with data.verify), is made anew. A missing or corrupt image is a
+    DataError that names its row, and leaves nothing behind.
     """
-    size = cfg.image_size
-    path = cache_dir(cfg) / f"images-{digest_images(manifest, size)}.npy"
+    folder, size = make_cache_dir(cfg), cfg.image_size
+    found = contents(manifest, folder, verify=cfg.verify)
+    path = folder / f"images-{size}-{found.key}.npy"
+    images = _opened(path, manifest, cfg)
+    if images is not None:
+        return images
+    try:
+        with locked(path.with_suffix(".lock"), wait_s=math.inf):
+            images = _opened(path, manifest, cfg)
+            if images is None:
+                _fill(manifest, size, path)
+    except OSError as err:
+        raise DataError(
+            f"The decoded images cannot be written to {path.parent} ({err.strerror}): "
+            "give data.cache_dir or $DLFD_CACHE a folder that can be written and has room."
+        ) from err
+    return np.load(path, mmap_mode="r") if images is None else images
+
+
+def _opened(path: Path, manifest: Manifest, cfg: DataConfig) -> np.ndarray | None:
+    """Return what the cache holds; None where it holds nothing, or not these images."""
     if not path.exists():
-        make_cache_dir(cfg)
-        try:
-            with locked(path.with_suffix(".lock"), wait_s=math.inf):
-                if not path.exists():
-                    _fill(manifest, size, path)
-        except OSError as err:
-            raise DataError(
-                f"The decoded images cannot be written to {path.parent} ({err.strerror}): "
-                "give data.cache_dir or $DLFD_CACHE a folder that can be written and has room."
-            ) from err
-    return np.load(path, mmap_mode="r")
+        return None
+    try:
+        images = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        images = None
+    expected = (len(manifest), 3, cfg.image_size, cfg.image_size)
+    if images is not None and images.dtype == np.uint8 and images.shape == expected:
+        num = len(manifest) if cfg.verify else min(SPOT_CHECKS, len(manifest))
+        rows = np.linspace(0, len(manifest) - 1, num).astype(int).tolist()
+        if all(np.array_equal(images[row], decode(manifest, row, cfg.image_size)) for row in rows):
+            return images
+    logger.warning("the decoded images in %s are not those of the files: they are made anew", path)
+    return None
 
 
 def _fill(manifest: Manifest, size: int, path: Path) -> None:

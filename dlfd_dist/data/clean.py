@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import DataError
 from ..plain import csv_text
 from ..run_dir import replacing
-from .cache import digest_images
+from .contents import contents, file_content
 from .decode import read_image
 from .manifest import Manifest
 from .near import NO_PAIRS, Pairs
@@ -69,13 +69,22 @@ def image_digests(manifest: Manifest, folder: Path | None) -> np.ndarray:
     ----------
     folder : keeps the result, and has it when it was computed before; None: nothing is written
     """
-    path = None if folder is None else folder / f"pixels-{digest_images(manifest, 0)}.npy"
-    if path is not None and path.exists():
-        return np.load(path)
+    path = None if folder is None else folder / f"pixels-{contents(manifest, folder).key}.npy"
+    if path is not None and (held := _held(path, len(manifest))) is not None:
+        return held
     found = _digests(manifest)
     if path is not None:
         _keep(path, found)
     return found
+
+
+def _held(path: Path, num: int) -> np.ndarray | None:
+    """Return the digests in a file; None where it holds none, or not one an image."""
+    try:
+        held = np.load(path)
+    except (OSError, ValueError, EOFError):
+        return None
+    return held if held.shape == (num,) and held.dtype == np.dtype("U64") else None
 
 
 def _keep(path: Path, digests: np.ndarray) -> None:
@@ -91,21 +100,11 @@ def _keep(path: Path, digests: np.ndarray) -> None:
 
 def _digests(manifest: Manifest) -> np.ndarray:
     with ThreadPoolExecutor() as pool:
-        files = list(pool.map(lambda row: _file_digest(manifest, row), range(len(manifest))))
+        files = list(pool.map(lambda row: file_content(manifest, row), range(len(manifest))))
         row_of = {digest: row for row, digest in reversed(list(enumerate(files)))}
         pixels = pool.map(lambda row: _pixel_digest(manifest, row), row_of.values())
         pixels_of = dict(zip(row_of, pixels, strict=True))
     return np.array([pixels_of[digest] for digest in files])
-
-
-def _file_digest(manifest: Manifest, row: int) -> str:
-    try:
-        content = (manifest.root / manifest.image_paths[row]).read_bytes()
-    except OSError as err:
-        raise DataError(
-            f"{manifest.row(row)}: the image is missing under {manifest.root}."
-        ) from err
-    return hashlib.sha256(content).hexdigest()
 
 
 def _pixel_digest(manifest: Manifest, row: int) -> str:

@@ -46,7 +46,7 @@ def read_image(manifest: Manifest, index: int) -> Image.Image:
     """
     path = manifest.root / manifest.image_paths[index]
     where = manifest.row(index)
-    _check_file(path, manifest.root, where)
+    check_file(path, manifest.root, where)
     try:
         with Image.open(path, formats=FORMATS) as image:
             _check_size(image, manifest.max_megapixels, where)
@@ -71,7 +71,8 @@ def decode(manifest: Manifest, index: int, image_size: int) -> np.ndarray:
     return np.asarray(fitted, dtype=np.uint8).transpose(2, 0, 1)
 
 
-def _check_file(path: Path, root: Path, where: str) -> None:
+def check_file(path: Path, root: Path, where: str) -> None:
+    """Refuse what is no regular file that can be read; DataError names its row."""
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError) as err:

@@ -23,8 +23,8 @@ from ..errors import DataError
 from ..locks import locked
 from ..plain import csv_text
 from ..run_dir import replacing
-from .cache import digest_images
 from .clean import image_digests
+from .contents import contents
 from .decode import read_image
 from .forget_request import ResolvedRequest
 from .manifest import Manifest
@@ -181,13 +181,26 @@ def near_duplicates(manifest: Manifest, folder: Path | None) -> Pairs:
     """Return the pairs of images that are nearly equal; of equal ones the first stands for all."""
     if folder is None:
         return _near_duplicates(manifest, None)
-    path = folder / f"near-{VERSION}-{SIMILARITY}-{digest_images(manifest, 0)}.npy"
-    if not path.exists():
+    path = folder / f"near-{VERSION}-{SIMILARITY}-{contents(manifest, folder).key}.npy"
+    found = _held(path, len(manifest))
+    if found is None:
         with locked(path.with_suffix(".lock"), wait_s=math.inf):
-            if not path.exists():
-                _keep(path, _near_duplicates(manifest, folder))
-    first, second, similarity = np.load(path)
-    return Pairs(first.astype(np.int64), second.astype(np.int64), similarity)
+            found = _held(path, len(manifest))
+            if found is None:
+                found = _near_duplicates(manifest, folder)
+                _keep(path, found)
+    return found
+
+
+def _held(path: Path, num: int) -> Pairs | None:
+    """Return the pairs in a file; None where it holds none, or rows that there are not."""
+    try:
+        first, second, similarity = np.load(path)
+    except (OSError, ValueError, EOFError):
+        return None
+    pairs = Pairs(first.astype(np.int64), second.astype(np.int64), similarity)
+    rows = np.concatenate([pairs.first, pairs.second])
+    return pairs if ((rows >= 0) & (rows < num)).all() else None
 
 
 def _near_duplicates(manifest: Manifest, folder: Path | None) -> Pairs:

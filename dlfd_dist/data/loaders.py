@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,8 +14,9 @@ from torch import Tensor
 from ..config import DataConfig, ForgetConfig
 from ..errors import DataError
 from ..runtime.collectives import Collectives
-from .cache import make_cache_dir, open_cache
+from .cache import cache_dir, make_cache_dir, open_cache
 from .clean import Removals, image_digests, remove_equal
+from .contents import Contents, contents
 from .forget_request import ResolvedRequest, forget_rows
 from .leaks import LeakAudit, audit_leaks, near_duplicates
 from .manifest import Manifest, datasets
@@ -35,9 +37,11 @@ class ResolvedRows:
     """what data.clean left out of the parts and of the request"""
     uncleaned: Splits | None = field(default=None, kw_only=True)
     """the parts before that; None without data.clean"""
+    contents: Callable[[], Contents] | None = field(default=None, kw_only=True)
+    """reads the image files, once; None of drawn faces, which their settings determine"""
 
     def digests(self) -> dict[str, str]:
-        """Return SHA-256 of the rows with their split, of the resolved request, and of removals."""
+        """Return SHA-256 of the rows with their split, of the images, the request and removals."""
         return dict(self._digests)
 
     @functools.cached_property
@@ -50,7 +54,8 @@ class ResolvedRows:
         for part in (self.splits.train, self.splits.val, self.splits.test):
             digest.update(part.astype("<i8").tobytes() + b"|")
         removed = {"removed": self.removals.digest} if self.removals.images else {}
-        return {"data": digest.hexdigest(), "request": self.request.digest} | removed
+        images = {"images": self.contents().digest} if self.contents else {}
+        return {"data": digest.hexdigest(), "request": self.request.digest} | images | removed
 
 
 @dataclass(frozen=True)
@@ -87,12 +92,32 @@ def resolve_rows(cfg: DataConfig, forget: ForgetConfig, *, draw: bool = True) ->
     """
     manifest = load_rows(cfg, draw=draw)
     split_of_row = assign_splits(manifest, cfg)
-    return _with_request(manifest, split_of_row, cfg, forget, draw=draw)
+    read = content_reader(manifest, cfg, keep=draw)
+    return _with_request(manifest, split_of_row, read, cfg, forget, draw=draw)
+
+
+def content_reader(
+    manifest: Manifest, cfg: DataConfig, *, keep: bool
+) -> Callable[[], Contents] | None:
+    """Return what reads the contents of the images at its first call; None of drawn faces.
+
+    keep : write what was read into the cache folder, and tell of images that have changed
+    """
+    if manifest.synthetic:
+        return None
+
+    @functools.cache
+    def read() -> Contents:
+        folder = make_cache_dir(cfg) if keep else cache_dir(cfg)
+        return contents(manifest, folder, keep=keep, verify=cfg.verify)
+
+    return read
 
 
 def _with_request(
     manifest: Manifest,
     split_of_row: np.ndarray,
+    read: Callable[[], Contents] | None,
     cfg: DataConfig,
     forget: ForgetConfig,
     *,
@@ -101,12 +126,14 @@ def _with_request(
     request = forget_rows(forget, manifest, split_of_row)
     splits = make_splits(split_of_row, request.rows)
     if not cfg.clean:
-        return ResolvedRows(manifest, splits, request)
+        return ResolvedRows(manifest, splits, request, contents=read)
     folder = make_cache_dir(cfg) if draw else None
     near = near_duplicates(manifest, folder) if cfg.clean_near else NO_PAIRS
     clean, removals = remove_equal(manifest, splits, image_digests(manifest, folder), near)
     request = replace(request, rows=clean.forget)
-    return ResolvedRows(manifest, clean, request, removals=removals, uncleaned=splits)
+    return ResolvedRows(
+        manifest, clean, request, removals=removals, uncleaned=splits, contents=read
+    )
 
 
 def rows_key(cfg: DataConfig, forget: ForgetConfig) -> str:
@@ -123,7 +150,7 @@ class RowReader:
     def __init__(self, *, draw: bool = True):
         self.draw = draw
         self.resolved: dict[str, ResolvedRows] = {}
-        self.manifests: dict[str, tuple[Manifest, np.ndarray]] = {}
+        self.manifests: dict[str, tuple[Manifest, np.ndarray, Callable[[], Contents] | None]] = {}
 
     def __call__(self, cfg: DataConfig, forget: ForgetConfig) -> ResolvedRows:
         key = rows_key(cfg, forget)
@@ -131,7 +158,8 @@ class RowReader:
             data = repr(cfg)
             if data not in self.manifests:
                 manifest = load_rows(cfg, draw=self.draw)
-                self.manifests[data] = manifest, assign_splits(manifest, cfg)
+                read = content_reader(manifest, cfg, keep=self.draw)
+                self.manifests[data] = manifest, assign_splits(manifest, cfg), read
             self.resolved[key] = _with_request(*self.manifests[data], cfg, forget, draw=self.draw)
         return self.resolved[key]
 
@@ -151,7 +179,7 @@ def with_images(rows: ResolvedRows, images: np.ndarray, cfg: DataConfig) -> Reso
         leaks = audit_leaks(rows.manifest, splits, rows.request, make_cache_dir(cfg))
     return ResolvedData(
         rows.manifest, rows.splits, rows.request, images,
-        removals=rows.removals, uncleaned=rows.uncleaned, leaks=leaks,
+        removals=rows.removals, uncleaned=rows.uncleaned, contents=rows.contents, leaks=leaks,
     )  # fmt: skip
 
 

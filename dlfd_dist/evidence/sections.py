@@ -221,7 +221,7 @@ def _line(line: Mapping[str, str], salt: Salt, *, names: bool) -> dict[str, Any]
 
 def _split(files: RunFiles, salt: Salt, *, names: bool) -> dict[str, Any]:
     """Return the parts; how many images they have may say who it is, as who is gone is the rest."""
-    counts = files.result["num_images"]
+    counts, inputs = files.result["num_images"], files.identity["inputs"]
     with safe_open(files.run.samples, framework="numpy") as samples:
         held = set(samples.keys())
         rows = {
@@ -231,7 +231,8 @@ def _split(files: RunFiles, salt: Salt, *, names: bool) -> dict[str, Any]:
             for part in PARTS
         }
     return {
-        "data": salt.of("data", files.identity["inputs"]["data"]),
+        # Of older runs that of the rows alone.
+        "data": salt.of("data", " ".join(inputs[n] for n in ("data", "images") if n in inputs)),
         "parts": {
             part: {
                 "images": counts[part] if names else band(counts[part]),

@@ -11,7 +11,8 @@ from ..errors import DataError
 from ..runtime.collectives import Collectives
 
 WHAT = {
-    "data": "other data", "request": "another forget request", "removed": "other removed images",
+    "data": "other data", "images": "other images", "request": "another forget request",
+    "removed": "other removed images",
     "checkpoint": "another checkpoint", "reference": "another reference",
     "strangers": "another method.reference_manifest",
 }  # fmt: skip

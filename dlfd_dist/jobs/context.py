@@ -61,12 +61,12 @@ class Prepared:
 
     def finished(self) -> bool:
         """Whether the run directory holds this run's result; RunDirError if it holds another's."""
-        self.run_dir.check(self.signature)
+        self.run_dir.check(self.signature, self.inputs)
         return self.run_dir.finished()
 
     def claim(self) -> None:
         """Create or join the run directory."""
-        self.run_dir.check(self.signature)
+        self.run_dir.check(self.signature, self.inputs)
         if not self.run_dir.finished():
             _check_space(self)
         self.run_dir.claim(self.signature, self.inputs, config_text(self.config))

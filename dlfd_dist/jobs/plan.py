@@ -1,4 +1,4 @@
-"""What a run would do, said without reading an image or writing a file."""
+"""What a run would do, said without decoding an image or writing a file."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ def plan(config: JobConfig) -> dict[str, Any]:
     for path in (config.checkpoint, config.reference):
         if path is not None:
             weights_path(path)
-    signature, run_dir = run_identity(config, input_digests(config, rows))
-    run_dir.check(signature)
+    inputs = input_digests(config, rows)
+    signature, run_dir = run_identity(config, inputs)
+    run_dir.check(signature, inputs)
     return {
         "plan": _lines(config, rows, run_dir),
         "files": [str(path) for path in _files(config, rows, run_dir)],

@@ -157,7 +157,7 @@ class Runs:
             planned = replace(planned, config=replace(planned.config, runtime=runtime))
         inputs = input_digests(planned.config, self.rows(planned.config))
         signature, run_dir = run_identity(planned.config, inputs)
-        run_dir.check(signature)
+        run_dir.check(signature, inputs)
         return _Placed(planned, inputs, signature, run_dir)
 
     def _run_on_workers(self, pending: Sequence[_Placed]) -> None:

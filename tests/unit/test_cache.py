@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from dlfd_dist.data import cache
 from dlfd_dist.data.cache import cache_dir, decode, open_cache
 from dlfd_dist.data.manifest import Manifest, load_manifest
 from dlfd_dist.errors import DataError
-from tests.fakes.layouts import write_manifest
+from tests.fakes.layouts import write_image, write_manifest
 
 
 @pytest.fixture
@@ -31,8 +32,10 @@ def manifest(cfg: DataConfig) -> Manifest:
 
 
 def cached(cfg: DataConfig) -> list[str]:
+    """Return the decoded sets; the digests of the files beside them do not count."""
     folder = cache_dir(cfg)
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    return [name for name in names if not name.startswith("contents-")]
 
 
 def test_cache_holds_the_decoded_images(cfg, manifest):
@@ -46,16 +49,61 @@ def test_cache_holds_the_decoded_images(cfg, manifest):
     assert [Path(name).suffix for name in cached(cfg)] == [".npy"]
 
 
-def test_second_opening_decodes_nothing(cfg, manifest, monkeypatch):
+@pytest.mark.parametrize(("verify", "decoded"), [(False, cache.SPOT_CHECKS), (True, 16)])
+def test_second_opening_decodes_only_what_it_compares(cfg, manifest, monkeypatch, verify, decoded):
     first = open_cache(manifest, cfg)
-    monkeypatch.setattr(cache, "decode", lambda *_: pytest.fail("decoded again"))
-    np.testing.assert_array_equal(first, open_cache(manifest, cfg))
+    rows = []
+    monkeypatch.setattr(cache, "decode", lambda *words: rows.append(words[1]) or decode(*words))
+    np.testing.assert_array_equal(first, open_cache(manifest, replace(cfg, verify=verify)))
+    assert len(rows) == len(set(rows)) == decoded
+
+
+def damaged(path: Path, how: str) -> None:
+    images = np.load(path).copy()
+    if how == "cut off":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "other rows":
+        np.save(path, images[:-1])
+    elif how == "other size":
+        np.save(path, images[:, :, :4, :4])
+    elif how == "other type":
+        np.save(path, images.astype(np.float32))
+    elif how == "other pixels":
+        np.save(path, 255 - images)
+    elif how == "in another order":
+        np.save(path, images[::-1])
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["cut off", "empty", "other rows", "other size", "other type", "other pixels",
+     "in another order"],
+)  # fmt: skip
+def test_a_cache_that_does_not_hold_the_images_is_made_anew(cfg, manifest, how):
+    first = np.array(open_cache(manifest, cfg))
+    (path,) = cache_dir(cfg).glob("images-*.npy")
+    damaged(path, how)
+    np.testing.assert_array_equal(open_cache(manifest, cfg), first)
+
+
+def test_one_wrong_row_is_found_where_the_cache_is_verified(cfg, manifest):
+    first = np.array(open_cache(manifest, cfg))
+    (path,) = cache_dir(cfg).glob("images-*.npy")
+    wrong = first.copy()
+    wrong[7] = 0
+    np.save(path, wrong)
+    np.testing.assert_array_equal(open_cache(manifest, replace(cfg, verify=True)), first)
 
 
 def test_changed_image_and_other_size_make_another_cache(cfg, manifest):
     open_cache(manifest, cfg)
     path = manifest.root / manifest.image_paths[0]
     os.utime(path, ns=(0, 0))
+    open_cache(manifest, cfg)
+    assert len(cached(cfg)) == 1  # the same bytes
+    write_image(path, seed=99)
     open_cache(manifest, cfg)
     open_cache(manifest, DataConfig(root=cfg.root, image_size=9, cache_dir=cfg.cache_dir))
     assert len(cached(cfg)) == 3
