@@ -50,7 +50,7 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
               images that are there twice: dlfd audit leaks data=... [forget...] run.dir=DIR
   bench       where the time of a run goes, and what to change: dlfd bench data=... checkpoint=PATH
               method=dlfd [steps=5]; nothing is written unless run.dir=DIR is given
-  report      a page for finished runs: dlfd report RUN_DIR... [--out PAGE.html]
+  report      a page for finished runs: dlfd report RUN_DIR... [--out PAGE.html|TABLE.csv]
   certify     certificate.json of a finished run: dlfd certify RUN_DIR [--key KEY.pem] [--names]
   verify      check it: dlfd verify RUN_DIR|certificate.json [--public-key PEM] [--recompute]
               [--checkpoint PATH] [--reference PATH]

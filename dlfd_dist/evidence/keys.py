@@ -22,6 +22,9 @@ from ..errors import ConfigError, DataError
 ALGORITHM = "Ed25519"
 
 
+KEY_ENDINGS = ("", ".pem", ".key")
+
+
 def public_path(private: Path) -> Path:
     """Return where the public half lies: key.pem -> key.pub.pem, key -> key.pub."""
     return private.with_suffix(f".pub{private.suffix}")
@@ -32,6 +35,10 @@ def generate(path: Path) -> PublicKey:
 
     Neither is ever written over.
     """
+    if path.suffix.lower() not in KEY_ENDINGS:
+        raise ConfigError(
+            f"{path} ends in {path.suffix}, and a key is a PEM file: give a path that ends in .pem."
+        )
     key, public = PrivateKey.generate(), public_path(path)
     for held in (path, public):
         if held.exists() or held.is_symlink():
