@@ -61,6 +61,8 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
     ):
         raise CheckpointError(f"{path} does not hold a dictionary of tensors (a state_dict).")
+    if not state:
+        raise CheckpointError(f"{path} holds no tensor: give the file of a model's weights.")
     return state
 
 
@@ -212,7 +214,8 @@ def _fitting_state(file: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _misfit(name: str, given: Tensor, wanted: Tensor) -> str:
     shapes = tuple(given.shape), tuple(wanted.shape)
     cause = f"{name} is {shapes[0]}, the model's is {shapes[1]}"
-    if name.startswith("head.") and shapes[0][1:] == shapes[1][1:]:
+    is_other_number = shapes[0] and shapes[0][1:] == shapes[1][1:]
+    if name.startswith("head.") and is_other_number:
         cause = f"it has {shapes[0][0]} outputs and the data {shapes[1][0]} classes"
         if shapes[0][0] == shapes[1][0] - 1:
             cause += " (labels that begin at 1 make one class too many: number them from 0)"

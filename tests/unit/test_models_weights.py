@@ -17,6 +17,7 @@ from dlfd_dist.models import Classifier, load_weights, save_weights, weights_pat
 from dlfd_dist.models.weights import read_state
 from dlfd_dist.run_dir import RunDir
 from tests.fakes.models import TORCHVISION, assert_same_weights, build, images
+from tests.fakes.small_model import small_classifier
 
 
 @pytest.fixture(scope="module")
@@ -227,3 +228,19 @@ def test_run_directory_is_a_checkpoint_once_it_has_its_model(networks, tmp_path)
     model = build(seed=9)
     load_weights(model, str(tmp_path))
     assert_same_weights(networks["linear"], model)
+
+
+@pytest.mark.parametrize("name", ["head.0.bias", "head.0.weight"])
+def test_a_head_without_a_dimension_is_refused(tmp_path, name):
+    state = {**small_classifier(3).state_dict(), name: torch.tensor(1.0)}
+    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "m.safetensors")
+    with pytest.raises(CheckpointError, match="does not fit: head.0.* is \\(\\), the model's is"):
+        load_weights(small_classifier(3), tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+def test_a_checkpoint_without_tensors_is_refused(tmp_path, ending):
+    path = tmp_path / f"m.{ending}"
+    save_file({}, path) if ending == "safetensors" else torch.save({}, path)
+    with pytest.raises(CheckpointError, match="holds no tensor"):
+        load_weights(small_classifier(3), path)
