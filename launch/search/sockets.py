@@ -26,11 +26,11 @@ def ray_folder(env: Mapping[str, str]) -> dict[str, str]:
         if why := _unusable(Path(given)):
             raise ConfigError(f"RAY_TMPDIR={given} {why}: {_REMEDY}")
         return {}
-    folder = Path(env.get("TMPDIR", "/tmp"))
+    folder = Path(env.get("TMPDIR", "/tmp"))  # noqa: S108 - where Ray itself would go
     why = _unusable(folder)
     if not why:
         return {}
-    ours = Path(f"/tmp/dlfd-ray-{os.getuid()}")
+    ours = Path(f"/tmp/dlfd-ray-{os.getuid()}")  # noqa: S108 - used only if it is ours alone
     if _own(ours):
         return {"RAY_TMPDIR": str(ours)}
     raise ConfigError(f"TMPDIR={folder} {why}, and {ours} cannot be used either: {_REMEDY}")
