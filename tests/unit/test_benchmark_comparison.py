@@ -44,3 +44,13 @@ def test_a_large_set_is_read_by_its_own_columns(
     labels = forget_labels(found.manifest, found.splits)
     assert labels is not None
     assert labels.alike
+
+
+@pytest.mark.parametrize("name", sorted(SETTINGS))
+def test_all_methods_of_a_comparison_have_equal_steps_and_enough_trials(name: str):
+    chosen = {s.split("=", 1)[0]: s for s in [*FAIR, *SETTINGS[name]]}
+    plan = make_plan([*chosen.values(), "data.root=somewhere"])
+    assert plan.compare.steps is not None
+    assert plan.compare.objective == "gap"
+    assert plan.compare.tune == 0 or plan.compare.tune >= 20
+    assert {c.method.steps for c in plan.configs if c.method.name != "ssd"} == {plan.compare.steps}

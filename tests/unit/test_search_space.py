@@ -500,3 +500,20 @@ def test_both_ends_of_the_range_of_ssd_select_weights(
     events = read_events(tmp_path / "run" / "metrics.jsonl")
     (dampened,) = [event["dampened"] for event in events if "dampened" in event]
     assert 0 < dampened < 1
+
+
+def test_a_search_without_a_winner_leaves_no_settings_and_says_why_on_the_page(tmp_path: Path):
+    found = make_plan([*FREE, f"run.dir={tmp_path}", "method=ssd"])
+    more = {
+        "settings": found.own_settings(), "run_dir": None, "step": 1, "seconds": 1.0, "nomus": 0.6,
+        "device_seconds": 1.0, "forgetting_score_se": 0.1, "seed": None, "failed": "",
+    }  # fmt: skip
+    rows = [row(0, 0.6, left_as_is=True, **more), row(1, 0.55, **more)]
+    for untouched, chosen in ((0.5, 1), (0.6, None)):
+        content = results.write_all(found, rows, [], [], untouched, 1.0)
+        results.write_end(found, content, 0)
+        assert (content["winner"], content["left_as_is"]) == (chosen, 1)
+        assert (tmp_path / "best.yaml").exists() == (chosen is not None)
+        page = (tmp_path / "report.html").read_text()
+        assert ("No trial did better than leaving the model as it is" in page) == (chosen is None)
+        assert json.loads((tmp_path / "result.json").read_text())["winner"] == chosen
