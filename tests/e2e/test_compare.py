@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from dlfd_dist.compose import load_config
 from dlfd_dist.metrics import linear_cka, tug_of_war
+from dlfd_dist.objectives import gap_on_val, on_val
 from dlfd_dist.run_dir import RunDir, read_events
 from tests.fakes.command_line import Child, Ended, Faces, steps_done, tree
 from tests.fakes.tiny import LEARNED
@@ -113,19 +114,33 @@ def test_tuning_takes_the_best_trial_by_validation_and_says_so(whole: Path):
     tuning = found["tuning"]
     assert (tuning["trials"], tuning["pairs"]) == (2, [[0, 3]])
     assert set(tuning["methods"]) == {"finetune", "dlfd"}
+    original, retrained = (
+        RunDir(next((whole / "runs").glob(f"{role}-seed0-*"))).read_result()
+        for role in ("original", "retrained")
+    )
+    untouched = gap_on_val(on_val(original), on_val(retrained))
     for method, record in tuning["methods"].items():
         ran = [RunDir(next((whole / "tuning").glob(f"{method}-trial{n}-*"))) for n in (0, 1)]
-        values = [run.read_result()["validation"]["nomus"] for run in ran]
+        results_of = [run.read_result() for run in ran]
+        values = [gap_on_val(on_val(result), on_val(retrained)) for result in results_of]
         assert [trial["value"] for trial in record["trials"]] == values
-        best = values.index(max(values))
-        assert record["settings"] == record["trials"][best]["settings"]
-        assert (record["value"], record["default_value"]) == (max(values), values[0])
-        chosen = load_config(ran[best].config)
+        assert (record["default_value"], record["untouched_value"]) == (values[0], untouched)
+        still = [result["against_original"]["left_as_is"] for result in results_of]
+        assert record["left_as_is"] == sum(still)
+        better = [n for n in (0, 1) if not still[n] and values[n] < untouched]
+        best = min(better, key=lambda n: values[n], default=None)
+        assert record["no_gain"] == (best is None)
+        # Where doing nothing is as good the method keeps its own settings, which trial 0 has.
+        chosen = load_config(ran[best or 0].config)
+        assert record["settings"] == (None if best is None else record["trials"][best]["settings"])
         for run in found["runs"]:
             if run["method"] == method:
                 config = load_config(whole / run["run_dir"] / "config.yaml")
                 assert (config.method, config.synthesis) == (chosen.method, chosen.synthesis)
-    assert "validation NoMUS" in (whole / "table.md").read_text()
+    table = (whole / "table.md").read_text()
+    assert "gap to Retrained on validation" in table
+    said = "did better than leaving the model as it is"
+    assert (said in table) == any(record["no_gain"] for record in tuning["methods"].values())
 
 
 @pytest.fixture(scope="module")
