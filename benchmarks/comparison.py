@@ -157,7 +157,8 @@ def store(name: str, out: Path, settings: list[str], given: list[str], took: str
         f"Settings: `{' '.join(settings)}`\n\n"
         f"{platform.machine()}, {cores} cores, python {platform.python_version()}, {versions}. "
         f"{took}. Means with 95 % intervals over the seeds.\n\n"
-        f"{(out / 'table.md').read_text()}\n{_details(rows)}\n{_failed(comparison)}"
+        f"{(out / 'table.md').read_text()}\n{_details(rows)}\n{_seeds(out, comparison)}\n"
+        f"{_failed(comparison)}"
         f"{_tuned(comparison['tuning'])}{figure}"
     )
     print(f"written: {results / stem}.md")
@@ -171,6 +172,31 @@ def _details(rows: list[dict]) -> str:
     lines = [f"| Method | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
     lines += [f"| {r['method']} | {' | '.join(f'{r[n]:.3f}' for n in names)} |" for r in rows]
     return "\n".join(lines) + "\n"
+
+
+def _seeds(out: Path, comparison: dict) -> str:
+    """Return Original beside Retrained seed by seed, and whether the gate is open."""
+    results: dict[int, dict[str, dict]] = {}
+    for run in comparison["runs"]:
+        if run["role"] in ("original", "retrained"):
+            result = json.loads((out / run["run_dir"] / "result.json").read_text())
+            results.setdefault(run["seed"], {})[run["role"]] = result
+    lines = [
+        "| Seed | NoMUS of Original | of Retrained | attack on Original | on Retrained |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for seed, pair in sorted(results.items()):
+        if len(pair) == 2:
+            both = [pair[role] for role in ("original", "retrained")]
+            figures = [*(r["nomus"] for r in both), *(r["mia"]["accuracy"] for r in both)]
+            lines.append(f"| {seed} | " + " | ".join(f"{value:.3f}" for value in figures) + " |")
+    gate = json.loads((out / "summary.json").read_text())["gate"]
+    state = "open" if gate and gate["is_open"] else "closed"
+    low, high = gate["interval"] if gate else (0.0, 0.0)
+    return "\n".join(lines) + (
+        f"\n\nThe gate is {state}: the attack on Original exceeds that on Retrained by "
+        f"{gate['difference'] if gate else 0.0:.3f} [{low:.3f}, {high:.3f}].\n"
+    )
 
 
 def _failed(comparison: dict) -> str:
