@@ -21,7 +21,7 @@ from dlfd_dist.run_dir import RunDir, read_events
 from launch.local import cores
 from launch.search.cluster import ray_cluster
 from launch.search.plan import make_plan
-from launch.search.trial import Point, Shared, run_rank
+from launch.search.trial import Point, Shared, reference_of, run_rank
 from tests.fakes.command_line import Ended, Faces, Process, command
 
 Dlfd = Callable[..., Ended]
@@ -41,17 +41,22 @@ def test_all_searches_are_sent_to_one_worker(request: pytest.FixtureRequest):
 
 
 @pytest.fixture(scope="module")
-def settings(faces: Faces, original: Path) -> list[str]:
-    """Trials come one after another, in one process, but where several at a time are the point."""
+def settings(faces: Faces, original: Path, retrained: Path) -> list[str]:
+    """Trials come one after another, in one process, but where several at a time are the point.
+
+    With so few people synthesis would rest at once, and nothing would be better than no unlearning.
+    """
     small = [one for one in faces.forget if not one.startswith("runtime.")]
     return [
         *small,
         f"checkpoint={original}",
+        f"reference={retrained}",
         "method=dlfd",
-        "method.epochs=1",
+        "method.epochs=8",
+        "method.dynamic=false",
+        "method.select=last",
         "method.clip_norm=1.0",
         "search.concurrent=1",
-        "search.objective=nomus",
     ]
 
 
@@ -90,14 +95,15 @@ def test_trials_are_run_directories_and_the_best_is_chosen_over_other_seeds(
         run = RunDir(out / row["run_dir"])
         assert run.config.is_file()
         assert run.finished() == (row["state"] == "finished")
-        assert float(row["forgetting_score_se"]) > 0
+        assert float(row["forgetting_score_se"]) >= 0
         probes = [e for e in read_events(run.metrics) if e["event"] == "probe"]
         assert probes
+    assert any(float(row["forgetting_score_se"]) > 0 for row in rows)
     found = json.loads((out / "results.json").read_text())
     seeds = {row["seed"] for row in rows_of(out, "replicate")}
     assert seeds == {"1", "2"}
     bounds = {one["trial"]: one["bound"] for one in found["candidates"]}
-    assert bounds[found["winner"]] == max(b for b in bounds.values() if b is not None)
+    assert bounds[found["winner"]] == min(b for b in bounds.values() if b is not None)
     assert list(out.glob("ray/search/*/events.out.tfevents.*"))
     assert (out / "report.html").stat().st_size > 10_000
 
@@ -165,26 +171,17 @@ def test_a_finished_search_is_gone_on_with_only_when_asked_and_then_runs_nothing
     assert "is another search" in ended.sentence
 
 
-@pytest.mark.parametrize(("lr", "gains"), [(1e-12, False), (0.05, True)])
+@pytest.mark.parametrize(("lr", "gains"), [(1e-12, False), (0.01, True)])
 def test_a_search_that_finds_nothing_better_than_no_unlearning_chooses_nothing(
-    dlfd: Dlfd,
-    faces: Faces,
-    settings: list[str],
-    trained: Callable[..., Path],
-    tmp_path: Path,
-    lr: float,
-    gains: bool,
+    dlfd: Dlfd, settings: list[str], tmp_path: Path, lr: float, gains: bool
 ):
-    """From a model that has learned nothing yet, 24 epochs at a fair rate gain, whatever else."""
-    out, start_from = tmp_path / "search", trained(on="all", settings=faces.forget)
-    words = ["search=random", "search.num_samples=1", "search.replicate=0", "method.epochs=24"]
-    ended = dlfd(
-        "search", *settings, *words, f"checkpoint={start_from}", f"method.lr={lr}", f"run.dir={out}"
-    )
+    out = tmp_path / "search"
+    words = ["search=random", "search.num_samples=1", "search.replicate=0", f"method.lr={lr}"]
+    ended = dlfd("search", *settings, *words, f"run.dir={out}")
     assert ended.status == (0 if gains else 1), ended.err
     (row,) = rows_of(out)
     found = json.loads((out / "results.json").read_text())
-    assert (float(row["objective"]) > found["untouched"]) == gains
+    assert (float(row["objective"]) < found["untouched"]) == gains
     assert (row["left_as_is"], found["winner"]) == (str(not gains), 0 if gains else None)
     assert (out / "best.yaml").exists() == gains
     # It is finished all the same, and a campaign does not start it again.
@@ -193,9 +190,14 @@ def test_a_search_that_finds_nothing_better_than_no_unlearning_chooses_nothing(
         assert ("did better than leaving the model as it is" in text) != gains
 
 
-def test_two_objectives_give_a_front(dlfd: Dlfd, settings: list[str], tmp_path: Path):
+def test_two_objectives_give_a_front(
+    dlfd: Dlfd, faces: Faces, settings: list[str], trained: Callable[..., Path], tmp_path: Path
+):
+    """From a model that has learned nothing yet, 24 epochs at a fair rate gain, whatever else."""
+    start_from = trained(on="all", settings=faces.forget)
     ended = dlfd(
-        "search", *settings, "search=optuna", "search.sampler=nsga2", "search.objective=pareto",
+        "search", *settings, f"checkpoint={start_from}", "method.epochs=24", "method.lr=0.05",
+        "search=optuna", "search.sampler=nsga2", "search.objective=pareto",
         "search.num_samples=3", "search.replicate=0", f"run.dir={tmp_path}/s", "--json",
     )  # fmt: skip
     assert ended.status == 0, ended.err
@@ -204,12 +206,10 @@ def test_two_objectives_give_a_front(dlfd: Dlfd, settings: list[str], tmp_path: 
     assert len(ended.json["rows"]) == 3
 
 
-def test_the_gap_to_retrained_is_an_objective(
-    dlfd: Dlfd, settings: list[str], retrained: Path, tmp_path: Path
-):
+def test_the_gap_to_retrained_is_the_objective(dlfd: Dlfd, settings: list[str], tmp_path: Path):
     ended = dlfd(
-        "search", *settings, "search=optuna", "search.objective=gap", f"reference={retrained}",
-        "search.num_samples=2", "search.replicate=0", f"run.dir={tmp_path}/s", "--json",
+        "search", *settings, "search=optuna", "search.num_samples=2", "search.replicate=0",
+        f"run.dir={tmp_path}/s", "--json",
     )  # fmt: skip
     assert ended.status == 0, ended.err
     values = {row["trial"]: row["objective"] for row in ended.json["rows"]}
@@ -218,8 +218,8 @@ def test_the_gap_to_retrained_is_an_objective(
 
 def test_a_population_hands_on_its_checkpoints(dlfd: Dlfd, settings: list[str], tmp_path: Path):
     ended = dlfd(
-        "search", *settings, "method.epochs=2", "search=pbt", "search.num_samples=3",
-        "search.concurrent=null", "search.perturb_every=2", "search.replicate=0",
+        "search", *settings, "search=pbt", "search.num_samples=3",
+        "search.concurrent=null", "search.perturb_every=8", "search.replicate=0",
         f"run.dir={tmp_path}/s", "--json",
     )  # fmt: skip
     assert ended.status == 0, ended.err
@@ -272,7 +272,7 @@ def test_a_trial_of_two_ranks_is_the_trial_of_one(dlfd: Dlfd, settings: list[str
     words = [*settings, "runtime.dtype=float64", "search=random", "search.num_samples=1"]
     plan = make_plan([*words, f"run.dir={tmp_path}/one"])
     told: list[dict[str, Any]] = []
-    shared = Shared(plan.config, replace(plan.search, pin=False))
+    shared = Shared(plan.config, replace(plan.search, pin=False), reference_of(plan))
     run_rank(Point(plan.own_settings()), shared, lambda figures, _folder=None: told.append(figures))
     two = dlfd(
         "search", *words, "search.replicate=0", "search.workers_per_trial=2",
@@ -301,7 +301,7 @@ def test_no_image_of_the_test_set_is_looked_at(
 
     monkeypatch.setattr(Batches, "shard", watched)
     told: list[dict[str, Any]] = []
-    shared = Shared(plan.config, replace(plan.search, pin=False))
+    shared = Shared(plan.config, replace(plan.search, pin=False), reference_of(plan))
     run_rank(Point(plan.own_settings()), shared, lambda figures, _folder=None: told.append(figures))
     splits = batches[0].data.splits
     assert told[-1]["finished"]
