@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,25 +62,32 @@ def run_module(module: str, world_size: int, arguments: Sequence[str] = ()) -> i
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from dlfd_dist.runtime.init import LOOPBACK
+
     # The ranks say themselves what went wrong; the agent's own report would only repeat it.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     mind_working_directory()
     os.environ.update(rank_environment(world_size, os.environ) | child_environment())
-    launcher = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=world_size,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
-        local_addr="127.0.0.1",
-        max_restarts=0,
-        signals_to_handle=STOP_SIGNALS,
-        shutdown_timeout=SHUTDOWN_TIMEOUT_S,
-    )
+    # Rank 0 hosts the store, where other machines do not reach it; the agent's own listens to all.
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     python, *words = python_words(module)
     try:
-        elastic_launch(launcher, python)(*words, *arguments)
+        with tempfile.TemporaryDirectory(prefix="dlfd-ranks-") as folder:
+            launcher = LaunchConfig(
+                min_nodes=1,
+                max_nodes=1,
+                nproc_per_node=world_size,
+                run_id=uuid.uuid4().hex,
+                rdzv_backend="c10d",
+                # A file of ours, for the same reason.
+                rdzv_endpoint=str(Path(folder) / "meeting"),
+                rdzv_configs={"store_type": "file"},
+                local_addr=LOOPBACK,
+                max_restarts=0,
+                signals_to_handle=STOP_SIGNALS,
+                shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+            )
+            elastic_launch(launcher, python)(*words, *arguments)
     except ChildFailedError as err:
         return exit_status([failure.exitcode for failure in err.failures.values()])
     except SignalException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 TOLD_AFTER_S = 2.0
 """Ranks that were all started find each other sooner; who waits longer is told for whom."""
+LOOPBACK = "127.0.0.1"
+"""Where the ranks meet when all of them are on one machine."""
 
 
 def pick_device(cfg: RuntimeConfig, info: RankInfo) -> torch.device:
@@ -63,8 +66,22 @@ def process_group(cfg: RuntimeConfig, info: RankInfo) -> Iterator[Collectives]:
             dist.destroy_process_group()
 
 
+def _listening_on_loopback(port: int) -> int:
+    """Return a socket that other machines cannot reach; TCPStore's own listens everywhere."""
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((LOOPBACK, port))
+        server.listen()
+        return server.detach()
+
+
 def _start(cfg: RuntimeConfig, info: RankInfo, device: torch.device) -> None:
     address, port = rendezvous(info)
+    # torchrun's agent hosts the store itself and says so.
+    hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    is_host = info.is_main and not hosted
+    if is_local := not hosted and info.local_world_size == info.world_size:
+        address = LOOPBACK
     waits = threading.Timer(TOLD_AFTER_S, _tell_waiting, [info, f"{address}:{port}"])
     waits.daemon = True
     waits.start()
@@ -73,9 +90,9 @@ def _start(cfg: RuntimeConfig, info: RankInfo, device: torch.device) -> None:
             address,
             port,
             info.world_size,
-            # torchrun's agent hosts the store itself and says so.
-            is_master=info.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
+            is_master=is_host,
             timeout=timedelta(seconds=cfg.init_timeout_s),
+            master_listen_fd=_listening_on_loopback(port) if is_host and is_local else None,
             use_libuv=True,
         )
         dist.init_process_group(
@@ -85,7 +102,7 @@ def _start(cfg: RuntimeConfig, info: RankInfo, device: torch.device) -> None:
             world_size=info.world_size,
             timeout=timedelta(seconds=cfg.collective_timeout_s),
         )
-    except (RuntimeError, ValueError) as err:
+    except (RuntimeError, ValueError, OSError) as err:
         raise CollectiveError(
             f"Rank {info.rank} could not join the {info.world_size} ranks at {address}:{port} "
             f"within {cfg.init_timeout_s} s. Common causes: MASTER_ADDR differs between ranks, a "

@@ -56,9 +56,11 @@ def test_the_process_of_a_local_campaign_runs_our_code(trap: Path, tmp_path: Pat
     assert not ran(trap)
 
 
-def test_local_ranks_run_our_code(trap: Path, monkeypatch: pytest.MonkeyPatch):
+def test_local_ranks_run_our_code_and_meet_where_no_other_machine_reaches(
+    trap: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(os, "environ", os.environ.copy())
-    assert run_module("dlfd_dist.runtime.selfcheck", 2) == 0
+    assert run_module("tests.fakes.meeting", 2) == 0
     assert not ran(trap)
 
 
