@@ -511,6 +511,7 @@ def steps_alone_ours(config: JobConfig, folder: Path) -> Callable[[], None]:
         context = MethodContext(
             config, model, lambda: model, Collectives(), len(retain),
             batches.data.manifest.num_outputs, batches.pixel_range, batches.to_uint8, folder,
+            lambda: model,
         )  # fmt: skip
         method = methods.get(config.method.name)(context)
         for index, (images, labels) in enumerate(retain):

@@ -138,6 +138,7 @@ class Loop:
         context = MethodContext(
             config, self.model, lambda: self.model, collectives, -(-NUM_RETAIN // BATCH),
             NUM_CLASSES, self.batches.pixel_range, self.batches.to_uint8, folder,
+            lambda: self.model,
         )  # fmt: skip
         self.method = methods.get(name)(context)
         self.every = 1

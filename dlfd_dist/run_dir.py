@@ -135,6 +135,16 @@ class RunDir:
         """The delivered weights."""
         return self.checkpoints / "final" / "model.safetensors"
 
+    def epoch_model(self, epoch: int) -> Path:
+        """The weights that a training had after so many epochs (train.keep_every)."""
+        return self.checkpoints / f"epoch_{epoch}" / "model.safetensors"
+
+    def kept_epochs(self) -> list[int]:
+        """Return the epochs after which a training kept its weights, in order."""
+        folders = (p.parent.name for p in self.checkpoints.glob("epoch_*/model.safetensors"))
+        numbers = (name.removeprefix("epoch_") for name in folders)
+        return sorted(int(number) for number in numbers if number.isdigit())
+
     @property
     def synthesis(self) -> Path:
         """Kept synthesised images and their contact sheet (synthesis.save=N)."""

@@ -4,6 +4,7 @@ from .audit import AuditConfig
 from .cluster import ClusterConfig
 from .compare import CompareConfig
 from .job import JobConfig, read_by, signature, to_dict
+from .method import MethodConfig
 from .methods import (
     METHOD_CONFIGS,
     BadTeacherConfig,
@@ -11,12 +12,20 @@ from .methods import (
     DLFMConfig,
     L1SparseConfig,
     LastBlocksConfig,
-    MethodConfig,
     NegGradPlusConfig,
     SalUnConfig,
     SCRUBConfig,
     SSDConfig,
     UNSIRConfig,
+)
+from .rivals import (
+    AMUNConfig,
+    FCSConfig,
+    GLIConfig,
+    MSGConfig,
+    ResetConfig,
+    WeightDistortionConfig,
+    WeightDistRegConfig,
 )
 from .search import (
     Choice,
@@ -45,6 +54,7 @@ from .sections import (
 )
 
 __all__ = [
+    "AMUNConfig",
     "AuditConfig",
     "BadTeacherConfig",
     "Choice",
@@ -53,16 +63,20 @@ __all__ = [
     "DLFDConfig",
     "DLFMConfig",
     "DataConfig",
+    "FCSConfig",
     "ForgetConfig",
+    "GLIConfig",
     "JobConfig",
     "L1SparseConfig",
     "LastBlocksConfig",
     "METHOD_CONFIGS",
+    "MSGConfig",
     "MethodConfig",
     "MetricsConfig",
     "ModelConfig",
     "NegGradPlusConfig",
     "Range",
+    "ResetConfig",
     "RunConfig",
     "RuntimeConfig",
     "SCRUBConfig",
@@ -76,6 +90,8 @@ __all__ = [
     "TransportConfig",
     "UNSIRConfig",
     "Uniform",
+    "WeightDistRegConfig",
+    "WeightDistortionConfig",
     "draw_from",
     "used_space",
     "at_share",

@@ -32,6 +32,9 @@ def chosen_on_val(setting: str, value: str) -> None:
         )
 
 
+METHOD_SCHEDULERS = ("constant", "cosine", "triangle")
+
+
 def check_sgd(
     section: str, cfg: Any, *, schedulers: tuple[str, ...] = ("constant", "cosine")
 ) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 from ..errors import ConfigError
 from .checks import one_of, require
-from .methods import DLFMConfig, MethodConfig
+from .method import MethodConfig
+from .methods import DLFMConfig
 from .sections import (
     DataConfig,
     ForgetConfig,
@@ -66,8 +67,9 @@ class JobConfig:
     """The model to unlearn or to evaluate: .safetensors, .pth, or a run directory."""
     reference: str | None = None
     """The Retrained model to measure the gap to; same forms as checkpoint."""
-    train_mode: str = "frozen"
-    """BatchNorm while unlearning: frozen, or sync_bn (statistics of the global batch)."""
+    train_mode: str = "authors"
+    """BatchNorm while unlearning: frozen, sync_bn (statistics of the global batch), or authors (as
+    the authors of the method have it, one of the two; see docs/methods.md)."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     forget: ForgetConfig = field(default_factory=ForgetConfig)
@@ -82,7 +84,7 @@ class JobConfig:
     def __post_init__(self) -> None:
         one_of("verb", self.verb, VERBS)
         require(self.seed >= 0, "seed", self.seed, ">= 0")
-        one_of("train_mode", self.train_mode, ("frozen", "sync_bn"))
+        one_of("train_mode", self.train_mode, ("authors", "frozen", "sync_bn"))
         if self.verb in ("unlearn", "evaluate") and self.checkpoint is None:
             raise ConfigError(
                 f"checkpoint is missing: 'dlfd {self.verb}' needs checkpoint=PATH "
@@ -122,9 +124,12 @@ class JobConfig:
 
     def _require_matching_settings(self) -> None:
         """Refuse what would let forget images, or single ranks, decide what is matched."""
-        needed = {"train_mode": (self.train_mode, "frozen"), "ot.scope": (self.ot.scope, "global")}
-        for name, (found, allowed) in needed.items():
-            if found != allowed:
+        refused = {
+            "train_mode": (self.train_mode, "sync_bn", "frozen"),
+            "ot.scope": (self.ot.scope, "rank", "global"),
+        }
+        for name, (found, wrong, allowed) in refused.items():
+            if found == wrong:
                 raise ConfigError(
                     f"{name}={found} is not allowed with method=dlfm, which compares whole "
                     f"distributions under one model: set {name}={allowed}."
@@ -141,6 +146,12 @@ class JobConfig:
             self._require_official_settings()
         if self.verb == "unlearn" and isinstance(self.method, DLFMConfig):
             self._require_matching_settings()
+        if self.verb == "unlearn" and self.method.name == "scrub" and self.train_mode == "frozen":
+            raise ConfigError(
+                "train_mode=frozen is not allowed with method=scrub, whose first max pass would "
+                "begin with a student equal to its teacher and move nothing: set "
+                "train_mode=sync_bn, or leave it out."
+            )
         section = self.method if self.verb == "unlearn" else self.train
         if self.verb != "evaluate" and world_size > section.global_batch_size:
             name = "method" if self.verb == "unlearn" else "train"

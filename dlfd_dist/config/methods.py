@@ -6,63 +6,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..errors import ConfigError
-from .checks import check_sgd, chosen_on_val, one_of, require
-
-
-@dataclass(frozen=True)
-class MethodConfig:
-    """What every method has: SGD passes over the retain set, probed and selected on val."""
-
-    takes_steps: ClassVar[bool] = True
-    """Whether an optimiser moves the weights, step by step."""
-
-    name: str = "finetune"
-    epochs: int = 1
-    lr: float = 1e-3
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    global_batch_size: int = 32
-    optimizer: str = "sgd"
-    """sgd, or adam (momentum is then its beta1)."""
-    clip_norm: float | None = 1.0
-    """Largest gradient norm; null: no clipping."""
-    lr_scheduler: str = "constant"
-    max_steps: int | None = None
-    steps: int | None = None
-    """Optimiser steps in all, over every phase; epochs are then as many as these take. null: epochs
-    and max_steps count. A method without optimiser steps does not read it."""
-    augment: bool = False
-    """Augment the retain images as data.augment says, before anything else is done with them."""
-    probe_every: int | None = None
-    """Steps between forgetting-score probes; null: before the first and after the last step."""
-    probe_attack: str = "mia"
-    """Attack of the probe: mia (balanced, on confidence) or mia_paper (raw loss)."""
-    select: str = "last"
-    """Which weights are delivered: last, accuracy (best validation accuracy among probes whose
-    forgetting score is at most max_forgetting_score), nomus (best validation NoMUS) or rewind
-    (the probe whose accuracy on the forget set is nearest to that on val: SCRUB+R)."""
-    max_forgetting_score: float = 0.5
-    """Largest forgetting score, 0..0.5, of a checkpoint that select=accuracy may take."""
-
-    def __post_init__(self) -> None:
-        check_sgd("method", self)
-        if self.steps is not None:
-            require(self.steps >= 1, "method.steps", self.steps, ">= 1, or null")
-            if self.max_steps is not None:
-                raise ConfigError(
-                    f"method.steps={self.steps} and method.max_steps={self.max_steps} are both "
-                    "set: steps says how many there are, so set method.max_steps=null."
-                )
-        chosen_on_val("method.select", self.select)
-        one_of("method.select", self.select, ("last", "accuracy", "nomus", "rewind"))
-        one_of("method.probe_attack", self.probe_attack, ("mia", "mia_paper"))
-        if self.probe_every is not None:
-            require(self.probe_every >= 1, "method.probe_every", self.probe_every, ">= 1, or null")
-        require(
-            0 <= self.max_forgetting_score <= 0.5,
-            "method.max_forgetting_score", self.max_forgetting_score, "between 0 and 0.5",
-        )  # fmt: skip
-
+from .checks import one_of, require
+from .method import MethodConfig
+from .rivals import (
+    AMUNConfig,
+    FCSConfig,
+    GLIConfig,
+    MSGConfig,
+    ResetConfig,
+    WeightDistortionConfig,
+    WeightDistRegConfig,
+)
 
 RESTS = ("synthesis", "rate", "update")
 
@@ -279,18 +233,21 @@ class SCRUBConfig(MethodConfig):
     """SCRUB (Kurmanji et al., NeurIPS 2023): epochs of max steps on forget, min steps on retain."""
 
     name: str = "scrub"
-    max_epochs: int = 2
+    max_epochs: int = 3
     """Epochs, from the first, that begin with a pass of max steps over the forget set."""
+    forget_batch_size: int = 16
+    """Images of a max step: the fewer, the more max steps there are."""
     temperature: float = 4.0
     """Divides the logits of teacher and student, above 0."""
-    distill_weight: float = 0.001
+    distill_weight: float = 0.5
     """Weight of the divergence from the original model on the retain set (their alpha)."""
-    task_weight: float = 0.99
+    task_weight: float = 1.0
     """Weight of the classification loss on the retain set (their gamma)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.max_epochs >= 1, "method.max_epochs", self.max_epochs, ">= 1")
+        for name in ("max_epochs", "forget_batch_size"):
+            require(getattr(self, name) >= 1, f"method.{name}", getattr(self, name), ">= 1")
         require(self.temperature > 0, "method.temperature", self.temperature, "above 0")
         for name in ("distill_weight", "task_weight"):
             require(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), ">= 0")
@@ -355,6 +312,15 @@ METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
     "salun": SalUnConfig,
     "ssd": SSDConfig,
     "l1_sparse": L1SparseConfig,
+    "reset": ResetConfig,
+    "weight_distortion": WeightDistortionConfig,
+    "weight_dist_reg": WeightDistRegConfig,
+    "gli": GLIConfig,
+    "fcs": FCSConfig,
+    "ct": MethodConfig,
+    "msg": MSGConfig,
+    "amun": AMUNConfig,
+    "rewind": MethodConfig,
     "dlfd": DLFDConfig,
     "dlfd_official": DLFDConfig,
     "dlfm": DLFMConfig,

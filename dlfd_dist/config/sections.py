@@ -192,6 +192,9 @@ class TrainConfig:
     select: str = "last"
     """Which weights are delivered: last, or best (those of the epoch with the best validation
     accuracy, which is early stopping and removes part of what unlearning is to remove)."""
+    keep_every: int | None = None
+    """Epochs between the weights that are kept beside the delivered ones, for method=rewind; null:
+    none are."""
     patience: int | None = None
     """With select=best: stop after so many epochs without a better validation accuracy; null:
     never."""
@@ -200,6 +203,11 @@ class TrainConfig:
         one_of("train.on", self.on, ("all", "retain"))
         check_sgd("train", self, schedulers=("constant", "cosine", "cosine_batch"))
         one_of("train.select", self.select, ("last", "best"))
+        if self.keep_every is not None:
+            require(
+                1 <= self.keep_every < self.epochs,
+                "train.keep_every", self.keep_every, ">= 1 and below train.epochs, or null",
+            )  # fmt: skip
         if self.patience is not None:
             require(self.patience >= 1, "train.patience", self.patience, ">= 1, or null for never")
             if self.select == "last":

@@ -137,6 +137,10 @@ class Job:
         seed = derive_seed(self.config.seed, purpose_key("fresh weights"))
         return self._placed(make_model(replace(self.config, seed=seed), self.data, None))
 
+    def earlier_model(self) -> Classifier:
+        """Return a model with the weights that training had method.epochs before its end."""
+        return self.model(str(earlier_weights(self.config)))
+
     def _placed(self, model: Classifier) -> Classifier:
         model = model.to(self.collectives.device)
         if self.config.runtime.channels_last:
@@ -197,7 +201,33 @@ def prepare(config: JobConfig, world_size: int, reader: DataReader | None = None
 
 def _checkpoints(config: JobConfig) -> dict[str, str]:
     paths = {"checkpoint": config.checkpoint, "reference": config.reference}
+    if config.verb == "unlearn" and config.method.name == "rewind":
+        paths["rewound"] = str(earlier_weights(config))
     return {name: path for name, path in paths.items() if path is not None}
+
+
+def earlier_weights(config: JobConfig) -> Path:
+    """Return the file of the weights that training had method.epochs before its end.
+
+    Raises CheckpointError where the checkpoint is no training run, or one that kept none of then.
+    """
+    run = RunDir(Path(config.checkpoint or ""))
+    trained = load_config(run.config) if run.finished() else None
+    if trained is None or trained.verb != "train":
+        raise CheckpointError(
+            f"checkpoint={config.checkpoint} is not the directory of a finished training run, and "
+            "method=rewind goes back in its training: give that directory."
+        )
+    last = trained.train.epochs
+    epoch = last - config.method.epochs
+    if not run.epoch_model(epoch).is_file():
+        back = ", ".join(str(last - kept) for kept in reversed(run.kept_epochs()))
+        advice = f"set method.epochs to one of {back}" if back else "train it with train.keep_every"
+        raise CheckpointError(
+            f"method.epochs={config.method.epochs} goes back to epoch {epoch} of {last}, whose "
+            f"weights {config.checkpoint} did not keep: {advice}."
+        )
+    return run.epoch_model(epoch)
 
 
 def check_reference(config: JobConfig, rows: ResolvedRows) -> None:
@@ -313,8 +343,12 @@ def _check_forget_set(cfg: MethodConfig, num_forget: int, num_val: int) -> None:
 
 
 def _check_space(prepared: Prepared) -> None:
-    """Refuse to start when the disk cannot hold the run's models: two checkpoints of four parts."""
-    needed = prepared.model_bytes * (1 + 3 * (prepared.config.run.keep_checkpoints + 1))
+    """Refuse to start when the disk cannot hold the run's models: two checkpoints of four parts,
+    and the weights of the epochs that are kept."""
+    config = prepared.config
+    kept = config.train.epochs // config.train.keep_every if config.train.keep_every else 0
+    needed = prepared.model_bytes * (1 + 3 * (config.run.keep_checkpoints + 1))
+    needed += prepared.model_bytes * kept * (config.verb == "train")
     path = prepared.run_dir.path.absolute()
     free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
     # What an earlier start of the run left is written over.

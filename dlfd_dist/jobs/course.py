@@ -100,7 +100,8 @@ class Course:
             epoch = phase.first_epoch + step.epoch
             ends = start + step.index + 1 == end
             met = self._reference(phase, step.index)
-            yield Turn(start + step.index, epoch, phase, step.ids, other.ids, met, ends)
+            pair = (step.ids, other.ids) if phase.over == "retain" else (other.ids, step.ids)
+            yield Turn(start + step.index, epoch, phase, *pair, met, ends)
 
     def _reference(self, phase: Phase, index: int) -> np.ndarray:
         if not (phase.reference_batch and len(self.reference)):
@@ -109,15 +110,18 @@ class Course:
         return self._sampler(self.reference, "reference order", 0, size).step(index).ids
 
     def _samplers(self, number: int, phase: Phase) -> tuple[EpochSampler, EpochSampler | None]:
-        """Return the sampler whose epochs count, and of over=retain that of the forget batches."""
-        retain = self._retain(phase.retain_fraction)
+        """Return the sampler whose epochs count, and that of the batches that ride along."""
+        retain, forget = self._retain(phase.retain_fraction), self.splits.forget
+        if phase.over == "mixed":
+            return self._sampler(np.union1d(retain, forget), "mixed order", number), None
+        of_retain = self._sampler(retain, "retain order", number)
+        of_forget = self._sampler(
+            forget, "forget order", number,
+            phase.forget_batch and even_size(len(forget), phase.forget_batch),
+        )  # fmt: skip
         if phase.over == "retain":
-            return self._sampler(retain, "retain order", number), self._sampler(
-                self.splits.forget, "forget order", number,
-                phase.forget_batch and even_size(len(self.splits.forget), phase.forget_batch),
-            )  # fmt: skip
-        ids = {"forget": self.splits.forget, "mixed": np.union1d(retain, self.splits.forget)}
-        return self._sampler(ids[phase.over], f"{phase.over} order", number), None
+            return of_retain, of_forget
+        return of_forget, of_retain if phase.retain_rides else None
 
     def _sampler(
         self, ids: np.ndarray, purpose: str, number: int, batch_size: int | None = None
@@ -128,11 +132,11 @@ class Course:
             purpose=f"{purpose} {number}" if number else purpose, shuffle=self.shuffle,
         )  # fmt: skip
 
-    def _retain(self, fraction: float) -> np.ndarray:
+    def _retain(self, fraction: float | None) -> np.ndarray:
         retain = self.splits.retain
         if fraction == 1:
             return retain
-        count = _share(len(retain), fraction)
+        count = _num_retain(self.splits, fraction)
         return np.sort(shuffled(retain, self.seed, purpose_key("retain fraction"))[:count])
 
 
@@ -160,14 +164,20 @@ def _length(phase: Phase, steps_per_epoch: int) -> int:
     return phase.epochs * steps_per_epoch if phase.steps is None else phase.steps
 
 
-def _share(count: int, fraction: float) -> int:
-    return max(1, round(fraction * count))
+def _num_retain(splits: Splits, fraction: float | None) -> int:
+    """Return the size of a share of the retain set; of None as many images as the forget set."""
+    if fraction is None:
+        return len(splits.forget)
+    return max(1, round(fraction * len(splits.retain)))
 
 
 def _epoch_steps(phase: Phase, splits: Splits, cfg: MethodConfig) -> int:
-    retain, forget = _share(len(splits.retain), phase.retain_fraction), len(splits.forget)
+    retain, forget = _num_retain(splits, phase.retain_fraction), len(splits.forget)
     count = {"retain": retain, "forget": forget, "mixed": retain + forget}[phase.over]
-    return -(-count // cfg.global_batch_size)
+    size = cfg.global_batch_size
+    if phase.over == "forget" and phase.forget_batch:
+        size = even_size(forget, phase.forget_batch)
+    return -(-count // size)
 
 
 def even_size(count: int, most: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..methods import Updater
-from ..models import Classifier, set_dropout_rows
+from ..models import Classifier, save_weights, set_dropout_rows
 from ..runtime.preemption import StopFlag
 from ..runtime.sampler import EpochSampler
 from ..runtime.seeding import purpose_key
@@ -47,6 +47,8 @@ def train(job: Job, stop: StopFlag) -> dict[str, Any]:
         session.progress.update(done, len(step.ids), epoch=step.epoch, loss=numbers["loss"], lr=lr)
         if done % sampler.steps_per_epoch == 0 or done == num_steps:
             _end_epoch(session, loop, step.epoch, done, lr)
+            if done % sampler.steps_per_epoch == 0:
+                _keep(session, step.epoch + 1)
             if cfg.patience is not None and loop["epochs_since_best"] >= cfg.patience:
                 logger.info("no better validation accuracy for %d epochs: stopping", cfg.patience)
                 break
@@ -77,6 +79,14 @@ def train_step(
         freeze_batch_norm(model)
     set_dropout_rows(model, [len(ids)], job.collectives, seed, purpose_key("dropout"), index)
     return updater.classify(images, labels, total=len(ids), stop=stop)
+
+
+def _keep(session: Session, epoch: int) -> None:
+    """Write the weights after so many epochs, where train.keep_every asks for them."""
+    job, every = session.job, session.job.config.train.keep_every
+    last = epoch == job.config.train.epochs
+    if every is not None and epoch % every == 0 and not last and job.collectives.is_main:
+        save_weights(session.model, job.run_dir.epoch_model(epoch))
 
 
 def _end_epoch(session: Session, loop: dict[str, Any], epoch: int, done: int, lr: float) -> None:

@@ -105,7 +105,7 @@ def method_context(job: Job, model: Classifier, num_steps: int) -> MethodContext
     return MethodContext(
         job.config, model, job.fresh_model, job.collectives, num_steps,
         job.data.manifest.num_outputs, job.batches.pixel_range, job.batches.to_uint8,
-        job.run_dir.synthesis,
+        job.run_dir.synthesis, job.earlier_model,
     )  # fmt: skip
 
 

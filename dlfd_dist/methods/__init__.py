@@ -1,19 +1,27 @@
 """Unlearning methods by name."""
 
 from . import (  # noqa: F401  (fill the registry)
+    amun,
     bad_teacher,
+    ct,
     dlfd,
     dlfd_official,
     dlfm,
+    fcs,
     finetune,
+    gli,
     l1_sparse,
     last_blocks,
+    msg,
     neggrad,
     neggrad_plus,
+    reset,
+    rewind,
     salun,
     scrub,
     ssd,
     unsir,
+    weight_distortion,
 )
 from .base import MethodContext, Phase, Probe, StepBatch, UnlearningMethod, methods
 from .update import Updater, scheduled_lr

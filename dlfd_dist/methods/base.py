@@ -27,15 +27,17 @@ class Phase:
     over: str = "retain"
     """What an epoch passes over: retain (each step with a forget batch of the forget set's own,
     cycled order), forget (no retain images) or mixed (batches drawn from both together)"""
+    retain_rides: bool = False
+    """with over=forget: each step has a retain batch too, of the retain set's own, cycled order"""
     epochs: int = 1
     first_epoch: int = 0
     """number of its first epoch in the schedule of the learning rate"""
     lr: float | None = None
     """learning rate in place of method.lr"""
-    retain_fraction: float = 1.0
-    """share of the retain set, drawn once, that is passed over"""
+    retain_fraction: float | None = 1.0
+    """share of the retain set, drawn once, that is passed over; null: as many images as forget"""
     forget_batch: int | None = None
-    """most images of a forget batch that rides along; null: as many as a retain batch"""
+    """most images of a forget batch; null: as many as a retain batch"""
     reference_batch: int = 0
     """most images of a batch of the people who are matched to; 0: none is wanted"""
     selectable: bool = True
@@ -102,7 +104,9 @@ class Probe:
 class MethodContext:
     """What a method may use.
 
-    `model` is the original when the method is made; `fresh_model` returns one with new weights.
+    `model` is the original when the method is made; `fresh_model` returns one with new weights,
+    `earlier_model` one with those that training had method.epochs before its end, where it kept
+    them.
     """
 
     config: JobConfig
@@ -114,6 +118,7 @@ class MethodContext:
     pixel_range: tuple[Tensor, Tensor]
     to_uint8: Callable[[Tensor], Tensor]
     synthesis_dir: Path
+    earlier_model: Callable[[], Classifier]
 
 
 class UnlearningMethod:
@@ -129,6 +134,8 @@ class UnlearningMethod:
     """Whether a probe is wanted before the first step."""
     equal_batches: ClassVar[bool] = False
     """Whether a step whose retain and forget batches differ in size is passed over."""
+    authors_train_mode: ClassVar[str] = "sync_bn"
+    """How the method's authors treat BatchNorm in an update: frozen or sync_bn."""
     refuses_over_forgetting: ClassVar[bool] = False
     """Whether method.select may not take a probe whose forget losses are above those of val."""
 
@@ -179,12 +186,16 @@ def set_training_mode(context: MethodContext, batch: StepBatch, *totals: int) ->
     """Put the model into the mode of an update.
 
     train_mode=frozen keeps every BatchNorm statistic, sync_bn those of layers that are not trained
-    and, as a single image has no variance, all of them in a batch of one.
+    and, as a single image has no variance, all of them in a batch of one. train_mode=authors is
+    one of the two, as the method says.
 
     totals : sizes of the global batches that are forwarded as one; none given: the retain batch
     """
     totals = totals or (batch.total,)
-    keep_all = context.config.train_mode == "frozen" or sum(totals) == 1
+    mode = context.config.train_mode
+    if mode == "authors":
+        mode = methods.get(context.config.method.name).authors_train_mode
+    keep_all = mode == "frozen" or sum(totals) == 1
     context.model.train()
     freeze_batch_norm(context.model, trained_too=keep_all)
     set_dropout_rows(

@@ -10,7 +10,7 @@ Original on them (method.kd_weight), and what it is that rests (method.rests).
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -38,6 +38,9 @@ SLOW = 0.1
 @methods.register("dlfd")
 class DLFD(UnlearningMethod):
     """Synthesise retain images far from the forget set, then fine-tune on them."""
+
+    # Their loop evaluates after every batch and never goes back to training mode.
+    authors_train_mode: ClassVar[str] = "frozen"
 
     def __init__(self, context: MethodContext):
         super().__init__(context)

@@ -52,6 +52,7 @@ class DLFM(UnlearningMethod):
     learns nothing but where their distribution lies.
     """
 
+    authors_train_mode: ClassVar[str] = "frozen"
     refuses_over_forgetting: ClassVar[bool] = True
 
     def __init__(self, context: MethodContext):

@@ -3,6 +3,10 @@
 Source: Kurmanji et al., Towards Unbounded Machine Unlearning, NeurIPS 2023. method.select=rewind
 makes it SCRUB+R: of the probes at the ends of the min passes the one is delivered whose forget
 accuracy is nearest to the validation accuracy (after a max pass both may be those of a ruin).
+
+Student and teacher begin as one model. What drives the first max pass is that the student has the
+statistics of the batch where the teacher has those of training; without BatchNorm and dropout (a
+ViT) the divergence has no gradient there, and the first max pass moves nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +38,12 @@ class SCRUB(UnlearningMethod):
         phases = []
         for epoch in range(cfg.epochs):
             if epoch < cfg.max_epochs:
-                phases.append(Phase("max", over="forget", first_epoch=epoch, selectable=False))
+                phases.append(
+                    Phase(
+                        "max", over="forget", first_epoch=epoch, selectable=False,
+                        forget_batch=cfg.forget_batch_size,
+                    )
+                )  # fmt: skip
             phases.append(Phase("min", over="retain", first_epoch=epoch))
         return phases
 

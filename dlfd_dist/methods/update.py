@@ -29,12 +29,16 @@ def classification(labels: Tensor, total: int) -> Objective:
 
 
 def scheduled_lr(cfg: TrainConfig | MethodConfig, epoch: float) -> float:
-    """Return the learning rate of an epoch (from 0): constant, or cosine to zero.
+    """Return the learning rate of an epoch (from 0): constant, cosine to zero, or triangle.
 
-    With lr_scheduler=cosine_batch `epoch` has the share of the epoch that is done in it.
+    With lr_scheduler=cosine_batch `epoch` has the share of the epoch that is done in it. A triangle
+    rises in equal steps to lr, which is that of the epoch in the middle, and falls by as many.
     """
     if cfg.lr_scheduler == "constant":
         return cfg.lr
+    if cfg.lr_scheduler == "triangle":
+        rising = (cfg.epochs + 1) // 2
+        return cfg.lr * min((epoch + 1) / rising, (cfg.epochs - epoch) / (cfg.epochs + 1 - rising))
     return cfg.lr * 0.5 * (1 + math.cos(math.pi * epoch / cfg.epochs))
 
 

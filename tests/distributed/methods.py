@@ -41,16 +41,26 @@ METHODS = {
     ],
     "neggrad_plus": ["method=neggrad_plus", "method.alpha=0.7"],
     "cf_k": ["method=cf_k"],
-    "cf_k_sync_bn": ["method=cf_k", "train_mode=sync_bn"],
+    "cf_k_frozen": ["method=cf_k", "train_mode=frozen"],
     "eu_k": ["method=eu_k"],
     "unsir": ["method=unsir", "method.retain_fraction=0.5"],  # 10 and 2 images, impair and repair
     "bad_teacher": ["method=bad_teacher", "method.epochs=2"],  # 15 mixed images: 10 and 5, twice
     "bad_teacher_dropout": ["method=bad_teacher", "method.epochs=2", "model.head=mlp"],
-    "scrub": ["method=scrub", "method.epochs=2", "method.max_steps=6"],  # max, 3 of min, max, min
-    "scrub_sync_bn": ["method=scrub", "train_mode=sync_bn"],
+    # 2 of max (8 forget images in batches of 4), 3 of min, max
+    "scrub": ["method=scrub", "method.forget_batch_size=4", "method.max_steps=6"],
     "salun": ["method=salun", "method.max_steps=4"],  # saliency, relabel, 2 of repair
     "ssd": ["method=ssd", "method.selection=1", "method.max_steps=null"],  # 32 mixed: 10, 10, 10, 2
     "l1_sparse": ["method=l1_sparse"],
+    "reset": ["method=reset"],
+    "weight_distortion": ["method=weight_distortion"],
+    "weight_dist_reg": ["method=weight_dist_reg", "method.distance_weight=10"],
+    "gli": ["method=gli", "method.guide_steps=3"],
+    # 1 towards uniform, 1 of contrast, 3 of repair, 1 of contrast
+    "fcs": ["method=fcs", "method.max_steps=6"],
+    "ct": ["method=ct"],
+    "msg": ["method=msg", "method.max_steps=4"],  # 2 for the gradients of 16 images, 2 of repair
+    "amun": ["method=amun", "method.max_steps=3"],  # 1 of attacks, 2 of unlearn
+    "rewind": ["method=rewind", "method.epochs=1", "train.epochs=3", "train.keep_every=2"],
     # 8 forget images meet 4 of one val person in batches of 3 and 2, or 8 and 2.
     "dlfm": ["method=dlfm", "method.dynamic=false", "method.match_batch_size=3"],
     "dlfm_synthesised": [
@@ -60,15 +70,18 @@ METHODS = {
         "model.head=mlp",
     ],
 }
-ON_2_RANKS = ("dlfd", "neggrad", "scrub_sync_bn")
+ON_2_RANKS = ("dlfd", "neggrad", "scrub")
 """Run on 2 ranks as well; tests/distributed/test_going_on.py stops others on 2 ranks."""
 
 PHASES = {
     "unsir": ["impair", "impair", "repair"],
     "bad_teacher": ["distill"] * 3,
-    "scrub": ["max", "min", "min", "min", "max", "min"],
+    "scrub": ["max", "max", "min", "min", "min", "max"],
     "salun": ["saliency", "relabel", "repair", "repair"],
     "ssd": ["importance"] * 4,
+    "fcs": ["uniform", "contrast", "repair", "repair", "repair", "contrast"],
+    "msg": ["gradients", "gradients", "repair", "repair"],
+    "amun": ["attack", "unlearn", "unlearn"],
 }
 UNEVEN = [
     # 24 retain images in batches of 10, 10, 4: 10 does not divide by 4, and neither does the forget
@@ -84,7 +97,8 @@ UNEVEN = [
 
 def training_words(name: str, *more: str) -> list[str]:
     """Return the settings that the original model of a method is trained with."""
-    words = [word for word in [*METHODS[name], *more] if word.startswith(("model=", "model.head="))]
+    read = ("model=", "model.head=", "train.epochs=", "train.keep_every=")
+    words = [word for word in [*METHODS[name], *more] if word.startswith(read)]
     # model=small would be at chance on the forget set and have nothing to relearn.
     relearns = name == "neggrad" and "model=resnet18" not in words
     return [*words, *LEARNED] if relearns else words

@@ -26,7 +26,15 @@ def _stop_after(group: Collectives, values: dict[str, Any], step: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "step", "num_steps"),
-    [("dlfd_dropout", 1, 3), ("dlfm", 1, 3), ("unsir", 1, 3), ("salun", 3, 4), ("ssd", 2, 4)],
+    [
+        ("dlfd_dropout", 1, 3),
+        ("dlfm", 1, 3),
+        ("unsir", 1, 3),
+        ("salun", 3, 4),
+        ("ssd", 2, 4),
+        ("msg", 1, 4),
+        ("amun", 2, 3),
+    ],  # fmt: skip
 )
 def test_a_run_goes_on_with_another_number_of_ranks(
     name, step, num_steps, unlearning, finished, ranks, tmp_path

@@ -23,7 +23,8 @@ from tests.fakes.small_model import small_classifier
 
 NEW = [
     "neggrad", "neggrad_plus", "cf_k", "eu_k", "unsir", "bad_teacher", "scrub", "salun", "ssd",
-    "l1_sparse",
+    "l1_sparse", "reset", "weight_distortion", "weight_dist_reg", "gli", "fcs", "ct", "msg", "amun",
+    "rewind",
 ]  # fmt: skip
 
 OUTPUTS = {"classes": 3, "binary": 2, "labels": 3}
@@ -145,6 +146,7 @@ def lab(
     context = MethodContext(
         config, model, lambda: small_classifier(OUTPUTS[task], seed=99, head=head), collectives,
         course.num_steps, OUTPUTS[task], (torch.zeros(1), torch.ones(1)), lambda x: x, Path(),
+        lambda: small_classifier(OUTPUTS[task], seed=7, head=head),
     )  # fmt: skip
     method = build(context)
     updater = Updater(model, cfg, collectives=collectives)

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dlfd_dist.config import SCRUBConfig
+from dlfd_dist.config import ForgetConfig, JobConfig, SCRUBConfig
+from dlfd_dist.errors import ConfigError
 from dlfd_dist.jobs.unlearn import _selection_value
 from dlfd_dist.methods import Probe, StepBatch
 from dlfd_dist.methods.scrub import SCRUB
@@ -105,6 +106,33 @@ def test_the_max_step_of_scrub_raises_the_divergence_on_forget(temperature):
         found, batch, lambda m: -divergence(m, teacher, batch.forget_images, temperature)
     )
     assert raised(found.model) > before
+
+
+@pytest.mark.parametrize(("train_mode", "moved"), [("authors", True), ("frozen", False)])
+def test_the_first_max_step_moves_the_student_where_its_batch_norm_is_trained(train_mode, moved):
+    found = lab("scrub", train_mode=train_mode, **PLAIN)
+    batch = found.batch(next(found.course.turns(0)))
+    assert batch.phase == "max"
+    numbers = found.method.step(batch, found.updater, stop=False)
+    # Rounding alone is left where student and teacher are one model.
+    assert (numbers["grad_norm"] > 1e-6) is moved
+
+
+def test_frozen_batch_norm_is_refused_for_scrub():
+    values: dict[str, Any] = {
+        "verb": "unlearn",
+        "checkpoint": "m",
+        "forget": ForgetConfig(fraction=0.2),
+    }
+    JobConfig(**values, method=SCRUBConfig()).validate(1)
+    with pytest.raises(ConfigError, match="train_mode=frozen is not allowed with method=scrub"):
+        JobConfig(**values, method=SCRUBConfig(), train_mode="frozen").validate(1)
+
+
+@pytest.mark.parametrize(("size", "steps"), [(2, 4), (3, 3), (16, 1)])
+def test_the_size_of_a_forget_batch_says_how_many_max_steps_there_are(size, steps):
+    phases = [t.phase.name for t in lab("scrub", epochs=1, forget_batch_size=size).course.turns(0)]
+    assert phases == ["max"] * steps + ["min"] * 3
 
 
 def test_scrub_has_its_max_passes_before_the_min_passes_of_the_first_epochs():

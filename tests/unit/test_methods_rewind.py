@@ -1,0 +1,94 @@
+"""Rewind: the weights that training kept, and the run that goes on from them without forget."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dlfd_dist.config import TrainConfig
+from dlfd_dist.errors import CheckpointError, ConfigError
+from dlfd_dist.jobs import run_job
+from dlfd_dist.run_dir import RunDir, read_events
+from dlfd_dist.runtime.collectives import Collectives
+from dlfd_dist.runtime.preemption import StopFlag, StoppedEarly
+from tests.fakes.method_lab import depends_on_forget, equal, lab, moves, weights
+from tests.fakes.small_model import TWO_CONVS, small_classifier
+from tests.fakes.stops import StopAfter
+
+KEPT = (TWO_CONVS, "train.epochs=5", "train.keep_every=2")
+
+
+def test_rewind_begins_with_the_earlier_weights_and_goes_on_with_retain():
+    found = lab("rewind")
+    assert equal(weights(found.model), weights(small_classifier(3, seed=7)))
+    plain = lab("finetune")
+    plain.model.load_state_dict(found.model.state_dict())
+    batch = found.batch(next(found.course.turns(0)))
+    assert equal(moves(found, batch), moves(plain, batch))
+    assert not depends_on_forget(found)
+
+
+def test_training_keeps_the_weights_of_every_so_many_epochs_but_the_last(trained, tiny, tmp_path):
+    run = RunDir(trained(*KEPT))
+    assert run.kept_epochs() == [2, 4]
+    short = tiny("train", TWO_CONVS, "train.epochs=2", "train.lr_scheduler=constant",
+                 f"run.dir={tmp_path / 'short'}")  # fmt: skip
+    run_job(short, Collectives(), StopFlag())
+    constant = tiny("train", *KEPT, "train.lr_scheduler=constant", f"run.dir={tmp_path / 'long'}")
+    run_job(constant, Collectives(), StopFlag())
+    # At a constant rate the first epochs are those of a shorter training.
+    kept = load_file(RunDir(tmp_path / "long").epoch_model(2))
+    assert equal(kept, load_file(RunDir(tmp_path / "short").model))
+    assert RunDir(trained(TWO_CONVS)).kept_epochs() == []
+
+
+def test_a_training_that_was_stopped_keeps_the_same_weights(trained, tiny, tmp_path):
+    config = tiny("train", *KEPT, f"run.dir={tmp_path / 'cut'}")
+    with pytest.raises(StoppedEarly):
+        run_job(config, Collectives(), StopAfter(6))
+    run_job(config, Collectives(), StopFlag())
+    whole, cut = RunDir(trained(*KEPT)), RunDir(tmp_path / "cut")
+    assert cut.kept_epochs() == [2, 4]
+    for epoch in (2, 4):
+        assert equal(load_file(whole.epoch_model(epoch)), load_file(cut.epoch_model(epoch)))
+
+
+@pytest.mark.parametrize(("epochs", "epoch"), [(1, 4), (3, 2)])
+def test_a_run_of_rewind_goes_back_as_many_epochs_as_it_takes(
+    epochs, epoch, trained, tiny, tmp_path
+):
+    original = trained(*KEPT)
+    config = tiny(
+        "unlearn", TWO_CONVS, "method=rewind", f"method.epochs={epochs}", "method.lr=1e-30",
+        "method.weight_decay=0", "train_mode=frozen", f"checkpoint={original}",
+        f"run.dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    result = run_job(config, Collectives(), StopFlag())
+    run = RunDir(tmp_path / "run")
+    steps = [e for e in read_events(run.metrics) if e["event"] == "step"]
+    assert len(steps) == 3 * epochs
+    delivered, kept = load_file(run.model), load_file(RunDir(original).epoch_model(epoch))
+    assert all(torch.equal(delivered[k], kept[k]) for k in kept if "num_batches" not in k)
+    assert result["against_original"]["weight_change"]["overall"] > 0
+
+
+def test_the_epochs_that_were_not_kept_are_refused(trained, tiny, tmp_path):
+    def run(checkpoint, *words):
+        config = tiny("unlearn", TWO_CONVS, "method=rewind", *words, f"checkpoint={checkpoint}",
+                      f"run.dir={tmp_path / 'run'}")  # fmt: skip
+        run_job(config, Collectives(), StopFlag())
+
+    with pytest.raises(CheckpointError, match=r"epoch 3 of 5, .* method.epochs to one of 1, 3\."):
+        run(trained(*KEPT), "method.epochs=2")
+    with pytest.raises(CheckpointError, match=r"epoch 1 of 2, .* train it with train.keep_every\."):
+        run(trained(TWO_CONVS), "method.epochs=1")
+    with pytest.raises(CheckpointError, match="is not the directory of a finished training run"):
+        run(RunDir(trained(*KEPT)).model, "method.epochs=1")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("value", [0, 30, 31])
+def test_keep_every_lies_within_the_training(value):
+    with pytest.raises(ConfigError, match="train.keep_every=.* below train.epochs"):
+        TrainConfig(keep_every=value)
