@@ -1,11 +1,11 @@
 """Every method against Original and Retrained by `dlfd compare`, stored as a result file.
 
     python -m benchmarks.comparison --name ck48 --data-root PATH [--out DIR] [key=value ...]
-    python -m benchmarks.comparison --name ck48_gap --data-root PATH [--out DIR]
+    python -m benchmarks.comparison --name ck48_gap|ck48_gate --data-root PATH [--out DIR]
     python -m benchmarks.comparison --name ck48_ablation|ck48_dlfm_ablation --data-root PATH
     python -m benchmarks.comparison --name orl|orl_own|orl_some|orl_dlfm
     python -m benchmarks.comparison --name orl_ablation|orl_dlfm_ablation
-    python -m benchmarks.comparison --name london|utk_age|lfw_smile --data-root PATH
+    python -m benchmarks.comparison --name london|utk_age|utk_age_gate|lfw_smile --data-root PATH
     python -m benchmarks.comparison --name synthetic
 
 All methods get the same number of optimiser steps, about a tenth of the training (SSD has none),
@@ -83,6 +83,11 @@ ABLATION = [
 ]  # fmt: skip
 # The last weights count, as the choice of a probe goes by NoMUS.
 BY_GAP = [SOME, "method.select=last", TUNED]
+# Whether a set can tell methods apart at all: Original, Retrained, and one that does nothing much.
+GATE = [
+    "method=finetune", "method.select=last", "method.probe_every=null", "train_mode=frozen",
+    "compare.steps=null", "seed=0,1,2",
+]  # fmt: skip
 # Every term off once, and every kind of reference that needs no further people.
 DLFM_ABLATION = [
     "method=finetune,dlfm", "method.quantiles=true,false", "method.features=true,false",
@@ -91,6 +96,7 @@ DLFM_ABLATION = [
 SETTINGS = {
     "ck48": [*CK48, TUNED],
     "ck48_gap": [*CK48, *BY_GAP],
+    "ck48_gate": [*CK48, *GATE],
     "ck48_ablation": [*CK48, *ABLATION],
     "ck48_dlfm_ablation": [*CK48, *DLFM_ABLATION],
     "orl": [*ORL, TUNED, "compare.tune_seeds=3"],
@@ -101,6 +107,7 @@ SETTINGS = {
     "orl_dlfm_ablation": [*ORL, *DLFM_ABLATION],
     "london": [*LONDON, SOME, TUNED],
     "utk_age": [*UTK_AGE, SOME, TUNED],
+    "utk_age_gate": [*UTK_AGE, *GATE, "data.image_size=32", "train.epochs=16"],
     "lfw_smile": [*LFW_SMILE, SOME, TUNED],
     "synthetic": [*SYNTHETIC, SOME, TUNED],
 }  # fmt: skip
