@@ -101,7 +101,8 @@ class MSG(UnlearningMethod):
     def _shrink_gradients(self) -> None:
         for name, weight in self.weights.items():
             if weight.grad is not None:
-                weight.grad *= torch.where(self.masks[name], 1.0, self.cfg.kept_gradient)
+                shrunk = self.cfg.kept_gradient * weight.grad
+                weight.grad.copy_(torch.where(self.masks[name], weight.grad, shrunk))
 
 
 def smallest(gradients: dict[str, Tensor], share: float) -> dict[str, Tensor]:
@@ -109,7 +110,8 @@ def smallest(gradients: dict[str, Tensor], share: float) -> dict[str, Tensor]:
     masks = {}
     for name, gradient in gradients.items():
         count = max(1, round(share * gradient.numel()))
-        chosen = gradient.abs().flatten().topk(count, largest=False).indices
+        # Stable: of equal gradients every rank takes the same.
+        chosen = gradient.abs().flatten().sort(stable=True).indices[:count]
         mask = torch.zeros(gradient.numel(), dtype=torch.bool, device=gradient.device)
         mask[chosen] = True
         masks[name] = mask.view_as(gradient)

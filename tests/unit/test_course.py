@@ -24,8 +24,9 @@ EVERY_KIND = [
     Phase("mix", over="mixed", epochs=2, retain_fraction=0.5),
     Phase("learn", epochs=2, first_epoch=1),
     Phase("again", over="forget", epochs=2, first_epoch=3),
+    Phase("both", over="forget", retain_rides=True),
 ]
-"""2 + 2 * 4 + 2 * 4 + 2 * 2 steps."""
+"""2 + 2 * 4 + 2 * 4 + 2 * 2 + 2 steps."""
 
 
 def course(phases: Sequence[Phase], *, seed: int = 0, max_steps: int | None = None, **values):
@@ -63,14 +64,14 @@ def test_one_phase_over_retain_has_the_orders_of_plain_samplers(shuffle):
 
 def test_phases_follow_each_other_and_number_their_epochs():
     found = turns(EVERY_KIND)
-    assert [t.index for t in found] == list(range(22)) == list(range(course(EVERY_KIND).num_steps))
+    assert [t.index for t in found] == list(range(24)) == list(range(course(EVERY_KIND).num_steps))
     assert [t.phase.name for t in found] == [
-        *["look"] * 2, *["mix"] * 8, *["learn"] * 8, *["again"] * 4,
+        *["look"] * 2, *["mix"] * 8, *["learn"] * 8, *["again"] * 4, *["both"] * 2,
     ]  # fmt: skip
     assert [t.epoch for t in found] == [
-        *[0] * 2, *[0] * 4, *[1] * 4, *[1] * 4, *[2] * 4, *[3] * 2, *[4] * 2,
+        *[0] * 2, *[0] * 4, *[1] * 4, *[1] * 4, *[2] * 4, *[3] * 2, *[4] * 2, *[0] * 2,
     ]  # fmt: skip
-    assert [t.index + 1 for t in found if t.ends_phase] == [2, 10, 18, 22]
+    assert [t.index + 1 for t in found if t.ends_phase] == [2, 10, 18, 22, 24]
 
 
 @pytest.mark.parametrize("over", ["retain", "forget", "mixed"])
@@ -164,6 +165,28 @@ def test_every_phase_has_an_order_of_its_own():
 def test_the_seed_gives_the_order():
     one, again, other = ([plain(t) for t in turns(EVERY_KIND, seed=s)] for s in (1, 1, 2))
     assert one == again != other
+
+
+def test_retain_batches_ride_along_with_a_pass_over_forget_and_go_on_where_they_were():
+    found = turns([Phase("both", over="forget", epochs=2, retain_rides=True)])
+    assert [sorted(ids_of(found[n : n + 2], "forget")) for n in (0, 2)] == [FORGET.tolist()] * 2
+    assert sorted(ids_of(found)) == RETAIN.tolist()
+    assert [len(turn.retain) for turn in found] == [8, 8, 8, 6]
+    assert [turn.ends_phase for turn in found] == [False] * 3 + [True]
+
+
+def test_a_forget_batch_may_be_smaller_than_a_retain_batch():
+    found = turns([Phase("leave", over="forget", forget_batch=4)])
+    assert [len(turn.forget) for turn in found] == [4, 4, 2]
+    assert not ids_of(found)
+
+
+def test_as_many_retain_images_as_forget_images_are_drawn():
+    found = turns([Phase("mix", over="mixed", epochs=2, retain_fraction=None)])
+    for half in (found[:3], found[3:]):
+        assert sorted(ids_of(half, "forget")) == FORGET.tolist()
+        assert sorted(ids_of(half)) == sorted(ids_of(found[:3]))
+        assert len(set(ids_of(half)) & set(RETAIN.tolist())) == len(FORGET)
 
 
 def test_off_shuffling_every_epoch_keeps_the_order_of_the_ids():
