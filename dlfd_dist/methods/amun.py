@@ -110,36 +110,37 @@ def adversarial(
     """
     scale = pixel_range[1] - pixel_range[0]
     current, largest = images.detach().clone(), math.sqrt(math.prod(images.shape[1:]))
+    left = torch.arange(len(images), device=images.device)
     with frozen(model):
-        left = _correct(model, current, labels)
         while len(left) and radius / 2 < largest:
             for _ in range(steps):
-                moved = _step(model, current[left], labels[left], images[left], radius, scale)
-                current[left] = moved.clamp(*pixel_range)
-                left = left[_correct(model, current[left], labels[left])]
+                gradient, correct = _ascent(model, current[left], labels[left])
+                left, gradient = left[correct], gradient[correct]
                 if not len(left):
                     break
+                moved = _moved(current[left], images[left], gradient, radius, scale)
+                current[left] = moved.clamp(*pixel_range)
             radius *= 2
         with torch.no_grad():
             return current, _wrong_labels(model(current).logits, labels)
 
 
-def _correct(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the rows that the model classifies correctly, every label of them."""
-    with torch.no_grad():
-        same = task_prediction(model(images).logits, labels) == labels
-    return same.view(len(labels), -1).all(1).nonzero().squeeze(1)
+def _ascent(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradient of the loss, and which rows are classified correctly, every label."""
+    images = images.requires_grad_(True)
+    logits = model(images).logits
+    (gradient,) = torch.autograd.grad(task_loss(logits, labels, "sum"), images)
+    same = task_prediction(logits.detach(), labels) == labels
+    return gradient, same.view(len(labels), -1).all(1)
 
 
-def _step(
-    model: nn.Module, current: Tensor, labels: Tensor, start: Tensor, radius: float, scale: Tensor
+def _moved(
+    current: Tensor, start: Tensor, gradient: Tensor, radius: float, scale: Tensor
 ) -> Tensor:
-    current = current.requires_grad_(True)
-    (gradient,) = torch.autograd.grad(task_loss(model(current).logits, labels, "sum"), current)
-    with torch.no_grad():
-        gradient = gradient * scale
-        offset = (current - start) / scale + radius / 10 * gradient / _norm(gradient)
-        return start + scale * offset * (radius / _norm(offset)).clamp(max=1)
+    """Return images one step further up the gradient, within a ball around where they began."""
+    gradient = gradient * scale
+    offset = (current - start) / scale + radius / 10 * gradient / _norm(gradient)
+    return start + scale * offset * (radius / _norm(offset)).clamp(max=1)
 
 
 def _norm(rows: Tensor) -> Tensor:

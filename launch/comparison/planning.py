@@ -117,6 +117,8 @@ def make_plan(overrides: Sequence[str]) -> Plan:
         seeds.append(config.seed)
     if not configs:
         raise next(iter(left_out.values()))
+    for config in configs.values():
+        _require_kept_epoch(config)
     notes = [f"{name}: {err}" for name, err in left_out.items()]
     given = frozenset(_key(o) for o in rest)
     _check_steps(compare, given, configs.values())
@@ -132,6 +134,24 @@ def _with_steps(compare: CompareConfig, config: JobConfig) -> JobConfig:
     if compare.steps is None or not config.method.takes_steps:
         return config
     return with_settings(config, {"method.steps": compare.steps})
+
+
+def _require_kept_epoch(config: JobConfig) -> None:
+    """Refuse method=rewind where Original will not keep the weights that it goes back to."""
+    every, last = config.train.keep_every, config.train.epochs
+    epoch = last - config.method.epochs
+    if config.method.name != "rewind" or (every is not None and epoch > 0 and epoch % every == 0):
+        return
+    if epoch < 1:
+        raise ConfigError(
+            f"method=rewind goes back {config.method.epochs} epochs, and Original is trained for "
+            f"{last}: set method.epochs below train.epochs."
+        )
+    raise ConfigError(
+        f"method=rewind goes back to epoch {epoch} of {last}, whose weights Original does not keep "
+        f"with train.keep_every={'null' if every is None else every}: set "
+        f"train.keep_every={epoch}, or a divisor of it."
+    )
 
 
 def _check_steps(

@@ -141,13 +141,13 @@ def test_amun_lowers_the_confidence_on_forget():
 
 
 def test_the_radius_doubles_until_the_image_is_misclassified(monkeypatch):
-    radii, plain = [], amun_module._step
+    radii, plain = [], amun_module._moved
 
-    def recorded(model, current, labels, start, radius, scale):
+    def recorded(current, start, gradient, radius, scale):
         radii.append((radius, len(current)))
-        return plain(model, current, labels, start, radius, scale)
+        return plain(current, start, gradient, radius, scale)
 
-    monkeypatch.setattr(amun_module, "_step", recorded)
+    monkeypatch.setattr(amun_module, "_moved", recorded)
     attacked("classes", steps=3)
     sizes = [radius for radius, _ in radii]
     assert sizes[:9] == pytest.approx([1e-4] * 3 + [2e-4] * 3 + [4e-4] * 3)

@@ -12,9 +12,11 @@ from dlfd_dist.jobs import run_job
 from dlfd_dist.run_dir import RunDir, read_events
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag, StoppedEarly
+from launch.comparison.planning import make_plan
 from tests.fakes.method_lab import depends_on_forget, equal, lab, moves, weights
 from tests.fakes.small_model import TWO_CONVS, small_classifier
 from tests.fakes.stops import StopAfter
+from tests.fakes.tiny import TINY_FACES
 
 KEPT = (TWO_CONVS, "train.epochs=5", "train.keep_every=2")
 
@@ -92,3 +94,18 @@ def test_the_epochs_that_were_not_kept_are_refused(trained, tiny, tmp_path):
 def test_keep_every_lies_within_the_training(value):
     with pytest.raises(ConfigError, match="train.keep_every=.* below train.epochs"):
         TrainConfig(keep_every=value)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "epoch 20 of 30, .*keep_every=null: set train.keep_every=20"),
+        (("train.keep_every=3",), "epoch 20 of 30, .*keep_every=3: set train.keep_every=20"),
+        (("train.epochs=8",), "goes back 10 epochs, and Original is trained for 8"),
+    ],
+)
+def test_a_comparison_whose_original_keeps_too_little_is_refused_before_it_begins(words, message):
+    with pytest.raises(ConfigError, match=message):
+        make_plan([*TINY_FACES, "method=finetune,rewind", "compare.contrasts=[]", *words])
+    make_plan([*TINY_FACES, "method=finetune", "compare.contrasts=[]", *words])
+    make_plan([*TINY_FACES, "method=rewind", "compare.contrasts=[]", "train.keep_every=5"])
