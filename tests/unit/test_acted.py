@@ -27,7 +27,9 @@ def unlearned(tiny, trained, tmp_path):
 
 
 def test_a_run_that_moved_nothing_says_so_and_another_does_not(unlearned):
-    still = unlearned("still", "method=finetune", "method.lr=1e-9", "method.select=last")
+    still = unlearned(
+        "still", "method=finetune", "method.lr=1e-9", "method.select=last", "train_mode=frozen"
+    )
     moved = still["against_original"]
     assert moved["left_as_is"]
     assert moved["weight_change"]["overall"] < 1e-6

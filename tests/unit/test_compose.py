@@ -78,7 +78,7 @@ def test_settings_of_a_plain_method_are_those_every_method_has():
         (["hydra.run.dir=x"], r"The setting 'hydra.run.dir' is not known"),
         (
             ["method=scrubb"],
-            r"method=scrubb is not known. Available: bad_.* Did you mean 'scrub'",
+            r"method=scrubb is not known. Available: amun, bad_.* Did you mean 'scrub'",
         ),
         (["method=dlfdd"], r"method=dlfdd is not known.* Did you mean 'dlfd'"),
         (["model=resnet"], r"model=resnet is not known.* Did you mean 'resnet18'"),
@@ -237,7 +237,7 @@ def test_a_label_written_alone_is_a_list_of_one():
         ({"train": [1]}, r"train=\[1\] is not allowed: 'train' is a section"),
         ({"data": {"synthetic": 3}}, r"data.synthetic=3 is not allowed"),
         ({"method": {"name": ["dlfd"]}}, r"method=\['dlfd'\] is not known"),
-        ({"method": {"name": None}}, r"method=None is not known. Available: bad_teacher"),
+        ({"method": {"name": None}}, r"method=None is not known. Available: amun"),
         ({"method": {"name": "dlfdd"}}, r"method=dlfdd is not known.* Did you mean 'dlfd'"),
         ({"seed": None}, r"seed: Incompatible value 'None'"),
         ({"data": {"mean": ["x", 0, 0]}}, r"data.mean: Value 'x'"),

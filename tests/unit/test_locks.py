@@ -169,7 +169,7 @@ def test_every_place_that_locks_goes_on_without_locks_and_warns(tmp_path, monkey
         ):
             pass
     told = [r.message for r in caplog.records if "has no locks (Function not" in r.message]
-    assert len(told) == 3  # one for each folder
+    assert len(set(told)) == 3  # one for each folder
     assert not list(tmp_path.rglob("*.held"))
 
 

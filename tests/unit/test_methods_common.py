@@ -167,6 +167,7 @@ def test_the_optimiser_moves_the_model_in_exactly_so_many_steps(
 
         monkeypatch.setattr(kind, "step", count)
     words = [f"method={name}", "method.steps=7", f"checkpoint={checkpoint}"]
+    words += ["metrics.resurface_steps=0"]
     config = tiny("unlearn", *words, f"run.dir={tmp_path / 'run'}")
     run_job(config, Collectives(), StopFlag())
     assert sum(number > 1 for number in counted) == (0 if name == "ssd" else 7)

@@ -35,7 +35,7 @@ def unlearned(tiny, trained, tmp_path):
     return make
 
 
-STILL = ("method.max_steps=1", "method.lr=1e-9")
+STILL = ("method.max_steps=1", "method.lr=1e-9", "train_mode=frozen")
 
 
 def hidden(original, path):
