@@ -112,14 +112,23 @@ def _try(path: Path) -> IO[str]:
             take(file.fileno())
             # A holder removes the file when it ends: a lock on a removed one parts nobody.
             if _same(file.fileno(), path):
-                file.truncate(0)
-                file.write(json.dumps(_identity()))
-                file.flush()
+                _sign(file, path)
                 return file
         except BaseException:
             file.close()
             raise
         file.close()
+
+
+def _sign(file: IO[str], path: Path) -> None:
+    """Write who holds a lock into its file; on a full disk the file goes again."""
+    try:
+        file.truncate(0)
+        file.write(json.dumps(_identity()))
+        file.flush()
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def take(fd: int) -> None:
