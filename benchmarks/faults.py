@@ -91,7 +91,7 @@ class Shape:
 
 
 SHORT = Shape(
-    "0", methods="finetune", pair_methods="dlfd", steps=120, model="small", probe_every=60,
+    "0", methods="finetune", pair_methods="dlfd", steps=240, model="small", probe_every=120,
     crash_s=(3.0, 6.0), gap_s=1.0, patience_s=4.0,
 )  # fmt: skip
 

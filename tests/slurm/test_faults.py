@@ -51,8 +51,8 @@ def test_a_campaign_under_faults_ends_as_if_it_had_been_left_alone(outcome: Outc
 def test_a_fault_of_each_kind_hit_a_job_that_ran(outcome: Outcome):
     assert len(outcome.records) == NUM_FAULTS
     assert {record.kind for record in outcome.records} == set(KINDS)
-    # Runs of the small backbone end in seconds: most faults find their job over (9 of 11 measured).
-    assert sum(record.restart_s is not None for record in outcome.records) >= 1
+    # Runs of the small backbone end in seconds: many faults find their job over.
+    assert sum(record.restart_s is not None for record in outcome.records) >= 2
 
 
 def test_no_run_had_to_be_tried_again_by_hand(outcome: Outcome):
