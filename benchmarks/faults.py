@@ -348,7 +348,7 @@ def compare(calm: Path, rough: Path) -> list[str]:
     """Return what is not the same in both campaigns: runs, weights, figures, steps."""
     names = {path: {one.parent.name for one in path.glob("runs/*/result.json")}
              for path in (calm, rough)}  # fmt: skip
-    folders = {one.name for one in (rough / "runs").iterdir()}
+    folders = {path.name for path in (rough / "runs").glob("[!.]*")}
     wrong = [f"{name} is missing" for name in sorted(names[calm] - names[rough])]
     wrong += [f"{name} is one too many" for name in sorted(folders - names[calm])]
     num_planned = len(planned_runs(calm, Ledger(calm)))

@@ -184,7 +184,7 @@ def test_a_run_that_loses_a_node_goes_on_and_is_not_called_finished_meanwhile(
         vanish(job_id)
     seen: list[str] = []
     try:
-        (run,) = (out / "runs").iterdir()
+        (run,) = (out / "runs").glob("[!.]*")
 
         def finished() -> bool:
             has_result = RunDir(run).finished()
@@ -274,7 +274,7 @@ def test_four_ranks_on_two_nodes_give_the_model_of_four_local_ranks_on_real_face
     dlfd("submit", *words, *cluster, f"run.dir={out}")
     assert dlfd(*words, "runtime.world_size=4", f"run.dir={alone}")[0] == 0
     wait_for(lambda: {run["state"] for run in states(dlfd, out).values()} == {"finished"})
-    (run,) = (out / "runs").iterdir()
+    (run,) = (out / "runs").glob("[!.]*")
     assert RunDir(run).read_result()["world_size"] == 4
     before, there, here = (load_file(RunDir(path).model) for path in (original, run, alone))
     assert max((before[n] - here[n]).abs().max().item() for n in here) > 1e-5
