@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,13 +66,13 @@ def test_an_interpreter_that_the_nodes_lack_is_named(doctor: Doctor):
 def test_an_interpreter_without_dlfd_dist_is_told_by_what_it_said(
     doctor: Doctor, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ):
-    empty = tmp_path_factory.mktemp("empty")
-    (empty / "launch.py").write_text("")
-    monkeypatch.setenv("PYTHONPATH", str(empty))
-    status, checks = doctor("nodes=1")
+    bare = tmp_path_factory.mktemp("bare")
+    venv.create(bare)
+    monkeypatch.delenv("PYTHONPATH")
+    status, checks = doctor("nodes=1", f"python={bare / 'bin' / 'python'}")
     assert status == 1
     assert "0 of 1 nodes answered" in checks["python on the nodes"]["found"]
-    assert "launch" in checks["python on the nodes"]["found"]
+    assert "No module named" in checks["python on the nodes"]["found"]
 
 
 @pytest.fixture
