@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+SAMPLED = "sampled:"
+"""How a digest begins that was taken of a part of the images alone."""
 SETTLED_S = 2.0
 """A younger file may change again without a change of its times: Lustre counts whole seconds."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..digests import SETTLED_S
+from ..digests import SAMPLED, SETTLED_S
 from ..errors import DataError
 from ..run_dir import replacing
 from .decode import check_file
@@ -64,12 +64,15 @@ class Contents:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of the paths and the bytes of the images that were read; of no times, no root."""
+        """SHA-256 of the paths and the bytes of the images that were read; of no times, no root.
+
+        It begins with SAMPLED where not all of them were.
+        """
         digest = hashlib.sha256()
         for path, content in zip(self.manifest.image_paths, self.digests.tolist(), strict=True):
             if content:
                 digest.update(f"{path} {content}\n".encode())
-        return digest.hexdigest()
+        return ("" if self.whole else SAMPLED) + digest.hexdigest()
 
     @functools.cached_property
     def key(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from safetensors import SafetensorError
 
+from ..digests import SAMPLED
 from ..errors import DataError, RunDirError
 from ..run_dir import RunDir, write_text
 from .canonical import read_json, to_text
@@ -55,6 +56,11 @@ def read_run(path: Path) -> RunFiles:
         raise RunDirError(
             f"{path} is a run of {shown}, which forgets nobody: certify a run of 'dlfd unlearn', "
             "or of 'dlfd train' with train.on=retain."
+        )
+    if files.identity["inputs"].get("images", "").startswith(SAMPLED):
+        raise RunDirError(
+            f"{path} knows its images by a sample of them, and a certificate holds for all: make "
+            "the run with data.verify=true, which reads every image."
         )
     if files.result.get("test_read", AFTER) != AFTER:
         raise RunDirError(

@@ -147,6 +147,18 @@ def test_of_a_large_set_a_sample_is_read_unless_all_is_asked_for(cfg, manifest, 
     assert contents(manifest, folder, keep=False, verify=True).digest != whole.digest
 
 
+def test_no_certificate_is_issued_on_a_sample_of_the_images(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(module, "SAMPLE", 4)
+    monkeypatch.setattr(module, "WHOLE_UP_TO", 10)
+    sampled, whole = str(tmp_path / "sampled"), str(tmp_path / "whole")
+    assert main(["train", *words, f"run.dir={sampled}"]) == 0
+    assert main(["certify", sampled]) == 2
+    assert "make the run with data.verify=true" in capsys.readouterr().err
+    assert not (Path(sampled) / "certificate.json").exists()
+    assert main(["train", *words, "data.verify=true", f"run.dir={whole}"]) == 0
+    assert main(["certify", whole]) == 0
+
+
 def test_a_changed_set_is_told(cfg, manifest, monkeypatch):
     messages: list[str] = []
     monkeypatch.setattr(
