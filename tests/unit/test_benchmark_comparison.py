@@ -46,7 +46,11 @@ def test_a_large_set_is_read_by_its_own_columns(
     assert labels.alike
 
 
-@pytest.mark.parametrize("name", sorted(SETTINGS))
+COMPARING = [name for name in sorted(SETTINGS) if not name.endswith("_gate")]
+"""A gate holds Original against Retrained alone."""
+
+
+@pytest.mark.parametrize("name", COMPARING)
 def test_all_methods_of_a_comparison_have_equal_steps_and_enough_trials(name: str):
     chosen = {s.split("=", 1)[0]: s for s in [*FAIR, *SETTINGS[name]]}
     plan = make_plan([*chosen.values(), "data.root=somewhere"])
@@ -54,3 +58,11 @@ def test_all_methods_of_a_comparison_have_equal_steps_and_enough_trials(name: st
     assert plan.compare.objective == "gap"
     assert plan.compare.tune == 0 or plan.compare.tune >= 20
     assert {c.method.steps for c in plan.configs if c.method.name != "ssd"} == {plan.compare.steps}
+
+
+@pytest.mark.parametrize("name", sorted(set(SETTINGS) - set(COMPARING)))
+def test_a_gate_has_three_seeds_and_nothing_that_is_compared(name: str):
+    chosen = {s.split("=", 1)[0]: s for s in [*FAIR, *SETTINGS[name]]}
+    plan = make_plan([*chosen.values(), "data.root=somewhere"])
+    assert [config.method.name for config in plan.configs] == ["finetune"]
+    assert (len(plan.train_seeds), plan.compare.tune, plan.compare.steps) == (3, 0, None)
