@@ -76,17 +76,34 @@ def _samples(confidence: np.ndarray, who: np.ndarray, rng: np.random.Generator) 
     return Samples.of(logits, np.zeros(len(confidence), np.int64), who)
 
 
+@dataclass(frozen=True)
+class Threshold:
+    """The best threshold that a world has: samples of the signal up to it count as unseen."""
+
+    signal: str
+    value: float
+    advantage: float
+    """Its accuracy above chance in the whole world, 0..0.5."""
+
+    def on(self, members: Samples, nonmembers: Samples) -> float:
+        """Return its accuracy above chance on a draw; the mean over draws is `advantage`."""
+        below = [(side.signals[self.signal] <= self.value).mean() for side in (members, nonmembers)]
+        return float(below[1] - below[0]) / 2
+
+
 @cache
-def best_advantage(world: Confidence) -> float:
-    """Return the accuracy above chance of the best threshold on any signal, from 40,000 a side."""
+def best_threshold(world: Confidence) -> Threshold:
+    """Return the best threshold on any signal, from 40,000 people a side with an image each."""
     sides = drawn(world, Shape((40_000, 40_000), (1, 1)), np.random.default_rng(99))
-    found = []
+    thresholds = []
     for name in SIGNALS:
         values = [np.sort(side.signals[name]) for side in sides]
         levels = np.unique(np.concatenate(values))
         below = [np.searchsorted(side, levels, "right") / len(side) for side in values]
-        found.append(np.abs(below[1] - below[0]).max() / 2)
-    return float(max(found))
+        place = (below[1] - below[0]).argmax()
+        gain = float(below[1][place] - below[0][place]) / 2
+        thresholds.append(Threshold(name, float(levels[place]), gain))
+    return max(thresholds, key=lambda threshold: threshold.advantage)
 
 
 def old_accuracy(members: Samples, nonmembers: Samples, seed: int) -> float:

@@ -95,8 +95,8 @@ def membership_attack(
 ) -> MIAResult:
     """Attack members against nonmembers.
 
-    Accuracies come from a cross-validation, whose folds share most of what they learn from: their
-    intervals are at least as wide as what permutations of people between the sides give.
+    Accuracies come from a cross-validation, whose folds share most of what they learn from: an
+    interval holds chance exactly where permutations of people between the sides do not reject it.
 
     Parameters
     ----------
@@ -324,15 +324,21 @@ def _permuted(
 
 
 def _accuracy_intervals(judged: Judged, chance: np.ndarray, sides: Sides) -> list[list[float]]:
-    """Return the intervals of all attacks: that over people, or of the permutations where wider."""
+    """Return the intervals of all attacks.
+
+    Permutations give the end towards chance, and with it an exact test of equal worlds; the other
+    end is theirs or that over people, whichever reaches further.
+    """
+    low, high = CHANCE - np.quantile(chance, [0.975, 0.025], axis=0, method="weibull")
     intervals = []
-    low, high = np.quantile(chance, [0.025, 0.975], axis=0)
     for s, accuracy in enumerate(judged.accuracies):
+        ends = [accuracy + low[s], accuracy + high[s]]
         over_people = t_interval(accuracy, *_accuracy_variances(judged, s, sides))
-        intervals.append([
-            float(max(0.0, min(over_people[0], accuracy - (high[s] - CHANCE)))),
-            float(min(1.0, max(over_people[1], accuracy + (CHANCE - low[s])))),
-        ])  # fmt: skip
+        if accuracy < CHANCE:
+            ends[0] = min(ends[0], over_people[0])
+        else:
+            ends[1] = max(ends[1], over_people[1])
+        intervals.append([float(max(0.0, ends[0])), float(min(1.0, ends[1]))])
     return intervals
 
 

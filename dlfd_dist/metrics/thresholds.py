@@ -2,8 +2,10 @@
 
 The advantage of a threshold is the difference of two distribution functions, of unseen and of
 forgotten samples. The empirical one is smoothed before its largest value is taken, for the place of
-the maximum of a rough curve is itself a draw. Both sides weigh the same throughout, within each
-class where classes are given. Legend: S signals, N samples, F folds, M trainings, G grid points.
+the maximum of a rough curve is itself a draw. The width of the smoothing is chosen inside the
+training folds, as the signal is. Both sides weigh the same throughout, within each class where
+classes are given.
+Legend: S signals, W widths, N samples, F folds, M trainings, G grid points.
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ from .people import most_frequent
 
 NUM_FOLDS = 5
 GRID = 256
-SMOOTHING = 0.5
+WIDTHS = (0.5, 1.5)
 """Half the base of the triangular kernel in balanced ranks, at one person a side; it narrows with
-the cube root of people."""
+the cube root of people. The narrow kernel finds a step, the wide one the top of a flat curve."""
 
 
 @dataclass(frozen=True)
@@ -96,19 +98,18 @@ class Signals:
         left_out = [(k, k) for k in range(num_folds)] + list(combinations(range(num_folds), 2))
         kept = np.array([~(in_fold[k] | in_fold[j]) for k, j in left_out])
         thresholds, directions = self._thresholds(self._balanced(kept, is_member)[0], is_member)
-        above = self.values > thresholds[:, :, None]
+        above = self.values[:, None] > thresholds[..., None]
         # Each row of the sides' weights sums to zero, so "not above" adds the same as "above".
         truth = np.where(is_member, 1.0, -1.0)
         signed = (weights * truth).T.astype(np.float32)
-        gains = 2 * directions[:, :, None] * (above.astype(np.float32) @ signed)
-        inner = np.zeros((num_folds, num_signals))
+        gains = 2 * directions[..., None] * (above.astype(np.float32) @ signed)
+        inner = np.zeros((num_folds, num_signals, len(WIDTHS)))
         for m, (k, j) in enumerate(left_out[num_folds:], start=num_folds):
-            inner[k] += sizes[j] * gains[m, :, j]
-            inner[j] += sizes[k] * gains[m, :, k]
-        # Of signals that gain the same, within rounding, the first.
-        best = (inner >= inner.max(1, keepdims=True) - 1e-6).argmax(1)
-        side_above = directions[folds].T
-        votes = np.where(above[folds, :, np.arange(num)].T, side_above, -side_above)
+            inner[k] += sizes[j] * gains[m, ..., j]
+            inner[j] += sizes[k] * gains[m, ..., k]
+        width, best = _first_largest(inner), _first_largest(inner.max(2))
+        votes = np.where(above[:num_folds], 1, -1) * directions[:num_folds, ..., None]
+        votes = np.take_along_axis(votes, width[:, :, None, None], 2)[folds, :, 0, np.arange(num)].T
         votes = np.r_[votes, votes[best[folds], np.arange(num)][None]]
         total = sizes.sum()
         share = (sizes[:, None] * weights).sum(0) / (2 * total) if total else np.zeros(num)
@@ -143,7 +144,7 @@ class Signals:
     def _thresholds(
         self, weights: np.ndarray, is_member: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the best threshold of each signal and training, and which side lies above it.
+        """Return the best threshold of each training, signal and width, and what lies above it.
 
         Parameters
         ----------
@@ -151,8 +152,8 @@ class Signals:
 
         Returns
         -------
-        thresholds (M, S), half-way between two values that were learnt from; samples above count
-        as `directions` (M, S): 1 members, -1 unseen, 0 neither
+        thresholds (M, S, W), half-way between two values that were learnt from; samples above
+        count as `directions` (M, S, W): 1 members, -1 unseen, 0 neither
         """
         num_rows, num_signals = len(weights), len(self.order)
         ordered = weights.astype(np.float32)[:, self.order]
@@ -167,13 +168,13 @@ class Signals:
         ordered *= np.where(is_member[self.order], np.float32(-1), np.float32(1))
         steps = np.bincount((bins + rows * GRID).ravel(), ordered.ravel(), rows.size * GRID)
         curve = np.cumsum(steps.reshape(num_rows, num_signals, GRID), axis=2)
-        smooth = curve @ _kernel(
-            min(len(np.unique(self.people[side])) for side in (is_member, ~is_member))
-        )
-        place = np.abs(smooth).argmax(2)
-        below = (bins <= place[:, :, None]).sum(2) - 1
-        heights = np.take_along_axis(smooth, place[:, :, None], 2)[:, :, 0]
-        return self._half_way(level, below), np.where(np.abs(heights) > 1e-5, np.sign(heights), 0)
+        num_people = min(len(np.unique(self.people[side])) for side in (is_member, ~is_member))
+        smooth = np.stack([curve @ _kernel(width, num_people) for width in WIDTHS], axis=2)
+        place = np.abs(smooth).argmax(3, keepdims=True)
+        heights = np.take_along_axis(smooth, place, 3)[..., 0]
+        below = (bins[:, :, None] <= place).sum(3) - 1
+        thresholds = [self._half_way(level, below[:, :, w]) for w in range(len(WIDTHS))]
+        return np.stack(thresholds, 2), np.where(np.abs(heights) > 1e-5, np.sign(heights), 0)
 
     def _half_way(self, level: np.ndarray, below: np.ndarray) -> np.ndarray:
         """Return what lies between the last value below that was learnt from and the first above.
@@ -205,9 +206,15 @@ def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values[kept], of_signal
 
 
+def _first_largest(gains: np.ndarray) -> np.ndarray:
+    """Return the place of the largest along the last axis: of those equal within rounding, the
+    first."""
+    return (gains >= gains.max(-1, keepdims=True) - 1e-6).argmax(-1)
+
+
 @lru_cache(maxsize=64)
-def _kernel(num_people: int) -> np.ndarray:
+def _kernel(width: float, num_people: int) -> np.ndarray:
     """Return the (G, G) triangular smoothing; outside of the grid a curve is zero."""
-    width = max(1.0, SMOOTHING * num_people ** (-1 / 3) * GRID)
+    base = max(1.0, width * num_people ** (-1 / 3) * GRID)
     apart = np.abs(np.arange(GRID)[:, None] - np.arange(GRID))
-    return np.maximum(0, 1 - apart / width) / width
+    return np.maximum(0, 1 - apart / base) / base
