@@ -15,9 +15,11 @@ LABS ?= 1
 
 setup: $(STAMP)
 
-# constraints.txt names the build of torch, so that no package pulls in another one.
+# constraints.txt names the build of torch, so that no package pulls in another one. The pip and
+# setuptools that a new environment begins with are as old as its Python, and known to be vulnerable.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt --upgrade pip setuptools
 	$(BIN)/python -m pip install -q --no-compile -c constraints.txt torch torchvision -e '.[search,demo,dev]'
 	touch $(STAMP)
 
@@ -29,6 +31,7 @@ lint: style types
 style: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python .ci/advisories.py constraints.txt
 
 # Shown at once when it ends, so that tests may write meanwhile.
 types: setup

@@ -66,9 +66,11 @@ class ClusterConfig:
     snapshot: bool = False
     """Copy the code into the campaign and run that copy."""
     local_paths: list[str] = field(
-        # Names to warn of: nothing is written there.
-        default_factory=lambda: ["/tmp", "/var/tmp", "/dev/shm", "/scratch/local", "/local"]  # noqa: S108
-    )
+        default_factory=lambda: [
+            "/tmp", "/var/tmp", "/dev/shm",  # noqa: S108 - names to warn of: nothing is written there
+            "/scratch/local", "/local",
+        ]
+    )  # fmt: skip
     """Where this site keeps node-local disks: a campaign there is warned of."""
 
     def __post_init__(self) -> None:
