@@ -10,6 +10,8 @@ STAMP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 # Each lab wants two cores of its own: with three on two cores Ray and its nodes start too late.
 LABS ?= 1
+# Hundreds of processes load torch: without bytecode each compiles it again, for 8 s.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test test-slurm lint style types tests unit clean
 
