@@ -1,19 +1,23 @@
-"""The verbs that are one run: train, unlearn, evaluate."""
+"""The verbs that are one run: train, unlearn, evaluate.
+
+torch is loaded after the settings are composed: a wrong one is refused in half a second.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlfd_dist.compose import compose_job, config_text
 from dlfd_dist.config import JobConfig, to_dict
-from dlfd_dist.jobs import Prepared, prepare
-from dlfd_dist.jobs.plan import plan
 from dlfd_dist.logs import setup_console
 from dlfd_dist.runtime.env import rank_info
 
 from .local import run_local
+
+if TYPE_CHECKING:
+    from dlfd_dist.jobs import Prepared
 
 
 def run_verb(verb: str, overrides: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
@@ -25,6 +29,8 @@ def run_verb(verb: str, overrides: Sequence[str], *, dry_run: bool, as_json: boo
     if rank_info().source != "single":
         # An outer torchrun or srun started this process as one of many ranks.
         return run_local([config], [])
+    from dlfd_dist.jobs import prepare
+
     setup_console()
     prepared = prepare(config, config.runtime.world_size)
     if not prepared.finished():
@@ -64,6 +70,8 @@ def show_result(prepared: Prepared, *, as_json: bool) -> None:
 
 def print_dry_run(configs: Sequence[JobConfig], *, as_json: bool) -> None:
     """Print configuration, plan and files of runs that are not started."""
+    from dlfd_dist.jobs.plan import plan
+
     plans: list[dict[str, Any]] = [plan(config) for config in configs]
     if as_json:
         runs = [{"config": to_dict(c), **p} for c, p in zip(configs, plans, strict=True)]

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.fft import dctn
-from scipy.ndimage import gaussian_filter
 
 SIDE = 64
 """Edge of a thumbnail in pixels."""
@@ -140,6 +138,8 @@ def _blocks(thumbnails: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 def _coefficients(thumbnails: np.ndarray, corner: tuple[float, float] | None = None) -> np.ndarray:
     """Return (N, 64) DCT coefficients of unit length, of the images or of a window of them."""
+    from scipy.fft import dctn
+
     out = np.empty((len(thumbnails), BITS), dtype=np.float32)
     for start, block in _blocks(thumbnails):
         if corner is not None:
@@ -258,6 +258,8 @@ def _align(moving: np.ndarray, fixed: np.ndarray) -> np.ndarray:
 
 
 def _edges(images: np.ndarray) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter
+
     fine, coarse = (gaussian_filter(images, (0, sigma, sigma)) for sigma in (0.7, 2.5))
     return (fine - coarse)[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
 

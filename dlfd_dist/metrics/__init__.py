@@ -1,4 +1,8 @@
-"""Measures: pure functions of arrays, one kind per file."""
+"""Measures: pure functions of arrays, one kind per file.
+
+scipy.stats and scikit-learn take seconds to load and are needed after the last step of a run, so
+they are imported by the functions that use them.
+"""
 
 from .accuracy import accuracy, accuracy_error, accuracy_per_label, correct
 from .acted import Moved, against_original, alike, moved, relative_change

@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import root_scalar
-from scipy.stats import norm, rankdata
+from scipy.special import ndtri
 
 from .people import (
     MIN_PEOPLE,
@@ -185,13 +184,15 @@ def detectable_auc(
     >>> round(detectable_auc(100, 100), 3)
     0.614
     """
+    from scipy.optimize import root_scalar
+
     n, m = num_members, num_nonmembers
-    from_chance = float(norm.ppf(1 - level / 2)) * np.sqrt((n + m + 1) / (12 * n * m))
+    from_chance = float(ndtri(1 - level / 2)) * np.sqrt((n + m + 1) / (12 * n * m))
 
     def short_of(area: float) -> float:
         q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
         spread = area * (1 - area) + (n - 1) * (q1 - area**2) + (m - 1) * (q2 - area**2)
-        reach = from_chance + float(norm.ppf(power)) * np.sqrt(max(spread, 0.0) / (n * m))
+        reach = from_chance + float(ndtri(power)) * np.sqrt(max(spread, 0.0) / (n * m))
         return float(area - CHANCE - reach)
 
     if short_of(1.0) <= 0:
@@ -254,6 +255,8 @@ def majority_share(num_members: int, num_nonmembers: int) -> float:
 
 def auc(members: np.ndarray, nonmembers: np.ndarray) -> float:
     """Return the chance that a random member scores above a random nonmember (ties count half)."""
+    from scipy.stats import rankdata
+
     n, m = len(members), len(nonmembers)
     ranks = rankdata(np.r_[members, nonmembers])
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import hypergeom
 
 from .mia import CHANCE
 from .people import MIN_PEOPLE, permuted_people
@@ -98,6 +97,8 @@ def over_forgetting(
 
 
 def _tail_p_value(in_tail: np.ndarray, sides: Sides, seed: int, num_permutations: int) -> float:
+    from scipy.stats import hypergeom
+
     sizes = np.bincount(sides.people)
     if sizes.max() == 1 and not sides.within_labels:
         n, found = int(sides.is_member.sum()), int(in_tail[sides.is_member].sum())

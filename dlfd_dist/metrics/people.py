@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import expit, logit, stdtrit
-from scipy.stats import rankdata
 
 MIN_PEOPLE = 16
 """People a side from which intervals cover what they claim; with fewer a figure cannot tell."""
@@ -104,6 +103,8 @@ def intraclass_correlation(scores: np.ndarray, sides: np.ndarray, people: np.nda
     ----------
     sides : (n,) number of the side, and class, of each image
     """
+    from scipy.stats import rankdata
+
     ranks = rankdata(scores)
     groups = as_numbers(sides)
     ranks = ranks - (np.bincount(groups, ranks) / np.bincount(groups))[groups]

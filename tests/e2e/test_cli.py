@@ -292,19 +292,31 @@ def test_a_dry_run_tells_bad_input_as_the_run_would(faces: Faces, original, tmp_
 # --- help
 
 
-def test_help_and_version_import_neither_torch_nor_ray():
+def _loaded_by(status: int, *lines: list[str]) -> tuple[set[str], str]:
+    """Return the packages that commands load which end with a status, and what they print."""
     code = (
         "import sys; from launch.cli import main\n"
-        "for words in (['--help'], ['--version'], [], ['help']):\n"
-        "    assert main(words) == 0\n"
-        "heavy = {'torch', 'ray', 'matplotlib', 'sklearn', 'hydra'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
+        f"for words in {lines}:\n"
+        f"    assert main(words) == {status}\n"
+        "print(*(name for name in sys.modules if '.' not in name), file=sys.stderr)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert f"dlfd-dist {__version__}" in done.stdout
+    return set(done.stderr.split()), done.stdout
+
+
+def test_help_and_version_import_neither_torch_nor_ray():
+    loaded, said = _loaded_by(0, ["--help"], ["--version"], [], ["help"])
+    assert not {"torch", "ray", "matplotlib", "sklearn", "hydra"} & loaded
+    assert f"dlfd-dist {__version__}" in said
+
+
+def test_a_wrong_setting_is_refused_before_torch_is_loaded():
+    loaded, _ = _loaded_by(2, ["train", "trian.lr=1"], ["unlearn", "method.epochs=-1"])
+    assert not {"torch", "ray", "matplotlib", "sklearn"} & loaded
+    assert "hydra" in loaded
 
 
 @pytest.mark.parametrize(
