@@ -32,12 +32,12 @@ from pathlib import Path
 from typing import Any
 
 from dlfd_dist.run_dir import RunDir, read_events
-from launch.campaign import slurm as clients
 from launch.campaign.attempts import read_attempts
 from launch.campaign.ledger import Ledger
 from launch.campaign.local import is_alive
 from launch.campaign.states import ENDED_BADLY, RunStatus, planned_runs, run_states
 from launch.cli import main as dlfd
+from launch.execute import slurm as clients
 from tests.fakes.faults import NODE_LIMIT_MIN, Faults, Victim, draw_schedule, running
 from tests.slurm.cluster import LAB, REPOSITORY, Lab, slurm
 

@@ -64,14 +64,15 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def refuse_foreign(folder: Path, use: str) -> None:
-    """Raise RunDirError where another user owns, or may write, a folder or anything in it.
+def refuse_foreign(folder: Path, use: str, *, files: str = "**/*") -> None:
+    """Raise RunDirError where another user owns, or may write, a folder or files in it.
 
     Parameters
     ----------
     use : what is done with the files, for the message
+    files : which files; by default everything
     """
-    for path in (folder, *folder.rglob("*")):
+    for path in (folder, *folder.glob(files)):
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode):
             reason = "is a link"

@@ -26,11 +26,18 @@ class StopFlag:
     def __init__(self) -> None:
         self.requested = False
 
-    def _handle(self, _signum: int, _frame: object) -> None:
+    def _handle(self, signum: int, _frame: object) -> None:
         self.requested = True
+        _received.add(signum)
 
 
 _early = StopFlag()
+_received: set[int] = set()
+
+
+def asked_by() -> frozenset[int]:
+    """Return the signals that have asked this process to stop."""
+    return frozenset(_received)
 
 
 def note_early_stops() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 TAIL_BYTES = 64_000
@@ -28,15 +29,17 @@ TELLING = [
     (r"ModuleNotFoundError: (.*)", "a package is missing on the node: {0}"),
     (r"NCCL error|ncclSystemError|ncclRemoteError", "the ranks lost each other (NCCL)"),
 ]
-NOISE = re.compile(r"^\s*$|^srun: |^slurmstepd: error: \*\*\*|^\s+File |^\s+\^+|^\[")
+NOISE = re.compile(
+    r"^\s*$|^srun: |^submitit |^dlfd: note: |^slurmstepd: error: \*\*\*|^\s+File |^\s+\^+|^\["
+)
 OWN = re.compile(r"^dlfd: (.*)")
 ERROR = re.compile(r"^\w*(Error|Exception|Interrupt)\b.*")
 
 
-def tail(log: Path | None) -> list[str]:
+def tail(log: Path) -> list[str]:
     """Return the last lines of a log that are not noise."""
     try:
-        with (log or Path("")).open("rb") as file:
+        with log.open("rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - TAIL_BYTES))
             text = file.read().decode("utf-8", errors="replace")
@@ -46,7 +49,7 @@ def tail(log: Path | None) -> list[str]:
 
 
 def cause(
-    state: str, exit_code: str, exit_status: int | None, log: Path | None
+    state: str, exit_code: str, exit_status: int | None, logs: Sequence[Path]
 ) -> tuple[str, list[str]]:
     """Return one sentence and the log lines that matter.
 
@@ -54,8 +57,9 @@ def cause(
     ----------
     state, exit_code : SLURM's word, and its CODE:SIGNAL; empty where nobody can ask
     exit_status : what the run itself ended with; None: it could not say
+    logs : of its ranks, rank 0 first
     """
-    lines = tail(log)
+    lines = [line for log in reversed(logs) for line in tail(log)]
     said = [match[1] for line in lines if (match := OWN.match(line))]
     errors = [line for line in lines if ERROR.match(line)]
     shown = ([line for line in lines if OWN.match(line) or ERROR.match(line)] or lines)[-NUM_LINES:]

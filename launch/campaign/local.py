@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlfd_dist.access import private_folder, refuse_foreign
-
 from ..children import child_environment, python_words
+from .places import job_folder
 from .spec import LaunchSpec
 
 STOPPED = 75
@@ -129,11 +128,12 @@ def start(campaign: Path, jobs: Sequence[tuple[str, int, LaunchSpec]]) -> str:
     """Start the jobs; return an id, from which `is_alive` tells whether they still run."""
     from submitit import LocalExecutor
 
+    from ..execute.executor import make_job_folder
+
     # submitit puts these words before `-m submitit.core._submit` on a command line that it splits.
     python = shlex.join(python_words("")[:-2])
     os.environ.update(child_environment())
-    folder = private_folder(campaign / "jobs" / "submitit")
-    refuse_foreign(folder, "unpickles what is in it (submitit's jobs)")
+    folder = make_job_folder(job_folder(campaign))
     executor = LocalExecutor(folder=folder, python=python)
     executor.update_parameters(timeout_min=DAYS)
     job = executor.submit(LocalCampaign(campaign, tuple(jobs)))

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlfd_dist.access import PRIVATE
 from dlfd_dist.config import ClusterConfig, JobConfig, signature, to_dict
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.run_dir import RunDir
@@ -60,6 +61,11 @@ class CampaignRun:
     """Both as in launch/comparison/planning.py."""
 
 
+def campaign_name(path: Path) -> str:
+    """Return 8 hex digits of the directory: in job names, so that squeue tells campaigns apart."""
+    return hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:8]
+
+
 @dataclass(frozen=True)
 class Campaign:
     """What a submission asks for."""
@@ -75,8 +81,12 @@ class Campaign:
 
     @property
     def name(self) -> str:
-        """8 hex digits of the directory: in job names, so that squeue tells campaigns apart."""
-        return hashlib.sha256(str(self.path.absolute()).encode()).hexdigest()[:8]
+        return campaign_name(self.path)
+
+    @property
+    def mode(self) -> str:
+        """Mode of the directories that the runs make (run.mode)."""
+        return self.runs[0].config["run"]["mode"] if self.runs else PRIVATE
 
     @functools.cached_property
     def by_key(self) -> dict[str, CampaignRun]:

@@ -17,13 +17,14 @@ from typing import Any
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.run_dir import RunDir, write_json
 
-from . import slurm
+from ..execute import slurm
+from ..execute.slurm import JobState
 from .attempts import Attempts, read_attempts
 from .causes import cause
 from .ledger import NOWHERE, Ledger, Placement
 from .local import is_alive
+from .places import job_log, rank_logs
 from .plan import CampaignRun, read_plan
-from .slurm import JobState
 
 SACCT_EVERY_S = 5.0
 """Answers of sacct younger than this are used again, by other commands too."""
@@ -110,7 +111,7 @@ def run_states(campaign: Path) -> list[RunStatus]:
     ledger = Ledger(campaign)
     runs = planned_runs(campaign, ledger)
     attempts = {run.key: read_attempts(campaign, run.key) for run in runs}
-    placements = _last_places(ledger.placements(), attempts)
+    placements = ledger.placements()
     directories = _directories(runs, attempts, ledger.reused())
     done = {key for key, path in directories.items() if RunDir(Path(path)).finished()}
     asked = [p.job_id for key, p in placements.items() if key not in done and p.job_id != NOWHERE]
@@ -121,18 +122,6 @@ def run_states(campaign: Path) -> list[RunStatus]:
         for run in runs
     ]  # fmt: skip
     return _with_blocked(runs, found)
-
-
-def _last_places(
-    placements: Mapping[str, Placement], attempts: Mapping[str, Attempts]
-) -> dict[str, Placement]:
-    """Return where each run is: a start of submit.sbatch by hand is in no ledger."""
-    found = dict(placements)
-    for key, tries in attempts.items():
-        last = tries.last
-        if last is not None and last["job"].startswith("run-"):
-            found[key] = Placement(last["job"], last["job_id"])
-    return found
 
 
 def directories_of(campaign: Path, ledger: Ledger, runs: Sequence[CampaignRun]) -> dict[str, str]:
@@ -279,9 +268,9 @@ def _ended(
         return _by_signs_of_life(campaign, status, place, tries)
     if job is not None and job.state in COMES_BACK and _just_now(job.end, tries):
         return replace(status, state="restarting")
-    log = Path(status.log) if status.log else _job_log(campaign, place)
+    log = Path(status.log) if status.log else job_log(campaign, place.job, place.job_id)
     word = job.state if job is not None else ""
-    why, lines = cause(word, job.exit_code if job else "", code, log)
+    why, lines = cause(word, job.exit_code if job else "", code, rank_logs(log))
     state = "cancelled" if word == "CANCELLED" and code in (None, 75) else "failed"
     return replace(status, state=state, cause=why, lines=tuple(lines), log=str(log))
 
@@ -291,8 +280,8 @@ def _by_signs_of_life(
 ) -> RunStatus:
     """Return what the run directory tells where no scheduler knows the job."""
     if place.job_id.startswith("local:") and tries.last is None:
-        log = _job_log(campaign, place)
-        why, lines = cause("", "", None, log)
+        log = job_log(campaign, place.job, place.job_id)
+        why, lines = cause("", "", None, [log])
         return replace(status, state="lost", cause=why, lines=tuple(lines), log=str(log))
     logs = Path(status.directory or "-").glob("logs/*")
     age = min((time.time() - file.stat().st_mtime for file in logs), default=float("inf"))
@@ -316,11 +305,6 @@ def _just_now(end: str, tries: Attempts) -> bool:
     except ValueError:  # Unknown: nobody has noted an end
         when = tries.events[-1]["time"] if tries.events else time.time()
     return time.time() - when < AGAIN_WITHIN_S
-
-
-def _job_log(campaign: Path, place: Placement) -> Path:
-    task = place.job_id.partition("_")[2]
-    return campaign / "jobs" / (f"{place.job}_{task}.out" if task else f"{place.job}.out")
 
 
 def _with_blocked(runs: Sequence[CampaignRun], found: Sequence[RunStatus]) -> list[RunStatus]:

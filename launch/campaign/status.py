@@ -13,8 +13,10 @@ from typing import Any
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.plain import steer
 
-from . import code, local, slurm
+from ..execute import slurm
+from . import code, local
 from .ledger import Ledger
+from .places import job_folder
 from .plan import Campaign, read_plan
 from .states import (
     ENDED_BADLY,
@@ -87,6 +89,7 @@ def _as_dict(path: Path, statuses: Sequence[RunStatus]) -> dict[str, Any]:
     return {
         "campaign": str(path), **summary(statuses), "runs": [asdict(s) for s in statuses],
         "report": str(page) if page.is_file() else None, "code": code_note(path),
+        "jobs": str(job_folder(path)),
     }  # fmt: skip
 
 
@@ -108,6 +111,8 @@ def _show_head(path: Path, statuses: Sequence[RunStatus]) -> None:
     note = code_note(path)
     if note:
         print(f"  {note}")
+    if job_folder(path).is_dir():
+        print(f"  jobs (submitit): {job_folder(path)}")
     if (path / "report.html").is_file():
         print(f"  report: {path / 'report.html'}")
 

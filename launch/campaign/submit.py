@@ -15,13 +15,16 @@ from dlfd_dist.errors import RunDirError
 from dlfd_dist.run_dir import write_json, write_text
 
 from ..children import mind_working_directory
-from . import code, slurm
+from ..execute import slurm
+from ..execute.batch import BatchJob, Waits
+from . import code
 from .batches import Batch, make_batches
 from .ledger import Ledger, Placement, placements_of
+from .places import job_folder
 from .plan import Campaign, plan_campaign
-from .sbatch import Script, dependency
 from .spec import LaunchSpec
 from .states import live
+from .task import CampaignTask
 
 REPORT = LaunchSpec(why="runs whatever became of the others, and names what is missing")
 
@@ -76,8 +79,8 @@ class Submission:
     def report(self) -> Batch:
         return Batch(f"{self.number:02d}-report", ((),), REPORT, title="the report")
 
-    def script(self, batch: Batch) -> Script:
-        return script_of(self.campaign, batch, self.code)
+    def job(self, batch: Batch, waits: Waits | None = None) -> BatchJob:
+        return job_of(self.campaign, batch, self.code, waits)
 
     def waits_for(self, batch: Batch, placed: Mapping[str, Placement]) -> list[str]:
         """Return the ids of the jobs whose models the runs of a batch need."""
@@ -102,13 +105,16 @@ class Submission:
         return max(sums) / batch.spec.ranks
 
 
-def script_of(campaign: Campaign, batch: Batch, code_dir: Path | None) -> Script:
+def job_of(
+    campaign: Campaign, batch: Batch, code_dir: Path | None, waits: Waits | None = None
+) -> BatchJob:
     cluster = campaign.cluster
     if batch.spec is REPORT:
         cluster = replace(cluster, gpus="none")
-    return Script(
-        campaign.path, campaign.name, batch.name, f"dlfd {campaign.verb}: {batch.title}",
-        batch.spec, cluster, batch.array, os.getcwd(), code_dir,
+    return BatchJob(
+        job_folder(campaign.path), f"dlfd-{campaign.name}-{batch.name}",
+        f"dlfd {campaign.verb}: {batch.title}", batch.spec, cluster, batch.array, os.getcwd(),
+        code_dir, waits or Waits(),
     )  # fmt: skip
 
 
@@ -180,12 +186,12 @@ def submit(campaign: Campaign) -> Submission:
             after = submission.waits_for(batch, submission.placed)
             ended, job = lanes.take(batch.num_tasks, submission.task_seconds(batch))
             ended = [*submission.waits_for_end_of(batch, submission.placed), *ended]
-            _queue(submission, ledger, batch, dependency(after, ended, by_task=batch.by_task))
+            _queue(submission, ledger, batch, Waits(after, ended, batch.by_task))
             job.append(submission.job_ids[-1])
         waiting = [where.job_id.split("_")[0] for where in submission.joined.values()]
         after = list(dict.fromkeys([*submission.job_ids, *waiting]))
         if after or not (campaign.path / "report.html").is_file():
-            _queue(submission, ledger, submission.report, dependency(after_any=after))
+            _queue(submission, ledger, submission.report, Waits(after_any=after))
     return submission
 
 
@@ -195,7 +201,8 @@ def _ask_first(campaign: Campaign) -> None:
         return
     for spec in dict.fromkeys(run.spec for run in campaign.runs):
         batch = Batch("test", ((),), spec, title="a question")
-        slurm.test_only(replace(script_of(campaign, batch, None), output=Path("/dev/null")).text())
+        job = replace(job_of(campaign, batch, None), output=Path("/dev/null"))
+        slurm.test_only(job.executor().text())
 
 
 def _create(path: Path) -> None:
@@ -220,6 +227,10 @@ def _settle(ledger: Ledger) -> None:
         job_id = slurm.queued_by_name(event["name"]) if slurm.has("squeue") else None
         facts = {k: event[k] for k in ("job", "name", "units", "array", "report")}
         if job_id:
+            from ..execute.executor import Executor
+
+            tasks = tasks_of(ledger.path, event["job"], len(event["units"]))
+            Executor(job_folder(ledger.path)).lay_down(job_id, tasks)
             ledger.append("submitted", job_id=job_id, **facts)
         else:
             ledger.append("refused", job=event["job"], why="its command died, and no job is queued")
@@ -239,47 +250,46 @@ def _record(campaign: Campaign, ledger: Ledger, submission: Submission) -> None:
     )  # fmt: skip
 
 
-def _queue(submission: Submission, ledger: Ledger, batch: Batch, waits: Sequence[str]) -> None:
-    script = _write_job(submission, batch)
-    made = submission.script(batch)
+def _queue(submission: Submission, ledger: Ledger, batch: Batch, waits: Waits) -> None:
+    path, job = submission.campaign.path, submission.job(batch, waits)
+    _write_job(submission, batch)
     facts: dict[str, Any] = {
-        "job": batch.name, "name": made.job_name, "units": batch.units,
-        "array": bool(made.array), "report": batch.spec is REPORT,
+        "job": batch.name, "name": job.name, "units": batch.units, "array": bool(job.array),
+        "report": batch.spec is REPORT,
     }  # fmt: skip
+    executor = job.executor()
     # First the intent: a command that dies after sbatch leaves a job that _settle finds by name.
     ledger.append("submitting", **facts)
     try:
-        job_id = slurm.sbatch(script, waits)
+        first, *_ = executor.submit_array(tasks_of(path, batch.name, len(batch.units)))
     except slurm.SchedulerError as err:
         ledger.append("refused", job=batch.name, why=str(err))
         raise slurm.SchedulerError(
             f"{err} {len(submission.job_ids)} jobs of the campaign are queued; the same command "
             "submits the others."
         ) from err
+    job_id = first.job_id.partition("_")[0]
     ledger.append("submitted", job_id=job_id, **facts)
     submission.job_ids.append(job_id)
     if batch.spec is not REPORT:
         submission.placed |= placements_of({**facts, "job_id": job_id})
 
 
-def _write_job(submission: Submission, batch: Batch) -> Path:
-    """Write the job and its script; return the script."""
-    made, folder = submission.script(batch), submission.campaign.path / "jobs"
-    write_json(
-        folder / f"{batch.name}.json", job_record(submission.campaign.plan_name, made, batch)
-    )
-    script = folder / f"{batch.name}.sbatch"
-    write_text(script, made.text())
-    return script
+def tasks_of(campaign: Path, job: str, number: int) -> list[CampaignTask]:
+    """Return what the tasks of a job do; of numbers that its array leaves out, nobody asks."""
+    return [CampaignTask(campaign, job, index) for index in range(number)]
 
 
-def job_record(plan: str, script: Script, batch: Batch) -> dict[str, Any]:
-    """Return what a task must know of its job."""
-    return {
-        "plan": plan, "units": batch.units, "packed": batch.spec.packed,
-        "report": batch.spec is REPORT, "directory": script.directory,
-        "code": str(script.code) if script.code else None, "log": str(script.log),
+def _write_job(submission: Submission, batch: Batch) -> None:
+    """Write down what a task must know of its job."""
+    campaign, spec = submission.campaign, batch.spec
+    record = {
+        "plan": campaign.plan_name, "units": batch.units, "packed": spec.packed, "ray": spec.ray,
+        "report": spec is REPORT, "nodes": spec.nodes, "tasks_per_node": spec.tasks_per_node,
+        "gpus": campaign.cluster.gpus, "mode": campaign.mode, "directory": os.getcwd(),
+        "code": str(submission.code) if submission.code else None,
     }  # fmt: skip
+    write_json(campaign.path / "jobs" / f"{batch.name}.json", record)
 
 
 def _start_locally(submission: Submission, ledger: Ledger, batches: Sequence[Batch]) -> None:
@@ -317,25 +327,23 @@ def _job_rows(submission: Submission) -> list[dict[str, Any]]:
         after = submission.waits_for(batch, placed)
         ended, job = lanes.take(batch.num_tasks, submission.task_seconds(batch))
         ended = [*submission.waits_for_end_of(batch, placed), *ended]
-        rows.append(_job_row(submission, batch, after, ended))
+        rows.append(_job_row(submission, batch, Waits(after, ended, batch.by_task)))
         facts = {"job": batch.name, "units": batch.units, "array": bool(batch.array)}
         placed |= placements_of({**facts, "job_id": f"<{batch.name}>"})
         job.append(f"<{batch.name}>")
     names = [f"<{row['job']}>" for row in rows]
-    return [*rows, _job_row(submission, submission.report, (), names)]
+    return [*rows, _job_row(submission, submission.report, Waits(after_any=names))]
 
 
-def _job_row(
-    submission: Submission, batch: Batch, after_ok: Sequence[str], after_any: Sequence[str]
-) -> dict[str, Any]:
+def _job_row(submission: Submission, batch: Batch, waits: Waits) -> dict[str, Any]:
     spec = batch.spec
     return {
         "job": batch.name, "runs": sum(map(len, batch.units)), "tasks": batch.num_tasks,
         "nodes": spec.nodes, "tasks_per_node": spec.tasks_per_node, "packed": spec.packed,
-        "why": spec.why, "waits_for": list(after_ok), "waits_for_end_of": list(after_any),
-        "by_task": batch.by_task,
+        "why": spec.why, "by_task": batch.by_task, "waits_for": list(waits.after_ok),
+        "waits_for_end_of": list(waits.after_any),
         "what": "report" if spec is REPORT else batch.title,
-        "sbatch": submission.script(batch).text(),
+        "sbatch": submission.job(batch, waits).executor().text(),
     }  # fmt: skip
 
 
@@ -377,9 +385,7 @@ def show_plan(submission: Submission, *, as_json: bool) -> None:
             "jobs; for that a job may wait for the end of others that it does not need"
         )
     for row in rows:
-        script = submission.campaign.path / "jobs" / f"{row['job']}.sbatch"
-        options = dependency(row["waits_for"], row["waits_for_end_of"], by_task=row["by_task"])
-        print(f"\n# {' '.join(['sbatch', *options, str(script)])}\n{row['sbatch']}", end="")
+        print(f"\n# {row['job']}\n{row['sbatch']}", end="")
 
 
 def _show_head(submission: Submission) -> None:
@@ -393,9 +399,10 @@ def _show_head(submission: Submission) -> None:
 
 def _test_only(submission: Submission, *, as_json: bool) -> int:
     """Ask sbatch about every job; return 2 when it would refuse one."""
-    answers = {}
-    for row in _job_rows(submission):
-        answers[row["job"]] = slurm.test_only(row["sbatch"])
+    answers = {
+        batch.name: slurm.test_only(submission.job(batch).executor().text())
+        for batch in [*submission.batches, submission.report]
+    }
     if as_json:
         print(json.dumps({**_facts(submission), "answers": answers}, indent=2))
         return 0

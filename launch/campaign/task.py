@@ -1,22 +1,35 @@
-"""What a job does on each rank: python -m launch.campaign.task CAMPAIGN JOB [INDEX]
+"""What a job of a campaign does on each of its ranks.
 
-JOB names a file under CAMPAIGN/jobs, INDEX the task of its array. Nothing heavier than that travels
-with a job: settings are in the plan, progress is in the run directories.
+A task names a file under CAMPAIGN/jobs and its own number in the array of the job. Nothing heavier
+travels with a job: settings are in the plan, progress is in the run directories. On this machine a
+task is a process of its own: python -m launch.campaign.task CAMPAIGN JOB [INDEX]
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
-import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ..execute.task import (
+    LOST,
+    MAX_RESTARTS,
+    STOPPED,
+    JobTask,
+    be_deaf,
+    final_status,
+    is_last_start,
+    leave_when_asked,
+    mind_early_signals,
+    output_to,
+    result_of,
+)
 
 if TYPE_CHECKING:
     from dlfd_dist.config import JobConfig
@@ -25,15 +38,13 @@ if TYPE_CHECKING:
 
     from .plan import CampaignRun
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
-STOPPED, LOST, FAILED = 75, 76, 1
-MAX_RESTARTS = "DLFD_MAX_RESTARTS"
-"""The batch script sets it, and slurm/lib/requeue.sh obeys it."""
+Done = tuple[int, "RunDir | None"]
+"""Exit status of a run on this rank, and its directory where this rank knows it."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """One task of a job; calling it on each rank does the work and returns the exit status."""
+class CampaignTask(JobTask):
+    """One task of a campaign's job."""
 
     campaign: Path
     job: str
@@ -46,29 +57,38 @@ class Task:
 
         return DataReader()
 
-    def __call__(self) -> int:
-        record = self._record()
-        self._set_mode(record)
-        if record["report"]:
-            from .results import write_campaign_report
+    def work(self) -> tuple[int, dict[str, Any]]:
+        from dlfd_dist.access import PRIVATE, making, set_mode
 
-            return write_campaign_report(self.campaign)
+        record = self._record()
+        # Whatever umask the node gives a job: results of submitit are for this user alone.
+        set_mode(PRIVATE)
+        with making(record["mode"]):
+            return self._report() if record["report"] else self._work(record)
+
+    def _report(self) -> tuple[int, dict[str, Any]]:
+        from .results import write_campaign_report
+
+        status = write_campaign_report(self.campaign)
+        return status, {"run_dir": str(self.campaign)}
+
+    def _work(self, record: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+        from dlfd_dist.runtime.env import rank_info
+
         runs = self._runs(record)
         if record["packed"]:
-            return self._run_pack(runs, record)
-        return max((self._run(run, record) for run in runs), default=0)
+            done = self._run_pack(runs, record)
+        else:
+            say_what_differs(record)
+            done = [self._run(run, record) for run in runs]
+        status = max((status for status, _ in done), default=0)
+        results = [result_of(run_dir) for ended, run_dir in done if run_dir and not ended]
+        if record["packed"] or len(done) > 1:
+            return status, {"runs": results}
+        return status, results[0] if results else {"rank": rank_info().rank}
 
     def _record(self) -> dict[str, Any]:
         return json.loads((self.campaign / "jobs" / f"{self.job}.json").read_text("utf-8"))
-
-    def _set_mode(self, record: Mapping[str, Any]) -> None:
-        """Make files with the mode of the campaign, whatever umask the node gives a job."""
-        from dlfd_dist.access import PRIVATE, set_mode
-
-        from .plan import read_plan
-
-        _, runs = read_plan(self.campaign / "plans" / record["plan"])
-        set_mode(runs[0].config["run"].get("mode", PRIVATE) if runs else PRIVATE)
 
     def _runs(self, record: Mapping[str, Any]) -> list[CampaignRun]:
         from .plan import read_plan
@@ -77,21 +97,20 @@ class Task:
         by_key = {run.key: run for run in runs}
         return [by_key[key] for key in record["units"][self.index]]
 
-    def _run_pack(self, runs: list[CampaignRun], record: Mapping[str, Any]) -> int:
+    def _run_pack(self, runs: list[CampaignRun], record: Mapping[str, Any]) -> list[Done]:
         """Run this rank's share of a pack, each run alone on it and with a log of its own."""
         rank, ranks = _leave_the_others()
-        _leave_when_asked()
-        worst = 0
+        leave_when_asked()
+        done: list[Done] = []
         for run in runs[rank::ranks]:
-            status = self._run(run, record)
-            if status == STOPPED:
+            done.append(self._run(run, record))
+            if done[-1][0] == STOPPED:
                 # In the job's log too: it is the only one of the runs that never began.
                 _tell_if_it_is_the_last(None)
-                return status
-            worst = max(worst, status)
-        return worst
+                return [done[-1]]
+        return done
 
-    def _run(self, run: CampaignRun, record: Mapping[str, Any]) -> int:
+    def _run(self, run: CampaignRun, record: Mapping[str, Any]) -> Done:
         from dlfd_dist.__main__ import run_ranks
         from dlfd_dist.errors import DlfdError
         from dlfd_dist.jobs import prepare
@@ -103,8 +122,9 @@ class Task:
 
                 part = part_of(self.campaign, run)
                 if not rank_info().is_main:
-                    return part()
-                return self._run_as_main(run, part.claim(), part, record)
+                    return part(), None
+                run_dir = part.claim()
+                return self._run_as_main(run, run_dir, part, record), run_dir
             config = _ready(run)
             if run.after:
                 from .tuning import tuned
@@ -113,11 +133,12 @@ class Task:
             ready = functools.partial(prepare, reader=self._reader)
             work = functools.partial(run_ranks, [config], ready)
             if not rank_info().is_main:
-                return work()
-            return self._run_as_main(run, _claim(config, self._reader), work, record)
+                return work(), None
+            run_dir = _claim(config, self._reader)
+            return self._run_as_main(run, run_dir, work, record), run_dir
         except DlfdError as err:
             print(f"dlfd: {run.label}: {err}", file=sys.stderr)
-            return err.exit_status
+            return err.exit_status, None
 
     def _run_as_main(
         self, run: CampaignRun, run_dir: RunDir, work: Callable[[], int], record: Mapping[str, Any]
@@ -126,42 +147,58 @@ class Task:
 
         from .attempts import attempt, read_attempts
         from .local import LOCAL_JOB
+        from .places import job_log
+        from .restart import make_restartable
 
         place = job_info()
-        log = Path(record["log"].replace("%a", str(self.index)))
+        job_id = place.job_id or os.environ.get(LOCAL_JOB, "local:")
+        index = self.index if len(record["units"]) > 1 else None
+        log = job_log(self.campaign, self.job, job_id, index)
         if record["packed"]:
             log = run_dir.logs / "console.log"
         facts = {
-            "job_id": place.job_id or os.environ.get(LOCAL_JOB, "local:"), "job": self.job,
-            "restart": place.restarts, "directory": str(run_dir.path), "log": str(log),
+            "job_id": job_id, "job": self.job, "restart": place.restarts,
+            "directory": str(run_dir.path), "log": str(log),
         }  # fmt: skip
         with attempt(self.campaign, run.key, facts) as ended:
             # Its result counts the starts under other jobs too.
-            os.environ[STARTS_BEFORE] = str(read_attempts(self.campaign, run.key).restarts)
-            self._make_restartable(run, run_dir, record)
-            with _output_to(log if record["packed"] else None):
+            before = read_attempts(self.campaign, run.key).restarts
+            os.environ[STARTS_BEFORE] = str(before)
+            make_restartable(self.campaign, run, run_dir, record, starts=before + 1)
+            with output_to(log if record["packed"] else None):
                 ended.append(_guarded(work))
                 if ended[-1] in (STOPPED, LOST):
-                    _be_deaf()
+                    be_deaf()
                     _tell_if_it_is_the_last(run_dir)
         return ended[-1]
 
-    def _make_restartable(
-        self, run: CampaignRun, run_dir: RunDir, record: Mapping[str, Any]
-    ) -> None:
-        """Put into the run directory what restarts it alone, and which code it ran."""
-        import shutil
 
-        from dlfd_dist.run_dir import write_json, write_text
+def say_what_differs(record: Mapping[str, Any]) -> None:
+    """Say where SLURM gave other ranks, nodes or GPUs than the plan asked for."""
+    from dlfd_dist.runtime.env import job_info, rank_info
 
-        from .restart import single_run
-
-        name, text, job = single_run(self.campaign, run, record)
-        write_json(self.campaign / "jobs" / f"{name}.json", job)
-        write_text(run_dir.path / "submit.sbatch", text)
-        for file in ("code.json", "code.diff"):
-            with contextlib.suppress(FileNotFoundError, shutil.SameFileError):
-                shutil.copyfile(self.campaign / file, run_dir.path / file)
+    info = rank_info()
+    if "SLURM_STEP_ID" not in os.environ or not info.is_main or record["ray"]:
+        return
+    nodes, tasks = record["nodes"], record["tasks_per_node"]
+    given = (info.world_size, job_info().num_nodes)
+    if given != (nodes * tasks, nodes):
+        print(
+            f"dlfd: note: the plan asked for {nodes * tasks} ranks on {nodes} nodes, and SLURM "
+            f"started {given[0]} on {given[1]}: cluster.options or cluster.srun_args change what "
+            "cluster.nodes and cluster.tasks_per_node say.",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+    wanted = {"gres": tasks, "per_task": 1}.get(record["gpus"], 0)
+    names = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "SLURM_STEP_GPUS")
+    seen = next((os.environ[name].split(",") for name in names if os.environ.get(name)), [])
+    if len(seen) < wanted:
+        print(
+            f"dlfd: note: the plan asked for {wanted} GPUs for this rank to choose from "
+            f"(cluster.gpus={record['gpus']}), and SLURM shows it {len(seen)}: ranks share GPUs or "
+            "use the CPU.",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
 
 
 def _ready(run: CampaignRun) -> JobConfig:
@@ -204,40 +241,11 @@ def _guarded(work: Callable[[], int]) -> int:
         sys.stderr.flush()
 
 
-def _is_last_start() -> bool:
-    """Whether the batch script will not start this job again."""
-    from dlfd_dist.runtime.env import job_info
-
-    limit = os.environ.get(MAX_RESTARTS)
-    return limit is not None and job_info().restarts >= int(limit)
-
-
-def _mind_early_signals() -> None:
-    """Decide what a signal does before the loop listens, when there is nothing to save yet."""
-    if os.environ.get("SLURM_NTASKS", "1") == "1":
-        _leave_when_asked()
-    else:
-        from dlfd_dist.runtime.preemption import note_early_stops
-
-        note_early_stops()
-
-
-def _leave_when_asked() -> None:
-    for number in SIGNALS:
-        signal.signal(number, lambda *_: sys.exit(STOPPED))
-
-
-def _be_deaf() -> None:
-    """Hear no signal any more: a second one would kill a rank that has saved and is leaving."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
 def _tell_if_it_is_the_last(run_dir: RunDir | None) -> None:
     """Say why a run that stopped will not come back by itself."""
     from dlfd_dist.runtime.env import job_info
 
-    if not _is_last_start():
+    if not is_last_start():
         return
     print(
         f"dlfd: stopped after {job_info().restarts} restarts, "
@@ -272,34 +280,15 @@ def _leave_the_others() -> tuple[int, int]:
     return rank, ranks
 
 
-@contextlib.contextmanager
-def _output_to(log: Path | None) -> Iterator[None]:
-    """Send this process's output to a file, where one is given."""
-    if log is None:
-        yield
-        return
-    kept = [os.dup(stream) for stream in (1, 2)]
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    try:
-        for stream in (1, 2):
-            os.dup2(file, stream)
-        yield
-    finally:
-        for stream, before in zip((1, 2), kept, strict=True):
-            os.dup2(before, stream)
-            os.close(before)
-        os.close(file)
-
-
 def main(arguments: list[str]) -> int:
     from dlfd_dist.plain import visible_output
 
-    _mind_early_signals()
+    mind_early_signals()
     campaign, job, *index = arguments
     with visible_output():
-        status = Task(Path(campaign), job, int(index[0]) if index else 0)()
-    _be_deaf()
-    return FAILED if status in (STOPPED, LOST) and _is_last_start() else status
+        status, _ = CampaignTask(Path(campaign), job, int(index[0]) if index else 0).work()
+    be_deaf()
+    return final_status(status)
 
 
 if __name__ == "__main__":

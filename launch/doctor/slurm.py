@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dlfd_dist.compose import split_cluster
 from dlfd_dist.config import ClusterConfig
@@ -27,11 +28,22 @@ from dlfd_dist.registry import near_match
 from dlfd_dist.resources import resource_dir
 from dlfd_dist.run_dir import write_text
 
-from ..campaign.sbatch import gpu_options, place_options, refuse_control_characters, sbatch_word
 from ..children import SAFE_PATH, python_words
+from ..execute.batch import (
+    further_options,
+    gpus,
+    memory,
+    place,
+    refuse_control_characters,
+    texts_of,
+)
+from ..execute.slurm import SchedulerError
 from .check import Check
 from .nodes import LOCK_REMEDY, check_nodes, last_line
 from .probe import NodeFinding, read_findings
+
+if TYPE_CHECKING:
+    from ..execute.executor import Executor
 
 CLIENTS = ("sinfo", "sbatch", "squeue", "scontrol", "srun", "scancel")
 ANSWER_S = 30
@@ -252,50 +264,55 @@ def check_folder(folder: Path) -> Check:
 
 def probe_script(question: Question, folder: Path) -> str:
     """Return the batch script of the probe job."""
-    options = [
-        "--job-name=dlfd-doctor", f"--nodes={question.nodes}", "--ntasks-per-node=1", "--time=5",
-        # Written by the script itself: with a folder that the node lacks SLURM would only say that
-        # the job failed.
-        "--output=/dev/null", "--no-requeue", "--chdir=/",
-    ]  # fmt: skip
-    options += _site_options(question)
-    rendezvous = (resource_dir("slurm") / "lib" / "rendezvous.sh").read_text(encoding="utf-8")
-    where, python = shlex.quote(str(folder)), shlex.quote(question.python)
-    site = question.site
-    # In a container there may be an interpreter that the node itself lacks.
-    look = [] if site.prefix else [f"command -v {python} || exit {NO_PYTHON}"]
-    srun = shlex.join([
-        "srun", "--kill-on-bad-exit=0", "--wait=60", *site.srun_args, *site.prefix,
-        *python_words("launch.doctor.probe", question.python), str(folder),
-    ])  # fmt: skip
-    refuse_control_characters("The probe job", [*options, srun, where, python])
-    return "\n".join([
-        "#!/bin/bash",
-        *(f"#SBATCH {sbatch_word(option)}" for option in options),
-        f"cd {where} || exit {NO_FOLDER}",
-        f"exec > job.out 2>&1 || exit {NO_FOLDER}",
-        *site.setup,
-        *look,
-        rendezvous.strip(),
-        f"export OMP_NUM_THREADS=1 {SAFE_PATH}=1",
-        srun,
-        "",
-    ])  # fmt: skip
+    return _executor(question, folder).text(_command(question, folder))
 
 
-def _site_options(question: Question) -> Iterator[str]:
-    """Yield what a job of the campaign would ask for too: where it runs, GPUs, memory."""
+def _command(question: Question, folder: Path) -> str:
+    """Return what srun starts on each node, in the shell's words."""
+    words = python_words("launch.doctor.probe", question.python)
+    return shlex.join([*question.site.prefix, *words, str(folder)])
+
+
+def _executor(question: Question, folder: Path) -> Executor:
+    """Return the executor that submits the probe job as it does the jobs of a campaign."""
+    from ..execute.executor import Executor
+
+    parameters = _parameters(question)
+    texts = [_command(question, folder), *texts_of(parameters)]
+    refuse_control_characters("The probe job", texts)
+    executor = Executor(folder)
+    executor.update_parameters(**parameters, setup=list(_setup(question, folder)))
+    return executor
+
+
+def _parameters(question: Question) -> dict[str, Any]:
+    """Return the parameters of submitit's SlurmExecutor, but for the lines of shell."""
     given = {name: getattr(question, name) or None for name in ("partition", "account", "qos")}
-    site = replace(question.site, **given)
-    yield from place_options(site)
-    if site.mem_gb is not None:
-        yield f"--mem={round(site.mem_gb * 1024)}M"
-    num = question.gpus_per_node
-    if num and site.gpus == "none":
-        yield f"--gpus-per-node={num}"
-    elif num:
-        yield from gpu_options(site, num, per_task=num)
-    yield from site.options
+    site, number = replace(question.site, **given), question.gpus_per_node
+    # The script writes its output itself: of a folder that the node lacks SLURM would only say that
+    # the job failed.
+    options = {"output": "/dev/null", "no-requeue": True, "chdir": "/"}
+    devices: dict[str, Any] = gpus(site, number, per_task=number) if number else {}
+    if number and site.gpus == "none":
+        devices = {"gpus_per_node": number}
+    return {
+        "job_name": "dlfd-doctor", "nodes": question.nodes, "ntasks_per_node": 1, "time": 5,
+        **place(site), "mem": memory(site), **devices, "wckey": None, "stderr_to_stdout": True,
+        "srun_args": ["--kill-on-bad-exit=0", "--wait=60", *site.srun_args],
+        "additional_parameters": options | further_options(site),
+    }  # fmt: skip
+
+
+def _setup(question: Question, folder: Path) -> Iterator[str]:
+    where, python = shlex.quote(str(folder)), shlex.quote(question.python)
+    yield f"cd {where} || exit {NO_FOLDER}"
+    yield f"exec > job.out 2>&1 || exit {NO_FOLDER}"
+    yield from question.site.setup
+    if not question.site.prefix:  # in a container there may be an interpreter that the node lacks
+        yield f"command -v {python} || exit {NO_PYTHON}"
+    # The text itself: the nodes may not see the folder of the package.
+    yield (resource_dir("slurm") / "lib" / "rendezvous.sh").read_text(encoding="utf-8").strip()
+    yield f"export OMP_NUM_THREADS=1 {SAFE_PATH}=1"
 
 
 @dataclass(frozen=True)
@@ -311,16 +328,16 @@ class Ended:
 
 def run_probe(question: Question, folder: Path) -> Ended | Check:
     """Submit the probe job and wait for its end; a Check says why there is none."""
-    submitted = ask("sbatch", "--parsable", text=probe_script(question, folder))
-    if submitted.error:
+    try:
+        job = _executor(question, folder).submit_command(_command(question, folder))
+    except SchedulerError as err:
         remedy = "correct partition=, account= or qos=, or ask the site what you may use"
         if question.site != ClusterConfig():
             remedy = (
                 "correct the cluster's partition, account, qos, constraint, gpus, gpu_type or "
                 "options (configs/cluster, or cluster.KEY=), or ask the site what you may use"
             )
-        return Check("probe job", False, submitted.error, remedy)
-    job = submitted.out.split(";")[0]
+        return Check("probe job", False, str(err), remedy)
     start = time.monotonic()
     ended = Ended(job, "", "", 0, 0.0)
     try:
@@ -415,8 +432,8 @@ def _check_with_job(question: Question, folder: Path) -> list[Check]:
     if not check.ok:
         return [check]
     findings = _await_findings(folder, question.nodes)
-    output = folder / "job.out"
-    said = output.read_text(encoding="utf-8", errors="replace") if output.is_file() else ""
+    outputs = sorted([*folder.glob("job.out"), *folder.glob("*_log.out")])
+    said = "".join(file.read_text(encoding="utf-8", errors="replace") for file in outputs)
     return [check, *check_nodes(findings, question.nodes, question.gpus_per_node, said)]
 
 

@@ -1,6 +1,7 @@
 """SLURM at its boundary: its commands as programs in a folder of PATH.
 
-They record their arguments and keep one table of jobs, whose states a test sets.
+They record their arguments, sbatch the options of its script too, and keep one table of jobs, whose
+states a test sets.
 """
 
 from __future__ import annotations
@@ -13,18 +14,20 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = """#!{python} -S
-import json, os, re, sys
+import json, os, re, shlex, sys
 from pathlib import Path
 folder, name, words = Path({folder!r}), Path(sys.argv[0]).name, sys.argv[1:]
 state = json.loads((folder / "state.json").read_text())
+if name == "sbatch":
+    text = sys.stdin.read()
+    options = re.findall("^#SBATCH (.*)", text, re.MULTILINE)
+    words += [word for option in options for word in shlex.split(option)]
 with (folder / "calls.jsonl").open("a") as file:
     inside = [k for k in os.environ if k.startswith("SLURM_JOB")]
     file.write(json.dumps([name, words, inside]) + "\\n")
 if name in state["refuse"]:
     sys.exit(f"{{name}}: error: {{state['refuse'][name]}}")
 if name == "sbatch":
-    from_file = words[-1].endswith(".sbatch")
-    text = Path(words[-1]).read_text() if from_file else sys.stdin.read()
     if "--test-only" in words:
         print("sbatch: Job 1 to start at 2030-01-01T00:00:00 using 2 processors", file=sys.stderr)
         sys.exit()

@@ -11,6 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 from dlfd_dist.run_dir import RunDir, read_events
+from launch.campaign.places import job_folder
 from tests.fakes.tiny import TINY, TINY_RUN
 from tests.slurm.cluster import Lab, slurm, states, wait_for
 from tests.slurm.test_templates import was_signalled
@@ -106,12 +107,14 @@ def steps_of(campaign: Path, run: str) -> int:
 
 def ranks_of(campaign: Path, task: int) -> list[psutil.Process]:
     """Return the ranks of a task; the lab's processes are this machine's."""
-    words = {"launch.campaign.task", str(campaign)}
-    commands = {p: p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"])}
+    folder = str(job_folder(campaign))
+    processes = {p: p.info for p in psutil.process_iter(["cmdline", "environ"])}
     return [
         process
-        for process, command in commands.items()
-        if words <= set(command) and command[-1] == str(task) and "srun" not in command
+        for process, info in processes.items()
+        if folder in (info["cmdline"] or [])
+        and "srun" not in info["cmdline"]
+        and (info["environ"] or {}).get("SLURM_ARRAY_TASK_ID") == str(task)
     ]
 
 

@@ -12,6 +12,7 @@ import psutil
 import pytest
 import yaml
 
+from launch.campaign.places import job_log
 from launch.cli import main
 from tests.fakes.tiny import LEARNED
 from tests.slurm.cluster import Job, Lab, slurm
@@ -51,7 +52,7 @@ def submit(
         given = [*SHORT, *models, f"run.dir={out}", *words]
         assert main(["submit", "search", *given, "--json"]) == 0
         ids = json.loads(capfd.readouterr().out)["job_ids"]
-        jobs = [Job(one, out / "jobs" / "01-001-search.out") for one in ids]
+        jobs = [Job(one, job_log(out, "01-001-search", one)) for one in ids]
         lab.jobs.extend(jobs)
         return jobs
 
@@ -84,7 +85,7 @@ def processes_of(out: Path) -> list[psutil.Process]:
 def driver_of(out: Path) -> psutil.Process:
     (found,) = [
         p for p in processes_of(out)
-        if "launch.campaign.task" in p.cmdline() and "launch.search.node" not in p.cmdline()
+        if "submitit.core._submit" in p.cmdline() and "launch.search.node" not in p.cmdline()
     ]  # fmt: skip
     return found
 

@@ -27,8 +27,8 @@ REPOSITORY = Path(__file__).parents[2]
 EARLY = """
 import os, signal, sys
 from dlfd_dist.runtime.preemption import stop_flag
-from launch.campaign.task import _mind_early_signals
-_mind_early_signals()
+from launch.execute.task import mind_early_signals
+mind_early_signals()
 os.kill(os.getpid(), int(sys.argv[1]))
 with stop_flag() as flag:
     print("asked to stop" if flag.requested else "not asked")

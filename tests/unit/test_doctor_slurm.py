@@ -205,7 +205,7 @@ def test_a_refused_job_is_told_in_slurms_words(slurm: FakeSlurm, doctor: Doctor)
     slurm.answers("sbatch", error="sbatch: error: Invalid account\n", status=1)
     status, checks = doctor()
     assert status == 1
-    assert checks["probe job"]["found"] == "sbatch: error: Invalid account"
+    assert checks["probe job"]["found"] == "sbatch refused: Invalid account."
     assert "account=" in checks["probe job"]["remedy"]
 
 
@@ -259,7 +259,7 @@ def test_the_probe_job_is_asked_for_as_the_jobs_of_that_cluster_are(
     script = (tmp_path / "fake slurm" / "script").read_text()
     asked = ["partition=gpu", "account=my_project", "qos=normal", "mem=245760M", "gres=gpu:a100:4"]
     assert all(f"#SBATCH --{option}\n" in script for option in asked)
-    assert '#SBATCH --comment="two words"\n' in script
+    assert "#SBATCH --comment='two words'\n" in script
     assert script.index("module load cuda") < script.index("\nsrun ")
     doctor(
         "cluster=example_gpus_per_task",
@@ -288,7 +288,7 @@ def test_a_refused_setting_is_named(slurm: FakeSlurm, doctor: Doctor):
     slurm.answers("sbatch", error="sbatch: error: Invalid feature specification\n", status=1)
     status, checks = doctor("cluster=slurm_generic", "cluster.constraint=h200")
     assert status == 1
-    assert checks["probe job"]["found"] == "sbatch: error: Invalid feature specification"
+    assert checks["probe job"]["found"] == "sbatch refused: Invalid feature specification."
     assert "constraint" in checks["probe job"]["remedy"]
 
 

@@ -12,8 +12,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from dlfd_dist.report.style import styled
-from launch.campaign import slurm
-from launch.campaign.slurm import SchedulerError
+from launch.execute import slurm
+from launch.execute.slurm import SchedulerError
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,7 +58,7 @@ def test_a_user_without_a_name_is_asked_for_by_number(monkeypatch):
 
     calls = []
     monkeypatch.setattr(slurm.getpass, "getuser", nameless)
-    monkeypatch.setattr(slurm, "_call", lambda words, *_: calls.append(words) or "")
+    monkeypatch.setattr(slurm, "call", lambda words, *_: calls.append(words) or "")
     slurm.squeue()
     assert calls[0][calls[0].index("-u") + 1] == str(os.getuid())
 
@@ -72,13 +72,11 @@ def test_a_user_without_a_name_is_asked_for_by_number(monkeypatch):
         "123\n*** bye\n",
     ],
 )
-def test_the_job_id_is_found_beside_a_banner(answer, monkeypatch):
-    monkeypatch.setattr(slurm, "_call", lambda *_: answer)
-    assert slurm.sbatch(Path("a.sbatch")) == "123"
+def test_the_job_id_is_found_beside_a_banner(answer):
+    assert slurm.one_job_id(answer) == "123"
 
 
 @pytest.mark.parametrize("answer", ["", "Welcome\n", "12\n13\n"])
-def test_an_answer_without_one_job_id_is_quoted(answer, monkeypatch):
-    monkeypatch.setattr(slurm, "_call", lambda *_: answer)
+def test_an_answer_without_one_job_id_is_quoted(answer):
     with pytest.raises(SchedulerError, match=r"told no job id .* it said: .*squeue --me"):
-        slurm.sbatch(Path("a.sbatch"))
+        slurm.one_job_id(answer)

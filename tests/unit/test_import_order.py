@@ -91,6 +91,10 @@ def test_launch_imports_heavy_packages_inside_functions_only(path: Path):
     top = ast.parse(path.read_text()).body
     names = {a.name.split(".")[0] for n in top if isinstance(n, ast.Import) for a in n.names}
     names |= {(n.module or "").split(".")[0] for n in top if isinstance(n, ast.ImportFrom)}
+    # A class of submitit's is its base; nobody imports that module but inside a function.
+    names -= {"submitit"} if path == ROOT / "launch" / "execute" / "executor.py" else set()
+    modules = [n.module or "" for n in top if isinstance(n, ast.ImportFrom)]
+    names |= {"submitit" for module in modules if module.endswith("executor")}
     assert not names & HEAVY_IN_LAUNCH
 
 

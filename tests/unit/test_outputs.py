@@ -21,6 +21,7 @@ from dlfd_dist.config import signature
 from dlfd_dist.data.loaders import resolve_data
 from dlfd_dist.plain import cell, from_cell, letters, visible
 from dlfd_dist.run_dir import RunDir
+from launch.campaign.places import job_folder
 from launch.cli import main
 from tests.fakes.hostile import LABELS, PEOPLE, text_files, write_hostile
 from tests.fakes.tiny import TINY_RUN
@@ -163,5 +164,5 @@ def test_a_directory_of_shell_is_quoted_in_a_script(tmp_path: Path, capsys):
     assert main(["submit", "train", *words, "--dry-run", "--json"]) == 0
     for job in json.loads(capsys.readouterr().out)["jobs"]:
         line = next(line for line in job["sbatch"].splitlines() if line.startswith("srun"))
-        assert shlex.split(line)[-3] == str(name)
+        assert shlex.split(line)[-1] == str(job_folder(name))
     assert not list(tmp_path.rglob("ran"))

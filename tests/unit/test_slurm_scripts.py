@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from submitit.slurm.slurm import _parse_node_list
 
 SLURM = Path(__file__).parents[2] / "slurm"
 TEMPLATES = ("srun", "torchrun", "ray")
@@ -18,7 +19,7 @@ env > "$RECORD/srun.env"
 exit "$SRUN_ENDS"
 """
 SCONTROL = """#!/bin/bash
-if [ "$1 $2" = "show hostnames" ]; then printf 'node3\\nnode4\\n'; exit; fi
+if [ "$1 $2" = "show hostnames" ]; then exit 1; fi # as in a container, or beside a hung controller
 echo "$*" >> "$RECORD/scontrol.words"
 """
 JOB = {"SLURM_JOB_ID": "71", "SLURM_JOB_NODELIST": "node[3-4]", "SLURM_JOB_NUM_NODES": "2"}
@@ -64,6 +65,27 @@ def test_ranks_meet_on_the_first_node_at_a_port_of_this_start_of_this_job(tmp_pa
     assert all(20000 <= port < 32768 for _, port in found)
     assert meeting(tmp_path, SLURM_RESTART_COUNT="0") == meeting(tmp_path)
     assert 20000 <= meeting(tmp_path, SLURM_JOB_ID="67043327", SLURM_RESTART_COUNT="99")[1] < 32768
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("n1", "n1"), ("n1,n2", "n1"), ("n[1-3,5],m2", "n1"), ("node[07-09,12],other", "node07"),
+        ("m2,n[1-2]", "m2"), ("rack[1-2]node[3-4]", "rack1node3"), ("a[1-2]-ib,b", "a1-ib"),
+        ("a-1,b[2-3]", "a-1"), ("n[12]", "n12"),
+    ],
+)  # fmt: skip
+def test_the_first_node_is_read_from_slurms_list_as_submitit_reads_it(
+    nodes: str, first: str, tmp_path: Path
+):
+    assert meeting(tmp_path, SLURM_JOB_NODELIST=nodes)[0] == first == _parse_node_list(nodes)[0]
+
+
+def test_a_script_without_a_list_of_nodes_ends_and_does_not_let_ranks_wait(tmp_path: Path):
+    text = f". {SLURM}/lib/rendezvous.sh; echo went on"
+    done = bash(tmp_path, ["-c", text], SLURM_JOB_NODELIST="")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "SLURM_JOB_NODELIST is empty" in done.stderr
 
 
 def test_the_token_of_ray_is_long_new_for_every_job_and_said_to_nobody(tmp_path: Path):

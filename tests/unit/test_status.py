@@ -17,8 +17,9 @@ from launch.campaign import states as module
 from launch.campaign.attempts import attempts_file
 from launch.campaign.causes import cause
 from launch.campaign.ledger import Ledger
-from launch.campaign.slurm import _expanded, minutes
+from launch.campaign.places import job_log
 from launch.campaign.task import main as task_main
+from launch.execute.slurm import _expanded, minutes
 from tests.fakes.campaigns import Campaigns, make_campaigns
 
 LONG_AGO = "2020-01-01T00:00:00"
@@ -177,7 +178,7 @@ def test_a_run_out_of_restarts_is_failed_and_says_how_it_goes_on(
     capfd.readouterr()
     # Not 75: the batch script would call it a start that is to be followed by another.
     assert task([str(made.path), job.stem, "0"]) == 1
-    log = made.path / "jobs" / f"{job.stem}{'_0' if pack == '1' else ''}.out"
+    log = job_log(made.path, job.stem, job_id)
     log.write_text(capfd.readouterr().err)
     made.slurm.set(job_id, "FAILED", end=LONG_AGO, code="1:0")
     found = made.states()["seed=0"]
@@ -357,7 +358,7 @@ def test_a_wrong_word_is_one_sentence(campaigns: Campaigns, words, message):
 def test_every_end_has_one_readable_cause(slurm, code, status, log, expected, tmp_path: Path):
     file = tmp_path / "log"
     file.write_text(log)
-    told, lines = cause(slurm, code, status, file)
+    told, lines = cause(slurm, code, status, [file])
     assert expected in told
     assert told.endswith(".")
     assert lines == log.splitlines()

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import submitit
 
 from dlfd_dist.compose import split_cluster
 from dlfd_dist.config import ClusterConfig
@@ -19,10 +20,12 @@ from dlfd_dist.run_dir import exclusively
 from launch.campaign import local as local_campaign
 from launch.campaign import results
 from launch.campaign.ledger import Ledger
-from launch.campaign.sbatch import Script
+from launch.campaign.places import job_folder
 from launch.campaign.spec import LaunchSpec
-from launch.campaign.submit import Lanes
+from launch.campaign.submit import Lanes, tasks_of
+from launch.campaign.task import CampaignTask
 from launch.comparison.compare import COMPARE_LOCK
+from launch.execute.batch import BatchJob, Waits
 from tests.fakes.campaigns import GIVEN, Campaigns, make_campaigns
 
 RECORDS = Path(__file__).parents[1] / "records" / "sbatch"
@@ -49,11 +52,12 @@ def campaigns(tmp_path, monkeypatch, capfd) -> Campaigns:
 def test_the_batch_script_is_the_recorded_one(cluster: str, spec: LaunchSpec):
     settings, _ = split_cluster([f"cluster={cluster}", "cluster.max_running=5"])
     settings = replace(settings, python=settings.python or "/env/bin/python")
-    script = Script(
-        Path("/shared/my runs"), "0123abcd", "01-001-train", "two runs", spec, settings,
-        array="0-1", directory="/home/ann's", code=Path("/home/ann's/code"),
+    job = BatchJob(
+        Path("/shared/my runs/jobs/submitit"), "dlfd-0123abcd-01-001-train", "two runs", spec,
+        settings, array="0-1", directory="/home/ann's", code=Path("/home/ann's/code"),
+        waits=Waits(["7_0"], ["8"]),
     )  # fmt: skip
-    text = script.text().replace(str(resource_dir("slurm")), "SLURM_DIR")
+    text = job.executor().text().replace(str(resource_dir("slurm")), "SLURM_DIR")
     record = RECORDS / f"{cluster}.sbatch"
     if os.environ.get("DLFD_ACCEPT"):
         record.parent.mkdir(exist_ok=True)
@@ -62,6 +66,7 @@ def test_the_batch_script_is_the_recorded_one(cluster: str, spec: LaunchSpec):
 
 
 HOSTILE = "x\ntouch ran\n#"
+A_JOB = BatchJob(Path("/shared/jobs"), "dlfd-01", "two runs", LaunchSpec(), ClusterConfig())
 
 
 @pytest.mark.parametrize(
@@ -74,29 +79,52 @@ def test_no_setting_of_the_cluster_ends_a_line_of_the_script(word: str, end: str
     given = f"x{end}touch ran{end}#"
     cluster = ClusterConfig(gpus="gres")
     wants_list = isinstance(getattr(cluster, word), list)
-    script = Script(
-        Path("/shared/runs"), "0123abcd", "01-001-train", "two runs", LaunchSpec(),
-        replace(cluster, **{word: [given] if wants_list else given}),
-    )  # fmt: skip
+    given = f"--x={given}" if word == "options" else given
+    job = replace(A_JOB, cluster=replace(cluster, **{word: [given] if wants_list else given}))
     with pytest.raises(ConfigError, match="has a control character in"):
-        script.text()
+        job.executor()
 
 
 @pytest.mark.parametrize(
     "part",
     [
-        {"campaign": Path(f"/shared/{HOSTILE}")}, {"campaign_name": HOSTILE}, {"job": HOSTILE},
-        {"title": HOSTILE}, {"directory": f"/home/{HOSTILE}"}, {"code": Path(f"/{HOSTILE}")},
-        {"output": Path(f"/{HOSTILE}")}, {"array": HOSTILE},
+        {"folder": Path(f"/shared/{HOSTILE}")}, {"name": HOSTILE}, {"title": HOSTILE},
+        {"directory": f"/home/{HOSTILE}"}, {"code": Path(f"/{HOSTILE}")},
+        {"output": Path(f"/{HOSTILE}")}, {"array": HOSTILE}, {"waits": Waits([HOSTILE])},
     ],
     ids=lambda part: next(iter(part)),
 )  # fmt: skip
 def test_no_path_and_no_name_ends_a_line_of_the_script(part):
-    script = Script(
-        Path("/shared/runs"), "0123abcd", "01-001-train", "two runs", LaunchSpec(), ClusterConfig()
-    )
     with pytest.raises(ConfigError, match="has a control character in"):
-        replace(script, **part).text()
+        replace(A_JOB, **part).executor()
+
+
+@pytest.mark.parametrize("name", ["100%j", "back\\slash"])
+def test_a_folder_that_slurm_reads_as_a_pattern_is_refused(name: str):
+    with pytest.raises(ConfigError, match="reads as a pattern"):
+        replace(A_JOB, folder=Path("/shared") / name).executor()
+
+
+@pytest.mark.parametrize(
+    ("option", "line"),
+    [
+        ("--exclusive", "#SBATCH --exclusive"),
+        ("--mail-type=END", "#SBATCH --mail-type=END"),
+        ("--exclude n[1-2],n4", "#SBATCH --exclude='n[1-2],n4'"),
+        ("--time=5", "#SBATCH --time=5"),
+        (r"--comment=a\b 'c'", """#SBATCH --comment='a\\\\b '"'"'c'"'"''"""),
+    ],
+)
+def test_a_further_option_of_sbatch_is_one_line_and_wins(option: str, line: str):
+    job = replace(A_JOB, cluster=ClusterConfig(options=[option]))
+    lines = job.executor().text().splitlines()
+    assert [one for one in lines if one.startswith(line.split("=")[0])] == [line]
+
+
+@pytest.mark.parametrize("option", ["exclusive", "-x n1", "---", ""])
+def test_what_is_no_option_of_sbatch_is_refused(option: str):
+    with pytest.raises(ConfigError, match=r"write --NAME or --NAME=VALUE"):
+        replace(A_JOB, cluster=ClusterConfig(options=[option])).executor()
 
 
 def test_a_directory_with_a_newline_is_refused_before_anything_is_written(
@@ -111,14 +139,74 @@ def test_a_directory_with_a_newline_is_refused_before_anything_is_written(
 
 
 def test_the_ranks_of_a_job_leave_the_working_directory_out():
-    script = Script(
-        Path("/shared/runs"), "0123abcd", "01", "a run", LaunchSpec(), ClusterConfig()
-    ).text()
-    assert "export PYTHONSAFEPATH=1\n" in script
-    assert " -P -m launch.campaign.task " in script
+    text = A_JOB.executor().text()
+    assert "export PYTHONSAFEPATH=1\n" in text
+    assert " -P -u -m submitit.core._submit /shared/jobs\n" in text
 
 
 # --- the queue
+
+
+def submitted(campaigns: Campaigns, job_id: str) -> str:
+    return (job_folder(campaigns.path) / f"{job_id}_submission.sh").read_text()
+
+
+def test_the_folder_of_submitit_holds_what_a_user_of_submitit_expects(campaigns: Campaigns):
+    campaigns.submit("train", "seed=0,1")
+    folder = job_folder(campaigns.path)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "101_0_submitted.pkl", "101_1_submitted.pkl", "101_submission.sh",
+        "102_submission.sh", "102_submitted.pkl",
+    ]  # fmt: skip
+    assert folder.stat().st_mode & 0o777 == 0o700
+    job = submitit.SlurmJob(folder, "101_1")
+    assert job.submission().function == CampaignTask(campaigns.path, "01-001-train", 1)
+    assert job.paths.submission_file.is_file()
+    assert str(folder) in campaigns.run("status", campaigns.path).out
+    assert campaigns.run("status", campaigns.path, "--json").json["jobs"] == str(folder)
+
+
+@pytest.mark.parametrize(("mode", "folder_mode"), [("750", 0o750), ("770", 0o750)])
+def test_a_group_may_read_the_jobs_and_never_write_what_is_unpickled(
+    campaigns: Campaigns, mode: str, folder_mode: int
+):
+    for seed in ("0", "0,1"):
+        assert campaigns.submit("train", f"seed={seed}", f"run.mode={mode}").status == 0
+    folder = job_folder(campaigns.path)
+    assert folder.stat().st_mode & 0o777 == folder_mode
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o640}
+
+
+def test_tasks_that_others_may_write_are_not_submitted_beside(campaigns: Campaigns):
+    campaigns.submit("train", "seed=0")
+    (pickle, *_) = job_folder(campaigns.path).glob("*.pkl")
+    pickle.chmod(0o666)
+    again = campaigns.submit("train", "seed=0,1")
+    assert again.status == 2
+    assert "may be written by others" in again.err
+    assert len(campaigns.slurm.state["jobs"]) == 2
+
+
+def test_what_sbatch_refuses_leaves_no_pickle(campaigns: Campaigns):
+    campaigns.submit("train", "seed=0")
+    before = sorted(job_folder(campaigns.path).iterdir())
+    # Asked whether it would take the job it says yes, and then it does not.
+    program = campaigns.slurm.folder / "sbatch"
+    refusal = "if '--test-only' not in words: sys.exit('sbatch: error: no')"
+    lines = program.read_text().splitlines()
+    program.write_text("\n".join([*lines[:4], refusal, *lines[4:]]))
+    refused = campaigns.submit("train", "seed=0,1")
+    assert refused.status == 2
+    assert "sbatch refused: no." in refused.err
+    assert sorted(job_folder(campaigns.path).iterdir()) == before
+
+
+def test_the_number_of_a_task_is_kept_where_an_array_has_gaps(tmp_path: Path, campaigns: Campaigns):
+    tasks = tasks_of(campaigns.path, "01", 5)
+    jobs = replace(A_JOB, folder=tmp_path / "jobs", array="0,2-4").executor().submit_array(tasks)
+    assert [job.job_id for job in jobs] == [f"101_{index}" for index in range(5)]
+    assert set(campaigns.slurm.state["jobs"]) == {"101_0", "101_2", "101_3", "101_4"}
+    assert [job.submission().function.index for job in jobs] == [0, 1, 2, 3, 4]
 
 
 def test_children_wait_for_their_own_models_and_the_report_for_all(campaigns: Campaigns):
@@ -126,20 +214,22 @@ def test_children_wait_for_their_own_models_and_the_report_for_all(campaigns: Ca
     assert told["job_ids"] == ["101", "102", "103", "104"]
     calls = [c for c in campaigns.slurm.calls("sbatch") if "--parsable" in c]
     # The array holds retrained and original of seed 0, then of seed 1.
-    assert [[w for w in call if w.startswith("--") and w != "--parsable"] for call in calls] == [
+    waits = ("--dependency=", "--kill-on-invalid-dep=")
+    assert [[w for w in call if w.startswith(waits)] for call in calls] == [
         [],
         ["--dependency=afterok:101_1:101_0", "--kill-on-invalid-dep=yes"],
         ["--dependency=afterok:101_3:101_2", "--kill-on-invalid-dep=yes"],
         ["--dependency=afterany:101:102:103"],
     ]
-    assert "#SBATCH --array=0-3\n" in (campaigns.path / "jobs/01-001-train.sbatch").read_text()
+    assert "#SBATCH --array=0-3\n" in submitted(campaigns, "101")
 
 
 def test_max_running_holds_for_all_arrays_together(campaigns: Campaigns):
     words = ["method=dlfd,ssd", "seed=0,1,2", "cluster.max_running=3"]
     plan = campaigns.submit("compare", *words, "--dry-run").out
     assert "at most 3 of these tasks run at once, over all jobs" in plan
-    assert "--dependency=afterok:<01-001-train>_1:<01-001-train>_0,afterany:<01-001-train>" in plan
+    waits = "afterok:<01-001-train>_1:<01-001-train>_0,afterany:<01-001-train>"
+    assert f"#SBATCH --dependency='{waits}'\n" in plan
     campaigns.submit("compare", *words)
     waits = [w for c in campaigns.slurm.calls("sbatch") for w in c if w.startswith("--depend")]
     assert waits == [
@@ -149,7 +239,7 @@ def test_max_running_holds_for_all_arrays_together(campaigns: Campaigns):
         "--dependency=afterok:101_5:101_4,afterany:102:103",
         "--dependency=afterany:101:102:103:104",
     ]
-    assert "#SBATCH --array=0-5%3\n" in (campaigns.path / "jobs/01-001-train.sbatch").read_text()
+    assert "#SBATCH --array=0-5%3\n" in submitted(campaigns, "101")
     # A later submission waits for what is in the queue.
     campaigns.submit("compare", "method=dlfd,ssd", "seed=0,1,2,3", "cluster.max_running=3")
     assert "--dependency=afterany:101:102:103:104" in campaigns.slurm.calls("sbatch")[-3]
@@ -210,8 +300,12 @@ def test_a_submission_that_died_after_sbatch_is_found_again(campaigns: Campaigns
     kept = [line for line in lines if '"submitted"' not in line]
     assert len(kept) < len(lines)
     ledger.file.write_text("".join(kept))
+    pickle = job_folder(campaigns.path) / "101_submitted.pkl"
+    pickle.unlink()
     again = campaigns.submit("train", "seed=0", "--json").json
     assert (again["joined"], again["runs"]) == (["train"], [])
+    # The job waits for its pickle for a minute.
+    assert pickle.is_file()
 
 
 def test_the_variables_of_an_outer_job_do_not_reach_sbatch(campaigns: Campaigns, monkeypatch):
@@ -240,7 +334,7 @@ def test_a_dry_run_needs_no_slurm_and_writes_nothing(campaigns: Campaigns, monke
     assert told.status == 0
     assert told.out.count("#!/bin/bash") == 3
     assert "estimated: " in told.out
-    assert "--dependency=afterok:<01-001-train>_1:<01-001-train>_0" in told.out
+    assert "--dependency='afterok:<01-001-train>_1:<01-001-train>_0'" in told.out
     assert not campaigns.path.exists()
 
 
@@ -307,7 +401,7 @@ def test_a_snapshot_is_what_the_jobs_run(campaigns: Campaigns):
     campaigns.submit("train", "cluster.snapshot=true")
     (copy,) = (campaigns.path / "code").iterdir()
     assert (copy / "launch" / "campaign" / "task.py").is_file()
-    text = (campaigns.path / "jobs" / "01-001-train.sbatch").read_text()
+    text = submitted(campaigns, "101")
     assert f"export PYTHONPATH={copy}" in text
     assert f". {copy}/slurm/lib/rendezvous.sh" in text
 

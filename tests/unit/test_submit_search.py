@@ -38,7 +38,7 @@ def test_a_search_with_ray_is_one_job_on_all_nodes(given: list[str]):
     campaign = plan_campaign("search", [*given, "cluster.nodes=2", "cluster.tasks_per_node=3"])
     (batch,) = make_batches(campaign.runs, campaign.cluster, 1)
     submission = Submission(campaign, 1, {}, {})
-    text = submission.script(batch).text()
+    text = submission.job(batch).executor().text()
     assert "#SBATCH --nodes=2\n" in text
     assert "--ntasks=2 --ntasks-per-node=1 --cpus-per-task=3" in text
     assert "lib/ray.sh" in text

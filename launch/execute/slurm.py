@@ -1,4 +1,7 @@
-"""SLURM's commands, called with argument lists and no shell, and their answers."""
+"""SLURM's commands, called with argument lists and no shell, and their answers.
+
+Jobs are submitted by submitit (executor.py); here is what submitit does not ask.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from dlfd_dist.config import ClusterConfig
 from dlfd_dist.errors import ConfigError, DlfdError
@@ -68,7 +70,7 @@ def _outside_a_job() -> dict[str, str]:
     }
 
 
-def _call(arguments: Sequence[str], text: str | None = None) -> str:
+def call(arguments: Sequence[str], text: str | None = None) -> str:
     """Return the standard output of a command; SchedulerError with its own words if it failed."""
     try:
         done = subprocess.run(
@@ -93,9 +95,8 @@ JOB_ID = re.compile(r"(\d+)(;[\w.-]+)?")
 """What sbatch --parsable prints: the id, and the cluster where there are several."""
 
 
-def sbatch(script: Path, options: Sequence[str] = ()) -> str:
-    """Queue a script; return the id of the job."""
-    answer = _call(["sbatch", "--parsable", *options, str(script)])
+def one_job_id(answer: str) -> str:
+    """Return the id of the job that sbatch --parsable queued."""
     # A site's plugin may print a banner before the id, or after it.
     numbers = [
         match[1] for line in answer.splitlines() if (match := JOB_ID.fullmatch(line.strip()))
@@ -110,7 +111,7 @@ def sbatch(script: Path, options: Sequence[str] = ()) -> str:
 
 def test_only(text: str) -> str:
     """Return what sbatch --test-only says of a script: when and where it would start."""
-    return _call(["sbatch", "--test-only"], text).strip().removeprefix("sbatch: ")
+    return call(["sbatch", "--test-only"], text).strip().removeprefix("sbatch: ")
 
 
 def scancel(job_ids: Sequence[str]) -> None:
@@ -122,7 +123,7 @@ def scancel(job_ids: Sequence[str]) -> None:
         end = time.monotonic() + COMPLETING_S
         while True:
             try:
-                _call(["scancel", "--quiet", *job_ids[start : start + 500]])
+                call(["scancel", "--quiet", *job_ids[start : start + 500]])
                 break
             except SchedulerError as err:
                 if "completing" not in str(err) or time.monotonic() > end:
@@ -140,7 +141,7 @@ def _user() -> str:
 
 def squeue() -> dict[str, JobState]:
     """Return every job of this user that has not ended, tasks of arrays one by one."""
-    answer = _call(["squeue", "-h", "-r", "-u", _user(), "-o", "%i|%T|%r|%N"])
+    answer = call(["squeue", "-h", "-r", "-u", _user(), "-o", "%i|%T|%r|%N"])
     found = {}
     for line in answer.splitlines():
         job_id, state, reason, node = line.split("|", 3)
@@ -150,14 +151,14 @@ def squeue() -> dict[str, JobState]:
 
 def queued_by_name(name: str) -> str | None:
     """Return the id of the queued job of that name."""
-    answer = _call(["squeue", "-h", "-u", _user(), "-n", name, "-o", "%F"]).split()
+    answer = call(["squeue", "-h", "-u", _user(), "-n", name, "-o", "%F"]).split()
     return answer[0] if answer else None
 
 
 def sacct(job_ids: Sequence[str]) -> dict[str, JobState]:
     """Return what accounting holds of these jobs, in one call."""
     ids = sorted({job_id.split("_")[0] for job_id in job_ids})
-    answer = _call(
+    answer = call(
         ["sacct", "-X", "-n", "-P", "-j", ",".join(ids), "-o", "JobID,State,ExitCode,NodeList,End"]
     )
     found = {}
@@ -172,7 +173,7 @@ def sacct(job_ids: Sequence[str]) -> dict[str, JobState]:
 def controller_states() -> dict[str, JobState]:
     """Return every job that the controller still knows, ended ones too, in one call."""
     found = {}
-    for line in _call(["scontrol", "show", "job", "-o"]).splitlines():
+    for line in call(["scontrol", "show", "job", "-o"]).splitlines():
         told = dict(re.findall(r"(\w+)=(\S*)", line))
         job_id = told.get("JobId", "")
         if told.get("ArrayTaskId", "").isdecimal():
@@ -200,7 +201,7 @@ def _expanded(job_id: str) -> Iterator[str]:
 def partitions() -> list[Partition]:
     """Return the partitions of the cluster; sinfo marks the default one, and we drop the mark."""
     found = []
-    for line in _call(["sinfo", "-h", "-o", "%R|%l|%D"]).splitlines():
+    for line in call(["sinfo", "-h", "-o", "%R|%l|%D"]).splitlines():
         name, limit, nodes = line.split("|")
         found.append(Partition(name.strip(), minutes(limit), int(nodes)))
     return found

@@ -1,0 +1,173 @@
+"""What a job does on a rank: the callable that submitit pickles, calls, and brings back."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cloudpickle
+import pytest
+import submitit
+from submitit.core.utils import DelayedSubmission
+
+from dlfd_dist.runtime import preemption
+from launch.campaign.task import CampaignTask, say_what_differs
+from launch.execute.task import MAX_RESTARTS, SIGNALS, Task, meet
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def same_process() -> Iterator[None]:
+    """Give this process its environment and its signals back."""
+    before = dict(os.environ)
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+# --- pickled
+
+
+@pytest.mark.parametrize("task", [Task("train", ("a=b",)), CampaignTask(Path("/c"), "01", 3)])
+def test_a_task_is_pickled_by_the_name_of_its_class_and_comes_back_the_same(task):
+    blob = cloudpickle.dumps(task)
+    assert pickle.loads(blob) == task  # noqa: S301
+    assert len(blob) < 300
+
+
+def test_after_a_restart_a_task_is_the_same_without_what_it_has_read():
+    task = CampaignTask(Path("/c"), "01", 3)
+    assert task._reader is task._reader
+    again = task.checkpoint()
+    assert isinstance(again, DelayedSubmission)
+    assert again.function == task
+    assert "_reader" not in vars(again.function)
+
+
+# --- called by submitit
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return what starts a task as the process of a SLURM job does, and gives its end."""
+
+    def run(task: Task | CampaignTask, **env: str) -> subprocess.CompletedProcess[str]:
+        DelayedSubmission(task).dump(tmp_path / "7_submitted.pkl")
+        given = {"SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "7", "PYTHONPATH": str(ROOT)}
+        return subprocess.run(
+            [sys.executable, "-m", "submitit.core._submit", str(tmp_path)], capture_output=True,
+            text=True, cwd=tmp_path, env={**os.environ, **given, **env},
+        )  # fmt: skip
+
+    return run
+
+
+def test_a_run_that_is_refused_ends_with_2_and_one_sentence_and_submitit_knows(
+    start: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+):
+    done = start(Task("train", ("data=synthetic", "train.lr=-1")))
+    assert done.returncode == 2
+    (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("dlfd: ")]
+    assert "train.lr=-1.0 is not allowed" in sentence
+    assert "Traceback" not in done.stderr
+    job = submitit.SlurmJob(tmp_path, "7")
+    assert "exit status 2; the log of the job says why" in str(job.exception())
+
+
+def test_a_result_is_written_beside_what_a_start_that_was_killed_left(
+    start: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+):
+    left = [tmp_path / f"7_{name}.pkl.save_tmp" for name in ("0_result", "submitted")]
+    for file in left:
+        file.write_bytes(b"half")
+    start(Task("train", ("train.lr=-1",)))
+    assert (tmp_path / "7_0_result.pkl").is_file()
+    assert not any(file.exists() for file in left)
+
+
+# --- the job of a user's own executor
+
+
+class Stops(Task):
+    def work(self):
+        os.kill(os.getpid(), int(self.verb))
+        return 75, {}
+
+
+@pytest.mark.parametrize(
+    ("number", "ours", "asked"),
+    [
+        (signal.SIGUSR2, False, [signal.SIGUSR2]),
+        (signal.SIGTERM, False, []),
+        (signal.SIGUSR2, True, []),
+    ],
+)
+def test_only_usr2_lets_submitit_requeue_and_never_in_a_script_of_ours(
+    number: signal.Signals, ours: bool, asked: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    called: list[int] = []
+    monkeypatch.setattr(preemption, "_received", set())
+    signal.signal(signal.SIGUSR2, lambda number, _: called.append(number))
+    os.environ["SLURM_NTASKS"] = "2"
+    os.environ.pop(MAX_RESTARTS, None)
+    if ours:
+        os.environ[MAX_RESTARTS] = "5"
+    with pytest.raises(SystemExit) as ended:
+        Stops(str(int(number)))()
+    assert (ended.value.code, called) == (75, asked)
+
+
+def test_ranks_of_a_users_own_executor_meet_as_those_of_our_scripts_do():
+    os.environ |= {
+        "SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "71", "SLURM_NTASKS": "4",
+        "SLURM_JOB_NODELIST": "node[3-4]", "SLURM_RESTART_COUNT": "2",
+    }  # fmt: skip
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        os.environ.pop(name, None)
+    meet()
+    script = f". {ROOT}/slurm/lib/rendezvous.sh; echo $MASTER_ADDR $MASTER_PORT"
+    there = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=os.environ)
+    assert there.stdout.split() == [os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]]
+    os.environ["MASTER_ADDR"] = "given"
+    meet()
+    assert os.environ["MASTER_ADDR"] == "given"
+
+
+# --- what SLURM gave
+
+
+@pytest.mark.parametrize(
+    ("given", "gpus", "said"),
+    [
+        ({}, "none", ""),
+        ({"SLURM_NTASKS": "3"}, "none", "asked for 4 ranks on 2 nodes, and SLURM started 3 on 2"),
+        ({"SLURM_NNODES": "1"}, "none", "asked for 4 ranks on 2 nodes, and SLURM started 4 on 1"),
+        ({}, "gres", "asked for 2 GPUs .* shows it 0"),
+        ({"CUDA_VISIBLE_DEVICES": "0,1"}, "gres", ""),
+        ({"CUDA_VISIBLE_DEVICES": "3"}, "gres", "asked for 2 GPUs .* shows it 1"),
+        ({"CUDA_VISIBLE_DEVICES": "3"}, "per_task", ""),
+        ({"SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_NTASKS": "3"}, "none", ""),
+    ],
+)
+def test_other_ranks_nodes_or_gpus_than_the_plan_asked_for_are_told(
+    given: dict[str, str], gpus: str, said: str, capsys: pytest.CaptureFixture[str]
+):
+    for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "RANK"):
+        os.environ.pop(name, None)
+    os.environ |= {
+        "SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "4",
+        "SLURM_NODEID": "0", "SLURM_NNODES": "2", "SLURM_STEP_TASKS_PER_NODE": "2(x2)", **given,
+    }  # fmt: skip
+    say_what_differs({"nodes": 2, "tasks_per_node": 2, "ray": False, "gpus": gpus})
+    told = capsys.readouterr().err
+    assert re.search(said, told) if said else not told
