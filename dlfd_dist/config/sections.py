@@ -299,7 +299,7 @@ class MetricsConfig:
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """Where it runs; nothing here but dtype, autocast and channels_last may change a result."""
+    """Where it runs; dtype, autocast, channels_last and fast may change a result, by rounding."""
 
     world_size: int = 1
     """Ranks on this machine; under torchrun or srun the outer launcher decides instead."""
@@ -309,6 +309,9 @@ class RuntimeConfig:
     """none, or bfloat16 for the forward passes (weights and updates stay in dtype): of everything,
     or with synthesis or update of that alone; update includes probes and evaluation."""
     channels_last: bool = False
+    fast: bool = True
+    """Synthesis forwards the model with its BatchNorm folded into the convolutions; false: as it
+    is."""
     threads_per_rank: int | None = None
     """CPU threads of one rank; null: the cores of this machine shared among its ranks."""
     init_timeout_s: int = 120

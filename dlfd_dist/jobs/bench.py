@@ -128,15 +128,19 @@ def _iteration_over_floor(job: Job, config: JobConfig) -> float | None:
     batch = step_batch(job, next(course.turns(0)))
     context = method_context(job, model, course.num_steps)
     synthesis = replace(config.synthesis, steps=FLOOR_STEPS)
-    with computed_in(model, bfloat16=config.runtime.synthesis_in_bfloat16):
+    bfloat16 = config.runtime.synthesis_in_bfloat16
+    with (
+        computed_in(model, bfloat16=bfloat16),
+        context.folded.computed_in(bfloat16=bfloat16) as folded,
+    ):
         objective = synthesis_objective(
-            context, batch, forget_weight=cfg.forget_weight if cfg.distancing else 0.0,
+            context, folded, batch, forget_weight=cfg.forget_weight if cfg.distancing else 0.0,
             retain_weight=cfg.final_retain_weight,
         )  # fmt: skip
         calls = {
             "floor": lambda: floor_iterations(model, batch.images, FLOOR_STEPS),
             "ours": lambda: perturb(
-                model, batch.images, objective, cfg=synthesis, pixel_range=context.pixel_range
+                folded, batch.images, objective, cfg=synthesis, pixel_range=context.pixel_range
             ),
         }
         rows = list(interleaved(calls, FLOOR_REPEATS, job.collectives.device))

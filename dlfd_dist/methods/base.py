@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..config import JobConfig, MethodConfig
-from ..models import Classifier, set_dropout_rows
+from ..models import Classifier, FoldedClassifier, set_dropout_rows
 from ..registry import Registry
 from ..runtime.collectives import Collectives
 from ..runtime.seeding import purpose_key
@@ -119,6 +120,11 @@ class MethodContext:
     to_uint8: Callable[[Tensor], Tensor]
     synthesis_dir: Path
     earlier_model: Callable[[], Classifier]
+
+    @cached_property
+    def folded(self) -> FoldedClassifier:
+        """`model` for the passes of a synthesis, while its weights stand still"""
+        return FoldedClassifier(self.model, fold=self.config.runtime.fast)
 
 
 class UnlearningMethod:

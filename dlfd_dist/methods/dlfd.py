@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..config import DLFDConfig
-from ..models import ModelOutput, computed_in, task_divergence, task_loss
+from ..models import Classifier, ModelOutput, task_divergence, task_loss
 from ..runtime.seeding import purpose_key, shuffled
 from ..synthesis import Album, Objective, Synthesised, layer_output, linear_weight, perturb
 from .bad_teacher import as_teacher
@@ -161,22 +161,26 @@ def synthesise(
 ) -> Synthesised:
     """Return retain images moved away from the forget batch."""
     cfg = context.config
-    with computed_in(context.model, bfloat16=cfg.runtime.synthesis_in_bfloat16):
+    with context.folded.computed_in(bfloat16=cfg.runtime.synthesis_in_bfloat16) as model:
         objective = synthesis_objective(
-            context, batch, forget_weight=forget_weight, retain_weight=retain_weight
+            context, model, batch, forget_weight=forget_weight, retain_weight=retain_weight
         )
         return perturb(
-            context.model, batch.images, objective,
-            cfg=cfg.synthesis, pixel_range=context.pixel_range,
-        )  # fmt: skip
+            model, batch.images, objective, cfg=cfg.synthesis, pixel_range=context.pixel_range
+        )
 
 
 def synthesis_objective(
-    context: MethodContext, batch: StepBatch, *, forget_weight: float, retain_weight: float
+    context: MethodContext,
+    model: Classifier,
+    batch: StepBatch,
+    *,
+    forget_weight: float,
+    retain_weight: float,
 ) -> Objective:
     """Return what the synthesis of a step raises; the forget batch is forwarded here, once."""
     cfg = context.config
-    forget = layer_output(context.model, batch.forget_images, cfg.synthesis.layer)
+    forget = layer_output(model, batch.forget_images, cfg.synthesis.layer)
     return Objective(
         context.collectives.gather_rows(forget, batch.forget_total),
         batch.labels,

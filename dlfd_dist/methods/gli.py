@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from ..config import GLIConfig, SynthesisConfig
-from ..models import ModelOutput, task_loss
+from ..models import Classifier, ModelOutput, task_loss
 from ..synthesis import SynthesisLoss, layer_output, linear_weight, perturb
 from .base import MethodContext, StepBatch, UnlearningMethod, methods, set_training_mode
 from .update import Updater
@@ -41,7 +41,7 @@ class GLI(UnlearningMethod):
             batch.index, self.context.num_steps,
             self.cfg.initial_retain_weight, self.cfg.final_retain_weight,
         )  # fmt: skip
-        targets = self._targets(batch)
+        bfloat16 = self.context.config.runtime.synthesis_in_bfloat16
 
         def objective(output: ModelOutput) -> SynthesisLoss:
             distance = F.mse_loss(output.logits, targets, reduction="sum")
@@ -50,10 +50,11 @@ class GLI(UnlearningMethod):
             return SynthesisLoss(distance - weight * loss, distance, loss)
 
         guide = SynthesisConfig(steps=self.cfg.guide_steps, step_size=self.cfg.guide_step_size)
-        made = perturb(
-            self.context.model, batch.images, objective,
-            cfg=guide, pixel_range=self.context.pixel_range,
-        )  # fmt: skip
+        with self.context.folded.computed_in(bfloat16=bfloat16) as model:
+            targets = self._targets(model, batch)
+            made = perturb(
+                model, batch.images, objective, cfg=guide, pixel_range=self.context.pixel_range
+            )
         report = {
             "distance": made.last.ot_cost,
             "distance_first": made.first.ot_cost,
@@ -65,10 +66,10 @@ class GLI(UnlearningMethod):
         )
         return numbers | {"retain_weight": weight}
 
-    def _targets(self, batch: StepBatch) -> torch.Tensor:
+    def _targets(self, model: Classifier, batch: StepBatch) -> torch.Tensor:
         """Return for each retain image of this rank the logits of its forget image."""
         collectives = self.context.collectives
-        own = layer_output(self.context.model, batch.forget_images, "logits")
+        own = layer_output(model, batch.forget_images, "logits")
         logits = collectives.gather_rows(own, batch.forget_total)
         rows = torch.arange(batch.total)[collectives.shard(batch.total)]
         return logits[(rows % batch.forget_total).to(logits.device)]

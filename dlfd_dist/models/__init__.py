@@ -3,6 +3,7 @@
 from .backbones import backbones, check_backbone
 from .blocks import model_blocks
 from .classifier import Classifier, ModelOutput, build_model, computed_in
+from .folded import FoldedClassifier
 from .heads import (
     set_dropout_rows,
     task_confidence,
@@ -14,6 +15,7 @@ from .weights import check_weights, load_weights, save_weights, weights_path
 
 __all__ = [
     "Classifier",
+    "FoldedClassifier",
     "ModelOutput",
     "backbones",
     "build_model",

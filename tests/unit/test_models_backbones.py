@@ -11,7 +11,7 @@ from torch import nn
 from dlfd_dist.config import JobConfig, ModelConfig, RuntimeConfig
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.methods.dlfd import synthesise
-from dlfd_dist.models import build_model
+from dlfd_dist.models import FoldedClassifier, build_model
 from dlfd_dist.runtime.collectives import Collectives
 from tests.fakes.models import TORCHVISION, assert_same_weights, build, images
 
@@ -140,7 +140,7 @@ def test_synthesis_and_update_are_computed_in_bfloat16_each_by_itself(
     )
     config = JobConfig(runtime=runtime)
     context = SimpleNamespace(
-        model=model,
+        folded=FoldedClassifier(model, fold=False),
         config=config,
         collectives=Collectives(),
         pixel_range=(-torch.ones(3, 1, 1), torch.ones(3, 1, 1)),

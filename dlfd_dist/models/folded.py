@@ -1,0 +1,145 @@
+"""A classifier in evaluation mode with its BatchNorm folded into the convolutions before it.
+
+While weights stand still, BatchNorm is a line per channel, and the convolution before it can draw
+that line itself: two passes over memory less, forward and backward. The folded weights are computed
+once and held in the precision of the forward passes, where autocast would cast the weights anew in
+each. Source of the arithmetic: torch.nn.utils.fusion.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import operator
+from collections import Counter
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from .classifier import Classifier, computed_in
+
+logger = logging.getLogger(__name__)
+
+NOTHING_TO_FOLD = "it has no convolution with BatchNorm after it"
+
+
+class FoldedConv(nn.Module):
+    """A convolution that does what it and the BatchNorm after it do in evaluation mode."""
+
+    def __init__(self, conv: nn.Conv2d, norm: _BatchNorm):
+        super().__init__()
+        self.conv, self.norm = conv, norm
+        self.weight: Tensor
+        self.bias: Tensor
+        for name in ("weight", "bias"):
+            self.register_buffer(name, torch.empty(0), persistent=False)
+
+    @torch.no_grad()
+    def fold(self, dtype: torch.dtype | None) -> None:
+        """Take the weights of this moment, in `dtype` or their own."""
+        conv, norm = self.conv, self.norm
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        weight, bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight,
+            norm.bias,
+        )  # fmt: skip
+        dtype = dtype or conv.weight.dtype
+        self.weight, self.bias = weight.detach().to(dtype), bias.detach().to(dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.conv._conv_forward(input, self.weight, self.bias)
+
+
+class _Tracer(fx.Tracer):
+    """Keeps our own BatchNorm whole, as torch's."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, _BatchNorm) or super().is_leaf_module(m, module_qualified_name)
+
+
+class FoldedClassifier:
+    """The classifier that a synthesis forwards: folded where that can be.
+
+    Attributes
+    ----------
+    why_not : why it is the classifier itself; None of one that is folded
+    """
+
+    def __init__(self, model: Classifier, *, fold: bool = True):
+        self.folded, self.layers = model, list[FoldedConv]()
+        self.why_not: str | None = None if fold else "runtime.fast=false"
+        if fold:
+            self._fold(model)
+        if self.why_not:
+            logger.info("synthesis forwards the model as it is: %s", self.why_not)
+
+    def _fold(self, model: Classifier) -> None:
+        try:
+            backbone, self.layers = _fold_backbone(model.backbone)
+        except Exception as err:  # noqa: BLE001 - tracing runs the forward of any module
+            self.why_not = f"torch.fx cannot trace it ({type(err).__name__}: {err})"
+            return
+        if self.layers:
+            self.folded = Classifier(backbone, model.head)
+        else:
+            self.why_not = NOTHING_TO_FOLD
+
+    @contextlib.contextmanager
+    def computed_in(self, *, bfloat16: bool) -> Iterator[Classifier]:
+        """Yield a classifier for evaluation mode, with the weights that the model has now.
+
+        It computes its forward passes in bfloat16, or in the model's own dtype.
+        """
+        for layer in self.layers:
+            layer.fold(torch.bfloat16 if bfloat16 else None)
+        with computed_in(self.folded, bfloat16=bfloat16):
+            yield self.folded
+
+
+def _fold_backbone(backbone: nn.Module) -> tuple[nn.Module, list[FoldedConv]]:
+    """Return a copy of the backbone's graph that shares its modules, and what was folded in it."""
+    training = {name: module.training for name, module in backbone.named_modules()}
+    backbone.eval()
+    try:
+        graph = _Tracer().trace(backbone)
+    finally:
+        for name, module in backbone.named_modules():
+            module.training = training[name]
+    folded = fx.GraphModule(backbone, graph)
+    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    layers = []
+    for node in list(graph.nodes):
+        pair = _conv_and_norm(folded, node, calls)
+        if pair is None:
+            continue
+        conv_node = node.args[0]
+        layers.append(FoldedConv(*pair))
+        folded.set_submodule(str(conv_node.target), layers[-1])
+        node.replace_all_uses_with(conv_node)
+        graph.erase_node(node)
+    folded.delete_all_unused_submodules()
+    folded.recompile()
+    return folded, layers
+
+
+def _conv_and_norm(
+    module: fx.GraphModule, node: fx.Node, calls: Counter
+) -> tuple[nn.Conv2d, _BatchNorm] | None:
+    """Return the layers of a BatchNorm node and of the convolution that nothing else reads."""
+    if node.op != "call_module" or not node.args or calls[node.target] > 1:
+        return None
+    before = node.args[0]
+    if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
+        return None
+    if calls[before.target] > 1:
+        return None
+    conv, norm = (operator.attrgetter(str(n.target))(module) for n in (before, node))
+    if type(conv) is not nn.Conv2d or not isinstance(norm, _BatchNorm):
+        return None
+    if norm.running_mean is None or conv._forward_hooks or norm._forward_hooks:
+        return None
+    return conv, norm
