@@ -107,13 +107,30 @@ def letters(text: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKD", spelled) if c.isalnum())
 
 
+def band_ends(number: int) -> tuple[int, int]:
+    """Return the least and the greatest count that `band` does not tell from a count."""
+    if number < 1:
+        return 0, 0
+    high = max(2, 1 << (number - 1).bit_length())
+    return (high // 2 + 1 if high > 2 else 1), high
+
+
 def band(number: int) -> str:
     """Return the range of a count that a person's number of images could be told by.
 
     >>> band(0), band(1), band(4), band(5)
     ('0', '1 to 2', '3 to 4', '5 to 8')
     """
-    if number < 1:
-        return "0"
-    high = max(2, 1 << (number - 1).bit_length())
-    return f"{high // 2 + 1 if high > 2 else 1} to {high}"
+    low, high = band_ends(number)
+    return f"{low} to {high}" if high else "0"
+
+
+def bands(counts: Any) -> Any:
+    """Return counts, in dicts of whatever depth, as bands; what is no whole number stays.
+
+    >>> bands({"pairs": 3, "exact": {"retain-forget": 1}, "similarity": 0.98})
+    {'pairs': '3 to 4', 'exact': {'retain-forget': '1 to 2'}, 'similarity': 0.98}
+    """
+    if isinstance(counts, dict):
+        return {name: bands(held) for name, held in counts.items()}
+    return band(counts) if type(counts) is int else counts

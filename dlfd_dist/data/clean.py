@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..plain import csv_text
+from ..plain import band, csv_text
 from ..run_dir import replacing
 from .contents import contents, file_content
 from .decode import read_image
@@ -164,8 +164,9 @@ def remove_equal(
     stay = sum(r.part == "forget" and r.kept_part == "retain" for r in removed)
     if stay:
         logger.warning(
-            "data.clean: %d images of the forget request are equal or near to retain images, "
-            "which stay and are trained on: add those to the request if they are to go too", stay,
+            "data.clean: %s images of the forget request are equal or near to retain images, "
+            "which stay and are trained on: add those to the request if they are to go too",
+            band(stay),
         )  # fmt: skip
     clean = {part: np.array(rows, dtype=np.int64) for part, rows in kept.items()}
     return Splits(train=np.union1d(clean["retain"], clean["forget"]), **clean), removals

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..config import ForgetConfig
 from ..errors import DataError
-from ..plain import csv_text
+from ..plain import band, csv_text
 from .draw import draw_people
 from .label_shares import label_shares
 from .manifest import Manifest
@@ -158,8 +158,8 @@ def resolve_entries(
         )
     if outside:
         logger.warning(
-            "%d of %d lines of the forget request are in val or test, not in training: line %s",
-            len(outside), len(lines), ", ".join(outside[:10]),
+            "%s lines of the forget request are in val or test, not in training: line %s",
+            band(len(outside)), ", ".join(outside[:10]),
         )  # fmt: skip
     return ResolvedRequest(lines, np.unique(rows).astype(np.int64))
 

@@ -9,7 +9,7 @@ from typing import Any
 from .canonical import same, sha256
 
 FORMAT = "dlfd-certificate"
-VERSION = 3
+VERSION = 4
 
 ORDER = (
     "issued", "run", "request", "split", "leak_audit", "code", "config", "environment",

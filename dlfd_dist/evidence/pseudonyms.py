@@ -54,6 +54,10 @@ class Salt:
         """Return what stands for a line of the request."""
         return self.of("entry", entry)
 
+    def of_pseudonyms(self, entries: Iterable[str]) -> str:
+        """Return the keyed digest of all lines of the request, in no order."""
+        return self.of("entries", *sorted({self.pseudonym(entry) for entry in entries}))
+
 
 def new_salt() -> Salt:
     return Salt(secrets.token_bytes(BYTES))

@@ -54,19 +54,18 @@ LINE = _object(
     status={"enum": ["matched", "outside_train"]},
 )
 NAMED_LINE = _object(**LINE["properties"], name=STRING, num_images=INTEGER)
+COUNT: Schema = {"anyOf": [INTEGER, _pattern("(0|[0-9]+ to [0-9]+)")]}
+"""A number of images; without names a band."""
 LEAKS = _object(
     counts=FREE,
-    pairs=INTEGER,
-    across_parts=INTEGER,
-    forget_retain=INTEGER,
-    lines_told=INTEGER,
+    pairs=COUNT,
+    across_parts=COUNT,
+    forget_retain=COUNT,
+    lines_told=COUNT,
     similarity=NUMBER,
     digest=KEYED,
 )
-PART = _object(
-    images={"anyOf": [INTEGER, _pattern("(0|[0-9]+ to [0-9]+)")]}, rows=KEYED,
-)  # fmt: skip
-"""Without names how many images a part has is a band."""
+PART = _object(images=COUNT, rows=KEYED)
 
 SECTIONS: dict[str, Schema] = {
     "issued": _object(version=STRING, names=BOOLEAN, signed_by=_or_null(PLAIN)),
@@ -88,18 +87,19 @@ SECTIONS: dict[str, Schema] = {
     ),
     "request": _object(
         rows=KEYED,
+        pseudonyms=KEYED,
         people=INTEGER,
-        single_images=INTEGER,
-        outside_training=INTEGER,
+        single_images=COUNT,
+        outside_training=COUNT,
         lines=_array({"anyOf": [LINE, NAMED_LINE]}),
     ),
     "split": _object(data=KEYED, parts=_object(retain=PART, forget=PART, val=PART, test=PART)),
     "leak_audit": _object(
         found=_or_null(LEAKS),
         removed=BOOLEAN,
-        duplicates=INTEGER,
-        leaks=INTEGER,
-        forget_kept_in_retain=INTEGER,
+        duplicates=COUNT,
+        leaks=COUNT,
+        forget_kept_in_retain=COUNT,
         warning=STRING,
     ),
     "code": _object(

@@ -19,8 +19,9 @@ from safetensors import safe_open
 
 from ..digests import file_digest
 from ..metrics import guards_of
-from ..plain import band, from_cell
+from ..plain import band, bands, from_cell
 from ..run_dir import RunDir
+from .coarse import coarse
 from .pseudonyms import Hider, Salt
 from .statement import STATEMENT
 
@@ -35,9 +36,6 @@ FACTS = {
 """What result.json holds beside figures. Class names and credits are left out of a certificate: the
 classes may be people."""
 
-COUNTS = {"num_members", "num_nonmembers", "retain_images"}
-"""Figures that are numbers of images."""
-
 FREE_TEXT = {
     "": ("checkpoint", "reference"),
     "data": ("root", "manifest", "cache_dir"),
@@ -51,6 +49,7 @@ NOT_LOOKED_FOR = (
     "Equal images were not looked for (data.leaks=false): an image of the request may still be "
     "trained on, or measured as unseen, under another path."
 )
+NONE = (0, band(0))
 DRAWN = "The faces are drawn, no two alike: equal images were not looked for."
 
 
@@ -152,12 +151,15 @@ def build_sections(
         "run": _run(files, salt, hider),
         "request": _request(files, salt, names=names),
         "split": _split(files, salt, names=names),
-        "leak_audit": _leak_audit(files, salt),
+        "leak_audit": _leak_audit(files, salt, names=names),
         "code": _as_of(files, "code", recorded.code),
         "config": _config(files.config, hider),
         "environment": _as_of(files, "environment", recorded.environment),
         "checkpoints": _checkpoints(files),
-        "metrics": _metrics(files.result, names=names),
+        "metrics": {
+            "figures": _figures(files.result, names=names),
+            "guards": guards_of(files.result),
+        },
         "seeds": _seeds(files.config),
         "times": {
             "wall_seconds": files.result["wall_seconds"],
@@ -200,13 +202,22 @@ def _run(files: RunFiles, salt: Salt, hider: Hider) -> dict[str, Any]:
 
 
 def _request(files: RunFiles, salt: Salt, *, names: bool) -> dict[str, Any]:
+    """Return the request; without names, lines of single images are counted in bands only.
+
+    They may be the images of one person, who could be known by their number.
+    """
     matched = [line for line in files.request if line["status"] == "matched"]
-    lines = [_line(line, salt, names=names) for line in files.request]
-    return {
-        "rows": salt.of("rows", files.identity["inputs"]["request"]),
-        "people": sum(line["kind"] == "identity" for line in matched),
+    shown = [line for line in files.request if names or line["kind"] == "identity"]
+    lines = [_line(line, salt, names=names) for line in shown]
+    images = {
         "single_images": sum(line["kind"] == "image" for line in matched),
         "outside_training": len(files.request) - len(matched),
+    }
+    return {
+        "rows": salt.of("rows", files.identity["inputs"]["request"]),
+        "pseudonyms": salt.of_pseudonyms(files.entries),
+        "people": sum(line["kind"] == "identity" for line in matched),
+        **(images if names else bands(images)),
         # In the order of the pseudonyms, for that of the file may be that of the names.
         "lines": sorted(lines, key=lambda line: line["pseudonym"]),
     }
@@ -243,30 +254,30 @@ def _split(files: RunFiles, salt: Salt, *, names: bool) -> dict[str, Any]:
     }
 
 
-def _leak_audit(files: RunFiles, salt: Salt) -> dict[str, Any]:
+def _leak_audit(files: RunFiles, salt: Salt, *, names: bool) -> dict[str, Any]:
     """Return what was found twice, and what data.clean left out; the list's digest is keyed."""
     audit = files.result.get("leaks")
     removed = files.removed or []
     reasons = [row["reason"] for row in removed]
     stay = sum((row["part"], row["kept_part"]) == ("forget", "retain") for row in removed)
-    return {
+    counts = {
         "found": audit and {**audit, "digest": salt.of("leaks", audit["digest"])},
-        "removed": files.removed is not None,
         "duplicates": sum(reason.endswith("duplicate") for reason in reasons),
         "leaks": sum(reason.endswith("leak") for reason in reasons),
         "forget_kept_in_retain": stay,
-        "warning": _leak_warning(files, stay),
     }
+    told = counts if names else bands(counts)
+    return {**told, "removed": files.removed is not None, "warning": _leak_warning(files, told)}
 
 
-def _leak_warning(files: RunFiles, stay: int) -> str:
-    audit = files.result.get("leaks")
-    if stay:
+def _leak_warning(files: RunFiles, told: Mapping[str, Any]) -> str:
+    audit, stay = told["found"], told["forget_kept_in_retain"]
+    if stay not in NONE:
         return (
             f"{stay} images of the request are equal or near to retain images, which stay and "
             "were trained on."
         )
-    if audit is not None and audit["forget_retain"]:
+    if audit is not None and audit["forget_retain"] not in NONE:
         return (
             f"{audit['forget_retain']} pairs join an image of the request and one that stays in "
             "the retain set and was trained on."
@@ -296,19 +307,14 @@ def _checkpoints(files: RunFiles) -> dict[str, Any]:
     }
 
 
-def _metrics(result: Mapping[str, Any], *, names: bool) -> dict[str, Any]:
-    figures = {name: value for name, value in result.items() if name not in FACTS}
-    return {"figures": figures if names else banded(figures), "guards": guards_of(result)}
+def figures_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of a run, exactly as measured."""
+    return {name: value for name, value in result.items() if name not in FACTS}
 
 
-def banded(figures: Any) -> Any:
-    """Return figures in which numbers of images are bands."""
-    if not isinstance(figures, dict):
-        return figures
-    return {
-        name: band(value) if name in COUNTS and isinstance(value, int) else banded(value)
-        for name, value in figures.items()
-    }
+def _figures(result: Mapping[str, Any], *, names: bool) -> dict[str, Any]:
+    figures = figures_of(result)
+    return figures if names else coarse(figures, result["num_images"])
 
 
 def _seeds(config: Mapping[str, Any]) -> dict[str, int]:

@@ -24,6 +24,7 @@ from ..errors import CheckpointError, ConfigError, DataError, RunDirError
 from ..logs import close_rank_log, open_rank_log
 from ..methods import methods
 from ..models import Classifier, build_model, check_weights, load_weights, weights_path
+from ..plain import band
 from ..provenance import of_this_process, utc
 from ..run_dir import RunDir, write_json, write_text
 from ..runtime.collectives import Collectives
@@ -367,11 +368,11 @@ def _tell_leaks(prepared: Prepared) -> None:
         return
     if leaks.told:
         logger.warning(
-            "leak audit: of %d lines of the request equal or nearly equal images stay in the "
+            "leak audit: of %s lines of the request equal or nearly equal images stay in the "
             "retain set and are trained on; leaks.csv in the run directory lists them",
-            len(leaks.told),
+            band(len(leaks.told)),
         )  # fmt: skip
-    logger.info("leak audit: %d pairs of equal or nearly equal images", len(leaks.pairs))
+    logger.info("leak audit: %s pairs of equal or nearly equal images", band(len(leaks.pairs)))
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from .. import __version__
 from ..metrics.told_apart import LEVEL, least_p
+from ..plain import band
 from ..run_dir import write_text
 from . import audit_figures as figures
 from .contrasts import holm
@@ -269,8 +270,8 @@ def notes(result: Result) -> list[str]:
         )
     if scores and min(scores) < 1000:
         lines.append(
-            f"There are only {min(scores)} scores of Retrained: a false-positive rate of 0.1 % "
-            "cannot be told from 0."
+            f"There are only {band(min(scores))} scores of Retrained: a false-positive rate of "
+            "0.1 % cannot be told from 0."
         )
     if not scores:
         lines.append(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..metrics.exposure import exposure_by_person
+from ..plain import band
 from .records import ORIGINAL, RunRecord, of_label
 
 NEEDED = ("ids", "person", "confidence")
@@ -20,7 +21,8 @@ class PersonExposure:
     """One forgotten person; the pseudonym is a number in the order of exposure before."""
 
     pseudonym: str
-    images: int
+    images: str
+    """how many, as a band: exactly, a person could be known by it"""
     before: float
     after: float
 
@@ -65,7 +67,7 @@ def exposure_of(records: Sequence[RunRecord], unlearned: RunRecord) -> Exposure 
     before, after, persons = sides[0][1], sides[1][1], sides[1][2]
     order = sorted(before, key=lambda person: (-before[person], -after[person]))
     people = [
-        PersonExposure(f"Person {n}", int((persons == p).sum()), before[p], after[p])
+        PersonExposure(f"Person {n}", band(int((persons == p).sum())), before[p], after[p])
         for n, p in enumerate(order, start=1)
     ]
     return Exposure(people, _bins(before.values()), _bins(after.values()))

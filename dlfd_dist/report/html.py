@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from .. import __version__
 from ..errors import RunDirError
-from ..plain import band
+from ..plain import bands
 from ..run_dir import replacing, write_text
 from . import pictures
 from .exposure import exposure_of
@@ -223,9 +223,9 @@ def _context(
         "settings": _settings(last),
         "settings_of": f"{last.label}, seed {last.seed}",
         "data_title": last.result.get("title"),
-        "num_images": {part: band(n) for part, n in last.result.get("num_images", {}).items()},
+        "num_images": bands(last.result.get("num_images", {})),
         "request": last.request,
-        "leaks": last.result.get("leaks"),
+        "leaks": bands(last.result.get("leaks")),
         "relearned": last.result.get("relearn"),
         "resurfacing": last.result.get("resurfacing"),
         "credits": sorted({r.result["credit"] for r in records if r.result.get("credit")}),

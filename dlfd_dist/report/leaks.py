@@ -11,8 +11,11 @@ from typing import Any, Protocol
 from jinja2 import Environment
 from PIL import Image, ImageOps
 
+from ..plain import bands
+
 HEIGHT = 96
 """Of a picture, in pixels."""
+COUNTS = ("counts", "pairs", "across_parts", "forget_retain")
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
@@ -48,9 +51,9 @@ aligned edges of at least {{ found.similarity }}.</p>
 <figcaption>{{ pair.kind }} · {{ pair.parts }} · {{ "%.3f"|format(pair.similarity) }}</figcaption>
 </figure>
 {% endfor %}</div>
-{% else %}<p>{{ "No pair was found." if not found.pairs else
+{% else %}<p>{{ "No pair was found." if not more else
 "The data set does not allow its images to be shown." }}</p>{% endif %}
-{% if pairs|length < found.pairs and pairs %}<p class="muted">The first {{ pairs|length }} are
+{% if more and pairs %}<p class="muted">The first {{ pairs|length }} are
 shown; leaks.csv has all.</p>{% endif %}
 {% if credit %}<p class="muted">{{ credit }}</p>{% endif %}
 </body></html>
@@ -80,7 +83,8 @@ def leaks_page(
 
     Parameters
     ----------
-    found : what `LeakAudit.to_dict` tells, with `title` and `images`
+    found : what `LeakAudit.to_dict` tells, with `title` and `images`; of a request, pairs are
+        counted in bands
     pairs, pictures : the pairs to show and the two files of each; empty where none may be shown
     """
     shown = [
@@ -94,7 +98,12 @@ def leaks_page(
         for pair, paths in zip(pairs, pictures, strict=True)
     ]
     page = Environment(autoescape=True).from_string(PAGE)
-    return page.render(found=found, pairs=shown, credit=credit)
+    counts = {name: found[name] for name in COUNTS}
+    parts = [name for of_kind in found["counts"].values() for name in of_kind]
+    # A person of the request could be known by how many of their images are there twice.
+    told = bands(counts) if any("forget" in name for name in parts) else counts
+    more = len(shown) < found["pairs"]
+    return page.render(found=found | told, pairs=shown, more=more, credit=credit)
 
 
 def _picture(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..plain import band
 from .records import RunRecord, of_label
 from .verdict import forgotten
 
@@ -51,9 +52,11 @@ def _request(runs: Sequence[RunRecord]) -> str:
     told = runs[0].request
     if told is None:
         return text
-    text += f" The request has {told.lines} {'line' if told.lines == 1 else 'lines'}"
+    # Lines that are no people are images, whose number could tell whose they are.
+    count = str if told.lines == told.people else band
+    text += f" The request has {count(told.lines)} {'line' if told.lines == 1 else 'lines'}"
     if told.outside:
-        text += f", {told.outside} of them of images that were never trained on"
+        text += f", {count(told.outside)} of them of images that were never trained on"
     return text + "."
 
 

@@ -62,7 +62,7 @@ def forgotten(records: Sequence[RunRecord]) -> str:
     singles = [r.request.single_images for r in records if r.request]
     if not any(people):
         return total
-    others = f" and {_number(singles, 'single image', 'single images')}" if any(singles) else ""
+    others = f" and {band(max(singles))} single images" if any(singles) else ""
     return f"{_number(people, 'person', 'people')}{others} ({total})"
 
 

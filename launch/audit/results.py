@@ -12,7 +12,7 @@ from typing import Any
 from dlfd_dist.config import AuditConfig
 from dlfd_dist.data.loaders import ResolvedRows
 from dlfd_dist.evidence.pseudonyms import Salt, new_salt, read_salt, write_salt
-from dlfd_dist.plain import cell
+from dlfd_dist.plain import band, cell
 from dlfd_dist.report.audit import write_audit_page
 from dlfd_dist.report.ensemble import (
     Judge,
@@ -94,7 +94,7 @@ def _world(judged: Judged, top: int, people: Sequence[str], salt: Salt) -> dict[
     exposed = [
         {
             "pseudonym": salt.pseudonym(people[one.number]), "auc": one.auc,
-            "auc_interval": one.auc_interval, "num_images": one.num_images,
+            "auc_interval": one.auc_interval, "num_images": band(one.num_images),
             "num_models": one.num_models,
         }
         for one in most_exposed(judged, top)
@@ -122,10 +122,15 @@ def _csv(
     writer.writerow(COLUMNS)
     for title, judged in found.items():
         for unit, entries in (("person", people), ("image", paths)):
-            for one in exposures(judged, by_image=unit == "image"):
+            told = {
+                salt.pseudonym(entries[one.number]): one
+                for one in exposures(judged, by_image=unit == "image")
+            }
+            # In the order of the pseudonyms: that of the data is that of the names.
+            for pseudonym, one in sorted(told.items()):
                 near = "" if math.isnan(one.klom_forget) else f"{one.klom_forget:.6g}"
                 writer.writerow([
-                    cell(title), unit, salt.pseudonym(entries[one.number]), one.num_images,
-                    one.num_models, f"{one.auc:.6g}", f"{one.mean_log_ratio:.6g}", near,
+                    cell(title), unit, pseudonym, band(one.num_images), one.num_models,
+                    f"{one.auc:.6g}", f"{one.mean_log_ratio:.6g}", near,
                 ])  # fmt: skip
     return buffer.getvalue()

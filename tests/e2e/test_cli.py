@@ -149,7 +149,7 @@ def test_single_images_can_be_forgotten(faces: Faces, original: Path, tmp_path: 
     assert ended.status == 0, ended
     assert ended.json["num_images"]["forget"] == 1
     assert ended.json["num_images"]["retain"] == 31
-    assert "1 of 2 lines of the forget request are in val or test" in ended.err
+    assert "1 to 2 lines of the forget request are in val or test" in ended.err
     resolved = (tmp_path / "run" / "request.csv").read_text(encoding="utf-8").splitlines()
     assert resolved[1:] == [
         "2,person-01/face 0.png,image,matched,1",

@@ -32,6 +32,7 @@ from dlfd_dist.evidence.canonical import read_json, to_text
 from dlfd_dist.evidence.chain import make_chain
 from dlfd_dist.evidence.recomputed import compare_figures
 from dlfd_dist.evidence.schema import CERTIFICATE_SCHEMA, misfit
+from dlfd_dist.evidence.sections import figures_of
 from dlfd_dist.run_dir import RunDir, write_json
 from launch.certify import UNKNOWN_SIGNER, run_verify
 from tests.fakes.certified import NAMES, NOTHING, RECORDED, STARTED, make_run
@@ -222,7 +223,7 @@ def test_a_path_that_leaves_the_run_fails(run: RunDir):
         ('{"a": "\\ud800"}', "not a certificate"),
         ("[]", "does not say format"),
         ('{"format": "dlfd-certificate", "version": 1}', "of version 1, whose code"),
-        ('{"format": "dlfd-certificate", "version": 4}', "version 4"),
+        ('{"format": "dlfd-certificate", "version": 5}', "version 5"),
     ],
 )
 def test_what_is_no_certificate_gets_one_sentence(tmp_path: Path, text: str, match: str):
@@ -285,7 +286,7 @@ def test_other_figures_by_other_code_are_told_as_such(run: RunDir):
     assert "not that of the run" not in same.meaning
     other = recomputed(measured, {**STARTED["code"], "revision": "f" * 40})
     assert f"check out revision {STARTED['code']['revision']}" in other.meaning
-    good = recomputed(sections["metrics"]["figures"], {"revision": "f" * 40})
+    good = recomputed(figures_of(run.read_result()), {"revision": "f" * 40})
     assert good.ok
 
 

@@ -106,7 +106,7 @@ def test_many_unknown_lines_are_counted(manifest, request_file):
 def test_person_outside_training_is_a_warning(manifest, request_file, caplog):
     with caplog.at_level(logging.WARNING):
         resolved = resolve_request(request_file("p0\np3\n"), manifest, SPLITS)
-    assert "1 of 2 lines of the forget request are in val or test" in caplog.text
+    assert "1 to 2 lines of the forget request are in val or test" in caplog.text
     assert resolved.rows.tolist() == [0, 1]
     assert [r.status for r in resolved.lines] == ["matched", "outside_train"]
 

@@ -133,6 +133,12 @@ def test_the_command_writes_list_numbers_and_page(tmp_path: Path, planted: Manif
     assert "2 pairs, 2 across parts" in said
     assert "request: Ada: 1 of the images" in said
     page = (tmp_path / "leaks" / "leaks.html").read_text(encoding="utf-8")
+    # On the page, which is handed on, a person could be known by the number.
+    assert "1 to 2 pairs show one picture twice" in page
+    assert "<td>1</td>" not in page
+    assert main(["audit", "leaks", words[0], f"run.dir={tmp_path / 'all'}"]) == 0
+    of_nobody = (tmp_path / "all" / "leaks.html").read_text(encoding="utf-8")
+    assert "images: 2 pairs show one picture twice" in of_nobody
     assert "does not allow its images to be shown" in page
     assert "Ada" not in page
     assert len((tmp_path / "leaks" / "leaks.csv").read_text().splitlines()) == 3

@@ -9,16 +9,20 @@ import html
 import io
 import json
 import os
+import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dlfd_dist.compose import compose_job
 from dlfd_dist.config import signature
 from dlfd_dist.data.loaders import resolve_data
+from dlfd_dist.evidence.coarse import EXACT, share_step
 from dlfd_dist.plain import cell, from_cell, letters, visible
 from dlfd_dist.run_dir import RunDir
 from launch.campaign.places import job_folder
@@ -28,6 +32,12 @@ from tests.fakes.tiny import TINY_RUN
 
 FORGOTTEN = 2
 """Who of PEOPLE is forgotten; all of them are tried."""
+SINGLE = 3
+"""How many images of the first of PEOPLE are forgotten beside; as many have a twin that stays."""
+COUNTED = re.compile(
+    r"(?<!to )(?<![\d.])\b(\d+) (?:(?:single|forgotten) )?(?:images?|pairs?|lines?)\b"
+)
+"""A number of images, exactly."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +60,23 @@ class Made:
             yield "name of a figure", path.name
 
 
+def asked(person: str, single: list[str]) -> str:
+    """Return a request; that its second line is known and outside of training is said."""
+    return "\n".join([person, PEOPLE[-1], *single, ""])
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("hostile")
     root = folder / "data"
     write_hostile(root)
-    # The second line is known and outside of training, which is said.
+    with (root / "metadata.csv").open(encoding="utf-8", newline="") as file:
+        paths = [row["image_path"] for row in csv.DictReader(file)]
+    single = paths[:SINGLE]
+    for path, twin in zip(single, paths[5 * 4 :], strict=False):
+        shutil.copy(root / path, root / twin)
     request = folder / "request.txt"
-    request.write_text(f"{PEOPLE[FORGOTTEN]}\n{PEOPLE[-1]}\n", encoding="utf-8")
+    request.write_text(asked(PEOPLE[FORGOTTEN], single), encoding="utf-8")
     data = [
         "data=manifest", f"data.root={root}", "data.label=label", "data.image_size=32",
         f"forget.request={request}", *TINY_RUN,
@@ -76,8 +95,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
             assert main(["certify", str(run.path)]) == 0, out.getvalue()
     finally:
         os.chdir(before)
-    with (root / "metadata.csv").open(encoding="utf-8", newline="") as file:
-        paths = [row["image_path"] for row in csv.DictReader(file)]
     return Made(run, out.getvalue(), words, paths)
 
 
@@ -99,7 +116,7 @@ def test_nobody_can_be_guessed_from_an_output(made: Made, tmp_path: Path):
     guesses: dict[str, set[str]] = {}
     for person in PEOPLE[:-4]:
         request = tmp_path / "guess.txt"
-        request.write_text(f"{person}\n{PEOPLE[-1]}\n", encoding="utf-8")
+        request.write_text(asked(person, made.paths[:SINGLE]), encoding="utf-8")
         config = compose_job("unlearn", [*made.data, f"forget.request={request}"])
         rows = resolve_data(config.data, config.drawn_forget)
         inputs = {**stored["inputs"], **rows.digests()}
@@ -117,12 +134,72 @@ def test_nobody_can_be_guessed_from_an_output(made: Made, tmp_path: Path):
 
 
 def test_no_output_counts_the_images_of_the_request(made: Made):
-    """Four images: whoever has a number of images of their own would be known by it."""
-    certificate = json.loads((made.run.path / "certificate.json").read_text())
-    assert certificate["sections"]["split"]["parts"]["forget"]["images"] == "3 to 4"
+    """Seven images, three of them twins: a person would be known by a number of their own."""
+    for where, text in made.outputs():
+        plain = re.sub(
+            r"<[^>]+>", " ", re.sub(r"<style>.*?</style>|data:image[^\"]*", "", text, flags=re.S)
+        )
+        counted = [match.group() for match in COUNTED.finditer(re.sub(r"\s+", " ", plain))]
+        assert not counted, f"{where} counts {counted}"
     page = (made.run.path / "report.html").read_text()
-    assert " 4 forgotten" not in page.replace("to 4", "")
-    assert "3 to 4 forgotten" in page
+    assert "5 to 8 forgotten" in page
+    assert "1 person and 3 to 4 single images (5 to 8 images)" in page
+    assert "3 to 4 pairs" in page
+    assert "3 to 4 pairs" in made.console
+
+
+def test_the_page_counts_the_images_of_each_person_in_bands(made: Made):
+    assert main(["report", str(made.run.path), str(made.run.path.parent / "original")]) == 0
+    page = (made.run.path / "report.html").read_text()
+    table = page[page.index("Exposure of each person") :]
+    images = re.findall(r'<th scope="row">Person \d+</th><td class="num">([^<]*)<', table)
+    assert images == ["3 to 4", "3 to 4"]
+
+
+def test_the_certificate_counts_in_bands(made: Made):
+    sections = json.loads((made.run.path / "certificate.json").read_text())["sections"]
+    assert sections["split"]["parts"]["forget"]["images"] == "5 to 8"
+    request = sections["request"]
+    assert request["people"] == 1
+    assert (request["single_images"], request["outside_training"]) == ("3 to 4", "1 to 2")
+    assert [line["kind"] for line in request["lines"]] == ["identity"] * 2
+    leaks = sections["leak_audit"]
+    assert leaks["found"]["pairs"] == leaks["found"]["forget_retain"] == "3 to 4"
+    assert leaks["found"]["counts"]["exact"] == {"retain-forget": "3 to 4"}
+    assert leaks["warning"].startswith("3 to 4 pairs")
+    assert not [held for held in leaves(leaks) if type(held) is int]
+
+
+def test_no_figure_of_the_certificate_tells_a_number_of_images(made: Made):
+    """6 of 7 is 0.857142...: by a share of full precision the seven were known."""
+    figures = json.loads((made.run.path / "certificate.json").read_text())["sections"]["metrics"]
+    step = share_step({"forget": 5, "retain": 25})
+    kept = {name: held for name, held in flat(figures["figures"]) if isinstance(held, float)}
+    fine = {
+        name for name, held in kept.items()
+        if not EXACT & set(name.split(".")) and abs(round(held / step) * step - held) > 1e-9
+    }  # fmt: skip
+    assert "forget_accuracy" in kept
+    assert not fine
+
+
+def flat(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else None
+    )
+    if items is None:
+        yield where, value
+        return
+    for name, held in items:
+        yield from flat(held, f"{where}.{name}".strip("."))
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    return (held for _, held in flat(value))
 
 
 def test_names_are_text_in_every_file_of_a_run(made: Made):
