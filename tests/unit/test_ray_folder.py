@@ -1,9 +1,10 @@
-"""The folder of Ray's sockets: short, ours, or one sentence."""
+"""The folder of Ray: short, entered by us alone, or one sentence."""
 
 from __future__ import annotations
 
 import os
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -12,25 +13,46 @@ import pytest
 
 from dlfd_dist.errors import ConfigError
 from launch.search import sockets
-from launch.search.sockets import BELOW, MAX_BYTES, ray_folder
+from launch.search.sockets import BELOW, MAX_BYTES, NAME, ray_folder
 
 LONG = "/tmp/" + 95 * "x"
 
 
-def test_a_long_tmpdir_gives_way_to_a_short_folder_of_ours():
-    folder = Path(ray_folder({"TMPDIR": LONG})["RAY_TMPDIR"])
-    assert folder.is_dir()
-    assert folder.stat().st_mode & 0o077 == 0
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder whose path is short, as seen from its parent."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("t")
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o1777)
+    return folder
+
+
+def is_ours_alone(folder: Path) -> bool:
+    status = folder.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and (
+        stat.S_IMODE(status.st_mode) == 0o700
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR"])
+def test_ray_has_a_folder_of_ours_alone_in_a_folder_of_all(name: str, short: Path):
+    folder = Path(ray_folder({name: str(short)})["RAY_TMPDIR"])
+    assert folder == short / NAME
+    assert is_ours_alone(folder)
+
+
+@pytest.mark.parametrize("env", [{}, {"TMPDIR": LONG}, {"TMPDIR": "/nowhere/tmp"}])
+def test_without_a_folder_that_can_be_used_it_lies_in_tmp(env: dict[str, str]):
+    folder = Path(ray_folder(env)["RAY_TMPDIR"])
+    assert folder == Path("/tmp") / NAME
+    assert is_ours_alone(folder)
     assert len(str(folder)) <= MAX_BYTES
 
 
-def test_a_folder_that_ray_can_use_stays():
-    assert ray_folder({}) == ray_folder({"TMPDIR": "/tmp"}) == ray_folder({"RAY_TMPDIR": "/tmp"})
-    assert ray_folder({}) == {}
-
-
-def test_a_tmpdir_that_is_not_there_gives_way():
-    assert "RAY_TMPDIR" in ray_folder({"TMPDIR": "/nowhere/tmp"})
+def test_a_private_folder_stays_so_that_asking_twice_gives_the_same(short: Path):
+    first = ray_folder({"TMPDIR": str(short)})
+    assert ray_folder({"TMPDIR": "/tmp", **first}) == first
 
 
 @pytest.mark.parametrize(
@@ -41,16 +63,36 @@ def test_a_ray_tmpdir_that_was_asked_for_is_refused_in_one_sentence(folder, why)
         ray_folder({"RAY_TMPDIR": folder, "TMPDIR": "/tmp"})
 
 
-def test_a_folder_of_somebody_else_is_not_used(tmp_path, monkeypatch):
-    open_to_all = tmp_path / "folder"
-    open_to_all.mkdir()
-    open_to_all.chmod(0o777)
-    assert not sockets._own(open_to_all)
-    (tmp_path / "link").symlink_to(tmp_path)
-    assert not sockets._own(tmp_path / "link")
-    monkeypatch.setattr(sockets, "_own", lambda _: False)
-    with pytest.raises(ConfigError, match="has 100 characters, and /tmp/dlfd-ray-.* RAY_TMPDIR"):
-        ray_folder({"TMPDIR": LONG})
+def test_what_others_could_only_read_is_closed(short: Path):
+    (short / NAME).mkdir(mode=0o755)
+    (short / NAME).chmod(0o755)
+    assert is_ours_alone(Path(ray_folder({"TMPDIR": str(short)})["RAY_TMPDIR"]))
+
+
+def test_a_folder_that_somebody_else_had_first_is_not_used(short: Path, monkeypatch):
+    taken = short / NAME
+    taken.symlink_to(short.resolve())
+    with pytest.raises(ConfigError, match=rf"{NAME} is not yours alone.*RAY_TMPDIR"):
+        ray_folder({"TMPDIR": str(short)})
+    taken.unlink()
+    taken.mkdir()
+    taken.chmod(0o777)
+    with pytest.raises(ConfigError, match="is not yours alone"):
+        ray_folder({"TMPDIR": str(short)})
+    taken.chmod(0o700)
+    monkeypatch.setattr(sockets.os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(ConfigError, match="is not yours alone"):
+        ray_folder({"TMPDIR": str(short)})
+
+
+def test_ray_opens_what_it_makes_to_all_below_a_folder_that_they_cannot_enter(short: Path):
+    """What we guard against: a Ray that no longer does this would need no folder of ours."""
+    from ray._common.utils import try_to_create_directory
+
+    folder = Path(ray_folder({"TMPDIR": str(short)})["RAY_TMPDIR"])
+    try_to_create_directory(str(folder / "ray" / "session" / "sockets"))
+    assert (folder / "ray" / "session" / "sockets").stat().st_mode & 0o777 == 0o777
+    assert is_ours_alone(folder)
 
 
 def test_the_longest_socket_of_ray_fits(tmp_path, monkeypatch):
