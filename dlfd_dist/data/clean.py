@@ -28,6 +28,9 @@ from .splits import Splits
 
 logger = logging.getLogger(__name__)
 
+SPOT_CHECKS = 8
+"""Images that are decoded to see whether stored digests are theirs."""
+
 
 @dataclass(frozen=True)
 class Removed:
@@ -70,7 +73,7 @@ def image_digests(manifest: Manifest, folder: Path | None) -> np.ndarray:
     folder : keeps the result, and has it when it was computed before; None: nothing is written
     """
     path = None if folder is None else folder / f"pixels-{contents(manifest, folder).key}.npy"
-    if path is not None and (held := _held(path, len(manifest))) is not None:
+    if path is not None and (held := _held(path, manifest)) is not None:
         return held
     found = _digests(manifest)
     if path is not None:
@@ -78,13 +81,20 @@ def image_digests(manifest: Manifest, folder: Path | None) -> np.ndarray:
     return found
 
 
-def _held(path: Path, num: int) -> np.ndarray | None:
-    """Return the digests in a file; None where it holds none, or not one an image."""
+def _held(path: Path, manifest: Manifest) -> np.ndarray | None:
+    """Return the digests in a file; None where it holds none, or not those of these images."""
     try:
         held = np.load(path)
-    except (OSError, ValueError, EOFError):
+    except FileNotFoundError:
         return None
-    return held if held.shape == (num,) and held.dtype == np.dtype("U64") else None
+    except (OSError, ValueError, EOFError):
+        held = np.empty(0)
+    if held.shape == (len(manifest),) and held.dtype == np.dtype("U64"):
+        rows = np.linspace(0, len(held) - 1, min(SPOT_CHECKS, len(held))).astype(int).tolist()
+        if all(held[row] == _pixel_digest(manifest, row) for row in rows):
+            return held
+    logger.warning("the digests in %s are not those of the images: they are made anew", path)
+    return None
 
 
 def _keep(path: Path, digests: np.ndarray) -> None:

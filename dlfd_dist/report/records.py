@@ -207,6 +207,17 @@ def _read_config(file: Path) -> dict[str, Any]:
         raise RunDirError(f"{file} cannot be read: {err}.") from err
     if not isinstance(config, dict) or "verb" not in config:
         raise RunDirError(f"{file} is not the configuration of a run: it names no verb.")
+    for name, kind in (("seed", int), ("train", dict), ("method", dict), ("metrics", dict)):
+        if name in config and type(config[name]) is not kind and config[name] is not None:
+            raise RunDirError(
+                f"{file} is not the configuration of a run: {name}={config[name]!r} is no "
+                f"{'whole number' if kind is int else 'section of settings'}."
+            )
+    section, name = {"train": ("train", "on"), "unlearn": ("method", "name")}.get(
+        str(config["verb"]), ("", "")
+    )
+    if section and name not in (config.get(section) or {}):
+        raise RunDirError(f"{file} is not the configuration of a run: it has no {section}.{name}.")
     return config
 
 
@@ -257,7 +268,7 @@ def load_run(path: Path | str) -> RunRecord:
             "give the command that started it once more to resume it."
         )
     config = _read_config(run.config)
-    seed = int(config.get("seed", 0))
+    seed = config.get("seed") or 0
     identity = _read_json(run.identity) if run.identity.is_file() else {}
     events = read_events(run.metrics)
     return RunRecord(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -79,6 +80,25 @@ def test_damaged_file_is_named(tmp_path, file, content, message):
     path = write_run(tmp_path / "run", "dlfd")
     (path / file).write_text(content, encoding="utf-8")
     with pytest.raises(RunDirError, match=message):
+        load_run(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("verb: unlearn\nseed: ${oc.env:HOME}\n", "seed='${oc.env:HOME}' is no whole number"),
+        ("verb: unlearn\nseed: true\n", "seed=True is no whole number"),
+        ("verb: unlearn\nmethod: dlfd\n", "method='dlfd' is no section of settings"),
+        ("verb: unlearn\n", "it has no method.name"),
+        ("verb: train\ntrain:\n", "it has no train.on"),
+    ],
+)
+def test_a_configuration_that_was_altered_is_refused_in_one_sentence(tmp_path, content, message):
+    path = write_run(tmp_path / "run", "dlfd")
+    (path / "config.yaml").write_text(content, encoding="utf-8")
+    with pytest.raises(
+        RunDirError, match=f"is not the configuration of a run: {re.escape(message)}"
+    ):
         load_run(path)
 
 
