@@ -18,6 +18,7 @@ from . import code, local
 from .ledger import Ledger
 from .places import job_folder
 from .plan import Campaign, read_plan
+from .shown import show_submission
 from .states import (
     ENDED_BADLY,
     UNDER_WAY,
@@ -28,7 +29,7 @@ from .states import (
     run_states,
     summary,
 )
-from .submit import show_submission, submit
+from .submit import submit
 
 WATCH_FIRST_S, WATCH_LAST_S = 2.0, 60.0
 INTERRUPTED = 130

@@ -19,10 +19,11 @@ from dlfd_dist.resources import resource_dir
 from dlfd_dist.run_dir import exclusively
 from launch.campaign import local as local_campaign
 from launch.campaign import results
+from launch.campaign.executors import tasks_of
 from launch.campaign.ledger import Ledger
 from launch.campaign.places import job_folder
 from launch.campaign.spec import LaunchSpec
-from launch.campaign.submit import Lanes, tasks_of
+from launch.campaign.submission import Lanes
 from launch.campaign.task import CampaignTask
 from launch.comparison.compare import COMPARE_LOCK
 from launch.execute.batch import BatchJob, Waits

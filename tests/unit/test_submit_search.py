@@ -12,7 +12,7 @@ import pytest
 from dlfd_dist.errors import ConfigError
 from launch.campaign.batches import make_batches
 from launch.campaign.plan import plan_campaign
-from launch.campaign.submit import Submission
+from launch.campaign.submission import Submission
 from launch.search.node import Step
 
 GIVEN = [
