@@ -14,12 +14,14 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
 LAB = REPOSITORY / "slurm" / "lab"
+PATIENCE = float(os.environ.get("SLURM_LAB_PATIENCE", "1"))
+"""How many times longer than on an idle machine everything may take here."""
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
 
 
 def slurm(*command: str) -> str:
     """Run a SLURM command and return what it says."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60 * PATIENCE)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
     return done.stdout.strip()
 
@@ -49,7 +51,7 @@ class Job:
 
     def wait_for(self, reached: Callable[[], bool], timeout_s: float = 150) -> None:
         """Wait until something is seen; fail when the job ends before."""
-        end = time.monotonic() + timeout_s
+        end = time.monotonic() + timeout_s * PATIENCE
         while not reached():
             assert time.monotonic() < end, f"not in {timeout_s} s; {self.state}\n{self.said}"
             assert self.state not in ENDED, f"{self.state}\n{self.said}"
@@ -57,7 +59,7 @@ class Job:
 
     def wait(self, timeout_s: float = 150) -> str:
         """Return the state in which the job ended."""
-        end = time.monotonic() + timeout_s
+        end = time.monotonic() + timeout_s * PATIENCE
         while self.state not in ENDED:
             assert time.monotonic() < end, f"not in {timeout_s} s; {self.state}\n{self.said}"
             time.sleep(0.1)
@@ -130,7 +132,7 @@ def states(dlfd: Callable[..., tuple[int, str]], campaign: Path) -> dict[str, di
 
 
 def wait_for(done: Callable[[], bool], *, timeout_s: float = 240) -> None:
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + timeout_s * PATIENCE
     while not done():
         assert time.monotonic() < end, "not reached in time"
         time.sleep(0.2)

@@ -21,7 +21,7 @@ from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
 from launch.cli import main
 from tests.fakes.tiny import TINY
-from tests.slurm.cluster import LAB, REPOSITORY, Lab
+from tests.slurm.cluster import LAB, PATIENCE, REPOSITORY, Lab
 
 HERE = Path(__file__).parent
 
@@ -35,17 +35,23 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 FIRST = (
     "test_faults.py",
+    "test_submitit.py",
     "test_search.py",
     "test_campaign.py",
     "test_audit.py",
     "test_templates.py",
 )
 """The files that take longest; what is begun last should be short."""
+TIMEOUT_S = 300
+"""As in pyproject.toml."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: place for place, name in enumerate(FIRST)}
     items.sort(key=lambda item: order.get(item.path.name, len(FIRST)))
+    for item in items:
+        limit = next((mark.args[0] for mark in item.iter_markers("timeout")), TIMEOUT_S)
+        item.add_marker(pytest.mark.timeout(limit * PATIENCE), append=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
