@@ -172,8 +172,10 @@ def remove_unfinished_files() -> None:
         return
     from submitit import JobEnvironment
 
-    paths = JobEnvironment().paths
-    for file in (paths.result_pickle, paths.submitted_pickle):
+    job = JobEnvironment()
+    # The pickle of the task is rank 0's to write anew, when submitit requeues the job.
+    files = [job.paths.result_pickle, *([] if job.global_rank else [job.paths.submitted_pickle])]
+    for file in files:
         with contextlib.suppress(OSError):
             file.with_suffix(f"{file.suffix}.save_tmp").unlink()
 

@@ -18,7 +18,7 @@ from submitit.core.utils import DelayedSubmission
 
 from dlfd_dist.runtime import preemption
 from launch.campaign.task import CampaignTask, say_what_differs
-from launch.execute.task import MAX_RESTARTS, SIGNALS, Task, meet
+from launch.execute.task import MAX_RESTARTS, SIGNALS, Task, meet, remove_unfinished_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,6 +93,18 @@ def test_a_result_is_written_beside_what_a_start_that_was_killed_left(
     start(Task("train", ("train.lr=-1",)))
     assert (tmp_path / "7_0_result.pkl").is_file()
     assert not any(file.exists() for file in left)
+
+
+def test_a_rank_leaves_the_file_that_another_may_be_writing(tmp_path: Path):
+    os.environ |= {
+        "SUBMITIT_EXECUTOR": "slurm", "SUBMITIT_FOLDER": str(tmp_path), "SLURM_JOB_ID": "7",
+        "SLURM_PROCID": "1",
+    }  # fmt: skip
+    mine, others = tmp_path / "7_1_result.pkl.save_tmp", tmp_path / "7_submitted.pkl.save_tmp"
+    for file in (mine, others):
+        file.write_bytes(b"half")
+    remove_unfinished_files()
+    assert (mine.exists(), others.exists()) == (False, True)
 
 
 # --- the job of a user's own executor
