@@ -78,6 +78,8 @@ class Campaign:
     left_out: list[str] = field(default_factory=list)
     directories: dict[str, str] = field(default_factory=dict)
     """Where runs lie that have begun, beyond what the plan knows."""
+    later: dict[str, Any] = field(default_factory=dict)
+    """What jobs and the report need of the request, in plain values: no job reads the words."""
 
     @property
     def name(self) -> str:
@@ -104,6 +106,7 @@ class Campaign:
             "verb": self.verb,
             "words": self.words,
             "cluster": to_dict(self.cluster),
+            "later": self.later,
             "runs": [asdict(run) for run in self.runs],
         }
         return json.dumps(values, sort_keys=True) + "\n"
@@ -160,6 +163,7 @@ def plan_campaign(verb: str, words: Sequence[str]) -> Campaign:
 
 
 def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> Campaign:
+    from ..comparison.contrasts import named_contrasts
     from ..comparison.planning import (
         make_plan,
         measurement_runs,
@@ -167,21 +171,27 @@ def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -
         unlearning_runs,
     )
     from ..comparison.trial_people import original_of, tuning_measurements, tuning_models
-    from ..comparison.tuning import plan_trials, trial_runs
+    from ..comparison.tuning import plan_trials, races_of, trial_runs, tuning_record
 
     plan = make_plan(words)
     first = plan.configs[0]
     if not first.forget.given:
         raise ConfigError("Nobody to forget: give forget.request=FILE or forget.fraction=0.2.")
     stages = _Stages([*training_runs(plan), *tuning_models(plan)], cluster)
-    tries = trial_runs(plan_trials(plan))
+    planned_trials = plan_trials(plan)
+    tries = trial_runs(planned_trials)
     trials = stages.start(tries)
     measurements = stages.start([*measurement_runs(plan), *tuning_measurements(plan)])
     methods = stages.start(unlearning_runs(plan, plan.configs))
     out, originals = plan.out.absolute(), {original_of(plan, one) for one in tries}
     needed = [one.key for one in measurements if one.label in originals]
     runs = [*stages.trained, *trials, *measurements, *_after_trials(out, methods, trials, needed)]
-    return Campaign(out, verb, list(words), cluster, runs, plan.left_out)
+    later = {
+        "contrasts": named_contrasts(plan),
+        "tuning": tuning_record(plan, []) if plan.compare.tune else None,
+        "races": {title: race.values() for title, race in races_of(plan, planned_trials).items()},
+    }
+    return Campaign(out, verb, list(words), cluster, runs, plan.left_out, later=later)
 
 
 def _after_trials(
@@ -264,7 +274,9 @@ def _audit_campaign(words: Sequence[str]) -> Campaign:
         )
         stages = _Stages(own, cluster)
         runs += [*stages.trained, *stages.start(others)]
-    return Campaign(plan.out.absolute(), "audit", list(words), cluster, runs, plan.plan.left_out)
+    later = {"kind": plan.kind, "audit": to_dict(plan.audit)}
+    left_out = plan.plan.left_out
+    return Campaign(plan.out.absolute(), "audit", list(words), cluster, runs, left_out, later=later)
 
 
 def _absolute(planned: Sequence[Planned]) -> list[Planned]:

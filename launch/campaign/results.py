@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from dlfd_dist.config import METHOD_CONFIGS, ForgetConfig, JobConfig
+from dlfd_dist.compose import job_from_dict
+from dlfd_dist.config import METHOD_CONFIGS, AuditConfig, ForgetConfig, JobConfig
 from dlfd_dist.run_dir import RunDir, exclusively
 
 from ..audit.audit import rows_of
-from ..audit.planning import plan_audit, trainings, unlearnings
 from ..audit.results import write_audit
 from ..comparison.compare import COMPARE_LOCK, Ran, write_results
-from ..comparison.contrasts import named_contrasts
-from ..comparison.planning import Planned, make_plan
+from ..comparison.planning import Planned
 from ..report import run_report
 from .ledger import Ledger
-from .plan import CampaignRun
+from .plan import CampaignRun, read_plan
 from .states import planned_runs, run_states
 from .tuning import chosen
 
 REPORT_WAIT_S = 600.0
 """How long one report job waits for another, of an earlier submission, to end."""
-ROLES = ("original", "retrained", "trial", "method")
 
 
 def write_campaign_report(campaign: Path) -> int:
@@ -50,11 +49,11 @@ def _write_report(campaign: Path) -> int:
     if not done:
         print("dlfd: no run of the campaign has finished, so there is no report.", file=sys.stderr)
         return 1
-    verb, *words = _asked(ledger)
-    if verb == "audit":
-        _write_audit(campaign, words, done)
-    elif runs[0].role in ROLES:
-        _write_comparison(campaign, words, runs, done, failures)
+    plan, last = read_plan(campaign / "plans" / _last_plan(ledger))
+    if plan["verb"] == "audit":
+        _write_audit(campaign, plan["later"], last, done)
+    elif "contrasts" in plan["later"]:
+        _write_comparison(campaign, plan["later"], runs, done, failures)
     else:
         paths = [str(path) for path in done.values()]
         run_report(paths, out=str(campaign / "report.html"), dry_run=False, as_json=False)
@@ -62,28 +61,31 @@ def _write_report(campaign: Path) -> int:
     return 1 if failures.keys() - trials else 0
 
 
-def _asked(ledger: Ledger) -> list[str]:
-    """Return the words of the last submission, its verb first."""
-    return [event["words"] for event in ledger.events() if event["event"] == "planned"][-1]
+def _last_plan(ledger: Ledger) -> str:
+    """Return the name of the plan of the last submission."""
+    return [event["plan"] for event in ledger.events() if event["event"] == "planned"][-1]
 
 
-def _write_audit(campaign: Path, words: Sequence[str], done: dict[str, Path]) -> None:
-    plan = plan_audit(words)
-    wanted = [*trainings(plan), *unlearnings(plan)]
-    rows = rows_of(wanted[0].config)
-    write_audit(campaign, plan.kind, plan.audit, wanted, done, rows)
+def _write_audit(
+    campaign: Path, later: Mapping[str, Any], runs: Sequence[CampaignRun], done: dict[str, Path]
+) -> None:
+    first = job_from_dict(runs[0].config)
+    # The trained models come first, then the methods, as in `dlfd audit`.
+    wanted = [_planned(run) for run in sorted(runs, key=lambda run: run.role == "method")]
+    wanted[0] = replace(wanted[0], config=first)
+    audit = AuditConfig(**later["audit"])
+    write_audit(campaign, later["kind"], audit, wanted, done, rows_of(first))
 
 
 def _write_comparison(
-    campaign: Path, words: Sequence[str], runs: Sequence[CampaignRun], done: dict[str, Path],
+    campaign: Path, later: Mapping[str, Any], runs: Sequence[CampaignRun], done: dict[str, Path],
     failures: dict[str, str],
 ) -> None:  # fmt: skip
     title = json.loads(RunDir(next(iter(done.values()))).result.read_text("utf-8"))["title"]
     # Of two that are called the same, the one asked for last.
     wanted = {run.label: _planned(run) for run in runs if not (run.tuning or run.role == "trial")}
-    tuning = chosen(campaign, words, runs)
-    contrasts = named_contrasts(make_plan(words))
-    ran = Ran(list(wanted.values()), done, failures, tuning, title, contrasts)
+    tuning = chosen(campaign, later["tuning"], runs)
+    ran = Ran(list(wanted.values()), done, failures, tuning, title, later["contrasts"])
     write_results(campaign, ran, "Comparison")
 
 

@@ -203,4 +203,5 @@ def _stored(path: Path) -> Campaign:
     return Campaign(
         path, values["verb"], values["words"], cluster_from_dict(values["cluster"]),
         planned_runs(path, ledger), directories={k: d for k, d in directories.items() if d},
+        later=values["later"],
     )  # fmt: skip

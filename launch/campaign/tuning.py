@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from dlfd_dist.config import JobConfig
 from dlfd_dist.errors import DlfdError
 from dlfd_dist.run_dir import RunDir, write_json
 
-from ..comparison.planning import make_plan, with_settings
-from ..comparison.tuning import judged, method_record, plan_trials, tuning_record
+from ..comparison.planning import with_settings
+from ..comparison.race import Race
 from .ledger import Ledger
 from .plan import CampaignRun, choice_file, read_plan, title_of
 from .states import directories_of
@@ -55,9 +55,8 @@ def _choice(campaign: Path, plan: str, run: CampaignRun) -> dict[str, Any]:
         for one in runs
         if one.key in places and RunDir(Path(places[one.key])).finished()
     }
-    asked = make_plan(values["words"])
-    trials = [trial for trial in plan_trials(asked) if trial.name == title_of(run)]
-    return method_record(asked, judged(asked, trials, done))
+    race = Race.read(values["later"]["races"][title_of(run)])
+    return race.judged(done).record()
 
 
 def _write_once(file: Path, record: dict[str, Any]) -> None:
@@ -71,15 +70,19 @@ def _write_once(file: Path, record: dict[str, Any]) -> None:
 
 
 def chosen(
-    campaign: Path, words: Sequence[str], runs: Sequence[CampaignRun]
+    campaign: Path, tuning: Mapping[str, Any] | None, runs: Sequence[CampaignRun]
 ) -> dict[str, Any] | None:
-    """Return what was tried and chosen, for comparison.json; None where nothing was tuned."""
-    asked = make_plan(words)
-    if not asked.compare.tune:
+    """Return what was tried and chosen, for comparison.json; None where nothing was tuned.
+
+    Parameters
+    ----------
+    tuning : what the plan says of the trials, without the methods
+    """
+    if tuning is None:
         return None
     files = {title_of(run): choice_file(campaign, run) for run in runs if run.after}
     return {
-        **tuning_record(asked, []),
+        **tuning,
         "methods": {
             title: json.loads(file.read_text(encoding="utf-8"))
             for title, file in files.items()

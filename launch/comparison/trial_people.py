@@ -8,14 +8,10 @@ that was trained without that draw. Elsewhere, and with nomus, the people of the
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from statistics import fmean
 
 from dlfd_dist.config import JobConfig
-from dlfd_dist.objectives import OBJECTIVES, on_val
-from dlfd_dist.run_dir import RunDir
+from dlfd_dist.objectives import OBJECTIVES
 
 from .planning import (
     Plan,
@@ -23,7 +19,6 @@ from .planning import (
     draws_of,
     measurement_run,
     model_label,
-    parents_of,
     people_of,
     training_run,
 )
@@ -81,35 +76,6 @@ def original_of(plan: Plan, trial: Planned) -> str:
     """Return the label of the run that measured Original on the people whom a trial forgets."""
     people, at_training = people_of(trial), draws_of(plan)[trial.train_seed][0]
     return model_label("original", trial.train_seed, None if people == at_training else people)
-
-
-def value_of(plan: Plan, label: str, trial: Planned, done: Mapping[str, Path]) -> float:
-    """Return what a model is worth on val, against the Retrained of a trial.
-
-    Parameters
-    ----------
-    label : the run of the model
-    trial : one that forgets the same people
-    done : directories of finished runs by label
-    """
-    objective = OBJECTIVES[plan.compare.objective]
-    retrained = _figures(done, parents_of(trial)[1]) if objective.needs_retrained else None
-    return objective.value(_figures(done, label), retrained)
-
-
-def _figures(done: Mapping[str, Path], label: str) -> dict[str, float]:
-    return on_val(RunDir(done[label]).read_result())
-
-
-def untouched_value(
-    plan: Plan, trials: Sequence[Planned], done: Mapping[str, Path]
-) -> float | None:
-    """Return what Original is worth over the runs of a trial; None where one was not measured."""
-    originals = [original_of(plan, trial) for trial in trials]
-    if not all(label in done for label in originals):
-        return None
-    pairs = zip(originals, trials, strict=True)
-    return fmean(value_of(plan, label, trial, done) for label, trial in pairs)
 
 
 def on_people_of_trials(config: JobConfig, draw: int | None) -> JobConfig:

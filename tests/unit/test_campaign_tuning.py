@@ -67,7 +67,7 @@ def test_the_best_trial_chooses_for_every_seed_once(campaign: Campaign, best: in
     # Repeated, the other would win now; the second seed runs with what the first has.
     end(campaign, f"scrub trial {1 - best} seed 0", 0.9)
     assert lr_of(campaign, second) == lr_of_trial(campaign, best)
-    found = chosen(campaign.path, campaign.words, campaign.runs)
+    found = chosen(campaign.path, campaign.later["tuning"], campaign.runs)
     assert found is not None
     assert found["methods"]["scrub"]["value"] == 0.8
     assert [one["value"] for one in found["methods"]["scrub"]["trials"]].count(0.7) == 1
@@ -81,7 +81,7 @@ def test_where_no_trial_beats_the_untouched_model_every_seed_keeps_its_own_setti
         end(campaign, f"scrub trial {number} seed 0", nomus)
     for run in runs_of(campaign):
         assert lr_of(campaign, run) == run.config["method"]["lr"]
-    found = chosen(campaign.path, campaign.words, campaign.runs)
+    found = chosen(campaign.path, campaign.later["tuning"], campaign.runs)
     assert found is not None
     record = found["methods"]["scrub"]
     assert (record["settings"], record["no_gain"], record["value"]) == (None, True, 0.9)

@@ -17,11 +17,9 @@ from launch.comparison.planning import (
     unlearning_runs,
     with_models,
 )
+from launch.comparison.race import Trial, best_trial, chosen_trial
 from launch.comparison.trial_people import original_of, tuning_measurements, tuning_models
 from launch.comparison.tuning import (
-    Trial,
-    best_trial,
-    chosen_trial,
     judged,
     plan_trials,
     searched,
