@@ -20,7 +20,6 @@ IMAGES = (1, 8)
 OLD_PART = 20
 SLOW_PART = 13
 """Old intervals, and those with permutations, are taken of one in so many simulations."""
-ACCURACY_PART = 5
 PERMUTATIONS = 79
 
 
@@ -93,9 +92,7 @@ def power_at_detectable(shape: Shape, simulations: int) -> tuple[float, float, f
 
 
 def section(simulations: int) -> str:
-    slow, old, of_accuracy = (
-        max(20, simulations // part) for part in (SLOW_PART, OLD_PART, ACCURACY_PART)
-    )
+    slow, old = max(20, simulations // SLOW_PART), max(20, simulations // OLD_PART)
     shapes = [Shape(people, IMAGES, alike) for people, alike in product(PEOPLE, CORRELATIONS)]
     coverage, errors, power = [], [], []
     for shape in tqdm(shapes, desc="coverage of the AUC"):
@@ -104,9 +101,7 @@ def section(simulations: int) -> str:
         coverage.append(f"| {_named(shape)} | {before:.3f} | {after:.3f} |")
     for people, alike in tqdm([*product(((16, 16), (32, 32)), (0.0, 0.5))], desc="accuracy"):
         shape = Shape(people, IMAGES, alike)
-        errors.append(
-            f"| accuracy, {_named(shape)} | | {accuracy_coverage(shape, of_accuracy):.3f} |"
-        )
+        errors.append(f"| accuracy, {_named(shape)} | | {accuracy_coverage(shape, slow):.3f} |")
     for alike in tqdm(CORRELATIONS, desc="forgotten too hard"):
         shape = Shape((16, 16), (8, 8), alike)
         before, after = forgotten_too_hard(shape, slow)
@@ -121,7 +116,7 @@ def section(simulations: int) -> str:
         "",
         f"Equal worlds; the share of 95 % intervals that hold .5: new {simulations} simulations a "
         f"row ({simulations // 4} of 200 people), old {old} (the percentile bootstrap of images), "
-        f"accuracy {of_accuracy}. With 8 people a figure says that it cannot tell; from 16 on .93 "
+        f"accuracy {slow}. With 8 people a figure says that it cannot tell; from 16 on .93 "
         "to .97 is wanted.",
         "",
         "| AUC of | old | new |",
