@@ -41,7 +41,7 @@ from dlfd_dist.compose import compose_job
 from dlfd_dist.config import JobConfig, ModelConfig
 from dlfd_dist.data.loaders import Batches
 from dlfd_dist.jobs import prepare, run_job
-from dlfd_dist.jobs.context import DTYPES, make_model
+from dlfd_dist.jobs.models import DTYPES, make_model
 from dlfd_dist.methods import MethodContext, StepBatch, Updater, methods
 from dlfd_dist.models import Classifier
 from dlfd_dist.models.backbones import backbones
@@ -267,7 +267,7 @@ class PlainModel(nn.Module):
             nn.Dropout(layer.p) if isinstance(layer, RowDropout)
             else nn.ReLU(inplace=True) if isinstance(layer, nn.ReLU)
             else nn.Linear(layer.in_features, layer.out_features)
-            for layer in model.head
+            for layer in model.module.head
         ]  # fmt: skip
         self.features = nn.Sequential(*layers)
 
@@ -279,7 +279,7 @@ def their_model(authors: Authors, model: Classifier) -> nn.Module:
     """Return the authors' model with the weights of ours, in training mode as they load it."""
     plain = (
         PlainModel(model)
-        if isinstance(model.backbone, nn.Sequential)
+        if isinstance(model.module.backbone, nn.Sequential)
         else authors.model.ResNet(NUM_CLASSES)
     )
     state = model.state_dict()

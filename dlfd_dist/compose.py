@@ -44,6 +44,11 @@ TUNED_SECTIONS = ("method", "synthesis", "ot")
 LISTS = ("data.label", "data.groups")
 """Settings of several values, which commas may part as in a sweep."""
 
+FACTORIES = ("data", "model")
+"""Groups whose choice a function may be, named by GROUP.factory."""
+ARGUMENTS = tuple(f"{group}.args." for group in FACTORIES)
+"""How settings begin that are arguments of such a function."""
+
 GROUPS = ("data", "model", "method", "experiment", "scale")
 
 HYDRAS_OWN = tuple(
@@ -202,7 +207,7 @@ def known_settings(method: type[MethodConfig]) -> list[str]:
     def walk(values: dict[str, Any], prefix: str) -> list[str]:
         names = []
         for key, value in values.items():
-            if isinstance(value, dict):
+            if isinstance(value, dict) and f"{prefix}{key}." not in ARGUMENTS:
                 names += walk(value, f"{prefix}{key}.")
             else:
                 names.append(prefix + key)
@@ -254,20 +259,23 @@ def _with_tuned(parsed: list[Override]) -> list[Override]:
                 f"{', '.join(TUNED_SECTIONS)}, and no paths."
             )
     texts = [
-        f"{name}={_as_text(value, f'tuned={path}: {name}')}"
+        f"{name}={as_text(value, f'tuned={path}: {name}')}"
         for name, value in settings.items()
         if name not in given and name != "method.name"
     ]
     return [*rest, *_parse(texts)]
 
 
-def _as_text(value: Any, name: str) -> str:
-    """Return a value of a file as Hydra's grammar writes it, so that no part of it means more."""
+def as_text(value: Any, name: str) -> str:
+    """Return a value as Hydra's grammar writes it, so that no part of it means more."""
     _refuse_interpolation(value, name)
     if value is None:
         return "null"
-    if isinstance(value, list):
-        return f"[{','.join(_as_text(one, name) for one in value)}]"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(as_text(one, name) for one in value)}]"
+    if isinstance(value, dict):
+        inner = (f"{as_text(k, name)}: {as_text(v, name)}" for k, v in value.items())
+        return f"{{{', '.join(inner)}}}"
     if isinstance(value, str):
         return as_hydra_string(value)
     if isinstance(value, bool | int | float):
@@ -275,10 +283,20 @@ def _as_text(value: Any, name: str) -> str:
     raise ConfigError(f"{name}={value} is not allowed: a setting is a number, a word or a list.")
 
 
+def _with_factories(parsed: list[Override]) -> list[Override]:
+    """Choose the group `factory` where a function is named; it leaves the rest to its settings."""
+    given = {one.key_or_group: one for one in parsed}
+    for group in FACTORIES:
+        one = given.get(f"{group}.factory")
+        if one is not None and one.value() is not None and group not in given:
+            parsed = [*_parse([f"{group}=factory"]), *parsed]
+    return parsed
+
+
 def _setting(parsed: Override, method: str, known: list[str]) -> tuple[str, Any]:
     """Return the name and the value of a setting that is no group."""
     key = parsed.key_or_group
-    if key not in known:
+    if key not in known and not key.startswith(ARGUMENTS):
         raise ConfigError(_unknown_setting(key, method, known))
     if key in LISTS and parsed.is_sweep_override():
         text = (parsed.input_line or "").split("=", 1)[1]
@@ -343,6 +361,7 @@ def compose_job(verb: str, overrides: Sequence[str]) -> JobConfig:
         if one.key_or_group == "method" and not one.is_sweep_override():
             method = str(one.value()) if str(one.value()) in METHOD_CONFIGS else method
     known = known_settings(METHOD_CONFIGS[method])
+    parsed = _with_factories(parsed)
     groups, settings = [], []
     for one in parsed:
         if one.is_sweep_override() and one.key_or_group not in LISTS:
@@ -451,7 +470,13 @@ def _refuse_interpolation(value: Any, name: str) -> None:
 
     The command line's own are replaced before.
     """
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _refuse_interpolation([key, inner], f"{name}.{key}")
+        return
     for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, list | dict):
+            _refuse_interpolation(text, name)
         if isinstance(text, str) and "${" in text:
             raise ConfigError(
                 f"{name}={text} is not allowed: ${{...}} is replaced on the command line only. "

@@ -23,6 +23,12 @@ class CheckpointError(DlfdError):
     """A checkpoint cannot be read or belongs to another architecture."""
 
 
+class ModelError(DlfdError):
+    """A model is not one that can be unlearned or measured as it is."""
+
+    on_all_ranks = True
+
+
 class NonFiniteLossError(DlfdError):
     """The loss became NaN or infinite; the optimizer has not moved."""
 

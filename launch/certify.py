@@ -170,7 +170,7 @@ def _measure(run: RunDir, reference: Path | None) -> dict[str, Any]:
 def _measure_in(folder: str, run: RunDir, reference: Path | None) -> dict[str, Any]:
     from dlfd_dist.compose import load_config
     from dlfd_dist.data.loaders import Batches, resolve_data
-    from dlfd_dist.jobs.context import DTYPES, Job, Prepared, matched
+    from dlfd_dist.jobs.context import Job, Prepared, matched
     from dlfd_dist.jobs.evaluation import (
         against_fresh,
         against_reference,
@@ -179,6 +179,7 @@ def _measure_in(folder: str, run: RunDir, reference: Path | None) -> dict[str, A
         run_model,
     )
     from dlfd_dist.jobs.finish import matched_to
+    from dlfd_dist.jobs.models import DTYPES
     from dlfd_dist.runtime.env import RankInfo
     from dlfd_dist.runtime.init import process_group
 

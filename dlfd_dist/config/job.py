@@ -44,6 +44,13 @@ NOT_IN_SIGNATURE = {
     "forget": {"seed", "rounds"},
 }
 
+# Settings that count only where they are given: runs from before there were such keep theirs.
+COUNT_IF_GIVEN = {
+    "data": ("factory", "args", "pixel_range", "classes"),
+    "model": ("factory", "args", "features"),
+    "method": ("blocks",),
+}
+
 # Settings that one verb alone reads.
 READ_BY = {
     "train": ("train",),
@@ -93,7 +100,8 @@ class JobConfig:
         needs_forget = self.verb == "unlearn" or (
             self.verb == "train" and self.train.on == "retain"
         )
-        if needs_forget and not self.forget.given:
+        # Sets of a function may name themselves who is to be forgotten.
+        if needs_forget and not self.forget.given and self.data.factory is None:
             raise ConfigError(
                 "Nobody to forget: give forget.request=FILE (identities or image paths, one a "
                 "line) or forget.fraction=0.2 to draw people."
@@ -197,6 +205,10 @@ def signature(config: JobConfig, inputs: dict[str, str]) -> str:
             del values[section]
         else:
             values[section] = {k: v for k, v in values[section].items() if k not in names}
+    for section, names in COUNT_IF_GIVEN.items():
+        for name in names:
+            if not values[section].get(name):
+                values[section].pop(name, None)
     for path in ("checkpoint", "reference"):
         values[path] = values[path] is not None
     values["forget"]["request"] = values["forget"]["request"] is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..errors import ConfigError
@@ -176,6 +176,8 @@ class LastBlocksConfig(MethodConfig):
     name: str = "cf_k"
     k: int = 3
     """Blocks that are trained, counted from the head, which is the first of them."""
+    blocks: list[str] = field(default_factory=list)
+    """The layers that are blocks, in forward order, the head last; needed with model.factory."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,10 +7,12 @@ itself when it is made.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..access import MODES, PRIVATE
 from ..errors import ConfigError
 from .checks import check_sgd, one_of, require
+from .factory import check_data, check_model
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,21 @@ class DataConfig:
     """Which images, which label, and how they become tensors."""
 
     name: str = "manifest"
-    """Registry key: manifest, orl, synthetic, mufac, mucac, raf_db, image_folder."""
+    """Registry key: manifest, orl, synthetic, mufac, mucac, raf_db, image_folder; factory where
+    data.factory names a function."""
+    factory: str | None = None
+    """Import path of a function that returns the sets, as mypkg.data:splits: a dictionary of torch
+    Datasets of (image, label[, identity]) under retain, forget, val and test, or train, val and
+    test."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """Arguments of that function by name."""
+    pixel_range: list[Any] | None = None
+    """With data.factory: [low, high], the values of its darkest and its lightest pixel, each one
+    number or one a channel. Whole numbers are brought from there to 0..1, then mean and std are
+    applied; null: all that their type holds. Images of floating-point numbers are read as they
+    are; null: the range that is found in them."""
+    classes: int | None = None
+    """With data.factory: the number of classes; null: the largest label and one."""
     root: str | None = None
     """Folder of the data set; image paths are relative to it and may not leave it."""
     manifest: str = "metadata.csv"
@@ -56,6 +72,7 @@ class DataConfig:
     image_size: int = 64
     """Edge of the square images in pixels."""
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
+    """One number, or one a channel."""
     std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
     augment: str = "none"
     """Training augmentation: none, flip, face (flip, shift, scale, light), mufac, raf_db."""
@@ -93,12 +110,7 @@ class DataConfig:
         require(
             8 <= self.image_size <= 1024, "data.image_size", self.image_size, "between 8 and 1024"
         )
-        require(
-            len(self.mean) == 3 == len(self.std),
-            "data.mean",
-            self.mean,
-            "three numbers, as data.std",
-        )
+        check_data(self)
         require(all(s > 0 for s in self.std), "data.std", self.std, "positive")
         require(
             0 < self.max_megapixels <= 170,
@@ -122,15 +134,25 @@ class ModelConfig:
     """The classifier: backbone, then head; the features are what the last linear layer reads."""
 
     name: str = "resnet18"
-    """Registry key: resnet18, densenet121, efficientnet_b0, vit_b_16; small for trying things."""
+    """Registry key: resnet18, densenet121, efficientnet_b0, vit_b_16; small for trying things;
+    factory where model.factory names a function."""
     head: str = "linear"
     """linear, or mlp: the 512-256-128-C head of the DLFD paper (features are the 128)."""
     dropout: float = 0.5
     """Dropout of the mlp head, 0..1; a linear head has none."""
     small_stem: bool = False
     """First convolution with stride 1 and no pooling after it, for images below about 64 pixels."""
+    factory: str | None = None
+    """Import path of a function that returns a torch.nn.Module giving logits, as
+    mypkg.nets:build."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """Arguments of that function by name."""
+    features: str | None = None
+    """With model.factory: the layer whose output are the features, or module:function of (module,
+    images) that returns features and logits; null: what the last linear layer reads."""
 
     def __post_init__(self) -> None:
+        check_model(self)
         one_of("model.head", self.head, ("linear", "mlp"))
         require(0 <= self.dropout < 1, "model.dropout", self.dropout, "at least 0 and below 1")
 

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import logging
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ def contents(
     states = _states(manifest)
     before = _load(file, len(manifest))
     digests = np.where((before.states == states).all(axis=1), before.digests, "")
-    wanted = np.arange(len(manifest)) if verify else _sample(manifest)
+    wanted = np.arange(len(manifest)) if verify else sample(manifest.image_paths)
     rows = wanted if verify else wanted[digests[wanted] == ""]
     if len(rows):
         digests[rows] = _hashed(manifest, rows)
@@ -127,11 +128,11 @@ def _name(manifest: Manifest) -> str:
     return digest.hexdigest()[:16]
 
 
-def _sample(manifest: Manifest) -> np.ndarray:
+def sample(image_paths: Sequence[str]) -> np.ndarray:
     """Return the rows that are read: all, or of a large set those of the lowest path digests."""
-    if len(manifest) <= WHOLE_UP_TO:
-        return np.arange(len(manifest))
-    numbers = [hashlib.blake2b(p.encode(), digest_size=8).digest() for p in manifest.image_paths]
+    if len(image_paths) <= WHOLE_UP_TO:
+        return np.arange(len(image_paths))
+    numbers = [hashlib.blake2b(p.encode(), digest_size=8).digest() for p in image_paths]
     return np.sort(np.argsort(np.array(numbers, dtype="S8"), kind="stable")[:SAMPLE])
 
 

@@ -218,7 +218,8 @@ def forget_rows(cfg: ForgetConfig, manifest: Manifest, splits: np.ndarray) -> Re
     """Return the resolved request of a configuration; an empty one where none is given."""
     if cfg.request is not None:
         return resolve_request(Path(cfg.request), manifest, splits)
-    if cfg.published and manifest.published_request:
+    names_itself = manifest.images is not None and not cfg.given
+    if (cfg.published or names_itself) and manifest.published_request:
         entries = list(enumerate(manifest.published_request, start=1))
         return resolve_entries(entries, "forget.published", manifest, splits)
     if cfg.fraction is not None:

@@ -19,8 +19,9 @@ from .clean import Removals, image_digests, remove_equal
 from .contents import Contents, contents
 from .forget_request import ResolvedRequest, forget_rows
 from .leaks import LeakAudit, audit_leaks, near_duplicates
-from .manifest import Manifest, datasets
+from .manifest import Images, Manifest, datasets
 from .near import NO_PAIRS
+from .pixels import Pixels
 from .splits import Splits, assign_splits, make_splits
 from .synthetic import describe_synthetic
 from .transforms import augment_batch, augmentation
@@ -62,8 +63,8 @@ class ResolvedRows:
 class ResolvedData(ResolvedRows):
     """The rows with their decoded images; nothing is on a device yet."""
 
-    images: np.ndarray
-    """(N, 3, S, S) uint8, memory-mapped"""
+    images: np.ndarray | Images
+    """(N, 3, S, S) uint8, memory-mapped; or what reads them when they are asked for"""
     leaks: LeakAudit | None = field(default=None, kw_only=True)
     """None: not looked for (data.leaks=false, or drawn faces)"""
 
@@ -105,6 +106,8 @@ def content_reader(
     """
     if manifest.synthetic:
         return None
+    if (images := manifest.images) is not None:
+        return lambda: Contents(manifest, np.empty((len(manifest), 0)), images.digests)
 
     @functools.cache
     def read() -> Contents:
@@ -167,10 +170,15 @@ class RowReader:
 def resolve_data(cfg: DataConfig, forget: ForgetConfig) -> ResolvedData:
     """Resolve the rows and decode their images; a bad image is a DataError that names its row."""
     rows = resolve_rows(cfg, forget)
-    return with_images(rows, open_cache(rows.manifest, cfg), cfg)
+    return with_images(rows, open_images(rows.manifest, cfg), cfg)
 
 
-def with_images(rows: ResolvedRows, images: np.ndarray, cfg: DataConfig) -> ResolvedData:
+def open_images(manifest: Manifest, cfg: DataConfig) -> np.ndarray | Images:
+    """Return the images of a set; those of files are decoded once."""
+    return open_cache(manifest, cfg) if manifest.images is None else manifest.images
+
+
+def with_images(rows: ResolvedRows, images: np.ndarray | Images, cfg: DataConfig) -> ResolvedData:
     """Return resolved rows with their images, audited for leaks where data.leaks asks for it."""
     leaks = None
     if cfg.leaks and not rows.manifest.synthetic:
@@ -191,7 +199,7 @@ class DataReader:
 
     def __init__(self) -> None:
         self.rows = RowReader()
-        self._images: dict[str, np.ndarray] = {}
+        self._images: dict[str, np.ndarray | Images] = {}
         self._last: tuple[ResolvedRows, ResolvedData] | None = None
 
     def data(self, cfg: DataConfig, forget: ForgetConfig) -> ResolvedData:
@@ -199,7 +207,7 @@ class DataReader:
         if self._last is None or self._last[0] is not rows:
             key = repr(cfg)
             if key not in self._images:
-                self._images[key] = open_cache(rows.manifest, cfg)
+                self._images[key] = open_images(rows.manifest, cfg)
             self._last = rows, with_images(rows, self._images[key], cfg)
         return self._last[1]
 
@@ -229,45 +237,33 @@ class Batches:
         self.dtype = dtype
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.labels = torch.from_numpy(data.manifest.labels)
-        # A tensor of the device: by a plain number CUDA multiplies with its rounded inverse.
-        self.white = torch.tensor(255.0, device=self.device)
-        self.mean = torch.tensor(cfg.mean, dtype=dtype, device=self.device).view(1, 3, 1, 1)
-        self.std = torch.tensor(cfg.std, dtype=dtype, device=self.device).view(1, 3, 1, 1)
-        self.transform = augmentation(cfg.augment, cfg.image_size)
+        self.pixels = Pixels(cfg, data.manifest.images, dtype=dtype, device=self.device)
+        self.transform = augmentation(cfg.augment, data.manifest.image_shape(cfg)[-1])
         self.groups = cfg.augment_groups
 
     @property
     def pixel_range(self) -> tuple[Tensor, Tensor]:
-        """(1, 3, 1, 1) lowest and highest value of a real pixel after normalisation."""
-        return (0 - self.mean) / self.std, (1 - self.mean) / self.std
+        """(1, channels, 1, 1) lowest and highest value of a real pixel as the model reads it."""
+        return self.pixels.range
 
     def shard(
         self, ids: np.ndarray, *, augment_key: tuple[int, ...] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return this rank's images (n_local, 3, S, S) and labels of a global batch of ids.
+        """Return this rank's images (n_local, channels, H, W) and labels of a global batch of ids.
 
         augment_key : integers naming the draw of augmentation parameters; None for no augmentation
         """
         rows = self.collectives.shard(len(ids))
         positions = np.arange(len(ids))[rows]
-        images = self._pixels(ids[rows])
+        images = self.pixels.read(torch.as_tensor(self.data.images[ids[rows]]))
         if augment_key is not None and self.transform is not None:
             images = augment_batch(
                 images, torch.from_numpy(positions),
                 transform=self.transform, groups=self.groups, key=augment_key,
             )  # fmt: skip
-        normalised = ((images.to(self.dtype) - self.mean) / self.std).contiguous(
-            memory_format=self.memory_format
-        )
+        normalised = self.pixels.normalise(images).contiguous(memory_format=self.memory_format)
         return normalised, self.labels[ids[rows]].to(self.device, non_blocking=True)
 
-    def _pixels(self, ids: np.ndarray) -> Tensor:
-        raw = torch.from_numpy(self.data.images[ids])
-        if self.device.type == "cuda":
-            raw = raw.pin_memory()
-        return raw.to(self.device, non_blocking=True).to(torch.float32) / self.white
-
     def to_uint8(self, normalised: Tensor) -> Tensor:
-        """Return normalised images as uint8 pixels on the CPU."""
-        pixels = (normalised * self.std + self.mean) * 255
-        return pixels.round().clamp(0, 255).to("cpu", torch.uint8).contiguous()
+        """Return images as the model reads them as uint8 pixels on the CPU."""
+        return self.pixels.to_uint8(normalised)

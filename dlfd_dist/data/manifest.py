@@ -9,13 +9,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ..config import DataConfig
 from ..errors import DataError
 from ..registry import Registry, near_match
+
+if TYPE_CHECKING:
+    import torch
 
 SPLITS = ("train", "val", "test")
 
@@ -25,6 +28,23 @@ MAX_CLASSES = 10_000
 
 MAX_GROUPS = 50
 """A column with more values is a number or a name, not a group of people."""
+
+
+class Images(Protocol):
+    """The images of a set that are no files, read when they are asked for."""
+
+    shape: tuple[int, ...]
+    """channels, height and width of each"""
+    dtype: torch.dtype
+    digests: np.ndarray
+    """(N,) SHA-256 of each, empty where it has not been read"""
+
+    @property
+    def found_range(self) -> tuple[list[float], list[float]]:
+        """Return the lowest and the highest value per channel of those that have."""
+        ...
+
+    def __getitem__(self, rows: np.ndarray) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -46,6 +66,7 @@ class Manifest:
         file; empty where there is none
     max_megapixels : largest image that is decoded, in million pixels
     groups : the columns of data.groups, each an array of N strings
+    images : of a set whose images are no files
     """
 
     root: Path
@@ -61,6 +82,7 @@ class Manifest:
     published_request: tuple[str, ...] = ()
     max_megapixels: float = 80.0
     groups: dict[str, np.ndarray] = field(default_factory=dict)
+    images: Images | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.image_paths)
@@ -68,6 +90,12 @@ class Manifest:
     @property
     def multi_label(self) -> bool:
         return self.labels.ndim == 2
+
+    def image_shape(self, cfg: DataConfig) -> tuple[int, ...]:
+        """Return channels, height and width of an image as a model reads it."""
+        if self.images is not None:
+            return self.images.shape
+        return 3, cfg.image_size, cfg.image_size
 
     @property
     def num_outputs(self) -> int:

@@ -108,6 +108,11 @@ def _path(method: DLFMConfig) -> Path:
 
 
 def _strangers(data: ResolvedData, method: DLFMConfig, cfg: DataConfig) -> ReferencePeople:
+    if data.manifest.images is not None:
+        raise DataError(
+            "method.reference=manifest lists image files, and data.factory gives none: set "
+            "method.reference=val_split, or synthesised."
+        )
     path = _path(method)
     rows = read_rows(path, ["image_path"])
     paths = [row["image_path"].strip() for row in rows]

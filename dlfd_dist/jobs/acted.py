@@ -82,7 +82,7 @@ def weight_change(before: Classifier, after: Classifier) -> dict[str, Any]:
 
     None where a block began at zero. Buffers, such as the statistics of BatchNorm, are no weights.
     """
-    names = {id(parameter): name for name, parameter in after.named_parameters()}
+    names = {id(parameter): name for name, parameter in after.module.named_parameters()}
     blocks = {}
     for old, new in zip(model_blocks(before), model_blocks(after), strict=True):
         first = next(iter(new.parameters()), None)

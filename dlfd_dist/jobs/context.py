@@ -21,9 +21,10 @@ from ..data.loaders import Batches, DataReader, ResolvedData, ResolvedRows
 from ..data.reference import ReferencePeople, reference_digest, reference_people
 from ..digests import FileState, file_digest, known_files
 from ..errors import CheckpointError, ConfigError, DataError, RunDirError
+from ..factories import GIVEN, code_digest
 from ..logs import close_rank_log, open_rank_log
 from ..methods import methods
-from ..models import Classifier, build_model, check_weights, load_weights, weights_path
+from ..models import Classifier, check_weights, weights_path
 from ..plain import band
 from ..provenance import of_this_process, utc
 from ..run_dir import RunDir, write_json, write_text
@@ -33,14 +34,13 @@ from ..runtime.init import pick_device
 from ..runtime.seeding import derive_seed, purpose_key
 from .agreement import check_agreement
 from .lost_ranks import explained
+from .models import DTYPES, checked_outline, make_model, num_bytes
 
 logger = logging.getLogger(__name__)
 
 
 LOST_LOCK_S = 150.0
 """A start that follows another waits so long for the lock of that one, whose node may be lost."""
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -149,29 +149,6 @@ class Job:
         return model
 
 
-def make_model(config: JobConfig, data: ResolvedRows, checkpoint: str | None) -> Classifier:
-    model = build_model(
-        config.model,
-        image_size=config.data.image_size,
-        num_outputs=data.manifest.num_outputs,
-        seed=config.seed,
-        bfloat16=config.runtime.update_in_bfloat16,
-    ).to(DTYPES[config.runtime.dtype])
-    if checkpoint is not None:
-        load_weights(model, checkpoint)
-    return model
-
-
-def model_outline(config: JobConfig, data: ResolvedRows) -> Classifier:
-    """Return the model without values, which takes a tenth of the time of one with them."""
-    with torch.device("meta"):
-        return make_model(config, data, None)
-
-
-def num_bytes(model: Classifier) -> int:
-    return sum(t.numel() * t.element_size() for t in model.state_dict().values())
-
-
 def prepare(config: JobConfig, world_size: int, reader: DataReader | None = None) -> Prepared:
     """Check everything a run needs before it starts; write nothing.
 
@@ -188,7 +165,7 @@ def prepare(config: JobConfig, world_size: int, reader: DataReader | None = None
     data, people = matched(config, reader.data(config.data, config.drawn_forget))
     check_enough(config, data, world_size)
     check_reference(config, rows)
-    model = model_outline(config, data)
+    model = checked_outline(config, data, world_size)
     for path in _checkpoints(config).values():
         check_weights(model, path)
         _check_classes(Path(path), data.manifest.label_names)
@@ -298,7 +275,21 @@ def input_digests(config: JobConfig, rows: ResolvedRows) -> dict[str, str]:
     """Return SHA-256 of everything that goes into a run: data, request, checkpoints."""
     given = {name: file_digest(weights_path(path)) for name, path in _checkpoints(config).items()}
     strangers = reference_digest(config.method) if config.verb == "unlearn" else {}
-    return rows.digests() | given | strangers
+    return rows.digests() | given | strangers | _code_digests(config)
+
+
+def _code_digests(config: JobConfig) -> dict[str, str]:
+    """Return SHA-256 of the code of the functions that a configuration names."""
+    named = {
+        "model_code": config.model.factory,
+        "features_code": config.model.features if ":" in (config.model.features or "") else None,
+        "data_code": config.data.factory,
+    }
+    return {
+        name: code_digest(path)
+        for name, path in named.items()
+        if path is not None and not path.startswith(GIVEN)
+    }
 
 
 def run_identity(config: JobConfig, inputs: dict[str, str]) -> tuple[str, RunDir]:

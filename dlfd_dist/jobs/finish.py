@@ -118,12 +118,18 @@ def facts(job: Job) -> dict[str, Any]:
         "may_show": manifest.may_show,
         "credit": manifest.credit,
         "label_names": manifest.label_names,
-        "image_size": job.config.data.image_size,
+        "image_size": _image_size(job),
         **matched_to(job),
         "forget_labels": None if labels is None else labels.to_dict(),
         "num_images": {name: len(ids) for name, ids in splits.parts().items()},
         "leaks": None if job.data.leaks is None else job.data.leaks.to_dict(),
     }
+
+
+def _image_size(job: Job) -> int | list[int]:
+    """Return the edge of square images, or height and width."""
+    _, height, width = job.data.manifest.image_shape(job.config.data)
+    return height if height == width else [height, width]
 
 
 def matched_to(job: Job) -> dict[str, Any]:

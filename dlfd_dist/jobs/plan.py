@@ -10,7 +10,7 @@ from ..data.loaders import ResolvedRows, resolve_rows
 from ..methods import methods
 from ..models import weights_path
 from ..run_dir import RunDir
-from .context import input_digests, run_identity
+from .context import checked_outline, input_digests, run_identity
 from .course import Course, fitted
 from .resurfacing import RATES, resurfacing_steps
 
@@ -19,6 +19,8 @@ def plan(config: JobConfig) -> dict[str, Any]:
     """Return the lines of a plan, the files that would be written, and the signature."""
     config.validate(config.runtime.world_size)
     rows = resolve_rows(config.data, config.drawn_forget, draw=False)
+    if config.model.factory is not None or config.data.factory is not None:
+        checked_outline(config, rows, config.runtime.world_size)
     for path in (config.checkpoint, config.reference):
         if path is not None:
             weights_path(path)

@@ -23,17 +23,10 @@ from ..runtime.collectives import Collectives
 from ..runtime.preemption import StopFlag
 from ..runtime.seeding import purpose_key, shuffled
 from .acted import acted
-from .context import (
-    DTYPES,
-    Prepared,
-    make_model,
-    matched,
-    model_outline,
-    num_bytes,
-    open_job,
-)
+from .context import Prepared, matched, open_job
 from .evaluation import ATTACK_FIGURES, against_val, peak_memory_mb, run_model, save_samples
 from .finish import facts
+from .models import DTYPES, make_model, model_outline, num_bytes
 from .session import Session
 from .unlearn import Observer, unlearn
 

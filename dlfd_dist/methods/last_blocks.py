@@ -10,7 +10,7 @@ from torch import nn
 
 from ..config import LastBlocksConfig, MethodConfig
 from ..errors import ConfigError
-from ..models import Classifier, model_blocks
+from ..models import Classifier, Network, model_blocks
 from .base import MethodContext, StepBatch, UnlearningMethod, methods, set_training_mode
 from .update import Updater
 
@@ -28,7 +28,14 @@ class CFk(UnlearningMethod):
     @classmethod
     def check(cls, cfg: MethodConfig, model: Classifier) -> None:
         assert isinstance(cfg, LastBlocksConfig)
-        if cfg.k > (count := len(model_blocks(model))):
+        if not cfg.blocks and not isinstance(model.module, Network):
+            names = ", ".join(name for name, _ in model.module.named_children())
+            raise ConfigError(
+                f"method={cfg.name} trains the last blocks, and nobody has said which layers of "
+                f"this model are blocks: give method.blocks=[...], in forward order (it has "
+                f"{names})."
+            )
+        if cfg.k > (count := len(model_blocks(model, cfg.blocks))):
             raise ConfigError(
                 f"method.k={cfg.k} is larger than the model: it has {count} blocks with its head. "
                 f"Set method.k={count} or less."
@@ -39,8 +46,9 @@ class CFk(UnlearningMethod):
         return updater.classify(batch.images, batch.labels, total=batch.total, stop=stop)
 
     def _last_blocks(self, model: Classifier) -> nn.ModuleList:
-        assert isinstance(self.context.config.method, LastBlocksConfig)
-        return nn.ModuleList(model_blocks(model)[-self.context.config.method.k :])
+        cfg = self.context.config.method
+        assert isinstance(cfg, LastBlocksConfig)
+        return nn.ModuleList(model_blocks(model, cfg.blocks)[-cfg.k :])
 
 
 @methods.register("eu_k")

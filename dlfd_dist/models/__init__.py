@@ -1,9 +1,19 @@
 """Classifiers: torchvision backbones with heads that give features and logits at once."""
 
-from .backbones import backbones, check_backbone
+from .backbones import backbones
 from .blocks import model_blocks
-from .classifier import Classifier, ModelOutput, build_model, computed_in
+from .checks import check_classifier
+from .classifier import (
+    Classifier,
+    ModelOutput,
+    Network,
+    build_model,
+    check_model,
+    computed_in,
+    outline,
+)
 from .folded import FoldedClassifier
+from .fresh import require_module
 from .heads import (
     set_dropout_rows,
     task_confidence,
@@ -17,13 +27,17 @@ __all__ = [
     "Classifier",
     "FoldedClassifier",
     "ModelOutput",
+    "Network",
     "backbones",
     "build_model",
-    "check_backbone",
+    "check_classifier",
+    "check_model",
     "check_weights",
     "computed_in",
     "load_weights",
     "model_blocks",
+    "outline",
+    "require_module",
     "save_weights",
     "set_dropout_rows",
     "task_confidence",

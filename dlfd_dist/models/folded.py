@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .classifier import Classifier, computed_in
+from .features import InputOf
 
 logger = logging.getLogger(__name__)
 
@@ -78,13 +79,17 @@ class FoldedClassifier:
             logger.info("synthesis forwards the model as it is: %s", self.why_not)
 
     def _fold(self, model: Classifier) -> None:
+        if not isinstance(model.read, InputOf):
+            # A layer whose output is read must stay, and a function may call anything.
+            self.why_not = "its features are read at a layer, or by a function"
+            return
         try:
-            backbone, self.layers = _fold_backbone(model.backbone)
+            module, self.layers = _fold_module(model.module)
         except Exception as err:  # noqa: BLE001 - tracing runs the forward of any module
             self.why_not = f"torch.fx cannot trace it ({type(err).__name__}: {err})"
             return
         if self.layers:
-            self.folded = Classifier(backbone, model.head)
+            self.folded = Classifier(module, model.read)
         else:
             self.why_not = NOTHING_TO_FOLD
 
@@ -100,16 +105,16 @@ class FoldedClassifier:
             yield self.folded
 
 
-def _fold_backbone(backbone: nn.Module) -> tuple[nn.Module, list[FoldedConv]]:
-    """Return a copy of the backbone's graph that shares its modules, and what was folded in it."""
-    training = {name: module.training for name, module in backbone.named_modules()}
-    backbone.eval()
+def _fold_module(module: nn.Module) -> tuple[nn.Module, list[FoldedConv]]:
+    """Return a copy of the module's graph that shares its modules, and what was folded in it."""
+    training = {name: layer.training for name, layer in module.named_modules()}
+    module.eval()
     try:
-        graph = _Tracer().trace(backbone)
+        graph = _Tracer().trace(module)
     finally:
-        for name, module in backbone.named_modules():
-            module.training = training[name]
-    folded = fx.GraphModule(backbone, graph)
+        for name, layer in module.named_modules():
+            layer.training = training[name]
+    folded = fx.GraphModule(module, graph)
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
     layers = []
     for node in list(graph.nodes):

@@ -12,19 +12,16 @@ from ..runtime.collectives import Collectives
 from ..runtime.seeding import derive_seed, torch_seed
 
 
-class RowDropout(nn.Module):
+class RowDropout(nn.Dropout):
     """Dropout whose mask belongs to a row's place in the global batch.
 
     Without a row context it is ordinary dropout. With one, the mask of the whole global batch is
     drawn from a seed and each rank takes its own rows, so that a rank's share does not matter.
     """
 
-    def __init__(self, p: float):
-        super().__init__()
-        self.p = p
-        self._seed: int | None = None
-        self._total = 0
-        self._rows = torch.empty(0, dtype=torch.long)
+    _seed: int | None = None
+    _total = 0
+    _rows = torch.empty(0, dtype=torch.long)
 
     def set_rows(self, seed: int, total: int, rows: Tensor) -> None:
         self._seed, self._total, self._rows = seed, total, rows
@@ -32,15 +29,19 @@ class RowDropout(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return input
-        if self._seed is None:
+        if self._seed is None or len(input) != len(self._rows):
             return F.dropout(input, self.p, True)
         with torch_seed(self._seed):
             keep = torch.rand(self._total, *input.shape[1:]) >= self.p
         mask = keep[self._rows].to(input.device, input.dtype)
         return input * mask / (1 - self.p)
 
-    def extra_repr(self) -> str:
-        return f"p={self.p}"
+
+def use_row_dropout(model: nn.Module) -> None:
+    """Replace every Dropout of the model in place."""
+    for module in model.modules():
+        if type(module) is nn.Dropout:
+            module.__class__ = RowDropout
 
 
 def set_dropout_rows(
@@ -58,25 +59,17 @@ def set_dropout_rows(
     layers = [m for m in model.modules() if isinstance(m, RowDropout)]
     for number, layer in enumerate(layers):
         layer.set_rows(derive_seed(*key, number), start, rows)
+    if getattr(model, "seeded", False):
+        torch.manual_seed(derive_seed(*key, len(layers)))
 
 
-class Head(nn.Sequential):
-    """A head that returns what its last linear layer reads (the features) and what it says."""
-
-    def split_forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        layers = list(self)
-        for layer in layers[:-1]:
-            x = layer(x)
-        return x, layers[-1](x)
+def linear_head(width: int, num_outputs: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, num_outputs))
 
 
-def linear_head(width: int, num_outputs: int, dropout: float) -> Head:
-    return Head(nn.Linear(width, num_outputs))
-
-
-def mlp_head(width: int, num_outputs: int, dropout: float) -> Head:
+def mlp_head(width: int, num_outputs: int, dropout: float) -> nn.Sequential:
     """Return the paper's head; its state names are those of the authors' `features` module."""
-    return Head(
+    return nn.Sequential(
         nn.Linear(width, 256), nn.ReLU(), RowDropout(dropout),
         nn.Linear(256, 128), nn.ReLU(), RowDropout(dropout),
         nn.Linear(128, num_outputs),

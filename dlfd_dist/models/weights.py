@@ -17,7 +17,7 @@ from ..config import ModelConfig
 from ..errors import CheckpointError
 from ..run_dir import RunDir, replacing
 from .backbones import backbones
-from .classifier import Classifier, build_model
+from .classifier import Classifier, outline
 from .heads import HEADS
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "model_ema", "ema")
@@ -140,11 +140,17 @@ def _one_line(err: Exception) -> str:
 
 def our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors under our names; names that are not known become the backbone's."""
+    names = _plain_names(state)
+    lone = _lone_linear(names.values())
+    return {_our_name(plain, lone): state[name] for name, plain in names.items()}
+
+
+def _plain_names(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return, by the name in the file, each name without the prefixes that all of them have."""
     names = {name: name.replace(COMPILED, "") for name in state}
     while prefix := next((p for p in PREFIXES if _all_begin(names.values(), p)), ""):
         names = {name: plain.removeprefix(prefix) for name, plain in names.items()}
-    lone = _lone_linear(names.values())
-    return {_our_name(plain, lone): state[name] for name, plain in names.items()}
+    return names
 
 
 def _all_begin(names: Collection[str], prefix: str) -> bool:
@@ -195,7 +201,7 @@ def _fitting_state(file: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises CheckpointError saying what differs: the architecture, or the number of classes.
     """
     tensors = _tensors(file)
-    state = our_names(tensors)
+    state = _under_names(tensors, own)
     for name in [n for n in own if n.endswith("num_batches_tracked")]:
         state.setdefault(name, own[name])
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -209,6 +215,13 @@ def _fitting_state(file: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if state[name].shape != tensor.shape:
             raise CheckpointError(f"{file} does not fit: {_misfit(name, state[name], tensor)}")
     return state
+
+
+def _under_names(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under the names that fit a model best: ours, plain ones, or its own."""
+    plain = {name: tensors[held] for held, name in _plain_names(tensors).items()}
+    candidates = [our_names(tensors), plain, dict(tensors)]
+    return min(candidates, key=lambda state: len(own.keys() ^ state.keys()))
 
 
 def _misfit(name: str, given: Tensor, wanted: Tensor) -> str:
@@ -226,7 +239,7 @@ def _advice(tensors: Mapping[str, Tensor]) -> str:
     """Return the settings of a model that the tensors fit, else the names that they have."""
     state = our_names(tensors)
     for name, head in itertools.product(backbones.names(), HEADS):
-        stems = [s for s in (False, True) if _fits(state, ModelConfig(name, head, small_stem=s))]
+        stems = [stem for stem in (False, True) if _fits(state, name, head, stem)]
         if stems:
             stem = " or ".join(str(small).lower() for small in stems)
             return f"It fits model={name} model.head={head} model.small_stem={stem}: set these."
@@ -238,9 +251,9 @@ def _advice(tensors: Mapping[str, Tensor]) -> str:
     )
 
 
-def _fits(state: Mapping[str, Tensor], cfg: ModelConfig) -> bool:
+def _fits(state: Mapping[str, Tensor], name: str, head: str, small_stem: bool) -> bool:
     """Return whether a model has these names and shapes, but for classes and image size."""
-    shapes = _shapes(cfg)
+    shapes = _shapes(name, head, small_stem)
     names = {name for name in state if not name.endswith("num_batches_tracked")}
     if names != shapes.keys():
         return False
@@ -249,10 +262,10 @@ def _fits(state: Mapping[str, Tensor], cfg: ModelConfig) -> bool:
 
 
 @functools.cache
-def _shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
+def _shapes(name: str, head: str, small_stem: bool) -> dict[str, tuple[int, ...]]:
     """Return the shape of every weight of a model with two outputs; nothing is allocated."""
-    with torch.device("meta"):
-        model = build_model(cfg, image_size=64, num_outputs=2, seed=0)
+    cfg = ModelConfig(name, head, small_stem=small_stem)
+    model = outline(cfg, image_size=64, num_outputs=2)
     state = model.state_dict().items()
     return {n: tuple(t.shape) for n, t in state if not n.endswith("num_batches_tracked")}
 
@@ -260,8 +273,12 @@ def _shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write the weights as safetensors, under a temporary name first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
-    }
+    state: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in model.state_dict().items():
+        held = tensor.detach().cpu().contiguous()
+        # safetensors refuses weights that layers share; each layer gets its own in the file.
+        state[name] = held.clone() if held.data_ptr() in places else held
+        places.add(held.data_ptr())
     with replacing(path) as partial:
         save_file(state, partial)

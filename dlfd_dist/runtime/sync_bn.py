@@ -15,8 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-DIMS = (0, 2, 3)
-
 
 def _global_statistics(input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return count (1,), mean (C,) and biased variance (C,) of the rows of all ranks.
@@ -26,7 +24,8 @@ def _global_statistics(input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     count = input.new_tensor([input.numel() // input.shape[1]])
     if input.numel():
-        variance, mean = torch.var_mean(input, DIMS, correction=0)
+        dims = (0, *range(2, input.ndim))
+        variance, mean = torch.var_mean(input, dims, correction=0)
     else:
         variance = mean = input.new_zeros(input.shape[1])
     own = torch.stack([count.expand_as(mean), mean, variance * count])
@@ -68,13 +67,13 @@ class _GlobalNorm(torch.autograd.Function):
         scale = torch.rsqrt(variance + ctx.eps)
         slope = weight * scale * scale * sums[0] / count
         offset = weight * scale * sums[1] / count - slope * mean
-        shape = (1, -1, 1, 1)
+        shape = (1, -1, *(1 for _ in range(2, input.ndim)))
         grad_input = grad_input - torch.addcmul(offset.view(shape), input, slope.view(shape))
         return grad_input, grad_weight, grad_bias, None
 
 
-class GlobalBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d whose training statistics are those of all ranks together."""
+class _GlobalBatchNorm(_BatchNorm):
+    """Normalises by the statistics of all ranks together while it is trained."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
@@ -94,11 +93,47 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
 
 
+class GlobalBatchNorm1d(_GlobalBatchNorm, nn.BatchNorm1d):
+    """BatchNorm1d of all ranks."""
+
+
+class GlobalBatchNorm2d(_GlobalBatchNorm, nn.BatchNorm2d):
+    """BatchNorm2d of all ranks."""
+
+
+class GlobalBatchNorm3d(_GlobalBatchNorm, nn.BatchNorm3d):
+    """BatchNorm3d of all ranks."""
+
+
+GLOBAL = {
+    nn.BatchNorm1d: GlobalBatchNorm1d,
+    nn.BatchNorm2d: GlobalBatchNorm2d,
+    nn.BatchNorm3d: GlobalBatchNorm3d,
+}
+
+
 def use_global_batch_norm(model: nn.Module) -> None:
-    """Replace every BatchNorm2d of the model in place; parameters and buffers keep their names."""
+    """Replace every BatchNorm of the model in place; parameters and buffers keep their names.
+
+    One without weights, or without a fixed momentum, stays as it is: see `local_batch_norms`.
+    """
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.__class__ = GlobalBatchNorm2d
+        if type(module) in GLOBAL and _is_plain(module):
+            module.__class__ = GLOBAL[type(module)]
+
+
+def _is_plain(module: nn.Module) -> bool:
+    assert isinstance(module, _BatchNorm)
+    return module.affine and module.track_running_stats and module.momentum is not None
+
+
+def local_batch_norms(model: nn.Module) -> list[str]:
+    """Return the names of the layers whose statistics are those of one rank's images alone."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and not isinstance(module, _GlobalBatchNorm)
+    ]
 
 
 def freeze_batch_norm(model: nn.Module, *, trained_too: bool = True) -> None:

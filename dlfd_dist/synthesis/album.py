@@ -17,7 +17,7 @@ class Album:
 
     Parameters
     ----------
-    folder : gets images.safetensors (uint8, (n, 3, S, S) each) and contact_sheet.png
+    folder : gets images.safetensors (uint8, (n, channels, H, W) each) and contact_sheet.png
     """
 
     def __init__(self, folder: Path, limit: int):
@@ -57,13 +57,18 @@ class Album:
 
 def contact_sheet(original: Tensor, synthesised: Tensor, columns: int = 8) -> Image.Image:
     """Return a sheet of pairs: a row of originals, under it the row of what became of them."""
-    size = original.shape[-1]
+    height, width = original.shape[-2:]
     columns = min(columns, len(original))
     rows = -(-len(original) // columns)
-    sheet = Image.new("RGB", (columns * size, 2 * rows * size), "white")
+    sheet = Image.new("RGB", (columns * width, 2 * rows * height), "white")
     for index, pair in enumerate(zip(original, synthesised, strict=True)):
         row, column = divmod(index, columns)
         for k, image in enumerate(pair):
-            picture = Image.fromarray(image.permute(1, 2, 0).numpy())
-            sheet.paste(picture, (column * size, (2 * row + k) * size))
+            picture = Image.fromarray(_colours(image).permute(1, 2, 0).numpy())
+            sheet.paste(picture, (column * width, (2 * row + k) * height))
     return sheet
+
+
+def _colours(image: Tensor) -> Tensor:
+    """Return an image of three channels: the first three, or the first one as grey."""
+    return image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)

@@ -11,7 +11,8 @@ from typing import Any
 from dlfd_dist.config import JobConfig, to_dict
 from dlfd_dist.data.loaders import DataReader, ResolvedData, ResolvedRows, resolve_rows
 from dlfd_dist.jobs import prepare
-from dlfd_dist.jobs.context import check_enough, model_outline
+from dlfd_dist.jobs.context import check_enough
+from dlfd_dist.jobs.models import model_outline
 from dlfd_dist.jobs.plan import plan as plan_run
 from dlfd_dist.logs import setup_console
 from dlfd_dist.methods import methods

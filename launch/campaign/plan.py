@@ -434,9 +434,9 @@ class Identify:
         already are read once.
         """
         from dlfd_dist.methods import methods
-        from dlfd_dist.models import check_backbone, check_weights
+        from dlfd_dist.models import check_model, check_weights
 
-        check_backbone(config.model, config.data.image_size)
+        check_model(config.model, self._image_size(config))
         method = methods.get(config.method.name)
         for path in checkpoints:
             shape = self._shape(config)
@@ -447,20 +447,20 @@ class Identify:
             method.check(config.method, self._model(config))
 
     def _shape(self, config: JobConfig) -> str:
-        return repr((config.model, config.data.image_size))
+        return repr((config.model, self._image_size(config)))
+
+    def _image_size(self, config: JobConfig) -> int:
+        return self.rows.manifest.image_shape(config.data)[-1]
 
     def _model(self, config: JobConfig) -> Classifier:
-        import torch
-
-        from dlfd_dist.models import build_model
+        from dlfd_dist.models import outline
 
         shape = self._shape(config)
         if shape not in self.models:
-            with torch.device("meta"):
-                self.models[shape] = build_model(
-                    config.model, image_size=config.data.image_size,
-                    num_outputs=self.rows.manifest.num_outputs, seed=0,
-                )  # fmt: skip
+            self.models[shape] = outline(
+                config.model, image_size=self._image_size(config),
+                num_outputs=self.rows.manifest.num_outputs,
+            )  # fmt: skip
         return self.models[shape]
 
     def _inputs(self, config: JobConfig) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from dlfd_dist.config import ModelConfig
-from dlfd_dist.models import Classifier, backbones, build_model
+from dlfd_dist.models import Classifier, Network, backbones, build_model
 
 TWO_CONVS = "model.name=two_convs"
 
@@ -19,6 +19,12 @@ def two_convs(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
         nn.AdaptiveAvgPool2d(1),
     )  # fmt: skip
     return layers, 8
+
+
+def of_parts(backbone: nn.Module, head: nn.Sequential) -> Classifier:
+    """Return a classifier of a backbone and a head whose last layer is linear."""
+    network = Network(backbone, head)
+    return Classifier(network, network.reader)
 
 
 def small_classifier(num_outputs: int = 3, *, seed: int = 0, head: str = "linear") -> Classifier:

@@ -66,7 +66,7 @@ def test_a_training_has_no_model_before_it(trained):
 def test_the_weight_change_is_relative_and_told_per_block():
     before, after = small_classifier(), small_classifier()
     with torch.no_grad():
-        for parameter in after.head.parameters():
+        for parameter in after.module.head.parameters():
             parameter.mul_(1.1)
     found = weight_change(before, after)
     *others, head = found["blocks"].values()
@@ -75,7 +75,7 @@ def test_the_weight_change_is_relative_and_told_per_block():
     assert set(others) == {0.0}
     norms = [
         sum(float(p.detach().double().square().sum()) for p in module.parameters()) ** 0.5
-        for module in (before.head, before)
+        for module in (before.module.head, before)
     ]
     assert found["overall"] == pytest.approx(0.1 * norms[0] / norms[1], rel=1e-5)
     assert len(set(found["blocks"])) == len(found["blocks"])

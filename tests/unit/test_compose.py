@@ -285,7 +285,8 @@ def test_missing_file_and_folder_are_refused(tmp_path):
 @pytest.mark.parametrize("group", ["data", "model", "method"])
 def test_each_group_file_is_named_as_the_key_it_sets(group):
     for path in (resource_dir("configs") / group).glob("*.yaml"):
-        config = compose_job("train", [f"{group}={path.stem}"])
+        named = [f"{group}.factory=mypkg.mine:make"] if path.stem == "factory" else []
+        config = compose_job("train", [f"{group}={path.stem}", *named])
         assert getattr(config, group).name == path.stem
 
 

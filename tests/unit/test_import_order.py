@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import dlfd_dist
+
 ROOT = Path(__file__).resolve().parents[2]
 BASE = {
-    "errors", "access", "plain", "registry", "resources", "provenance", "digests", "config",
-    "logs", "locks", "run_dir", "compose", "objectives", "__init__",
+    "errors", "access", "plain", "registry", "factories", "resources", "provenance", "digests",
+    "config", "logs", "locks", "run_dir", "compose", "objectives", "__init__",
 }  # fmt: skip
 LAYERS: list[set[str]] = [
     BASE,
@@ -20,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"synthesis"},
     {"methods"},
     {"jobs"},
-    {"__main__"},
+    {"api", "__main__"},
 ]
 REPORT_MAY = {
     "errors", "access", "plain", "config", "run_dir", "metrics", "objectives", "report", "__init__",
@@ -63,6 +65,10 @@ def allowed(room: str) -> set[str]:
         return REPORT_MAY
     if room == "evidence":
         return EVIDENCE_MAY
+    if room == "__init__":
+        return BASE | {"api"}  # for type checkers alone, as the test below shows
+    if room == "api":
+        return set().union(*LAYERS[:-1], {"api", "report"})
     index = next(i for i, layer in enumerate(LAYERS) if room in layer)
     return set().union(*LAYERS[: index + 1])
 
@@ -79,6 +85,21 @@ def test_library_imports_point_one_way(path: Path):
         if target not in allowed(room)
     ]
     assert not broken, "\n".join(broken)
+
+
+def test_the_package_opens_its_doors_when_they_are_asked_for():
+    """`import dlfd_dist` loads no torch, and nothing else in the library knows of `launch`."""
+    source = (ROOT / "dlfd_dist" / "__init__.py").read_text()
+    loaded = [n for n in ast.parse(source).body if isinstance(n, ast.Import | ast.ImportFrom)]
+    assert [a.name for n in loaded for a in n.names] == ["importlib", "TYPE_CHECKING", "Any"]
+    named = [p.name for p in LIBRARY if '"launch.' in p.read_text()]
+    assert named == ["__init__.py"]
+
+
+@pytest.mark.parametrize("name", dlfd_dist.DOORS)
+def test_every_door_leads_to_something_that_is_documented(name: str):
+    assert getattr(dlfd_dist, name).__doc__
+    assert f"`{name}" in (ROOT / "docs" / "library.md").read_text()
 
 
 def test_the_walk_sees_imports():

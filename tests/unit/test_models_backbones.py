@@ -24,7 +24,7 @@ WIDTHS = {**TORCHVISION, "small": 48}
 def test_features_are_what_the_last_linear_layer_reads(name, small_stem, head):
     model = build(name, small_stem=small_stem, head=head).eval()
     read = []
-    last = model.head[-1]
+    last = model.module.head[-1]
     last.register_forward_pre_hook(lambda _module, inputs: read.append(inputs[0]))
     with torch.no_grad():
         features, logits = model(images())
@@ -49,7 +49,7 @@ def test_small_stem_keeps_the_edge_of_the_image(name, layer, edge):
     sizes = {}
     for small_stem in (False, True):
         model = build(name, small_stem=small_stem).eval()
-        model.backbone.get_submodule(layer).register_forward_hook(
+        model.module.backbone.get_submodule(layer).register_forward_hook(
             lambda _m, _i, output, key=small_stem: sizes.update({key: output.shape[-1]})
         )
         with torch.no_grad():
@@ -63,7 +63,7 @@ def test_small_is_a_residual_network_of_about_50_000_parameters(size):
     model = build("small").eval()
     assert 45_000 < sum(p.numel() for p in model.parameters()) < 60_000
     assert sum(isinstance(m, nn.BatchNorm2d) for m in model.modules()) == 9
-    before, block = [], model.backbone.get_submodule("layer1")
+    before, block = [], model.module.backbone.get_submodule("layer1")
     block.register_forward_hook(lambda _m, inputs, output: before.extend([*inputs, output]))
     for conv in (block.conv1, block.conv2):
         nn.init.zeros_(conv.weight)
@@ -93,9 +93,9 @@ def test_weights_are_a_function_of_the_seed_and_leave_the_global_rng_alone(name)
     assert torch.equal(torch.rand(4), expected)
     again, other = (build(name, head="mlp", seed=s) for s in (1, 2))
     assert_same_weights(one, again)
-    for module in (one.backbone, one.head):
+    for module in (one.module.backbone, one.module.head):
         assert any(p.std() > 0 for p in module.parameters())
-    assert not torch.equal(one.head[-1].weight, other.head[-1].weight)
+    assert not torch.equal(one.module.head[-1].weight, other.module.head[-1].weight)
     assert not torch.equal(next(one.parameters()), next(other.parameters()))
 
 

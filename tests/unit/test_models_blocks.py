@@ -25,10 +25,10 @@ def test_every_parameter_is_in_one_block_and_the_head_is_the_last(name, small_st
         model = build(name, small_stem=small_stem, head="mlp")
     blocks = model_blocks(model)
     assert len(blocks) == BLOCKS[name]
-    assert list(blocks[-1]) == [model.head]
+    assert list(blocks[-1]) == [model.module.head]
     held = [id(p) for block in blocks for p in block.parameters()]
     assert len(held) == len(set(held))
-    left = {n for n, p in model.named_parameters() if id(p) not in held}
+    left = {n for n, p in model.module.named_parameters() if id(p) not in held}
     own = {"backbone.class_token", "backbone.encoder.pos_embedding"}
     assert left == (own if name == "vit_b_16" else set())
     buffers = {id(b) for block in blocks for b in block.buffers()}
@@ -50,8 +50,8 @@ def test_blocks_are_in_the_order_of_the_forward_pass(name):
 
 def test_a_normalisation_belongs_to_what_it_follows():
     model = build("resnet18")
-    assert list(model_blocks(model)[0]) == [model.backbone.conv1, model.backbone.bn1]
-    assert list(model_blocks(model)[-2]) == [model.backbone.get_submodule("layer4.1")]
+    assert list(model_blocks(model)[0]) == [model.module.backbone.conv1, model.module.backbone.bn1]
+    assert list(model_blocks(model)[-2]) == [model.module.backbone.get_submodule("layer4.1")]
     dense = build("densenet121")
-    last = [dense.backbone.get_submodule(f"features.{n}") for n in ("denseblock4", "norm5")]
+    last = [dense.module.backbone.get_submodule(f"features.{n}") for n in ("denseblock4", "norm5")]
     assert list(model_blocks(dense)[-2]) == last

@@ -63,7 +63,7 @@ def test_the_weights_are_those_of_the_moment():
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.mul_(1.1)
-            model.backbone.get_buffer("bn1.running_mean").add_(0.3)
+            model.module.backbone.get_buffer("bn1.running_mean").add_(0.3)
         with folding.computed_in(bfloat16=False) as folded:
             torch.testing.assert_close(answers(folded)[1], answers(model)[1])
 
@@ -82,7 +82,7 @@ def test_bfloat16_holds_the_folded_weights_in_it_and_answers_in_the_models_dtype
 
 def test_the_model_itself_stays_as_it_is():
     model = classifier().train()
-    model.backbone.get_submodule("bn1").eval()
+    model.module.backbone.get_submodule("bn1").eval()
     before, modes = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
     with FoldedClassifier(model).computed_in(bfloat16=False) as folded:
         answers(folded)
@@ -105,7 +105,7 @@ class _Asks(nn.Module):
 )
 def test_a_model_that_cannot_be_folded_is_forwarded_as_it_is(backbone, reason, caplog):
     model = build_model(ModelConfig(name="small"), image_size=32, num_outputs=3, seed=0)
-    model.backbone = backbone
+    model.module.backbone = backbone
     caplog.set_level("INFO", "dlfd_dist")
     folding = FoldedClassifier(model)
     assert reason in folding.why_not
@@ -125,5 +125,5 @@ def test_a_convolution_that_something_else_reads_is_not_folded():
             return self.norm(conv) + conv
 
     model = build_model(ModelConfig(name="small"), image_size=32, num_outputs=3, seed=0)
-    model.backbone = Reads()
+    model.module.backbone = Reads()
     assert FoldedClassifier(model).why_not == NOTHING_TO_FOLD

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
 from dlfd_dist.models import set_dropout_rows, task_divergence, task_loss
-from dlfd_dist.models.heads import Head, RowDropout
+from dlfd_dist.models.heads import RowDropout
 from dlfd_dist.runtime.collectives import Collectives
 
 
@@ -20,7 +20,7 @@ def dropout(p: float = 0.5) -> RowDropout:
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_row_dropout_of_the_shards_is_that_of_the_whole_batch(world_size):
     whole = torch.ones(7, 50)
-    head = Head(nn.Identity(), dropout(), nn.Identity())
+    head = nn.Sequential(nn.Identity(), dropout(), nn.Identity())
     set_dropout_rows(head, [7], Collectives(), 3, 4)
     expected = head(whole)
     parts = []
@@ -38,7 +38,7 @@ def test_row_dropout_of_the_shards_is_that_of_the_whole_batch(world_size):
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 def test_row_dropout_of_several_batches_in_one_pass_is_that_of_each(totals, world_size):
     """A rank forwards its shard of every batch, one after the other; each row keeps its mask."""
-    head = Head(nn.Identity(), dropout(), nn.Identity())
+    head = nn.Sequential(nn.Identity(), dropout(), nn.Identity())
     set_dropout_rows(head, totals, Collectives(), 3, 4)
     whole = head(torch.ones(sum(totals), 50)).split(list(totals))
     for rank in range(world_size):
@@ -51,7 +51,7 @@ def test_row_dropout_of_several_batches_in_one_pass_is_that_of_each(totals, worl
 
 
 def test_row_dropout_differs_between_layers_and_keys():
-    head = Head(dropout(), dropout())
+    head = nn.Sequential(dropout(), dropout())
     masks = {}
     for key in (1, 2):
         set_dropout_rows(head, [4], Collectives(), key)

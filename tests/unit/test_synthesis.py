@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dlfd_dist.config import SynthesisConfig, TransportConfig
 from dlfd_dist.models import Classifier, ModelOutput
-from dlfd_dist.models.heads import Head, RowDropout
+from dlfd_dist.models.heads import RowDropout
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.seeding import torch_seed
 from dlfd_dist.synthesis import (
@@ -26,6 +26,7 @@ from dlfd_dist.synthesis import (
     perturb,
 )
 from dlfd_dist.synthesis.album import contact_sheet
+from tests.fakes.small_model import of_parts
 
 WIDE = (torch.full((1, 3, 1, 1), -50.0).double(), torch.full((1, 3, 1, 1), 50.0).double())
 """A range that no step of these tests reaches."""
@@ -38,8 +39,8 @@ def model() -> Classifier:
         backbone = nn.Sequential(
             nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.Tanh(), nn.AdaptiveAvgPool2d(2)
         )
-        head = Head(nn.Linear(24, 8), nn.Tanh(), RowDropout(0.5), nn.Linear(8, 3))
-        return Classifier(backbone, head).double().train()
+        head = nn.Sequential(nn.Linear(24, 8), nn.Tanh(), RowDropout(0.5), nn.Linear(8, 3))
+        return of_parts(backbone, head).double().train()
 
 
 def pictures(n: int, seed: int = 0) -> Tensor:
@@ -120,7 +121,7 @@ def test_parameters_never_require_a_gradient_inside(model):
 def test_gradients_and_modes_come_back_as_they_were(model, fails):
     first = next(model.parameters())
     first.requires_grad_(False)
-    model.backbone[1].eval()
+    model.module.backbone[1].eval()
     before = [(m, m.training) for m in model.modules()]
 
     def broken(_output: ModelOutput):

@@ -25,7 +25,7 @@ def test_a_batch_of_one_image_is_a_step_although_it_has_no_variance(tiny, tmp_pa
         f"run.dir={tmp_path / 'run'}",
     )  # fmt: skip
     model = build_model(config.model, image_size=8, num_outputs=3, seed=0).eval()
-    assert model.backbone[:-1](torch.zeros(1, 3, 8, 8)).shape[2:] == (1, 1)
+    assert model.module.backbone[:-1](torch.zeros(1, 3, 8, 8)).shape[2:] == (1, 1)
     result = run_job(config, Collectives(), StopFlag())
     steps = [e for e in read_events(RunDir(tmp_path / "run").metrics) if e["event"] == "step"]
     assert result["num_steps"] == len(steps) == 2

@@ -14,16 +14,16 @@ from dlfd_dist.errors import NonFiniteLossError
 from dlfd_dist.methods import Updater, scheduled_lr
 from dlfd_dist.methods.update import classification
 from dlfd_dist.models import Classifier, ModelOutput
-from dlfd_dist.models.heads import Head
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.seeding import torch_seed
+from tests.fakes.small_model import of_parts
 
 
 def tiny_classifier() -> Classifier:
     """Return a float64 model of two layers on images of 3 x 4 x 4."""
     with torch_seed(0):
         backbone = nn.Sequential(nn.Flatten(), nn.Linear(48, 6), nn.Tanh())
-        return Classifier(backbone, Head(nn.Linear(6, 3))).double()
+        return of_parts(backbone, nn.Sequential(nn.Linear(6, 3))).double()
 
 
 def batch(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -133,7 +133,7 @@ def test_a_non_finite_loss_stops_before_the_weights_or_the_momentum_move(bad):
     images[0, 0, 0, 0] = bad
     if bad == math.inf:
         # tanh(inf) is finite: an infinite logit needs an infinite last layer's input.
-        model.backbone = nn.Sequential(*list(model.backbone)[:2])
+        model.module.backbone = nn.Sequential(*list(model.module.backbone)[:2])
     with pytest.raises(NonFiniteLossError, match=r"The loss .*became .*the weights were not cha"):
         update.classify(images, labels, total=4)
     torch.testing.assert_close(copied(model), weights, rtol=0, atol=0)
@@ -246,7 +246,7 @@ def test_gradients_are_edited_before_they_are_clipped_and_measured(clip_norm):
         for name, parameter in model.named_parameters():
             assert parameter.grad is not None
             seen.append(parameter.grad.clone())
-            if name.startswith("backbone"):
+            if name.startswith("module.backbone"):
                 parameter.grad.zero_()
 
     cfg = settings(momentum=0.0, weight_decay=0.0, clip_norm=clip_norm)
@@ -255,7 +255,9 @@ def test_gradients_are_edited_before_they_are_clipped_and_measured(clip_norm):
     F.cross_entropy(plain(images).logits, labels).backward()
     for found, parameter in zip(seen, plain.parameters(), strict=True):
         torch.testing.assert_close(found, parameter.grad, rtol=1e-12, atol=1e-14)
-    head = torch.cat([p.grad.flatten() for p in plain.head.parameters() if p.grad is not None])
+    head = torch.cat(
+        [p.grad.flatten() for p in plain.module.head.parameters() if p.grad is not None]
+    )
     assert numbers["grad_norm"] == pytest.approx(float(head.norm()), rel=1e-12)
     after = copied(model)
     moved = {n for n in after if not torch.equal(before[n], after[n])}

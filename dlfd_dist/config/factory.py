@@ -1,0 +1,65 @@
+"""What settings say of a model or a data set that a function makes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ConfigError
+from .checks import require
+
+
+def check_data(cfg: Any) -> None:
+    """Refuse what is for sets of a function alone, and what is for image files alone."""
+    _check_function("data", cfg)
+    counts = {len(cfg.mean), len(cfg.std)}
+    numbers = "one number, or one a channel" if cfg.factory else "three numbers"
+    require(
+        len(counts) == 1 and (counts == {3} or bool(cfg.factory)) and 0 not in counts,
+        "data.mean", cfg.mean, f"{numbers}, as data.std",
+    )  # fmt: skip
+    if cfg.pixel_range is not None:
+        require(
+            len(cfg.pixel_range) == 2, "data.pixel_range", cfg.pixel_range,
+            "[low, high], each one number or one a channel",
+        )  # fmt: skip
+    if cfg.classes is not None:
+        require(cfg.classes >= 2, "data.classes", cfg.classes, ">= 2, or null")
+    for name in ("pixel_range", "classes"):
+        _only_with_function("data", name, cfg)
+    for name in ("clean", "leaks"):
+        if cfg.factory is not None and getattr(cfg, name):
+            raise ConfigError(
+                f"data.{name}=true is not allowed with data.factory, whose images are no files "
+                f"that could be compared: set data.{name}=false."
+            )
+
+
+def check_model(cfg: Any) -> None:
+    """Refuse what is for a module of a function alone."""
+    _check_function("model", cfg)
+    _only_with_function("model", "features", cfg)
+
+
+def _check_function(section: str, cfg: Any) -> None:
+    """Refuse a function without the name that stands for it, and the other way round."""
+    if (cfg.name == "factory") != (cfg.factory is not None):
+        advice = (
+            f"give {section}.factory=PACKAGE.MODULE:FUNCTION"
+            if cfg.factory is None
+            else f"leave {section}={cfg.name} out"
+        )
+        raise ConfigError(
+            f"{section}={cfg.name} and {section}.factory={cfg.factory or 'null'} contradict each "
+            f"other: {advice}."
+        )
+    if cfg.args and cfg.factory is None:
+        raise ConfigError(f"{section}.args={cfg.args} is only for {section}.factory: leave it out.")
+
+
+def _only_with_function(section: str, name: str, cfg: Any) -> None:
+    value = getattr(cfg, name)
+    if value is not None and cfg.factory is None:
+        raise ConfigError(
+            f"{section}.{name}={value} is only for {section}.factory: leave it out with "
+            f"{section}={cfg.name}."
+        )

@@ -1,0 +1,148 @@
+"""What `import dlfd_dist as dlfd` gives beyond single runs: the verbs that start runs themselves.
+
+Their runs are processes of their own, here or on the nodes of a cluster, so the model and the sets
+are named by import path; nothing is pickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dlfd_dist.errors import ConfigError, DlfdError
+
+Several = str | Sequence[str]
+
+
+def compare(
+    model: str,
+    data: str,
+    *,
+    method: Several,
+    out: str | Path,
+    seed: int | Sequence[int] = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> Path:
+    """Compare methods over seeds against Original and Retrained, as `dlfd compare`.
+
+    Returns the directory, which holds table, summary and page.
+
+    Parameters
+    ----------
+    model, data : import paths of functions, as 'mypkg.nets:build' and 'mypkg.data:splits'
+    method, seed : one, or several
+    settings : further settings by name, as {"compare.trials": 8}
+    """
+    from .comparison.compare import run_compare
+
+    words = _words(model, data, method, seed, out, settings)
+    return _done("compare", run_compare(words, dry_run=False, as_json=False), out)
+
+
+def audit(
+    kind: str,
+    model: str,
+    data: str,
+    *,
+    method: Several,
+    out: str | Path,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> Path:
+    """Judge methods over many models, as `dlfd audit KIND`; parameters as of `compare`.
+
+    kind : ulira or klom
+    """
+    from .audit.audit import run_audit
+
+    words = [kind, *_words(model, data, method, seed, out, settings)]
+    return _done("audit", run_audit(words, dry_run=False, as_json=False), out)
+
+
+def search(
+    model: str,
+    data: str,
+    *,
+    method: str,
+    out: str | Path,
+    seed: int = 0,
+    resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
+) -> Path:
+    """Search the settings of a method, as `dlfd search`; parameters as of `compare`."""
+    from .search.search import run_search
+
+    words = _words(model, data, method, seed, out, settings)
+    status = run_search(words, resume=resume, dry_run=False, as_json=False)
+    return _done("search", status, out)
+
+
+def submit(
+    verb: str,
+    model: str,
+    data: str,
+    *,
+    cluster: str,
+    method: Several,
+    out: str | Path,
+    seed: int | Sequence[int] = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> Path:
+    """Submit a verb and grid as SLURM jobs, as `dlfd submit VERB`; parameters as of `compare`.
+
+    cluster : a file of configs/cluster/, such as slurm_generic
+    """
+    from .campaign.submit import run_submit
+
+    words = [verb, *_words(model, data, method, seed, out, settings), f"cluster={cluster}"]
+    status = run_submit(words, dry_run=False, test_only=False, as_json=False)
+    return _done("submit", status, out)
+
+
+def certify(path: str | Path, *, key: str | Path | None = None, names: bool = False) -> Path:
+    """Write the certificate of a finished run, as `dlfd certify`; return its path."""
+    from dlfd_dist.evidence import CERTIFICATE
+
+    from .certify import run_certify
+
+    held = None if key is None else str(key)
+    run_certify([str(path)], key=held, names=names, dry_run=False, as_json=False)
+    return Path(path) / CERTIFICATE
+
+
+def _words(
+    model: str,
+    data: str,
+    method: Several,
+    seed: int | Sequence[int],
+    out: str | Path,
+    settings: Mapping[str, Any] | None,
+) -> list[str]:
+    """Return the call as the command line has it."""
+    from dlfd_dist.compose import as_text
+
+    for setting, path in (("model", model), ("data", data)):
+        if not isinstance(path, str):
+            raise ConfigError(
+                f"{setting} is an object of the type {type(path).__name__}, which the processes of "
+                "the runs do not have: give the import path of a function, as mypkg.nets:build."
+            )
+    values = {
+        "model.factory": model, "data.factory": data, **(settings or {}), "run.dir": str(out),
+    }  # fmt: skip
+    return [
+        f"method={_several(method)}",
+        f"seed={_several(seed)}",
+        *(f"{name}={as_text(value, name)}" for name, value in values.items()),
+    ]
+
+
+def _several(values: Any) -> str:
+    return str(values) if isinstance(values, str | int) else ",".join(map(str, values))
+
+
+def _done(verb: str, status: int, out: str | Path) -> Path:
+    if status:
+        raise DlfdError(f"'dlfd {verb}' ended with exit status {status}: its messages say why.")
+    return Path(out)
