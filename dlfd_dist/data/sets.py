@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from ..config import DataConfig
 from ..errors import DataError
@@ -41,9 +41,9 @@ class Sets:
     found_range : lowest and highest value per channel of images of floating-point numbers that have
     """
 
-    def __init__(self, parts: Mapping[str, Dataset[Any]]):
+    def __init__(self, parts: Mapping[str, Any]):
         self.parts = dict(parts)
-        sizes = [len(part) for part in self.parts.values()]  # type: ignore[arg-type]
+        sizes = [len(part) for part in self.parts.values()]
         self._listed = list(parts.values())
         self._ends = np.cumsum(sizes).tolist()
         self.paths = [f"{name}/{i}" for (name, _), n in zip(parts.items(), sizes, strict=True)

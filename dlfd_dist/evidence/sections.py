@@ -38,7 +38,8 @@ classes may be people."""
 
 FREE_TEXT = {
     "": ("checkpoint", "reference"),
-    "data": ("root", "manifest", "cache_dir"),
+    "data": ("root", "manifest", "cache_dir", "args"),
+    "model": ("args",),
     "forget": ("request",),
     "method": ("reference_manifest",),
     "run": ("name", "root", "dir"),
@@ -153,7 +154,7 @@ def build_sections(
         "split": _split(files, salt, names=names),
         "leak_audit": _leak_audit(files, salt, names=names),
         "code": _as_of(files, "code", recorded.code),
-        "config": _config(files.config, hider),
+        "config": _config(files.config, hider) | _named_code(files.identity["inputs"]),
         "environment": _as_of(files, "environment", recorded.environment),
         "checkpoints": _checkpoints(files),
         "metrics": {
@@ -292,10 +293,19 @@ def _config(config: Mapping[str, Any], hider: Hider) -> dict[str, Any]:
     for section, settings in FREE_TEXT.items():
         values = hidden if not section else dict(hidden[section])
         for name in settings:
-            if values.get(name) is not None:
+            if values.get(name) not in (None, {}):
                 values[name] = hider.always(str(values[name]))
         hidden = values if not section else {**hidden, section: values}
     return hider.within(hidden)
+
+
+def _named_code(inputs: Mapping[str, str]) -> dict[str, Any]:
+    """Return the digests of the code that settings name or plugins bring, as model_code.
+
+    Nothing where all code is ours.
+    """
+    named = {name: f"sha256:{found}" for name, found in inputs.items() if name.endswith("_code")}
+    return {"named_code": named} if named else {}
 
 
 def _checkpoints(files: RunFiles) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import weakref
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset
 import dlfd_dist as dlfd
 from dlfd_dist.compose import compose_job, load_config
 from dlfd_dist.data.loaders import resolve_data
+from dlfd_dist.factories import code_digest
 from dlfd_dist.jobs import run_job
 from dlfd_dist.models import build_model, load_weights, save_weights
 from dlfd_dist.run_dir import RunDir
@@ -92,6 +94,13 @@ def test_the_command_line_gives_the_same_weights(tmp_path: Path, method: str):
     load_weights(model, tmp_path / "cli")
     assert_equal_weights(model.module, run.model)
     assert result["mia"] == run.result["mia"]
+    held = json.loads(dlfd.certify(tmp_path / "cli").read_text(encoding="utf-8"))
+    told = held["sections"]["config"]
+    assert told["model"]["factory"] == f"{HERE}:build"
+    assert "channels" not in str(told["model"]["args"])
+    assert told["named_code"] == {
+        f"{name}_code": f"sha256:{code_digest(HERE)}" for name in ("model", "data")
+    }
 
 
 def test_our_own_model_and_data_through_the_library_give_the_same_weights(tmp_path: Path, tiny):

@@ -101,7 +101,7 @@ def test_a_batch_of_one_image_has_no_statistics_and_is_a_step_all_the_same(name,
     """The last block sees one value per channel, of which BatchNorm has no variance."""
     own: dict[str, Any] = {"k": 2} if name == "eu_k" else {}
     found = lab(name, train_mode=train_mode, **own)
-    last = found.model.get_submodule("backbone.3")
+    last = found.model.module.get_submodule("backbone.3")
     assert isinstance(last, nn.Conv2d)
     last.stride = (4, 4)  # its 4 x 4 pixels become 1 x 1
     batch = found.batch(next(found.course.turns(0)))
