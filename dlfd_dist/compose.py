@@ -35,15 +35,20 @@ from .config import (
 from .config.checks import chosen_on_val, require
 from .config.paths import PATH_SETTINGS, as_hydra_string, with_literal_path
 from .errors import ConfigError
+from .plugins import GROUPS as PLUGIN_GROUPS
+from .plugins import load, load_modules
+from .registry import known as known_names
 from .registry import near_match
 from .resources import resource_dir
 
 TUNED_SECTIONS = ("method", "synthesis", "ot")
 """What a file of +tuned= may set."""
 
-LISTS = ("data.label", "data.groups")
+LISTS = ("data.label", "data.groups", "plugins")
 """Settings of several values, which commas may part as in a sweep."""
 
+PLAIN_METHOD = "method=finetune"
+"""The choice that sets nothing beside the section of the method."""
 FACTORIES = ("data", "model")
 """Groups whose choice a function may be, named by GROUP.factory."""
 ARGUMENTS = tuple(f"{group}.args." for group in FACTORIES)
@@ -218,13 +223,39 @@ def known_settings(method: type[MethodConfig]) -> list[str]:
 
 def _group_override(parsed: Override, config_dir: Path) -> str:
     group, value = parsed.key_or_group, str(parsed.value())
-    options = sorted(p.stem for p in (config_dir / group).glob("*.yaml"))
+    options = sorted({p.stem for p in (config_dir / group).glob("*.yaml")} | _plugin_names(group))
     if value not in options:
         raise ConfigError(
             f"{group}={value} is not known. Available: {', '.join(options) or 'none yet'}."
             + near_match(value, options)
         )
     return parsed.input_line or ""
+
+
+def _plugin_names(group: str) -> set[str]:
+    """Return the names of a group that plugins have, as far as they are known."""
+    if group == "method":
+        return set(METHOD_CONFIGS) | set(known_names(group))
+    return set(known_names(group)) if group in PLUGIN_GROUPS else set()
+
+
+def _method_config(name: str) -> type[MethodConfig] | None:
+    """Return the settings of a method, whose plugin is imported if need be; None: not known."""
+    if name not in METHOD_CONFIGS:
+        load("method", name)
+    return METHOD_CONFIGS.get(name)
+
+
+def _load_plugins(parsed: Sequence[Override]) -> None:
+    for one in parsed:
+        if one.key_or_group == "plugins":
+            (listed,) = _parse([f"plugins=[{_unlisted(one)}]"])
+            load_modules(str(module) for module in listed.value() or [])  # type: ignore[union-attr]
+
+
+def _unlisted(parsed: Override) -> str:
+    text = (parsed.input_line or "").split("=", 1)[1].strip()
+    return text.removeprefix("[").removesuffix("]")
 
 
 def _with_tuned(parsed: list[Override]) -> list[Override]:
@@ -356,13 +387,14 @@ def compose_job(verb: str, overrides: Sequence[str]) -> JobConfig:
     for one in parsed:
         if one.is_delete():
             raise ConfigError(f"{one.input_line} is not understood: a setting cannot be deleted.")
+    _load_plugins(parsed)
     method = "dlfd"
     for one in parsed:
         if one.key_or_group == "method" and not one.is_sweep_override():
-            method = str(one.value()) if str(one.value()) in METHOD_CONFIGS else method
+            method = str(one.value()) if _method_config(str(one.value())) else method
     known = known_settings(METHOD_CONFIGS[method])
     parsed = _with_factories(parsed)
-    groups, settings = [], []
+    groups, settings, sections = [], [], {}
     for one in parsed:
         if one.is_sweep_override() and one.key_or_group not in LISTS:
             raise ConfigError(
@@ -370,11 +402,20 @@ def compose_job(verb: str, overrides: Sequence[str]) -> JobConfig:
                 "Take one value, or 'dlfd compare'."
             )
         if one.key_or_group in GROUPS:
-            groups.append(_group_override(one, config_dir))
+            chosen = _group_override(one, config_dir)
+            name = str(one.value())
+            if (config_dir / one.key_or_group / f"{name}.yaml").is_file():
+                groups.append(chosen)
+                continue
+            # A plugin brings no file: it begins with the defaults of its settings.
+            sections[one.key_or_group] = {"name": name}
+            groups += [PLAIN_METHOD] if one.key_or_group == "method" else []
         else:
             settings.append(_setting(one, method, known))
     with _composition_errors():
         composed = copy.deepcopy(_composed(tuple(groups), config_dir))
+        for key, value in sections.items():
+            OmegaConf.update(composed, key, value, merge=False)
         for key, value in settings:
             OmegaConf.update(composed, key, value, merge=True, force_add=True)
         values = OmegaConf.to_container(composed, resolve=True)
@@ -389,7 +430,9 @@ def job_from_dict(values: dict[str, Any]) -> JobConfig:
     for section in ("method", "data"):
         _section(values.get(section), section)
     name = (values.get("method") or {}).get("name", "finetune")
-    if not isinstance(name, str) or name not in METHOD_CONFIGS:
+    listed = values.get("plugins") or []
+    load_modules([listed] if isinstance(listed, str) else listed)
+    if not isinstance(name, str) or _method_config(name) is None:
         raise ConfigError(
             f"method={name} is not known. Available: {', '.join(sorted(METHOD_CONFIGS))}."
             + near_match(str(name), METHOD_CONFIGS)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
+from . import plugins
 from .errors import ConfigError
 
 T = TypeVar("T")
@@ -18,28 +19,44 @@ def near_match(name: str, known: Iterable[str]) -> str:
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
+registries: dict[str, Registry[Any]] = {}
+"""The tables that have been made, by setting."""
+
+
+def known(setting: str) -> list[str]:
+    """Return the names that plugins offer, and those of the table of a setting once it is made."""
+    table = registries.get(setting)
+    return sorted(plugins.offered(setting)) if table is None else table.names()
+
+
 class Registry(Generic[T]):
-    """A table filled by decorators: `@methods.register("scrub")`."""
+    """A table filled by decorators: `@methods.register("scrub")`; plugins add to it too."""
 
     def __init__(self, setting: str):
         self.setting = setting
+        registries.setdefault(setting, self)
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[Entry], Entry]:
         def add(entry: Entry) -> Entry:
-            assert name not in self._entries, f"{self.setting}={name} is registered twice"
+            if name in self._entries:
+                raise ConfigError(
+                    f"{self.setting}={name} is registered twice: give the plugin another name."
+                )
             self._entries[name] = cast(T, entry)
             return entry
 
         return add
 
     def names(self) -> list[str]:
-        return sorted(self._entries)
+        return sorted({*self._entries, *plugins.offered(self.setting)})
 
     def get(self, name: str) -> T:
         if name not in self._entries:
+            plugins.load(self.setting, name)
+        if name not in self._entries:
             raise ConfigError(
                 f"{self.setting}={name} is not known. Available: {', '.join(self.names())}."
-                + near_match(name, self._entries)
+                + near_match(name, self.names())
             )
         return self._entries[name]

@@ -70,6 +70,7 @@ class JobConfig:
 
     verb: str = "train"
     seed: int = 0
+    """Of new weights, order, augmentation, dropout and noise."""
     checkpoint: str | None = None
     """The model to unlearn or to evaluate: .safetensors, .pth, or a run directory."""
     reference: str | None = None
@@ -77,6 +78,9 @@ class JobConfig:
     train_mode: str = "authors"
     """BatchNorm while unlearning: frozen, sync_bn (statistics of the global batch), or authors (as
     the authors of the method have it, one of the two; see docs/methods.md)."""
+    plugins: list[str] = field(default_factory=list)
+    """Modules of other packages that register methods, models or data sets when they are imported;
+    what has an entry point need not be here."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     forget: ForgetConfig = field(default_factory=ForgetConfig)
@@ -205,6 +209,8 @@ def signature(config: JobConfig, inputs: dict[str, str]) -> str:
             del values[section]
         else:
             values[section] = {k: v for k, v in values[section].items() if k not in names}
+    # What they registered and was chosen is among the inputs, by the digest of its code.
+    del values["plugins"]
     for section, names in COUNT_IF_GIVEN.items():
         for name in names:
             if not values[section].get(name):

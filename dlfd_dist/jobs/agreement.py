@@ -14,8 +14,8 @@ WHAT = {
     "data": "other data", "images": "other images", "request": "another forget request",
     "removed": "other removed images",
     "checkpoint": "another checkpoint", "reference": "another reference",
-    "model_code": "other code of model.factory", "features_code": "other code of model.features",
-    "data_code": "other code of data.factory",
+    "model_code": "other code of the model", "features_code": "other code of model.features",
+    "method_code": "other code of the method", "data_code": "other code of the data set",
     "strangers": "another method.reference_manifest",
 }  # fmt: skip
 """Names of inputs, and what a rank has where its input differs."""

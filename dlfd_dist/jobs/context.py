@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from .. import __version__
 from ..compose import config_text, load_config
 from ..config import JobConfig, MethodConfig, signature
+from ..data import datasets
 from ..data.loaders import Batches, DataReader, ResolvedData, ResolvedRows
 from ..data.reference import ReferencePeople, reference_digest, reference_people
 from ..digests import FileState, file_digest, known_files
@@ -24,7 +26,7 @@ from ..errors import CheckpointError, ConfigError, DataError, RunDirError
 from ..factories import GIVEN, code_digest
 from ..logs import close_rank_log, open_rank_log
 from ..methods import methods
-from ..models import Classifier, check_weights, weights_path
+from ..models import Classifier, backbones, check_weights, weights_path
 from ..plain import band
 from ..provenance import of_this_process, utc
 from ..run_dir import RunDir, write_json, write_text
@@ -284,12 +286,27 @@ def _code_digests(config: JobConfig) -> dict[str, str]:
         "model_code": config.model.factory,
         "features_code": config.model.features if ":" in (config.model.features or "") else None,
         "data_code": config.data.factory,
+        **_of_plugins(config),
     }
     return {
         name: code_digest(path)
         for name, path in named.items()
         if path is not None and not path.startswith(GIVEN)
     }
+
+
+def _of_plugins(config: JobConfig) -> dict[str, str]:
+    """Return the modules of what other packages registered and this configuration chooses."""
+    chosen: dict[str, Any] = {}
+    if config.verb == "unlearn":
+        chosen["method_code"] = methods.get(config.method.name)
+    if config.model.factory is None:
+        chosen["model_code"] = backbones.get(config.model.name)
+    if config.data.factory is None:
+        chosen["data_code"] = datasets.get(config.data.name)
+    ours = __name__.partition(".")[0] + "."
+    modules = {name: found.__module__ for name, found in chosen.items()}
+    return {name: module for name, module in modules.items() if not module.startswith(ours)}
 
 
 def run_identity(config: JobConfig, inputs: dict[str, str]) -> tuple[str, RunDir]:

@@ -23,7 +23,16 @@ from . import (  # noqa: F401  (fill the registry)
     unsir,
     weight_distortion,
 )
-from .base import MethodContext, Phase, Probe, StepBatch, UnlearningMethod, methods
+from .base import (
+    MethodContext,
+    Phase,
+    Probe,
+    StepBatch,
+    UnlearningMethod,
+    methods,
+    plugin,
+    set_training_mode,
+)
 from .update import Updater, scheduled_lr
 
 __all__ = [
@@ -34,5 +43,7 @@ __all__ = [
     "UnlearningMethod",
     "Updater",
     "methods",
+    "plugin",
     "scheduled_lr",
+    "set_training_mode",
 ]

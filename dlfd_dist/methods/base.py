@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
-from ..config import JobConfig, MethodConfig
+from ..config import METHOD_CONFIGS, JobConfig, MethodConfig
 from ..models import Classifier, FoldedClassifier, set_dropout_rows
 from ..registry import Registry
 from ..runtime.collectives import Collectives
@@ -186,6 +186,22 @@ class UnlearningMethod:
 
 
 methods: Registry[type[UnlearningMethod]] = Registry("method")
+
+M = TypeVar("M", bound=type[UnlearningMethod])
+
+
+def plugin(settings: type[MethodConfig]) -> Callable[[M], M]:
+    """Register a method of another package with its settings, as `@plugin(MineConfig)`.
+
+    Its name is the default of `name` in them.
+    """
+
+    def add(method: M) -> M:
+        registered = methods.register(settings().name)(method)
+        METHOD_CONFIGS[settings().name] = settings
+        return registered
+
+    return add
 
 
 def set_training_mode(context: MethodContext, batch: StepBatch, *totals: int) -> None:

@@ -312,7 +312,7 @@ def test_registry_lists_its_names_sorted_and_refuses_another():
         ConfigError, match=r"method=scrap is not known. Available: dlfd, scrub. Did"
     ):
         table.get("scrap")
-    with pytest.raises(AssertionError, match="method=dlfd is registered twice"):
+    with pytest.raises(ConfigError, match="method=dlfd is registered twice"):
         table.register("dlfd")(3)
 
 

@@ -12,8 +12,8 @@ import dlfd_dist
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = {
-    "errors", "access", "plain", "registry", "factories", "resources", "provenance", "digests",
-    "config", "logs", "locks", "run_dir", "compose", "objectives", "__init__",
+    "errors", "access", "plain", "registry", "plugins", "factories", "resources", "provenance",
+    "digests", "config", "logs", "locks", "run_dir", "compose", "objectives", "__init__",
 }  # fmt: skip
 LAYERS: list[set[str]] = [
     BASE,
