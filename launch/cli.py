@@ -62,10 +62,12 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
   cancel      dlfd cancel CAMPAIGN|RUN
   retry       dlfd retry CAMPAIGN --failed
   doctor      check this installation and machine; 'dlfd doctor cluster=NAME' checks a cluster
+  methods     what method= may be; likewise models and data, each with those of plugins
 
   --dry-run   print the resolved configuration, the plan and the files; write nothing
   --json      print the result (or the dry run) as JSON on standard output
-  --help      this text; 'dlfd VERB --help' shows the verb's settings
+  --help      this text; 'dlfd VERB --help [key=value ...]' lists the
+              settings of the verb with the values that would run
   --version
 
 exit status: 0 done, 1 failed, 2 bad input, 3 intact but vouched for by nobody
@@ -235,6 +237,12 @@ def _cancel(command: Command) -> int:
     return run_cancel(command.words)
 
 
+def _listing(command: Command) -> int:
+    from .listing import run_listing
+
+    return run_listing(command.verb, command.words, as_json=command.json)
+
+
 def _retry(command: Command) -> int:
     from .campaign.status import run_retry
 
@@ -260,6 +268,9 @@ VERBS: dict[str, Callable[[Command], int]] = {
     "cancel": _cancel,
     "retry": _retry,
     "doctor": _doctor,
+    "methods": _listing,
+    "models": _listing,
+    "data": _listing,
 }
 
 
@@ -268,34 +279,12 @@ HAVE_SETTINGS = (
 )  # fmt: skip
 
 
-def _verb_help(verb: str) -> str:
+def _verb_help(verb: str, words: list[str]) -> str:
     if verb not in HAVE_SETTINGS:
         return HELP
-    from dlfd_dist.compose import config_text, settings_text
-    from dlfd_dist.config import (
-        AuditConfig,
-        ClusterConfig,
-        CompareConfig,
-        DLFDConfig,
-        JobConfig,
-        SearchConfig,
-        to_dict,
-    )
+    from .settings import verb_help
 
-    text = (
-        f"usage: dlfd {verb} [key=value ...] [--dry-run] [--json]\n\n"
-        "Settings and their defaults (groups: data=, model=, method=, experiment=):\n\n"
-        + config_text(JobConfig(method=DLFDConfig()))
-    )
-    if verb in ("compare", "demo"):
-        text += settings_text({"compare": to_dict(CompareConfig())})
-    if verb == "audit":
-        text += settings_text({"audit": to_dict(AuditConfig())})
-    if verb == "search":
-        text += settings_text({"search": to_dict(SearchConfig())})
-    if verb == "submit":
-        text += settings_text({"cluster": to_dict(ClusterConfig())})
-    return text
+    return verb_help(verb, words)
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -315,7 +304,7 @@ def dispatch(arguments: list[str]) -> int:
             + near_match(command.verb, VERBS)
         )
     if asks_help:
-        print(_verb_help(command.verb), end="")
+        print(_verb_help(command.verb, command.words), end="")
         return 0
     return VERBS[command.verb](command)
 

@@ -19,6 +19,7 @@ class ClusterConfig:
     ranks: int | None = None
     """Ranks of a run in all; nodes and tasks_per_node follow. null: nodes x tasks_per_node."""
     nodes: int | None = None
+    """Nodes of one job."""
     tasks_per_node: int | None = None
     """Ranks of a run on a node, one per GPU where there are GPUs. All three null: the planner packs
     runs that are short or that more ranks do not help, spreads others over a node, and says why."""
@@ -29,14 +30,19 @@ class ClusterConfig:
     gpu_type: str | None = None
     """Model of the GPU where the site tells them apart, as in gpu:a100:4."""
     cpus_per_task: int = 1
+    """Cores of one rank."""
     mem_gb: float | None = None
     """Memory of a node in GB; null: the partition's default."""
     time_min: int = 60
     """Time limit of a job. A run that needs longer saves, requeues and goes on."""
     partition: str | None = None
+    """As of sbatch; null: that of the cluster."""
     account: str | None = None
+    """As of sbatch; null: your own."""
     qos: str | None = None
+    """As of sbatch."""
     constraint: str | None = None
+    """Features that nodes must have, as of sbatch."""
     options: list[str] = field(default_factory=list)
     """Further sbatch options, such as --exclusive or --mail-type=END."""
     setup: list[str] = field(default_factory=list)

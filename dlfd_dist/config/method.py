@@ -17,11 +17,17 @@ class MethodConfig:
     """Whether an optimiser moves the weights, step by step."""
 
     name: str = "finetune"
+    """Registry key; see docs/methods.md."""
     epochs: int = 1
+    """Passes over the retain set, or as the method has them."""
     lr: float = 1e-3
+    """Learning rate at the beginning."""
     momentum: float = 0.9
+    """Of SGD, 0..1; beta1 of adam."""
     weight_decay: float = 5e-4
+    """L2 penalty of the optimiser."""
     global_batch_size: int = 32
+    """Retain images of one step, of all ranks together."""
     optimizer: str = "sgd"
     """sgd, or adam (momentum is then its beta1)."""
     clip_norm: float | None = 1.0
@@ -29,6 +35,7 @@ class MethodConfig:
     lr_scheduler: str = "constant"
     """constant, cosine (to zero) or triangle (up to lr and down again), one step per epoch."""
     max_steps: int | None = None
+    """Steps at most; null: all epochs."""
     steps: int | None = None
     """Optimiser steps in all, over every phase; epochs are then as many as these take. null: epochs
     and max_steps count. A method without optimiser steps does not read it."""

@@ -44,7 +44,9 @@ class DLFDConfig(MethodConfig):
     standard errors above forget_threshold it ends there, and is no candidate of select. Else, and
     after the last step, it looks at all. null: always at all."""
     forget_weight: float = 3.0
+    """Weight of the transport cost in the synthesis."""
     initial_retain_weight: float = 0.0
+    """Weight of the classification loss in the synthesis, at the first step."""
     final_retain_weight: float = 1.0
     """The weight of the classification loss in synthesis runs linearly over the steps."""
     distancing: bool = True
@@ -128,8 +130,9 @@ class DLFMConfig(MethodConfig):
     """CSV of strangers with image_path, from the folder of the CSV on, and if known identity and
     label (reference=manifest). Without labels: see docs/methods.md."""
     forget_weight: float = 3.0
+    """Weight of distancing in the synthesis (reference=synthesised)."""
     retain_weight: float = 1.0
-    """Weights of distancing and classification in the synthesis (reference=synthesised)."""
+    """Weight of classification in the synthesis (reference=synthesised)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -196,10 +199,13 @@ class UNSIRConfig(MethodConfig):
     noise_steps: int = 40
     """Steps of Adam on the noise, which is learned once."""
     noise_lr: float = 0.1
+    """Learning rate of Adam on the noise."""
     noise_penalty: float = 0.1
     """Weight of the squared norm of an image of noise while it is learned."""
     repair_epochs: int = 1
+    """Epochs of the repair."""
     repair_lr: float = 1e-4
+    """Learning rate of the repair."""
     retain_fraction: float = 1.0
     """Share of the retain set that impair and repair pass over, above 0 and at most 1."""
 

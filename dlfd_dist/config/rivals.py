@@ -58,6 +58,7 @@ class GLIConfig(MethodConfig):
     guide_step_size: float = 0.02
     """Step of one iteration in units of the normalised image."""
     initial_retain_weight: float = 200.0
+    """Weight of the classification loss in the guide, at the first step."""
     final_retain_weight: float = 1000.0
     """The weight of the classification loss in the guide runs linearly over the steps."""
 

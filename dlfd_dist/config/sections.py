@@ -20,10 +20,13 @@ class SyntheticFacesConfig:
     """The synthetic-face generator (data=synthetic). Drawn faces, no real persons."""
 
     num_identities: int = 24
+    """People."""
     images_per_identity: int = 8
+    """Images of each."""
     num_expressions: int = 2
     """Number of classes; the label is the expression, never the identity."""
     seed: int = 0
+    """Of the faces."""
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, "data.synthetic.seed", self.seed, ">= 0")
@@ -74,6 +77,7 @@ class DataConfig:
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
     """One number, or one a channel."""
     std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+    """As mean."""
     augment: str = "none"
     """Training augmentation: none, flip, face (flip, shift, scale, light), mufac, raf_db."""
     augment_groups: int = 16
@@ -83,6 +87,7 @@ class DataConfig:
     test_fraction: float = 0.15
     """Share of the people drawn for the test set where the data set names no split."""
     split_seed: int = 0
+    """Seed of that draw."""
     clean: bool = False
     """Leave out images whose pixels are equal to another's, within a part and across parts; of
     equal ones the first is kept, in the order retain, forget, val, test."""
@@ -200,17 +205,26 @@ class TrainConfig:
     """Training from scratch: Original (on=all) and Retrained (on=retain)."""
 
     on: str = "all"
+    """all (Original) or retain (Retrained)."""
     epochs: int = 30
+    """Passes over the images."""
     lr: float = 0.02
+    """Learning rate at the beginning."""
     momentum: float = 0.9
+    """Of SGD, 0..1; beta1 of adam."""
     weight_decay: float = 5e-4
+    """L2 penalty of the optimiser."""
     global_batch_size: int = 32
+    """Images of one step, of all ranks together."""
     optimizer: str = "sgd"
+    """sgd or adam."""
     clip_norm: float | None = None
+    """Largest gradient norm; null: no clipping."""
     lr_scheduler: str = "cosine"
     """constant, or to zero over the epochs: cosine steps once per epoch, cosine_batch once per
     step."""
     max_steps: int | None = None
+    """Steps at most; null: all epochs."""
     select: str = "last"
     """Which weights are delivered: last, or best (those of the epoch with the best validation
     accuracy, which is early stopping and removes part of what unlearning is to remove)."""
@@ -244,6 +258,7 @@ class SynthesisConfig:
     """Projected gradient steps on retain images (DESIGN: component 2 of DLFD)."""
 
     steps: int = 15
+    """Iterations a step of the method."""
     step_size: float = 0.05
     """Step of one iteration in units of the normalised image."""
     pgd_radius: float | None = None
@@ -269,12 +284,14 @@ class TransportConfig:
     """Optimal transport between retain and forget features."""
 
     cost: str = "cosine"
+    """Between two features."""
     solver: str = "auto"
     """exact, entropic, or auto: exact while the larger side of the plan, which with scope=global is
     that of all ranks, has at most 2048 rows, 1024 on a GPU (benchmarks/transport.py)."""
     reg: float = 0.01
     """Entropic regularisation in units of the cost (cosine cost lies in 0..2)."""
     max_iter: int = 1000
+    """Iterations of the entropic solver at most."""
     scope: str = "global"
     """global: one plan over all ranks; rank: one plan per rank (cheaper for very large batches,
     and a different objective, so results then depend on the world size)."""
@@ -326,18 +343,23 @@ class RuntimeConfig:
     world_size: int = 1
     """Ranks on this machine; under torchrun or srun the outer launcher decides instead."""
     device: str = "auto"
+    """auto (CUDA where there is any), cpu or cuda."""
     dtype: str = "float32"
+    """Of weights and updates: float32 or float64."""
     autocast: str = "none"
     """none, or bfloat16 for the forward passes (weights and updates stay in dtype): of everything,
     or with synthesis or update of that alone; update includes probes and evaluation."""
     channels_last: bool = False
+    """Memory format of images and weights; faster with convolutions."""
     fast: bool = True
     """Synthesis forwards the model with its BatchNorm folded into the convolutions; false: as it
     is."""
     threads_per_rank: int | None = None
     """CPU threads of one rank; null: the cores of this machine shared among its ranks."""
     init_timeout_s: int = 120
+    """Seconds that ranks wait for each other at the start."""
     collective_timeout_s: int = 1800
+    """Seconds that ranks wait for each other later."""
 
     def __post_init__(self) -> None:
         require(self.world_size >= 1, "runtime.world_size", self.world_size, ">= 1")
@@ -370,7 +392,9 @@ class RunConfig:
     """The directory of the run and what is kept in it."""
 
     name: str = "run"
+    """How the name of the directory begins."""
     root: str = "runs"
+    """Folder of the directories."""
     dir: str | None = None
     """Directory of this run; null: <root>/<name>-<8 hex of what changes results>."""
     mode: str = PRIVATE
@@ -379,6 +403,7 @@ class RunConfig:
     checkpoint_every: int = 50
     """Steps between checkpoints for resuming."""
     keep_checkpoints: int = 2
+    """How many of them are kept."""
     log_every_s: float = 10.0
     """Seconds between progress lines when the output is not a terminal."""
 

@@ -70,6 +70,7 @@ def _basic_block(block: Callable[..., nn.Module], before: int, after: int, strid
 
 @backbones.register("resnet18")
 def resnet18(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
+    """ResNet18 of torchvision; 11 million parameters."""
     import torchvision.models as tv
 
     model = tv.resnet18(weights=None)
@@ -81,6 +82,7 @@ def resnet18(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
 
 @backbones.register("densenet121")
 def densenet121(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
+    """DenseNet121 of torchvision; 7 million parameters."""
     import torchvision.models as tv
 
     model = tv.densenet121(weights=None)
@@ -93,6 +95,7 @@ def densenet121(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
 
 @backbones.register("efficientnet_b0")
 def efficientnet_b0(cfg: ModelConfig, image_size: int) -> tuple[nn.Module, int]:
+    """EfficientNet-B0 of torchvision without stochastic depth; 4 million parameters."""
     import torchvision.models as tv
 
     # Stochastic depth draws per call, so a sample's fate would depend on its rank: it is off.

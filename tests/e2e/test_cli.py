@@ -335,6 +335,7 @@ def test_a_wrong_setting_is_refused_before_torch_is_loaded():
         "bench",
         "report",
         "doctor",
+        "methods",
     ],  # fmt: skip
 )
 def test_every_verb_has_help(verb: str, dlfd: Dlfd):

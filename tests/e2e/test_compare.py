@@ -397,5 +397,5 @@ def test_a_dry_run_tells_trials_train_seeds_and_workers(faces: Faces, tmp_path: 
 
 
 def test_help_shows_the_settings_of_compare(dlfd: Dlfd):
-    assert "train_seeds: null" in dlfd("compare", "--help").out
+    assert "compare.train_seeds=null" in dlfd("compare", "--help").out
     assert "train_seeds" not in dlfd("train", "--help").out

@@ -1,0 +1,68 @@
+"""dlfd methods, models and data: what there is by name, plugins too."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from dlfd_dist.errors import ConfigError
+from dlfd_dist.plugins import load_modules, offered
+from dlfd_dist.registry import Registry
+
+SETTINGS = {"methods": "method", "models": "model", "data": "data"}
+"""By verb, the setting whose values it lists."""
+
+
+def run_listing(verb: str, words: Sequence[str], *, as_json: bool) -> int:
+    """Print the names that a setting may have, each with a sentence and the package it is of."""
+    for word in words:
+        key, _, value = word.partition("=")
+        if key != "plugins" or not value:
+            raise ConfigError(
+                f"'dlfd {verb}' was given {word}: give nothing, or plugins=[mypkg.mymodule]."
+            )
+        load_modules(part.strip() for part in value.strip("[]").split(","))
+    rows = [_row(SETTINGS[verb], name) for name in _table(verb).names() if name != "factory"]
+    if as_json:
+        print(json.dumps(rows, indent=2, sort_keys=True))
+        return 0
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        of = f" [{row['package']}]" if row["package"] != "dlfd-dist" else ""
+        print(f"{row['name']:{width}}  {row['sentence']}{of}")
+    return 0
+
+
+def _table(verb: str) -> Registry[Any]:
+    """Return the table of a verb; what fills it is imported."""
+    if verb == "methods":
+        from dlfd_dist.methods import methods
+
+        return methods
+    if verb == "models":
+        from dlfd_dist.models import backbones
+
+        return backbones
+    from dlfd_dist.data import datasets
+
+    return datasets
+
+
+def _row(setting: str, name: str) -> dict[str, str]:
+    point = offered(setting).get(name)
+    verb = next(verb for verb, held in SETTINGS.items() if held == setting)
+    try:
+        found = _table(verb).get(name)
+    except ConfigError as err:
+        # A broken plugin is listed with what is wrong.
+        return {"name": name, "sentence": str(err), "package": _package(point)}
+    lines = (inspect.getdoc(found) or "").split("\n\n")[0].split("\n")
+    ours = found.__module__.startswith("dlfd_dist.")
+    package = "dlfd-dist" if ours else _package(point) or found.__module__
+    return {"name": name, "sentence": " ".join(lines), "package": package}
+
+
+def _package(point: Any) -> str:
+    return "" if point is None else (point.dist.name if point.dist is not None else point.module)
