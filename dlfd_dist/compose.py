@@ -305,7 +305,8 @@ def as_text(value: Any, name: str) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(as_text(one, name) for one in value)}]"
     if isinstance(value, dict):
-        inner = (f"{as_text(k, name)}: {as_text(v, name)}" for k, v in value.items())
+        # Hydra's grammar has no quotes around keys; those here are names of arguments.
+        inner = (f"{k}: {as_text(v, name)}" for k, v in value.items())
         return f"{{{', '.join(inner)}}}"
     if isinstance(value, str):
         return as_hydra_string(value)

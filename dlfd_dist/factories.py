@@ -55,6 +55,11 @@ def named(setting: str, path: str) -> Callable[..., Any]:
             f"{setting}={path} is no import path: write module:function, as in mypkg.nets:build."
         )
     module, _, name = path.partition(":")
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        raise ConfigError(
+            f"{setting}={path} is of Python's own library, which makes no model and no data set: "
+            "name a function of yours, as in mypkg.nets:build."
+        )
     found: Any = _imported(setting, path, module)
     for part in name.split("."):
         if not hasattr(found, part):

@@ -10,6 +10,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from dlfd_dist import __version__
 from dlfd_dist.errors import ConfigError, DataError
 from dlfd_dist.evidence import (
@@ -167,6 +169,25 @@ def _measure(run: RunDir, reference: Path | None) -> dict[str, Any]:
         return _measure_in(folder, run, reference)
 
 
+def _refuse_named_code(run: RunDir) -> None:
+    """Refuse to import, and to call, what a run directory names: it may be a stranger's."""
+    values = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+    model, data = values.get("model") or {}, values.get("data") or {}
+    named = {
+        "model.factory": model.get("factory"),
+        "model.features": model.get("features"),
+        "data.factory": data.get("factory"),
+        "plugins": values.get("plugins"),
+    }
+    for setting, value in named.items():
+        if value:
+            raise DataError(
+                f"{run.config} names code ({setting}={value}), which 'dlfd verify' does not "
+                "import: --recompute is for models and data sets of dlfd itself. Leave --recompute "
+                "out, or evaluate the model with code that you trust."
+            )
+
+
 def _measure_in(folder: str, run: RunDir, reference: Path | None) -> dict[str, Any]:
     from dlfd_dist.compose import load_config
     from dlfd_dist.data.loaders import Batches, resolve_data
@@ -183,6 +204,7 @@ def _measure_in(folder: str, run: RunDir, reference: Path | None) -> dict[str, A
     from dlfd_dist.runtime.env import RankInfo
     from dlfd_dist.runtime.init import process_group
 
+    _refuse_named_code(run)
     config = load_config(run.config)
     where = str(reference) if reference else config.reference
     # A folder of its own: what the cache holds is no evidence.

@@ -24,6 +24,7 @@ from dlfd_dist.models import build_model, load_weights, save_weights
 from dlfd_dist.run_dir import RunDir
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
+from launch.certify import _measure
 from tests.fakes.strangers import QUICK, WORDS, Faces, Net, both, build, splits
 
 HERE = "tests.fakes.strangers"
@@ -95,6 +96,8 @@ def test_the_command_line_gives_the_same_weights(tmp_path: Path, method: str):
     assert_equal_weights(model.module, run.model)
     assert result["mia"] == run.result["mia"]
     held = json.loads(dlfd.certify(tmp_path / "cli").read_text(encoding="utf-8"))
+    with pytest.raises(dlfd.DlfdError, match="names code .model.factory=.*does not import"):
+        _measure(RunDir(tmp_path / "cli"), None)
     told = held["sections"]["config"]
     assert told["model"]["factory"] == f"{HERE}:build"
     assert "channels" not in str(told["model"]["args"])

@@ -190,6 +190,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 PATHS = {
     "no path": ("model", "mypkg.nets", "is no import path: write module:function"),
     "a shell": ("model", "os:system-x", "is no import path"),
+    "Python's own": ("model", "os:system", "os:system is of Python's own library"),
     "no package": ("model", "surely_not:build", "there is no module surely_not. Install"),
     "no module": ("data", "strangepkg.nets:splits", "there is no module strangepkg.nets"),
     "no function": ("model", "strangepkg.fine:build", "has no 'build'"),
