@@ -62,6 +62,7 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
   cancel      dlfd cancel CAMPAIGN|RUN
   retry       dlfd retry CAMPAIGN --failed
   doctor      check this installation and machine; 'dlfd doctor cluster=NAME' checks a cluster
+  inspect     what a file of weights is, and the command that takes it: dlfd inspect CHECKPOINT
   methods     what method= may be; likewise models and data, each with those of plugins
 
   --dry-run   print the resolved configuration, the plan and the files; write nothing
@@ -237,6 +238,12 @@ def _cancel(command: Command) -> int:
     return run_cancel(command.words)
 
 
+def _inspect(command: Command) -> int:
+    from .inspection import run_inspect
+
+    return run_inspect(command.words, as_json=command.json)
+
+
 def _listing(command: Command) -> int:
     from .listing import run_listing
 
@@ -268,6 +275,7 @@ VERBS: dict[str, Callable[[Command], int]] = {
     "cancel": _cancel,
     "retry": _retry,
     "doctor": _doctor,
+    "inspect": _inspect,
     "methods": _listing,
     "models": _listing,
     "data": _listing,

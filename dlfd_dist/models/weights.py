@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import pickle
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
     authors' `base_model.` and `features.`, torchvision's plain names, the prefixes of PREFIXES, a
     classifier that is a Sequential with one Linear, and a state inside a dictionary.
     """
-    return our_names(_tensors(path))
+    return our_names(tensors_of(path))
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def tensors_of(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a file under the names that stand there."""
     state = _opened(_load(path))
     if not isinstance(state, dict) or not all(
@@ -200,7 +200,7 @@ def _fitting_state(file: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Raises CheckpointError saying what differs: the architecture, or the number of classes.
     """
-    tensors = _tensors(file)
+    tensors = tensors_of(file)
     state = _under_names(tensors, own)
     for name in [n for n in own if n.endswith("num_batches_tracked")]:
         state.setdefault(name, own[name])
@@ -237,18 +237,24 @@ def _misfit(name: str, given: Tensor, wanted: Tensor) -> str:
 
 def _advice(tensors: Mapping[str, Tensor]) -> str:
     """Return the settings of a model that the tensors fit, else the names that they have."""
-    state = our_names(tensors)
-    for name, head in itertools.product(backbones.names(), HEADS):
-        stems = [stem for stem in (False, True) if _fits(state, name, head, stem)]
-        if stems:
-            stem = " or ".join(str(small).lower() for small in stems)
-            return f"It fits model={name} model.head={head} model.small_stem={stem}: set these."
+    for name, head, stems in fitting(tensors):
+        stem = " or ".join(str(small).lower() for small in stems)
+        return f"It fits model={name} model.head={head} model.small_stem={stem}: set these."
     first, *others = tensors
     shown = f"{first}, {', ..., ' if len(others) > 1 else ''}{others[-1]}" if others else first
     return (
         f"Its names are {shown}: these are of none of {', '.join(backbones.names())}. Set model, "
         "model.head and model.small_stem as they were in training."
     )
+
+
+def fitting(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str, list[bool]]]:
+    """Yield model, head and the stems, small or not, that tensors fit, whatever their classes."""
+    state = our_names(tensors)
+    for name, head in itertools.product(backbones.names(), HEADS):
+        stems = [stem for stem in (False, True) if _fits(state, name, head, stem)]
+        if stems:
+            yield name, head, stems
 
 
 def _fits(state: Mapping[str, Tensor], name: str, head: str, small_stem: bool) -> bool:

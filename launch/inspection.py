@@ -1,0 +1,58 @@
+"""dlfd inspect: what a file of weights is, which model it fits, and the command that takes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dlfd_dist.errors import ConfigError
+
+
+def run_inspect(words: Sequence[str], *, as_json: bool) -> int:
+    """Print what is known of a checkpoint; no code of it is run."""
+    if len(words) != 1:
+        found = f"{len(words)} words" if words else "nothing"
+        raise ConfigError(f"'dlfd inspect' was given {found}: give a file of weights.")
+    told = inspect_checkpoint(Path(words[0]))
+    if as_json:
+        print(json.dumps(told, indent=2, sort_keys=True))
+        return 0
+    print(f"file         {told['file']}")
+    print(
+        f"tensors      {told['num_tensors']}, {told['num_parameters']:,} numbers, {told['types']}"
+    )
+    print(f"names        {told['first_name']} ... {told['last_name']}")
+    print(f"outputs      {told['num_outputs'] or 'not known'}")
+    for settings in told["fits"]:
+        print(f"fits         {settings}")
+    print(f"command      {told['command']}")
+    return 0
+
+
+def inspect_checkpoint(path: Path) -> dict[str, Any]:
+    """Return what a file of weights is; CheckpointError where it is none."""
+    from dlfd_dist.models.weights import fitting, our_names, tensors_of, weights_path
+
+    file = weights_path(path)
+    tensors = tensors_of(file)
+    names = list(tensors)
+    fits = [
+        f"model={name} model.head={head} model.small_stem={str(stem).lower()}"
+        for name, head, stems in fitting(tensors)
+        for stem in stems
+    ]
+    head = [t for name, t in our_names(tensors).items() if name.startswith("head.") and t.ndim == 2]
+    model = fits[0] if fits else "model.factory=MODULE:FUNCTION"
+    return {
+        "file": str(file),
+        "num_tensors": len(tensors),
+        "num_parameters": sum(t.numel() for t in tensors.values()),
+        "types": ", ".join(sorted({str(t.dtype).removeprefix("torch.") for t in tensors.values()})),
+        "first_name": names[0],
+        "last_name": names[-1],
+        "num_outputs": len(head[-1]) if head else None,
+        "fits": fits,
+        "command": f"dlfd unlearn {model} data=... checkpoint={file} forget.request=FILE",
+    }
