@@ -104,12 +104,16 @@ class JobConfig:
         needs_forget = self.verb == "unlearn" or (
             self.verb == "train" and self.train.on == "retain"
         )
-        # Sets of a function may name themselves who is to be forgotten.
-        if needs_forget and not self.forget.given and self.data.factory is None:
+        if needs_forget and not self.names_people:
             raise ConfigError(
                 "Nobody to forget: give forget.request=FILE (identities or image paths, one a "
                 "line) or forget.fraction=0.2 to draw people."
             )
+
+    @property
+    def names_people(self) -> bool:
+        """Whether it says who is to be forgotten; sets of a function may say it themselves."""
+        return self.forget.given or self.data.factory is not None
 
     @property
     def drawn_forget(self) -> ForgetConfig:

@@ -331,6 +331,12 @@ def check_enough(config: JobConfig, data: ResolvedRows, world_size: int) -> None
             f"runtime.world_size={world_size} is larger than the data: there are {len(smallest)} "
             "images to share among the ranks. Use fewer ranks."
         )
+    forgets = config.verb == "unlearn" or (config.verb == "train" and config.train.on == "retain")
+    if forgets and not len(data.splits.forget):
+        raise DataError(
+            "Nobody to forget: the sets name nobody. Give the set forget, or with the set train "
+            "the people of it: forget=[...] in Python, forget.request=FILE or forget.fraction=0.2."
+        )
     if config.verb == "unlearn":
         _check_forget_set(config.method, len(data.splits.forget), len(data.splits.val))
 

@@ -175,7 +175,7 @@ def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -
 
     plan = make_plan(words)
     first = plan.configs[0]
-    if not first.forget.given:
+    if not first.names_people:
         raise ConfigError("Nobody to forget: give forget.request=FILE or forget.fraction=0.2.")
     stages = _Stages([*training_runs(plan), *tuning_models(plan)], cluster)
     planned_trials = plan_trials(plan)

@@ -83,7 +83,7 @@ def run_compare(
 
 def _check(plan: Plan) -> None:
     refuse_ranks("dlfd compare")
-    if not plan.configs[0].forget.given:
+    if not plan.configs[0].names_people:
         raise ConfigError("Nobody to forget: give forget.request=FILE or forget.fraction=0.2.")
     for config in plan.configs:
         config.validate(config.runtime.world_size)

@@ -104,6 +104,9 @@ ITEMS: dict[str, tuple[Callable[[int, tuple[Any, ...]], Any], str]] = {
 
 CALLS: dict[str, tuple[dict[str, Any], str]] = {
     "no sets": (dict.fromkeys(("retain", "forget", "val", "test")), "There is no data"),
+    "nobody": (
+        {"retain": None, "forget": None, "train": Faces(range(6))}, "Nobody to forget: the sets",
+    ),
     "no val": ({"val": None}, "The sets lack val"),
     "retain and train": ({"train": Faces(range(9))}, "have retain too|lack"),
     "a stream": ({"val": Stream()}, "The set val has no length"),
