@@ -144,13 +144,17 @@ class BatchJob:
             yield f"# {self.spec.why}"
         yield "set -u"
         yield from cluster.setup
-        if self.code is not None:
-            yield f'export PYTHONPATH={shlex.quote(str(self.code))}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+        for library in (
+            "python_path",
+            "rendezvous",
+            "requeue",
+            *(["ray"] if self.spec.ray else []),
+        ):
+            yield f". {shlex.quote(str(self._slurm_dir / 'lib' / library))}.sh"
         # Modules are those of the code, not files of their name where the job starts.
+        yield f"python_path {shlex.quote(str(self.code))}" if self.code else "python_path"
         yield f"export {SAFE_PATH}=1"
         yield f"export OMP_NUM_THREADS={cluster.cpus_per_task} OMP_WAIT_POLICY=PASSIVE"
-        for library in ("rendezvous", "requeue", *(["ray"] if self.spec.ray else [])):
-            yield f". {shlex.quote(str(self._slurm_dir / 'lib' / library))}.sh"
         yield f"export DLFD_MAX_RESTARTS={cluster.max_restarts}"
         yield from (f"export {assignment}" for assignment in self.exports)
 
