@@ -10,7 +10,7 @@ import io
 import itertools
 import math
 import typing
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -538,9 +538,23 @@ def settings_text(values: dict[str, Any]) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(values))
 
 
-def load_config(path: Path) -> JobConfig:
-    """Read a configuration that config_text wrote."""
-    return job_from_dict(_read_yaml(path))
+def load_config(path: Path, *, plugins: Collection[str] | None = None) -> JobConfig:
+    """Read a configuration that config_text wrote.
+
+    Parameters
+    ----------
+    plugins : modules that may be imported for it; None: those that it lists itself, which is for
+        the run's own job. A run that is only read must not choose what code runs here: ConfigError
+    """
+    values = _read_yaml(path)
+    listed = values.get("plugins") or []
+    foreign = [str(name) for name in listed if plugins is not None and name not in plugins]
+    if foreign:
+        raise ConfigError(
+            f"The run of {path} was made with plugins=[{','.join(foreign)}], which this command "
+            "does not name: add it if you trust that module."
+        )
+    return job_from_dict(values)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -192,7 +192,7 @@ def earlier_weights(config: JobConfig) -> Path:
     Raises CheckpointError where the checkpoint is no training run, or one that kept none of then.
     """
     run = RunDir(Path(config.checkpoint or ""))
-    trained = load_config(run.config) if run.finished() else None
+    trained = load_config(run.config, plugins=config.plugins) if run.finished() else None
     if trained is None or trained.verb != "train":
         raise CheckpointError(
             f"checkpoint={config.checkpoint} is not the directory of a finished training run, and "
@@ -215,7 +215,7 @@ def check_reference(config: JobConfig, rows: ResolvedRows) -> None:
     if config.reference is None or not RunDir(Path(config.reference)).finished():
         return
     reference = RunDir(Path(config.reference))
-    trained = load_config(reference.config)
+    trained = load_config(reference.config, plugins=config.plugins)
     request = json.loads(reference.identity.read_text(encoding="utf-8"))["inputs"].get("request")
     retrained = trained.verb == "train" and trained.train.on == "retain"
     if not retrained or request in (None, rows.request.digest):
@@ -239,7 +239,7 @@ def check_retrained(config: JobConfig, rows: ResolvedRows) -> None:
     check_reference(config, rows)
     if config.reference is None or not RunDir(Path(config.reference)).finished():
         return
-    found = load_config(RunDir(Path(config.reference)).config)
+    found = load_config(RunDir(Path(config.reference)).config, plugins=config.plugins)
     if found.verb == "train" and found.train.on == "retain":
         return
     how = "trained on everybody" if found.verb == "train" else f"made by 'dlfd {found.verb}'"

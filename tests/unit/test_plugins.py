@@ -112,6 +112,16 @@ def test_where_a_plugin_is_named_makes_no_other_run(example: None):
     assert signature(bare, {}) == signature(named, {})
 
 
+def test_a_run_that_is_only_read_does_not_choose_what_is_imported(tmp_path: Path):
+    config = compose_job("train", [*FACTORIES, "plugins=[json]"])
+    file = tmp_path / "config.yaml"
+    file.write_text(config_text(config).replace("json", "surely_not_there"))
+    with pytest.raises(ConfigError, match=r"plugins=\[surely_not_there\], which this command does"):
+        load_config(file, plugins=[])
+    with pytest.raises(ConfigError, match="cannot be imported"):
+        load_config(file, plugins=["surely_not_there"])
+
+
 @pytest.mark.parametrize(
     ("given", "match"),
     [
