@@ -65,13 +65,11 @@ class Certified:
             return [str(err)]
 
 
-def _certify(home: Path, name: str) -> RunDir:
-    run = make_run(home / name)
+def _certify(home: Path, run: RunDir) -> None:
     private = read_private(home / "key.pem")
     recorded = copy.copy(RECORDED)
     object.__setattr__(recorded, "signed_by", fingerprint(private.public_key()))
     issue(read_run(run.path), recorded, names=False, key=private)
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +78,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("key.pem", "other.pem"):
         generate(folder / name)
     for name in ("run", "again"):
-        _certify(folder, name)
+        _certify(folder, make_run(folder / name))
     return folder
 
 
@@ -354,6 +352,17 @@ def test_the_run_that_is_tampered_with_is_good(certified: Certified):
 def test_a_tampering_is_found(tamper: Tamper, certified: Certified):
     tamper(certified)
     assert certified.failures()
+
+
+@pytest.mark.parametrize("name", ["removed.csv", "leaks.csv"])
+def test_a_file_that_came_after_the_certificate_is_found(name: str, home: Path, tmp_path: Path):
+    run = make_run(tmp_path)
+    content = (run.path / name).read_bytes()
+    (run.path / name).unlink()
+    _certify(home, run)
+    assert Certified(run, home).failures() == []
+    (run.path / name).write_bytes(content)
+    assert f"file {name}" in Certified(run, home).failures()
 
 
 def test_sixty_ways_are_tried():
