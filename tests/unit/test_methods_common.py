@@ -106,7 +106,8 @@ def two_labels(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     root = write_faces(tmp_path_factory.mktemp("two labels") / "faces")
     return (
         TWO_CONVS, f"data.root='{root}'", "data.label=[smile,glasses]", "data.image_size=32",
-        "metrics.num_bootstrap=20", "runtime.threads_per_rank=1", "train.epochs=1",
+        "metrics.num_bootstrap=20", "metrics.resurface_steps=1", "runtime.threads_per_rank=1",
+        "train.epochs=1",
     )  # fmt: skip
 
 

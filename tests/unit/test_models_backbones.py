@@ -18,8 +18,7 @@ from tests.fakes.models import TORCHVISION, assert_same_weights, build, images
 WIDTHS = {**TORCHVISION, "small": 48}
 
 
-@pytest.mark.parametrize("head", ["linear", "mlp"])
-@pytest.mark.parametrize("small_stem", [False, True], ids=["stem", "small_stem"])
+@pytest.mark.parametrize(("small_stem", "head"), [(False, "linear"), (True, "mlp")])
 @pytest.mark.parametrize("name", WIDTHS)
 def test_features_are_what_the_last_linear_layer_reads(name, small_stem, head):
     model = build(name, small_stem=small_stem, head=head).eval()
@@ -136,7 +135,11 @@ def test_synthesis_and_update_are_computed_in_bfloat16_each_by_itself(
 ):
     runtime = RuntimeConfig(autocast=autocast)
     model = build_model(
-        ModelConfig(), image_size=32, num_outputs=3, seed=0, bfloat16=runtime.update_in_bfloat16
+        ModelConfig(name="small"),
+        image_size=32,
+        num_outputs=3,
+        seed=0,
+        bfloat16=runtime.update_in_bfloat16,
     )
     config = JobConfig(runtime=runtime)
     context = SimpleNamespace(
