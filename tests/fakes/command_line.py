@@ -21,6 +21,7 @@ from PIL import Image
 
 from dlfd_dist.data.synthetic import draw_face
 from dlfd_dist.run_dir import RunDir
+from tests.fakes.preloaded import PRELOADED
 from tests.fakes.tiny import TINY_RUN
 
 REPOSITORY = Path(__file__).parents[2]
@@ -176,9 +177,6 @@ class Process(Running):
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self.popen.wait(timeout_s)
         return None
-
-
-PRELOADED = ["launch.cli", "launch.job", "sklearn.linear_model", "torchvision.models.resnet"]
 
 
 class Child(Running):

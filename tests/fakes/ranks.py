@@ -20,9 +20,7 @@ from dlfd_dist.config import RuntimeConfig
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.env import rank_info
 from dlfd_dist.runtime.init import process_group
-
-PRELOADED = ["launch.job", "launch.cli", "dlfd_dist.jobs", "torchvision.models.resnet"]
-"""What the fork server imports once for all its children; torch is in it."""
+from tests.fakes.preloaded import PRELOADED
 
 
 def _free_port() -> int:
