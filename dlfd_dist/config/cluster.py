@@ -22,7 +22,7 @@ class ClusterConfig:
     """Nodes of one job."""
     tasks_per_node: int | None = None
     """Ranks of a run on a node, one per GPU where there are GPUs. All three null: the planner packs
-    runs that are short or that more ranks do not help, spreads others over a node, and says why."""
+    short runs and those that more ranks do not speed up, and spreads the others over a node."""
     max_tasks_per_node: int = 8
     """The most ranks a node takes: its GPUs or, without them, what its cores and memory allow."""
     gpus: str = "none"
@@ -52,7 +52,7 @@ class ClusterConfig:
     prefix: list[str] = field(default_factory=list)
     """Words between srun and python, such as apptainer exec --nv IMAGE.sif."""
     python: str | None = None
-    """The interpreter on the nodes; null: the one that submits."""
+    """The interpreter on the nodes; null: the interpreter that submits."""
     signal_s: int = 120
     """Seconds before the time limit at which the ranks are told to save."""
     max_restarts: int = 20
@@ -62,8 +62,8 @@ class ClusterConfig:
     max_array: int = 1000
     """Tasks in one array; a longer one is cut (MaxArraySize of the site, less one)."""
     pack: str = "auto"
-    """Runs of an allocation, each on one rank: a number; 1: none are packed; auto: runs that are
-    short, or that more ranks do not help, are, where neither ranks, nodes nor tasks_per_node are
+    """Runs of an allocation, each on one rank: a number; 1: none are packed; auto: short runs, and
+    runs that more ranks do not speed up, are packed unless ranks, nodes or tasks_per_node is
     given."""
     pack_min: float = 20.0
     """Minutes below which a run on one rank is short, and that a pack of short runs may take."""

@@ -34,7 +34,7 @@ class DLFDConfig(MethodConfig):
     above forget_threshold."""
     rests: str = "synthesis"
     """What rests while the score is low enough: synthesis (updates go on with unperturbed images),
-    rate (so do they, at a tenth of the learning rate) or update (the weights stand still)."""
+    rate (the same, at a tenth of the learning rate) or update (the weights stand still)."""
     clean_share: float = 0.0
     """Share of the retain images of an update that stay unperturbed, 0..1."""
     kd_weight: float = 0.0

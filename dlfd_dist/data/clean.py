@@ -3,7 +3,7 @@ between parts.
 
 Images are equal when their decoded pixels are. Of equal images the first is kept, in the order
 retain, forget, val, test and then of the rows: no image is trained on and measured as unseen, none
-is to be forgotten and trained on all the same, and the retain set loses nothing but its own
+is to be forgotten and trained on all the same, and the retain set loses only its own
 duplicates, as in the published sizes of a clean MUFAC (DESIGN.md, section 2).
 """
 
@@ -127,8 +127,8 @@ def remove_equal(
 ) -> tuple[Splits, Removals]:
     """Return the parts with one row of every group of equal images, and what was left out.
 
-    Of near-duplicates an image goes when one that was kept before it is near; near to near is not
-    near, so that a chain of shots loses every second and not all but one.
+    An image is left out when it is a near-duplicate of one that was kept before it. Of a chain of
+    shots, in which each is near the next alone, every second one therefore stays.
 
     Rows keep their numbers, so that raw and clean runs share the decoded images.
 

@@ -103,7 +103,7 @@ def audit_leaks(
     """Return the leaks among the parts; a bad image is a DataError that names its row.
 
     Of equal images, each is paired with the first of its own part and the first of every part
-    before it (retain, forget, val, test), so that the exact pairs of two parts are as many as the
+    before it (retain, forget, val, test). The exact pairs of two parts are then as many as the
     images of the second that the first has too. A near pair of two such groups does the same.
 
     Parameters

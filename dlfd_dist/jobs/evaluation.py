@@ -314,7 +314,7 @@ def _attacks(
 
 
 def against_reference(model: Evaluation, reference: Evaluation) -> dict[str, Any]:
-    """Return how near a model is to the one that never saw the forgotten people.
+    """Return how near a model is to Retrained, which never saw the forgotten people.
 
     Figures of the forget set are None where nobody was forgotten.
     """

@@ -49,7 +49,7 @@ class DLFM(UnlearningMethod):
     """Lower CE(retain) + kd_weight * KL(original || model) + match_weight * OT(forget, strangers).
 
     Only forget images carry the gradient of the matching: from those they are matched to the model
-    learns nothing but where their distribution lies.
+    learns only where their distribution lies.
     """
 
     authors_train_mode: ClassVar[str] = "frozen"

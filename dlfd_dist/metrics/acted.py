@@ -18,7 +18,7 @@ from .similarity import completeness, js_divergence
 WEIGHTS_STILL = 0.005
 """A smaller relative change of the weights moved nothing; training anew makes about 0.2 to 1."""
 OUTPUTS_STILL = 0.005
-"""So does a smaller mean divergence in bits: that of a probability of .90 and one of .94."""
+"""A smaller mean divergence in bits does so too: that of a probability of .90 and one of .94."""
 SAME_ANSWERS = 0.99
 """Share of images answered as before from which the answers count as the same."""
 LESS_SURE = 0.02

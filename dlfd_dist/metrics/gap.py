@@ -1,4 +1,4 @@
-"""How far an unlearned model is from the one that never saw the forgotten people, part by part."""
+"""How far an unlearned model is from Retrained, part by part."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from scipy.special import stdtrit
 from .mia import auc
 
 NUM_SWAPS = 1000
-"""Worlds with swapped pairs; all there are, where these are not more."""
+"""At most so many worlds with swapped pairs are drawn; fewer where there are fewer."""
 PEOPLE_GROUPS = 20
 """People are left out in at most so many groups for the interval."""
 LIMITS = (0.01, 0.001)
