@@ -2,6 +2,7 @@
 # make demo    forget people on real faces; ends with a table and the path of a page
 # make test    lint, types and all tests that need no cluster; the types beside the tests
 # make unit    the quick part of the tests
+# make site   the documentation as a site, in build/site
 # make test-slurm   tests on a real SLURM of four nodes, brought up here and taken down again (root, Debian)
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +14,7 @@ LABS ?= 1
 # Hundreds of processes load torch: without bytecode each compiles it again, for 8 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-slurm lint style types tests unit clean
+.PHONY: setup demo site test test-slurm lint style types tests unit clean
 
 setup: $(STAMP)
 
@@ -22,11 +23,14 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt --upgrade pip setuptools
-	$(BIN)/python -m pip install -q --no-compile -c constraints.txt torch torchvision -e '.[search,demo,dev]'
+	$(BIN)/python -m pip install -q --no-compile -c constraints.txt torch torchvision -e '.[search,demo,docs,dev]'
 	touch $(STAMP)
 
 demo: setup
 	$(BIN)/dlfd demo
+
+site: setup
+	$(BIN)/mkdocs build --strict
 
 lint: style types
 
@@ -34,6 +38,7 @@ style: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python .ci/advisories.py constraints.txt
+	$(BIN)/python .ci/prose.py
 
 # Shown at once when it ends, so that tests may write meanwhile.
 types: setup

@@ -1,0 +1,106 @@
+"""The site: built strictly, without a broken link, and without anything to fetch while reading."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from dlfd_dist.methods import methods
+from docs.generate.links import relink
+from docs.generate.pictures import PICTURES, drawn
+
+ROOT = Path(__file__).parents[2]
+FETCHED = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "srcset"}
+"""Element: the attribute that a browser fetches by itself."""
+
+
+class Page(HTMLParser):
+    """What a page names: places within it, links, and what a browser fetches."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path = path
+        self.places: set[str] = set()
+        self.links: list[str] = []
+        self.fetched: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self.places |= {values[key] for key in ("id", "name") if key in values}
+        if tag == "a" and "href" in values:
+            self.links.append(values["href"])
+        if values.get(FETCHED.get(tag, "")) and values.get("rel") != "canonical":
+            self.fetched.append(values[FETCHED[tag]])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Page]:
+    """Return the built pages by path."""
+    folder = tmp_path_factory.mktemp("site")
+    words = ["-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    ended = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return {path: Page(path) for path in sorted(folder.rglob("*.html"))}
+
+
+def test_every_link_leads_to_a_file_and_a_place(site: dict[Path, Page]):
+    broken = []
+    for page in site.values():
+        for link in page.links + page.fetched:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc or page.path.name == "404.html":
+                continue
+            target = (page.path.parent / unquote(parts.path)).resolve() if parts.path else page.path
+            if target.is_dir():
+                target /= "index.html"
+            place = unquote(parts.fragment)
+            there = target in site and (not place or place in site[target].places)
+            if not (there or (target.is_file() and target.suffix != ".html")):
+                broken.append(f"{page.path.name}: {link}")
+    assert broken == []
+
+
+def test_nothing_is_fetched_from_elsewhere(site: dict[Path, Page]):
+    fetched = {link for page in site.values() for link in page.fetched}
+    assert fetched
+    assert [link for link in fetched if urlsplit(link).netloc or urlsplit(link).scheme] == []
+
+
+def test_every_method_has_a_page_with_its_picture(site: dict[Path, Page]):
+    pages = {page.path.stem: page for page in site.values() if page.path.parent.name == "methods"}
+    assert sorted(pages) == sorted(methods.names())
+    assert all(f"{name}.svg" in page.fetched for name, page in pages.items())
+
+
+def test_stored_pictures_are_those_of_the_stored_numbers():
+    for name, text in drawn().items():
+        assert (PICTURES / name).read_text(encoding="utf-8") == text, (
+            f"docs/pictures/{name} is old: run python -m docs.generate.pictures"
+        )
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "shown"),
+    [
+        ("docs/security.md", "[a](../SECURITY.md)", "[a](operations/reporting.md)"),
+        ("README.md", "[a](docs/slurm.md#x)", "[a](slurm.md#x)"),
+        ("README.md", "![a](docs/p.svg)", "![a](p.svg)"),
+        ("README.md", '<img src="docs/p.svg">', '<img src="p.svg">'),
+        ("README.md", "[the tests](tests)", "the tests"),
+        ("README.md", "[a](not-there.md)", "[a](not-there.md)"),
+        ("README.md", "[a](https://example.org)", "[a](https://example.org)"),
+    ],
+)
+def test_links_out_of_the_folder_lead_to_pages(source: str, text: str, shown: str):
+    page = source.removeprefix("docs/") if source.startswith("docs/") else "index.md"
+    assert relink(text, source, page) == shown
