@@ -20,6 +20,8 @@ NUMBERS = PICTURES / "losses.json"
 RANGE = (-4.0, 1.0)
 """log10 of the losses that are drawn; what lies beyond is drawn at the end."""
 BINS = 25
+WIDTH = 215
+"""Pixels of a panel of losses."""
 
 
 def main() -> None:
@@ -65,18 +67,18 @@ def losses_picture(numbers: dict[str, dict[str, list[int]]]) -> Picture:
     )  # fmt: skip
     titles = {"original": "Original", "dlfd": "after DLFD", "retrained": "Retrained, the goal"}
     for place, (model, title) in enumerate(titles.items()):
-        left = 20 + 245 * place
+        left = 34 + 242 * place
         picture.text(left, 28, title)
-        picture.path([(left, 210), (left + 225, 210)], "rule", width=1)
+        picture.path([(left, 210), (left + WIDTH, 210)], "rule", width=1)
         for part, kind in (("forget", "forget"), ("test", "other")):
-            picture.path(_curve(numbers[model][part], left, 225, 210, 150), kind)
+            picture.path(_curve(numbers[model][part], left, WIDTH, 210, 150), kind)
         for exponent in range(-4, 2, 2):
-            x = left + 225 * (exponent - RANGE[0]) / (RANGE[1] - RANGE[0])
+            x = left + WIDTH * (exponent - RANGE[0]) / (RANGE[1] - RANGE[0])
             picture.text(x, 227, f"{10.0**exponent:g}", kind="soft", anchor="middle")
-    picture.path([(20, 246), (44, 246)], "forget")
-    picture.text(50, 250, "forgotten people")
-    picture.path([(180, 246), (204, 246)], "other")
-    picture.text(210, 250, "unseen people")
+    picture.path([(34, 246), (58, 246)], "forget")
+    picture.text(64, 250, "forgotten people")
+    picture.path([(194, 246), (218, 246)], "other")
+    picture.text(224, 250, "unseen people")
     picture.text(740, 250, "loss of an image", kind="soft", anchor="end")
     return picture
 
