@@ -21,7 +21,12 @@ from tests.fakes.tiny import TINY_RUN
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LANGUAGES = ("bash", "python", "text")
-NEEDS = ("a cluster", "a network", "a data set that cannot be passed on")
+NEEDS = (
+    "a cluster",
+    "a network",
+    "a data set that cannot be passed on",
+    "a model and data sets of your own",
+)
 FEW_STEPS = (*TINY_RUN, "data.image_size=32", "runtime.world_size=1")
 PLANNED = ("compare", "search", "audit", "demo", "submit", "bench")
 """Verbs that are only planned here; the tests of each run them."""
