@@ -16,6 +16,8 @@ from docs.generate.links import relink
 from docs.generate.pictures import PICTURES, drawn
 
 ROOT = Path(__file__).parents[2]
+# The build takes 12 s of a core, and a machine that others use may give it a tenth of one.
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("site")]
 FETCHED = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "srcset"}
 """Element: the attribute that a browser fetches by itself."""
 
