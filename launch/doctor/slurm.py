@@ -432,9 +432,14 @@ def _check_with_job(question: Question, folder: Path) -> list[Check]:
     if not check.ok:
         return [check]
     findings = _await_findings(folder, question.nodes)
-    outputs = sorted([*folder.glob("job.out"), *folder.glob("*_log.out")])
-    said = "".join(file.read_text(encoding="utf-8", errors="replace") for file in outputs)
+    said = output_of(folder)
     return [check, *check_nodes(findings, question.nodes, question.gpus_per_node, said)]
+
+
+def output_of(folder: Path) -> str:
+    """Return what the script of the probe job said, and then what its tasks did."""
+    files = [*folder.glob("job.out"), *sorted(folder.glob("*_log.out"))]
+    return "".join(file.read_text(encoding="utf-8", errors="replace") for file in files)
 
 
 def _await_findings(folder: Path, nodes: int) -> list[NodeFinding]:

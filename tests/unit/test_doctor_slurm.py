@@ -14,7 +14,7 @@ from dlfd_dist import __version__
 from launch.cli import main
 from launch.doctor import slurm as doctor_slurm
 from launch.doctor.report import run_doctor
-from launch.doctor.slurm import Node, Question, probe_script, read_question
+from launch.doctor.slurm import Node, Question, output_of, probe_script, read_question
 from tests.fakes.slurm_on_path import FakeSlurm, fake_environment
 
 Doctor = Callable[..., tuple[int, dict[str, Any]]]
@@ -244,6 +244,12 @@ def test_a_job_is_submitted_as_if_from_outside_any_job(
     handed = fake_environment(tmp_path / "fake slurm")
     assert "SLURM_JOB_ID" not in handed
     assert handed["SLURM_CONF"] == "/etc/other.conf"
+
+
+def test_the_last_word_is_that_of_a_task_and_not_of_the_script(tmp_path: Path):
+    (tmp_path / "job.out").write_text("/env/bin/python\n")
+    (tmp_path / "7_0_log.out").write_text("No module named launch\n")
+    assert output_of(tmp_path).splitlines()[-1] == "No module named launch"
 
 
 # --- a setting of configs/cluster

@@ -1,0 +1,92 @@
+"""launch/campaign/results.py: the report of a campaign asks the plan file, and no command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import astuple
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from launch.audit import planning as audit_planning
+from launch.campaign import results
+from launch.campaign.ledger import Ledger
+from launch.campaign.plan import Campaign, plan_campaign
+from launch.comparison.contrasts import named_contrasts
+from launch.comparison.planning import Planned, make_plan, measurement_runs, training_runs
+from launch.comparison.planning import unlearning_runs as unlearnings_of
+from launch.comparison.tuning import tuning_record
+from tests.unit.test_campaign import GIVEN, plan
+
+
+@pytest.fixture
+def report(monkeypatch: pytest.MonkeyPatch) -> Callable[[Campaign], SimpleNamespace]:
+    """Return what gives a campaign whose runs are finished its report, and says what it wrote."""
+    written = SimpleNamespace()
+    monkeypatch.setattr(
+        results, "write_audit", lambda out, kind, audit, wanted, done, rows: vars(written).update(
+            kind=kind, audit=audit, wanted=wanted, rows=rows
+        ),
+    )  # fmt: skip
+    monkeypatch.setattr(
+        results, "write_results", lambda out, ran, title: vars(written).update(ran=ran)
+    )
+
+    def make(campaign: Campaign) -> SimpleNamespace:
+        (campaign.path / "plans").mkdir(parents=True)
+        (campaign.path / "plans" / campaign.plan_name).write_text(campaign.text())
+        folder = campaign.path / "done"
+        folder.mkdir()
+        (folder / "result.json").write_text(json.dumps({"title": "a set"}))
+        reused = {run.key: str(folder) for run in campaign.runs}
+        with Ledger(campaign.path).locked() as ledger:
+            ledger.append("planned", plan=campaign.plan_name, reused=reused, joined=[])
+        assert results.write_campaign_report(campaign.path) == 0
+        return written
+
+    return make
+
+
+def shown(planned: Planned) -> tuple[Any, ...]:
+    """Return what a report makes a row of."""
+    return (
+        planned.label, planned.role, planned.train_seed, planned.method, planned.variant,
+        planned.draw, planned.seed,
+    )  # fmt: skip
+
+
+def test_an_audit_is_reported_as_if_its_words_were_read_again(report, tmp_path: Path):
+    words = [
+        "klom", *GIVEN, "method=finetune,ssd", "audit.models=3", "audit.num_bootstrap=7",
+        f"run.dir={tmp_path}/campaign",
+    ]  # fmt: skip
+    campaign = plan_campaign("audit", words)
+    written = report(campaign)
+    asked = audit_planning.plan_audit(campaign.words)
+    wanted = [*audit_planning.trainings(asked), *audit_planning.unlearnings(asked)]
+    assert (written.kind, astuple(written.audit)) == ("klom", astuple(asked.audit))
+    assert sorted(map(shown, written.wanted), key=str) == sorted(map(shown, wanted), key=str)
+    worlds = [
+        list(dict.fromkeys(map(audit_planning.title_of, w))) for w in (written.wanted, wanted)
+    ]
+    assert worlds[0] == worlds[1]
+    assert written.wanted[0].config.forget == wanted[0].config.forget
+    assert len(written.rows.manifest.image_paths) > 0
+
+
+@pytest.mark.parametrize("tune", ["0", "2"])
+def test_a_comparison_is_reported_as_if_its_words_were_read_again(
+    report, tmp_path: Path, tune: str
+):
+    words = ["method=dlfd,scrub", "seed=0,1", f"compare.tune={tune}", "compare.margin=0.07"]
+    campaign = plan("compare", tmp_path, *words)
+    ran = report(campaign).ran
+    asked = make_plan(campaign.words)
+    runs = [*training_runs(asked), *measurement_runs(asked), *unlearnings_of(asked, asked.configs)]
+    assert list(map(shown, ran.wanted)) == list(map(shown, runs))
+    assert ran.contrasts == named_contrasts(asked)
+    kept = json.loads(json.dumps({**tuning_record(asked, []), "methods": {}}))
+    assert ran.tuning == (kept if tune == "2" else None)
