@@ -74,7 +74,7 @@ def test_block_runs(
     if block.language == "python" and block.needs:
         compile(block.text, block.place, "exec")
     elif block.language == "python":
-        exec(compile(block.text, block.place, "exec"), {})  # noqa: S102 (our own page)
+        exec(compile(block.text, block.place, "exec"), {})  # noqa: S102 - a page of our own
     elif block.language == "bash" and block.needs == "a network":
         subprocess.run(["bash", "-n", "-c", block.text], check=True)
     elif block.language == "bash":

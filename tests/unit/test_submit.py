@@ -403,7 +403,7 @@ def test_a_snapshot_is_what_the_jobs_run(campaigns: Campaigns):
     (copy,) = (campaigns.path / "code").iterdir()
     assert (copy / "launch" / "campaign" / "task.py").is_file()
     text = submitted(campaigns, "101")
-    assert f"export PYTHONPATH={copy}" in text
+    assert f"python_path {copy}" in text
     assert f". {copy}/slurm/lib/rendezvous.sh" in text
 
 
