@@ -45,7 +45,7 @@ def run(tmp_path):
             trained(retain + forget), retain=retain, forget=forget, val=people(range(10, 14)),
             test=people(range(14, 18)), method="random_label", out=tmp_path / name,
             settings={
-                "method.lr": 0.05, "method.epochs": 4, "method.global_batch_size": 8,
+                "method.lr": 0.05, "method.epochs": 30, "method.global_batch_size": 8,
                 "metrics.num_bootstrap": 5, "metrics.resurface_steps": 0, **settings,
             },
         )  # fmt: skip
