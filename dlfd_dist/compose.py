@@ -44,6 +44,7 @@ from .resources import resource_dir
 TUNED_SECTIONS = ("method", "synthesis", "ot")
 """What a file of +tuned= may set."""
 
+SIMPLE = "a number, a word or a list"
 LISTS = ("data.label", "data.groups", "plugins")
 """Settings of several values, which commas may part as in a sweep."""
 
@@ -283,11 +284,15 @@ def _with_tuned(parsed: list[Override]) -> list[Override]:
         for section, held in values.items()
         for key, value in _section(held, section).items()
     }
-    for name in settings:
+    for name, value in settings.items():
         if name.partition(".")[0] not in TUNED_SECTIONS or name in PATH_SETTINGS:
             raise ConfigError(
                 f"tuned={path} sets {name}, which is not tuned: the file may hold settings of "
                 f"{', '.join(TUNED_SECTIONS)}, and no paths."
+            )
+        if isinstance(value, dict):
+            raise ConfigError(
+                f"tuned={path}: {name}={value} is not allowed: a setting is {SIMPLE}."
             )
     texts = [
         f"{name}={as_text(value, f'tuned={path}: {name}')}"
@@ -306,13 +311,15 @@ def as_text(value: Any, name: str) -> str:
         return f"[{','.join(as_text(one, name) for one in value)}]"
     if isinstance(value, dict):
         # Hydra's grammar has no quotes around keys; those here are names of arguments.
+        if not all(isinstance(key, str) and key.isidentifier() for key in value):
+            raise ConfigError(f"{name}={value} is not allowed: its keys are not names.")
         inner = (f"{k}: {as_text(v, name)}" for k, v in value.items())
         return f"{{{', '.join(inner)}}}"
     if isinstance(value, str):
         return as_hydra_string(value)
     if isinstance(value, bool | int | float):
         return str(value)
-    raise ConfigError(f"{name}={value} is not allowed: a setting is a number, a word or a list.")
+    raise ConfigError(f"{name}={value} is not allowed: a setting is {SIMPLE}.")
 
 
 def _with_factories(parsed: list[Override]) -> list[Override]:

@@ -37,7 +37,7 @@ def inspect_checkpoint(path: Path) -> dict[str, Any]:
 
     file = weights_path(path)
     tensors = tensors_of(file)
-    names = list(tensors)
+    names = sorted(tensors)
     fits = [
         f"model={name} model.head={head} model.small_stem={str(stem).lower()}"
         for name, head, stems in fitting(tensors)

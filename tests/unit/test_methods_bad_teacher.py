@@ -98,7 +98,7 @@ def test_without_forget_images_bad_teacher_stays_with_the_original():
     numbers = found.method.step(batch, found.updater, stop=False)
     assert (numbers["loss"], numbers["grad_norm"]) == pytest.approx((0, 0), abs=1e-12)
     with torch.no_grad():
-        found.model.get_parameter("head.0.bias").add_(torch.arange(3.0))
+        found.model.module.get_parameter("head.0.bias").add_(torch.arange(3.0))
     assert_step_is(found, batch, bad_teacher_loss(original(), batch, 1.0))
 
 

@@ -72,13 +72,18 @@ def test_msg_draws_the_kernels_with_the_smallest_gradients_anew(build, holds, sh
     assert all(right) is holds
 
 
+def masks_of(found: Lab) -> dict[str, Tensor]:
+    """Return the masks by the names of the state."""
+    return {name.removeprefix("module."): mask for name, mask in found.method.masks.items()}
+
+
 def after_drawing(**settings) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return masks and weights right after the drawing: a step at next to no rate."""
     found = lab("msg", **{**PLAIN, "lr": 1e-30, **settings})
     for batch, _ in found.walk():
         if batch.phase == "repair":
             break
-    return found.method.masks, weights(found.model)
+    return masks_of(found), weights(found.model)
 
 
 def test_the_other_weights_of_msg_stay_and_the_new_ones_are_normal():
@@ -129,7 +134,7 @@ def test_the_gradients_of_kernels_that_stayed_are_shrunk(build, holds):
         found = lab("msg", build, kept_gradient=kept, **PLAIN)
         batch, before = second_repair(found), weights(found.model)
         found.updater.set_epoch(0, 0.05)
-        after, masks = moves(found, batch), found.method.masks
+        after, masks = moves(found, batch), masks_of(found)
         steps[kept] = {k: after[k] - before[k] for k in before if "num_batches" not in k}
     right = []
     for name, step in steps[0.1].items():

@@ -13,6 +13,7 @@ from PIL import Image
 
 from dlfd_dist.compose import compose_job
 from dlfd_dist.config import DataConfig, ForgetConfig
+from dlfd_dist.data import clean as cleaning
 from dlfd_dist.data import mufac
 from dlfd_dist.data.cache import make_cache_dir
 from dlfd_dist.data.clean import image_digests, remove_equal
@@ -237,10 +238,12 @@ def test_nothing_is_written_by_a_dry_run(root):
     assert not (root / "cache").exists()
 
 
-def test_pixels_are_read_once(root, monkeypatch):
+def test_pixels_are_read_once_and_looked_at_in_a_few_rows(root, monkeypatch):
     resolve(root, clean=True)
-    monkeypatch.setattr("dlfd_dist.data.clean.read_image", None)
+    read, rows = cleaning.read_image, []
+    monkeypatch.setattr(cleaning, "read_image", lambda m, row: rows.append(row) or read(m, row))
     assert len(resolve(root, clean=True).removals.images) == len(REMOVED)
+    assert len(rows) == cleaning.SPOT_CHECKS
 
 
 def test_a_part_without_anything_left_is_an_error(root):

@@ -96,7 +96,7 @@ def test_the_first_screen_says_what_was_done_by_which_code_and_names_nobody(reco
     runs = of_label(records, "DLFD")
     (row,) = summarise(runs)
     done = dict(what_was_done(row, runs))
-    assert done["Request"].startswith("Forget 2 people and 1 single image (33 to 64 images).")
+    assert done["Request"].startswith("Forget 2 people and 1 to 2 single images (33 to 64 images).")
     assert done["Method"].startswith("DLFD, 3 runs. Delivered: Step 30")
     assert done["When"].startswith("Not recorded by the run")
     path = write_run(tmp_path / "run", "dlfd", test_read="after selection")

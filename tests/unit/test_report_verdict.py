@@ -19,7 +19,7 @@ def verdict_of(*records):
 def test_verdict_names_counts_and_all_three_models(rows, records):
     verdict = judge(rows, records)
     assert verdict.tone == "good"
-    asked = "DLFD was asked to forget 2 people and 1 single image (33 to 64 images)"
+    asked = "DLFD was asked to forget 2 people and 1 to 2 single images (33 to 64 images)"
     assert asked in verdict.sentence
     score = 100 * rows[-1]["forgetting_score"]
     assert f"{score:.1f} percentage points away from a coin flip" in verdict.sentence

@@ -397,7 +397,7 @@ def test_tuned_settings_come_after_the_methods_own_and_before_the_command_line(t
         ("ot: {method: '${oc.env:HOME}'}", r"ot.method=\$\{oc.env:HOME\} is not allowed"),
         ("ot: {sinkhorn_reg: '${oc.env:SECRET}'}", r"\$\{oc.env:SECRET\} is not allowed"),
         ("synthesis: {layer: 'logits,penultimate'}", "layer=logits,penultimate is not"),
-        ("ot: {method: {a: 1}}", "a setting is a number, a word or a list"),
+        ("ot: {solver: {a: 1}}", "a setting is a number, a word or a list"),
     ],
 )  # fmt: skip
 def test_a_tuned_file_sets_what_is_tuned_and_nothing_else(tmp_path, monkeypatch, line, said):
