@@ -48,11 +48,11 @@ def shares(attack: Attack, world: Confidence, shape: Shape, simulations: int) ->
     Both are judged on the same draw: what a draw happens to hold, which is most of the error of
     either, falls out of their difference.
     """
-    best, rng, found = best_threshold(world), np.random.default_rng(7), []
+    best, rng, beyond = best_threshold(world), np.random.default_rng(7), []
     for seed in range(simulations):
         sides = drawn(world, shape, rng)
-        found.append((attack(*sides, seed) - 0.5 - best.on(*sides)) / best.advantage)
-    return 1 + np.array(found)
+        beyond.append((attack(*sides, seed) - 0.5 - best.on(*sides)) / best.advantage)
+    return 1 + np.array(beyond)
 
 
 def mean_and_error(values: np.ndarray) -> str:

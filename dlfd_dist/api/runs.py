@@ -175,11 +175,11 @@ def _finished(
     folder = Path(more.get("run.root", "runs")) if out is None else Path(out).parent
     paths: dict[str, Any] = {}
     files = []
-    for name, held in (("checkpoint", checkpoint or module()), ("reference", reference)):
-        if isinstance(held, nn.Module):
-            files.append(Weights.of(held, folder))
-            held = files[-1].path
-        paths[name] = held
+    for name, weights in (("checkpoint", checkpoint or module()), ("reference", reference)):
+        if isinstance(weights, nn.Module):
+            files.append(Weights.of(weights, folder))
+            weights = files[-1].path
+        paths[name] = weights
     values = {**more, **words, **given.settings, **paths}
     config = compose_job(verb, [_word(n, v) for n, v in values.items() if v is not None])
     with giving(given.objects), _ranks(config) as (collectives, stop):
