@@ -53,6 +53,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+pytestmark = pytest.mark.xdist_group("pages")  # a block goes on from those above it
 BLOCKS = [block for page in PAGES for block in blocks_of(page, ROOT)]
 
 
