@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
-from matplotlib.figure import Figure
 
 from .. import __version__
 from ..metrics.told_apart import LEVEL, least_p
@@ -20,9 +17,9 @@ from ..plain import band
 from ..run_dir import write_text
 from . import audit_figures as figures
 from .contrasts import holm
+from .png import uri_of
 from .records import ORIGINAL, RETRAINED, label_of
 
-_DPI = 160
 CONTROL = "Retrained again"
 Row = list[str]
 Result = Mapping[str, Any]
@@ -98,14 +95,8 @@ def _context(found: Result) -> dict[str, Any]:
 
 
 def _drawn(title: str, caption: str, draw: Any) -> dict[str, str]:
-    wide, narrow = _uri(draw(False)), _uri(draw(True))
+    wide, narrow = uri_of(draw(False)), uri_of(draw(True))
     return {"title": title, "caption": caption, "wide": wide, "narrow": narrow}
-
-
-def _uri(fig: Figure) -> str:
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=_DPI)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def judgement(result: Result) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -11,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader
-from matplotlib.figure import Figure
 
 from .. import __version__
 from ..errors import RunDirError
@@ -23,6 +20,7 @@ from .groups import group_section
 from .officer import guards, what_was_done
 from .page_tables import MAIN_COLUMNS, details, heads, measurements
 from .plan import FigurePlan, plan_figures
+from .png import data_uri, png_of
 from .records import ORIGINAL, RETRAINED, RunRecord, of_label
 from .style import role_styles
 from .summary import Findings, findings_of, labels_in_order, summarise
@@ -38,8 +36,6 @@ from .tables import (
 from .tuning import DASH, Tuning, number_text, tuned_rows
 from .verdict import Row, alone, judge, row_of, unlearned_row
 
-_DPI = 160
-
 # Settings that hold paths or the request: they may name a person or a place on somebody's disk.
 _PRIVATE = ("run", "checkpoint", "reference", "forget.request", "data.root", "data.cache_dir")
 _WEIGHTS = ("checkpoint", "reference")
@@ -52,23 +48,13 @@ _SECTIONS_BY_VERB = {
 }  # fmt: skip
 
 
-def _png(fig: Figure) -> bytes:
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=_DPI)
-    return buffer.getvalue()
-
-
 def _draw(plan: FigurePlan) -> tuple[bytes, dict[str, Any]]:
     """Return the wide PNG of a figure, and what the page shows of it."""
     fig = plan.draw(False)
-    png, narrow = _png(fig), _png(plan.draw(True))
+    png, narrow = png_of(fig), png_of(plan.draw(True))
     width = round(fig.get_figwidth() * 96)
-    uris = {"wide": _data_uri(png), "narrow": _data_uri(narrow), "width": width}
+    uris = {"wide": data_uri(png), "narrow": data_uri(narrow), "width": width}
     return png, {"title": plan.title, "caption": plan.caption, **uris}
-
-
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def _write_figures(folder: Path, images: dict[str, bytes]) -> list[Path]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -17,8 +15,8 @@ from matplotlib.figure import Figure
 from .. import __version__
 from ..run_dir import RunDir, read_events, write_text
 from . import search_figures as figures
+from .png import uri_of
 
-_DPI = 160
 Draw = Callable[[bool], Figure]
 
 
@@ -71,19 +69,13 @@ def _plans(results: Mapping[str, Any], out: Path) -> list[tuple[str, str, Draw]]
     return plans
 
 
-def _uri(fig: Figure) -> str:
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=_DPI)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
 def _context(results: Mapping[str, Any], out: Path) -> dict[str, Any]:
     rows, order = results["rows"], 1 if results["mode"] == "min" else -1
     known = [row for row in rows if row["objective"] is not None]
     known.sort(key=lambda row: (row["state"] != "finished", order * row["objective"]))
     best = next((row for row in rows if row["trial"] == results["winner"]), None)
     drawn = [
-        {"title": title, "caption": text, "wide": _uri(draw(False)), "narrow": _uri(draw(True))}
+        {"title": title, "caption": text, "wide": uri_of(draw(False)), "narrow": uri_of(draw(True))}
         for title, text, draw in _plans(results, out)
     ]
     return {

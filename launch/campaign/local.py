@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from ..children import child_environment, python_words
@@ -20,6 +21,8 @@ from .spec import LaunchSpec
 STOPPED = 75
 LOCAL_JOB = "DLFD_LOCAL_JOB"
 """In the environment of a task: the id of the campaign's process."""
+PRELOADED = ["launch.campaign.task", "dlfd_dist.__main__", "dlfd_dist.jobs.run"]
+"""Loaded once for all tasks, torch with them: each task is forked from a process that has them."""
 DAYS = 30 * 24 * 60
 """Minutes that submitit allows the whole campaign."""
 
@@ -45,19 +48,37 @@ class LocalCampaign:
         return worst
 
     def _task(self, name: str, index: int, spec: LaunchSpec, log: str, stop: _Stop) -> int:
-        command = python_words("launch.campaign.task")
-        if spec.ranks_per_run > 1:
-            command = [*python_words("launch.campaign.local"), str(spec.ranks)]
+        ranks = spec.ranks if spec.ranks_per_run > 1 else 1
         # The parent of this process is the one that `start` told of.
-        environment = child_environment({**os.environ, LOCAL_JOB: _job_id(os.getppid())})
-        with (self.campaign / "jobs" / log).open("ab") as file:
-            stop.child = subprocess.Popen(
-                [*command, str(self.campaign), name, str(index)],
-                stdout=file, stderr=subprocess.STDOUT, env=environment,
-            )  # fmt: skip
-            if stop.asked:
-                stop.child.terminate()
-            return stop.child.wait()
+        environment = {LOCAL_JOB: _job_id(os.getppid())}
+        words = [str(self.campaign), name, str(index)]
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        child = context.Process(
+            target=_run_task, args=(words, ranks, self.campaign / "jobs" / log, environment)
+        )
+        child.start()
+        stop.child = child
+        if stop.asked:
+            child.terminate()
+        child.join()
+        assert child.exitcode is not None
+        return child.exitcode
+
+
+def _run_task(words: list[str], ranks: int, log: Path, environment: dict[str, str]) -> None:
+    """Run a task in this process, or its ranks in processes of their own, with output in a log."""
+    os.environ.update(environment)
+    with log.open("ab") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    if ranks > 1:
+        from ..local import run_module
+
+        sys.exit(run_module("launch.campaign.task", ranks, words))
+    from .task import main
+
+    sys.exit(main(words))
 
 
 class _Stop:
@@ -65,7 +86,7 @@ class _Stop:
 
     def __init__(self) -> None:
         self.asked = False
-        self.child: subprocess.Popen[bytes] | None = None
+        self.child: BaseProcess | None = None
 
     def __call__(self, *_: object) -> None:
         self.asked = True
@@ -150,9 +171,3 @@ def cancel(job_id: str) -> None:
     """Stop a campaign: what runs saves and ends, and nothing more is begun."""
     if process := Process.read(job_id):
         process.terminate()
-
-
-if __name__ == "__main__":
-    from ..local import run_module
-
-    sys.exit(run_module("launch.campaign.task", int(sys.argv[1]), sys.argv[2:]))

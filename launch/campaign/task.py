@@ -1,8 +1,8 @@
 """What a job of a campaign does on each of its ranks.
 
 A task names a file under CAMPAIGN/jobs and its own number in the array of the job. Nothing heavier
-travels with a job: settings are in the plan, progress is in the run directories. On this machine a
-task is a process of its own: python -m launch.campaign.task CAMPAIGN JOB [INDEX]
+travels with a job: settings are in the plan, progress is in the run directories. A local rank of
+several is a process of its own: python -m launch.campaign.task CAMPAIGN JOB [INDEX]
 """
 
 from __future__ import annotations

@@ -13,7 +13,13 @@ from dlfd_dist.runtime.preemption import StopFlag
 from tests.fakes.tiny import LEARNED
 
 METHODS = {
-    "dlfd": ["method=dlfd", "method.dynamic=false", "synthesis.save=12", "model=resnet18"],
+    "dlfd": [
+        "method=dlfd",
+        "method.dynamic=false",
+        "synthesis.save=12",
+        "model=resnet18",
+        "metrics.resurface_steps=2",
+    ],
     "finetune": ["method=finetune", "method.augment=true", "data.augment=face"],
     "dlfd_sync_bn": [
         "method=dlfd",
@@ -92,6 +98,7 @@ UNEVEN = [
     "method.clip_norm=1",
     "method.lr=0.002",
     "runtime.dtype=float64",
+    "metrics.num_bootstrap=5",
 ]
 
 

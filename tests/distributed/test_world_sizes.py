@@ -20,6 +20,8 @@ from tests.distributed.methods import (
     training_words,
 )
 
+# On one worker: two groups of four ranks would stand in each other's way.
+pytestmark = pytest.mark.xdist_group("world sizes")
 CASES = [(name, 4) for name in METHODS] + [(name, 2) for name in ON_2_RANKS]
 
 

@@ -71,15 +71,25 @@ def results_of(out: Path) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def asha(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A search whose driver was killed and which then went on, without a finished trial again."""
     from launch.cli import main
 
-    out = tmp_path_factory.mktemp("search") / "with asha"
+    folder = tmp_path_factory.mktemp("search")
+    out = folder / "with asha"
     words = [
-        *settings, "search=asha", "search.num_samples=4", "search.concurrent=null",
-        "search.grace_steps=1", "search.replicate=1", "search.replicate_seeds=2",
-        f"run.dir='{out}'",
+        *settings, "search=asha", "search.num_samples=4", "search.grace_steps=1",
+        "search.replicate=1", "search.replicate_seeds=2", f"run.dir='{out}'",
     ]  # fmt: skip
-    assert main(["search", *words]) == 0
+    process = Process(command("search", *words), folder / "log")
+    try:
+        process.wait_for(lambda: len(results_of(out)) >= 1, timeout_s=150)
+    finally:
+        process.signal(signal.SIGKILL)
+        process.kill_all()
+    before = results_of(out)
+    assert 1 <= len(before) < 4
+    assert main(["search", *words, "--resume"]) == 0
+    assert before.items() <= results_of(out).items()
     return out, words
 
 
@@ -171,23 +181,30 @@ def test_a_finished_search_is_gone_on_with_only_when_asked_and_then_runs_nothing
     assert "is another search" in ended.sentence
 
 
-@pytest.mark.parametrize(("lr", "gains"), [(1e-12, False), (0.01, True)])
 def test_a_search_that_finds_nothing_better_than_no_unlearning_chooses_nothing(
-    dlfd: Dlfd, settings: list[str], tmp_path: Path, lr: float, gains: bool
+    dlfd: Dlfd, settings: list[str], tmp_path: Path, asha: tuple[Path, list[str]]
 ):
-    out = tmp_path / "search"
-    words = ["search=random", "search.num_samples=1", "search.replicate=0", f"method.lr={lr}"]
-    ended = dlfd("search", *settings, *words, f"run.dir={out}")
-    assert ended.status == (0 if gains else 1), ended.err
-    (row,) = rows_of(out)
+    """One trial moves nothing, the other diverges: it is told as failed and ends nothing."""
+    out, space = tmp_path / "search", tmp_path / "space.yaml"
+    space.write_text("method.weight_decay: [1.0e+30]\n")
+    ended = dlfd(
+        "search", *settings, "search=random", f"search.space={space}", "search.num_samples=2",
+        "search.replicate=0", "method.lr=1e-12", "method.clip_norm=null", f"run.dir={out}",
+    )  # fmt: skip
+    assert ended.status == 1, ended.err
+    still, diverged = rows_of(out)
+    assert [still["state"], diverged["state"]] == ["finished", "failed"]
+    assert "NaN" in diverged["failed"]
     found = json.loads((out / "results.json").read_text())
-    assert (float(row["objective"]) < found["untouched"]) == gains
-    assert (row["left_as_is"], found["winner"]) == (str(not gains), 0 if gains else None)
-    assert (out / "best.yaml").exists() == gains
+    assert float(still["objective"]) >= found["untouched"]
+    assert (still["left_as_is"], found["winner"]) == ("True", None)
+    assert not (out / "best.yaml").exists()
     # It is finished all the same, and a campaign does not start it again.
     assert RunDir(out).finished()
+    said = "did better than leaving the model as it is"
     for text in (ended.out, (out / "report.html").read_text()):
-        assert ("did better than leaving the model as it is" in text) != gains
+        assert said in text
+    assert said not in (asha[0] / "report.html").read_text()
 
 
 def test_two_objectives_give_a_front(
@@ -208,16 +225,6 @@ def test_two_objectives_give_a_front(
     assert len(ended.json["rows"]) == 3
 
 
-def test_the_gap_to_retrained_is_the_objective(dlfd: Dlfd, settings: list[str], tmp_path: Path):
-    ended = dlfd(
-        "search", *settings, "search=optuna", "search.num_samples=2", "search.replicate=0",
-        f"run.dir={tmp_path}/s", "--json",
-    )  # fmt: skip
-    assert ended.status == 0, ended.err
-    values = {row["trial"]: row["objective"] for row in ended.json["rows"]}
-    assert values[ended.json["winner"]] == min(values.values())
-
-
 def test_a_population_hands_on_its_checkpoints(dlfd: Dlfd, settings: list[str], tmp_path: Path):
     ended = dlfd(
         "search", *settings, "search=pbt", "search.num_samples=3",
@@ -232,46 +239,10 @@ def test_a_population_hands_on_its_checkpoints(dlfd: Dlfd, settings: list[str], 
         assert [one["step"] for one in before] == sorted(one["step"] for one in before)
 
 
-def test_a_trial_that_diverges_is_told_as_failed(dlfd: Dlfd, settings: list[str], tmp_path: Path):
-    space = tmp_path / "space.yaml"
-    space.write_text("method.lr: [1.0e+30]\n")
-    ended = dlfd(
-        "search", *settings, "method.clip_norm=null", "search=random", f"search.space={space}",
-        "search.num_samples=2", "search.replicate=0", f"run.dir={tmp_path}/s", "--json",
-    )  # fmt: skip
-    assert ended.status == 0, ended.err
-    states = [row["state"] for row in ended.json["rows"]]
-    assert states == ["finished", "failed"]
-    assert "NaN" in ended.json["rows"][1]["failed"]
-
-
-def test_a_killed_search_goes_on_without_running_a_finished_trial_again(
-    dlfd: Dlfd, settings: list[str], tmp_path: Path
-):
-    out = tmp_path / "s"
-    words = [
-        *settings, "search=random", "search.num_samples=3", "search.replicate=0", f"run.dir={out}",
-    ]  # fmt: skip
-    process = Process(command("search", *words), tmp_path / "log")
-    try:
-        process.wait_for(lambda: len(results_of(out)) >= 1, timeout_s=150)
-    finally:
-        process.signal(signal.SIGKILL)
-        process.kill_all()
-    before = results_of(out)
-    assert 1 <= len(before) < 3
-    ended = dlfd("search", *words, "--resume", "--json")
-    assert ended.status == 0, ended.err
-    assert {row["state"] for row in ended.json["rows"]} == {"finished"}
-    after = results_of(out)
-    assert len(after) == 3
-    assert {path: after[path] for path in before} == before
-
-
 def test_a_trial_of_two_ranks_is_the_trial_of_one(dlfd: Dlfd, settings: list[str], tmp_path: Path):
     if cores() < 2:
         pytest.skip("two ranks need two cores")
-    words = [*settings, "runtime.dtype=float64", "search=random", "search.num_samples=1"]
+    words = [*settings, "runtime.dtype=float64", "search=optuna", "search.num_samples=1"]
     plan = make_plan([*words, f"run.dir={tmp_path}/one"])
     told: list[dict[str, Any]] = []
     shared = Shared(plan.config, replace(plan.search, pin=False), reference_of(plan))

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,13 +185,17 @@ class Child(Running):
     CUDA and autograd threads do not survive a fork; the fork server has neither.
     """
 
-    def __init__(self, arguments: list[object], log: Path):
+    def __init__(
+        self, arguments: Sequence[object], log: Path, *,
+        before: Callable[[], None] | None = None, environ: Mapping[str, str] | None = None,
+    ):  # fmt: skip
         self.log = log
         log.touch()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         words = [str(word) for word in arguments]
-        self.process = context.Process(target=_child, args=(words, str(log)))
+        child = (words, str(log), before, dict(environ or {}))
+        self.process = context.Process(target=_child, args=child)
         self.process.start()
         assert self.process.pid is not None
         self.pid = self.process.pid
@@ -201,9 +205,14 @@ class Child(Running):
         return self.process.exitcode
 
 
-def _child(arguments: list[str], log: str) -> None:
+def _child(
+    arguments: list[str], log: str, before: Callable[[], None] | None, environ: dict[str, str]
+) -> None:
     from launch.cli import main
 
+    os.environ.update(environ)
+    if before is not None:
+        before()
     os.setsid()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):

@@ -10,7 +10,7 @@ TINY_FACES = (
 
 TINY_RUN = (
     "model=small", "train.epochs=2", "train.global_batch_size=8", "method.global_batch_size=8",
-    "metrics.num_bootstrap=20", "metrics.resurface_steps=3", "synthesis.steps=3",
+    "metrics.num_bootstrap=20", "metrics.resurface_steps=0", "synthesis.steps=3",
     "runtime.threads_per_rank=1",
 )  # fmt: skip
 """The small backbone and few steps, for any data."""

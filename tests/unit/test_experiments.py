@@ -443,7 +443,7 @@ SMOKE = {
 }
 
 
-FEW_STEPS = ["train.max_steps=2", "method.max_steps=2", "metrics.resurface_steps=1"]
+FEW_STEPS = ["train.max_steps=2", "method.max_steps=2", "metrics.resurface_steps=0"]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
