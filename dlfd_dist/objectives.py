@@ -22,7 +22,13 @@ Figures = Mapping[str, Any]
 def on_val(result: Mapping[str, Any]) -> dict[str, Any]:
     """Return the figures of a result that a choice may go by, by the names that objectives read."""
     names = ("retain_accuracy", "forget_accuracy", "val_accuracy")
-    return {name: result[name] for name in names if name in result} | dict(result["validation"])
+    figures = {name: result[name] for name in names if name in result} | result["validation"]
+    if result.get("resurfacing"):
+        figures["resurfaced"] = {
+            name: found and {"forget_accuracy": found["forget_accuracy"], **found["validation"]}
+            for name, found in result["resurfacing"]["rates"].items()
+        }
+    return figures
 
 
 def gap_on_val(figures: Figures, retrained: Figures, retain: str = RETAIN) -> float:
@@ -48,6 +54,27 @@ def accuracy_under_attack(figures: Figures, retrained: Figures, _retain: str = R
     return float(figures["val_accuracy"]) if excess <= 0 else -excess
 
 
+def resurfaced_gap(figures: Figures, retrained: Figures, _retain: str = RETAIN) -> float:
+    """Return how far a model is from Retrained once both were fine-tuned on the retain set.
+
+    The mean of three distances: accuracy on forget and AUC against val, each at the rate where it
+    is largest, and val accuracy as delivered, for a model that was ruined brings nobody back. A
+    rate at which the model's loss became no number counts as 1.
+    """
+    rates = retrained["resurfaced"].items()
+    sides = [(figures["resurfaced"][rate], theirs) for rate, theirs in rates if theirs is not None]
+
+    def apart(figure: str) -> float:
+        return max((_distance(own, theirs, figure) for own, theirs in sides), default=0.0)
+
+    delivered = _distance(figures, retrained, "val_accuracy")
+    return (apart("forget_accuracy") + apart("mia_auc") + delivered) / 3
+
+
+def _distance(own: Figures | None, other: Figures, figure: str) -> float:
+    return 1.0 if own is None else abs(own[figure] - other[figure])
+
+
 def _nomus(figures: Figures, _retrained: Figures | None = None, _retain: str = RETAIN) -> float:
     return float(figures["nomus"])
 
@@ -66,6 +93,8 @@ class Objective:
     """Of the figures of a model, those of Retrained (read where needs_retrained), and the name of
     the figure on retain images."""
     needs_retrained: bool = False
+    resurfaces: bool = False
+    """Whether it reads what fine-tuning brings back, which is measured at the end alone."""
     several: bool = False
     """Whether it weighs several figures, which a search alone can; `value` ranks among equals."""
 
@@ -88,6 +117,10 @@ OBJECTIVES = {
             "attack_at_most",
             f"validation accuracy with an attack of at most Retrained's + {ATTACK_MARGIN:g}",
             "max", -0.5, accuracy_under_attack, needs_retrained=True,
+        ),
+        Objective(
+            "resurface", "gap to Retrained after fine-tuning on retain, on validation",
+            "min", 1.0, resurfaced_gap, needs_retrained=True, resurfaces=True,
         ),
         Objective("nomus", "validation NoMUS", "max", 0.0, _nomus),
         Objective(

@@ -16,8 +16,9 @@ class CompareConfig:
     """Trials per method, drawn at random and judged on val, before the comparison; 0: no tuning."""
     objective: str = "gap"
     """What trials are judged by, on val: gap (the distance to Retrained), attack_at_most (accuracy
-    where the attack is hardly stronger than on Retrained) or nomus, which needs no Retrained and is
-    often best where nothing was forgotten. With the first two and people drawn by each seed, the
+    where the attack is hardly stronger than on Retrained), resurface (the distance once both were
+    fine-tuned on) or nomus, which needs no Retrained and is often best where nothing was forgotten.
+    With all but nomus and people drawn by each seed, the
     trials forget a draw of their own, against a Retrained of its own. A choice that is no better
     than the untouched model is refused."""
     tune_seed: int = 0

@@ -49,6 +49,7 @@ COUNT_IF_GIVEN = {
     "data": ("factory", "args", "pixel_range", "classes"),
     "model": ("factory", "args", "features"),
     "method": ("blocks",),
+    "metrics": ("resurface_always",),
 }
 
 # Settings that one verb alone reads.
@@ -229,7 +230,8 @@ def signature(config: JobConfig, inputs: dict[str, str]) -> str:
     if relearn_steps and config.verb == "unlearn":
         read["relearn"] = [relearn_steps, *(values["train"][name] for name in READ_TO_RELEARN)]
     resurface_steps = values["metrics"]["resurface_steps"]
-    if resurface_steps or (resurface_steps is None and config.verb == "unlearn"):
+    always = config.metrics.resurface_always
+    if resurface_steps or (resurface_steps is None and (config.verb == "unlearn" or always)):
         read["resurface"] = values["train"]["global_batch_size"]
     text = json.dumps([read, inputs], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

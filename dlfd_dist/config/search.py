@@ -169,8 +169,9 @@ class SearchConfig:
     """Trials; the first has the method's own settings."""
     objective: str = "gap"
     """Judged on val: gap (the distance to the Retrained model of reference=PATH), attack_at_most
-    (accuracy where the attack is hardly stronger than on it), nomus, or pareto (accuracy up,
-    forgetting score down). A choice that is no better than the untouched model is refused."""
+    (accuracy where the attack is hardly stronger than on it), resurface (the distance once both
+    were fine-tuned on), nomus, or pareto (accuracy up, forgetting score down). A choice that is no
+    better than the untouched model is refused."""
     space: str | None = None
     """YAML file of what is drawn; null: configs/search/space/<method>.yaml."""
     seed: int = 0

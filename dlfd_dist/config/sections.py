@@ -323,6 +323,9 @@ class MetricsConfig:
     """Steps on the retain set alone after training or unlearning, at Fine-tune's learning rate and
     at ten times that, to see whether the forgotten people come back; null: one epoch, and none in
     an evaluation; 0: not measured."""
+    resurface_always: bool = False
+    """Measure it in an evaluation and in a trial of a search too; the objective resurface sets
+    it."""
 
     def __post_init__(self) -> None:
         require(self.relearn_steps >= 0, "metrics.relearn_steps", self.relearn_steps, ">= 0")

@@ -10,7 +10,7 @@ never saw them does not change. Source: Siddiqui et al. 2025, "From dormant to d
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,31 @@ def resurfacing_steps(config: JobConfig, num_retain: int) -> int:
     steps = config.metrics.resurface_steps
     if steps is None:
         is_made_here = config.verb in ("train", "unlearn")
-        return -(-num_retain // config.train.global_batch_size) if is_made_here else 0
+        wanted = is_made_here or config.metrics.resurface_always
+        return -(-num_retain // config.train.global_batch_size) if wanted else 0
     return steps
+
+
+def resurface_on_val(job: Job, delivered: Classifier) -> dict[str, Any] | None:
+    """Return `resurfacing` as a trial has it: measured on forget and val, never on test.
+
+    None where it is not asked for (metrics.resurface_always).
+    """
+    splits = job.data.splits
+    steps = resurfacing_steps(job.config, len(splits.retain))
+    if not (job.config.metrics.resurface_always and steps):
+        return None
+    parts = {"forget": splits.forget, "val": splits.val}
+    rates = {
+        name: after
+        and {
+            "lr": settings.lr,
+            "forget_accuracy": after["forget"].accuracy,
+            "validation": _on_val(job.config, after),
+        }
+        for name, settings, after in _at_rates(job, delivered, steps, parts)
+    }
+    return {"steps": steps, "rates": rates}
 
 
 def resurface(
@@ -77,19 +100,12 @@ def resurface(
     steps = resurfacing_steps(job.config, len(splits.retain)) if len(splits.forget) else 0
     if not steps or not len(splits.retain):
         return dict.fromkeys(("resurfacing", "resurfaced_accuracy", "resurfaced_attack")), {}
+    parts = {"forget": splits.forget, "val": splits.val, "test": splits.test}
     rates, logits = {}, {}
-    for name, multiple in RATES.items():
-        settings = _settings(job.config, multiple)
-        try:
-            model = _fine_tuned(job, delivered, settings, steps)
-            after, test = (_outputs(job, model, ids) for ids in (splits.forget, splits.test))
-        except NonFiniteLossError:
-            # Raised on every rank; the run has its result without this.
-            logger.warning("resurfacing broke off: its learning rate %g is too large", settings.lr)
-            rates[name] = None
-            continue
-        logits[f"resurfaced.{name}"] = after.logits
-        rates[name] = _figures(job.config, settings, after, test)
+    for name, settings, after in _at_rates(job, delivered, steps, parts):
+        if after is not None:
+            logits[f"resurfaced.{name}"] = after["forget"].logits
+        rates[name] = after and _figures(job.config, settings, after)
     known = [figures for figures in rates.values() if figures is not None]
     if job.config.reference is not None:
         for name, apart in _from_retrained(job.config.reference, steps, logits, forget).items():
@@ -101,6 +117,21 @@ def resurface(
             for figure, of in (("accuracy", "forget_accuracy"), ("attack", "attack_accuracy"))
         },
     }, logits
+
+
+def _at_rates(
+    job: Job, delivered: Classifier, steps: int, parts: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, MethodConfig, dict[str, Outputs] | None]]:
+    """Yield name, settings and what a fine-tuned copy says of the parts, for every rate."""
+    for name, multiple in RATES.items():
+        settings, after = _settings(job.config, multiple), None
+        try:
+            model = _fine_tuned(job, delivered, settings, steps)
+            after = {part: _outputs(job, model, ids) for part, ids in parts.items()}
+        except NonFiniteLossError:
+            # Raised on every rank; the run has its result without this.
+            logger.warning("resurfacing broke off: its learning rate %g is too large", settings.lr)
+        yield name, settings, after
 
 
 def _from_retrained(
@@ -190,9 +221,16 @@ def _outputs(job: Job, model: Classifier, ids: np.ndarray) -> Outputs:
     return run_model(model, job.batches, ids, job.config.metrics.eval_batch_size)
 
 
+def _on_val(config: JobConfig, after: Mapping[str, Outputs]) -> dict[str, float]:
+    """Return what a choice may go by."""
+    attack = quick_attack(after["forget"].samples, after["val"].samples, seed=config.metrics.seed)
+    return {"val_accuracy": after["val"].accuracy or 0.0, "mia_auc": attack.auc}
+
+
 def _figures(
-    config: JobConfig, settings: MethodConfig, forget: Outputs, test: Outputs
+    config: JobConfig, settings: MethodConfig, after: Mapping[str, Outputs]
 ) -> dict[str, Any]:
+    forget, test = after["forget"], after["test"]
     attack = quick_attack(forget.samples, test.samples, seed=config.metrics.seed)
     return {
         "lr": settings.lr,
@@ -201,4 +239,5 @@ def _figures(
         "attack_accuracy": attack.accuracy,
         "attack_error": attack.accuracy_error,
         "js_divergence": None,
+        "validation": _on_val(config, after),
     }

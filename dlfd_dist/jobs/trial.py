@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..config import JobConfig, signature
-from ..data.loaders import Batches, ResolvedData
+from ..data.loaders import ResolvedData
 from ..digests import file_digest
 from ..methods import methods
 from ..models import Classifier, save_weights
@@ -23,10 +23,11 @@ from ..runtime.collectives import Collectives
 from ..runtime.preemption import StopFlag
 from ..runtime.seeding import purpose_key, shuffled
 from .acted import acted
-from .context import Prepared, matched, open_job
+from .context import Job, Prepared, make_job, matched, open_job
 from .evaluation import ATTACK_FIGURES, against_val, peak_memory_mb, run_model, save_samples
 from .finish import facts
-from .models import DTYPES, make_model, model_outline, num_bytes
+from .models import model_outline, num_bytes
+from .resurfacing import resurface_on_val
 from .session import Session
 from .unlearn import Observer, unlearn
 
@@ -78,7 +79,7 @@ def finish_trial(session: Session, *, selected_step: int | None, selection: str)
     job = session.job
     if job.collectives.is_main:
         save_weights(session.model, job.run_dir.model)
-    parts, figures = measure_on_val(session.model, job.batches, job.config)
+    parts, figures = measure_on_val(job, session.model)
     result = {
         **dict.fromkeys(NOT_MEASURED),
         **figures,
@@ -101,15 +102,14 @@ def finish_trial(session: Session, *, selected_step: int | None, selection: str)
     return result
 
 
-def measure_on_val(
-    model: Classifier, batches: Batches, config: JobConfig
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def measure_on_val(job: Job, model: Classifier) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return outputs and figures on retain, forget and val."""
-    splits, size = batches.data.splits, config.metrics.eval_batch_size
+    splits, size = job.data.splits, job.config.metrics.eval_batch_size
     ids = {"retain": splits.retain, "forget": splits.forget, "val": splits.val}
-    parts = {name: run_model(model, batches, rows, size) for name, rows in ids.items()}
+    parts = {name: run_model(model, job.batches, rows, size) for name, rows in ids.items()}
     figures: dict[str, Any] = {f"{name}_accuracy": part.accuracy for name, part in parts.items()}
-    figures["validation"] = against_val(parts["forget"], parts["val"], config, "mia")
+    figures["validation"] = against_val(parts["forget"], parts["val"], job.config, "mia")
+    figures["resurfacing"] = resurface_on_val(job, model)
     return parts, figures
 
 
@@ -125,14 +125,12 @@ def figures_of(config: JobConfig, data: ResolvedData, checkpoint: str) -> dict[s
 
     `retain_sample_accuracy` is that of the sample which trials look at between their steps.
     """
-    collectives = Collectives()
-    data, _ = matched(config, data)
-    batches = Batches(
-        data, config.data, collectives=collectives, dtype=DTYPES[config.runtime.dtype]
-    )
-    model = make_model(config, data, checkpoint)
-    _, figures = measure_on_val(model, batches, config)
-    sample = run_model(model, batches, retain_sample(data), config.metrics.eval_batch_size)
+    data, people = matched(config, data)
+    nowhere = RunDir(Path(config.run.root))
+    job = make_job(Prepared(config, data, {}, "", nowhere, people), Collectives())
+    model = job.model(checkpoint)
+    _, figures = measure_on_val(job, model)
+    sample = run_model(model, job.batches, retain_sample(data), config.metrics.eval_batch_size)
     return {**on_val(figures), "retain_sample_accuracy": sample.accuracy or 0.0}
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from dlfd_dist.compose import compose_job, expand_grid, known_settings, split_compare
 from dlfd_dist.config import METHOD_CONFIGS, CompareConfig, DLFDConfig, JobConfig
 from dlfd_dist.errors import ConfigError
+from dlfd_dist.objectives import OBJECTIVES, Objective
 
 from .contrasts import named_contrasts
 
@@ -119,6 +120,8 @@ def make_plan(overrides: Sequence[str]) -> Plan:
         raise next(iter(left_out.values()))
     for config in configs.values():
         _require_kept_epoch(config)
+        if compare.tune:
+            require_resurfacing("compare", OBJECTIVES[compare.objective], config)
     notes = [f"{name}: {err}" for name, err in left_out.items()]
     given = frozenset(_key(o) for o in rest)
     _check_steps(compare, given, configs.values())
@@ -152,6 +155,15 @@ def _require_kept_epoch(config: JobConfig) -> None:
         f"with train.keep_every={'null' if every is None else every}: set "
         f"train.keep_every={epoch}, or a divisor of it."
     )
+
+
+def require_resurfacing(section: str, objective: Objective, config: JobConfig) -> None:
+    """Refuse trials that are judged by what nobody measures."""
+    if objective.resurfaces and config.metrics.resurface_steps == 0:
+        raise ConfigError(
+            f"{section}.objective={objective.name} is what metrics.resurface_steps of fine-tuning "
+            "bring back, and these are 0: leave metrics.resurface_steps out, or give it a number."
+        )
 
 
 def _check_steps(

@@ -69,7 +69,9 @@ def tuning_measurements(plan: Plan) -> list[Planned]:
 
 def _for_tuning(plan: Plan, one: Planned) -> Planned:
     run = replace(one.config.run, root=str(plan.out / "tuning"))
-    return replace(one, config=replace(one.config, run=run), tuning=True)
+    always = OBJECTIVES[plan.compare.objective].resurfaces
+    metrics = replace(one.config.metrics, resurface_always=always)
+    return replace(one, config=replace(one.config, run=run, metrics=metrics), tuning=True)
 
 
 def original_of(plan: Plan, trial: Planned) -> str:

@@ -55,6 +55,9 @@ def _run(plan: Plan, config: JobConfig, number: int, train_seed: int, seed: int)
     variant = config.run.name.removeprefix(config.method.name).strip()
     draw = trial_draws(plan).get((train_seed, seed))
     config = on_people_of_trials(placed(config, plan.out / "tuning", name), draw)
+    if not OBJECTIVES[plan.compare.objective].resurfaces:
+        # It takes as long as an unlearning itself, and a trial is judged by none of it.
+        config = with_settings(config, {"metrics.resurface_steps": 0})
     return Planned(label, "trial", train_seed, replace(config, seed=seed), variant, draw)
 
 

@@ -36,7 +36,7 @@ from dlfd_dist.registry import near_match
 from dlfd_dist.run_dir import write_json
 
 from ..campaign.code import checkout
-from ..comparison.planning import with_settings
+from ..comparison.planning import require_resurfacing, with_settings
 from ..spaces import fitted_space
 
 # What may differ between two starts of one search: where it runs, and what comes after the trials.
@@ -156,6 +156,13 @@ def _check(search: SearchConfig, config: JobConfig, space: Space) -> None:
             f"search.objective={objective.name} is not allowed with search.scheduler=pbt, which "
             "needs one figure to rank by: take search.objective=gap."
         )
+    if objective.resurfaces and search.scheduler != "none":
+        raise ConfigError(
+            f"search.objective={objective.name} is known at the end of a trial alone, and "
+            f"search.scheduler={search.scheduler} compares trials that still run: take "
+            "search.scheduler=none."
+        )
+    require_resurfacing("search", objective, config)
     if search.sampler == "nsga2" and not objective.several:
         raise ConfigError(
             f"search.sampler=nsga2 weighs several objectives, and search.objective="
@@ -194,8 +201,10 @@ def _placed(config: JobConfig, search: SearchConfig, out: Path) -> JobConfig:
     data = replace(
         config.data, root=absolute(config.data.root), cache_dir=absolute(config.data.cache_dir)
     )
+    always = OBJECTIVES[search.objective].resurfaces
     return replace(
         config,
+        metrics=replace(config.metrics, resurface_always=always),
         checkpoint=absolute(config.checkpoint), reference=absolute(config.reference),
         data=data, forget=replace(config.drawn_forget, request=absolute(config.forget.request)),
         runtime=runtime,

@@ -380,6 +380,8 @@ class _Told:
         named = {**figures, "val_accuracy": figures["accuracy"]}
         if figures.get("finished"):
             return objective.value(named, reference)
+        if objective.resurfaces:
+            return objective.worst
         name = "retain_sample_accuracy"
         return objective.value({**named, name: retain}, reference, name)
 

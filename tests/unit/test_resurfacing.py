@@ -9,9 +9,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from dlfd_dist.config import ForgetConfig, JobConfig, signature
-from dlfd_dist.jobs import run_job
+from dlfd_dist.compose import load_config
+from dlfd_dist.config import ForgetConfig, JobConfig, MetricsConfig, signature
+from dlfd_dist.jobs import resurfacing, run_job
+from dlfd_dist.jobs.context import prepare
 from dlfd_dist.jobs.resurfacing import RATES, resurfacing_steps
+from dlfd_dist.jobs.trial import figures_of
 from dlfd_dist.models import weights_path
 from dlfd_dist.run_dir import RunDir
 from dlfd_dist.runtime.collectives import Collectives
@@ -83,6 +86,34 @@ def test_it_is_held_against_retrained_given_the_same_steps(unlearned, trained, t
         assert {f"resurfaced.{rate}.logits" for rate in RATES} <= set(samples.keys())
 
 
+def test_a_trial_tells_what_a_run_does_on_val_and_reads_no_test_image(
+    unlearned, trained, tmp_path, monkeypatch
+):
+    run = unlearned("run", *STILL)
+    config = load_config(RunDir(tmp_path / "run").config)
+    data = prepare(config, 1).data
+    original, read = trained(*LEARNED, on="all"), []
+
+    def watched(job, model, ids):
+        read.append(set(ids))
+        return outputs(job, model, ids)
+
+    outputs = resurfacing._outputs
+    monkeypatch.setattr(resurfacing, "_outputs", watched)
+    asked = replace(config, metrics=replace(config.metrics, resurface_always=True))
+    found = figures_of(asked, data, str(original))
+    assert found["resurfaced"] == {
+        name: {
+            "forget_accuracy": pytest.approx(rate["forget_accuracy"]),
+            **{figure: pytest.approx(value) for figure, value in rate["validation"].items()},
+        }
+        for name, rate in run["resurfacing"]["rates"].items()
+    }
+    assert set(data.splits.val) <= set().union(*read)
+    assert not set().union(*read) & set(data.splits.test)
+    assert "resurfaced" not in figures_of(config, data, str(original))
+
+
 def test_a_rate_that_is_too_large_costs_only_its_own_figure(unlearned, monkeypatch):
     monkeypatch.setitem(RATES, "strong", 1e30)
     found = unlearned("diverged", *STILL, "method.clip_norm=null")
@@ -107,3 +138,6 @@ def test_steps_are_an_epoch_of_a_training_and_none_of_an_evaluation():
     assert signature(config, {}) != signature(batch, {})
     off = [replace(c, metrics=replace(c.metrics, resurface_steps=0)) for c in (config, batch)]
     assert signature(off[0], {}) == signature(off[1], {})
+    always = replace(config, verb="evaluate", metrics=MetricsConfig(resurface_always=True))
+    assert resurfacing_steps(always, 33) == 2
+    assert signature(always, {}) != signature(replace(always, metrics=MetricsConfig()), {})

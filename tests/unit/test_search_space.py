@@ -104,6 +104,16 @@ def test_bounds_may_be_written_as_yaml_takes_for_a_text(write: Any):
         (["method=ssd", "search=pbt"], "in_flight"),
         (["search.objective=gap"], r"search.objective=gap .* train.on=retain.*reference=ITS_DIR"),
         (["search.objective=attack_at_most"], "holds every trial against the Retrained model"),
+        (["search.objective=resurface", "search=asha", "reference=x"], "search.scheduler=none"),
+        (
+            [
+                "search=random",
+                "search.objective=resurface",
+                "reference=x",
+                "metrics.resurface_steps=0",
+            ],
+            "search.objective=resurface .* these are 0",
+        ),
         (["search.objective=test_nomus"], "would choose by the test set"),
         (["search.objective=nomsu"], "Did you mean 'nomus'"),
         (["search=ahsa"], "Did you mean 'asha'"),

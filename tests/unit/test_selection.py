@@ -38,7 +38,7 @@ def test_a_probe_above_the_allowed_forgetting_score_is_not_taken(score, value):
 def test_a_comparison_is_not_tuned_by_a_figure_of_test():
     with pytest.raises(ConfigError, match="would choose by the test set"):
         split_compare(["compare.tune=2", "compare.objective=test_nomus"])
-    with pytest.raises(ConfigError, match="gap, attack_at_most, nomus"):
+    with pytest.raises(ConfigError, match="gap, attack_at_most, resurface, nomus"):
         split_compare(["compare.tune=2", "compare.objective=accuracy"])
 
 

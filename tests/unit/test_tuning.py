@@ -273,6 +273,19 @@ def test_people_who_are_named_serve_the_trials_as_well(words: list[str]):
         assert original_of(plan, trial.runs[0]) == "original seed 4"
 
 
+@pytest.mark.parametrize("objective", ["gap", "resurface"])
+def test_trials_are_fine_tuned_on_where_they_are_judged_by_what_comes_back(objective: str):
+    plan = plan_of(f"compare.objective={objective}", "compare.train_seeds=7")
+    judged_by = objective == "resurface"
+    steps = {run.config.metrics.resurface_steps for run in trial_runs(plan_trials(plan))}
+    assert steps == {None if judged_by else 0}
+    held = [*tuning_models(plan), *tuning_measurements(plan)]
+    assert {one.config.metrics.resurface_always for one in held} == {judged_by}
+    if judged_by:
+        with pytest.raises(ConfigError, match="are 0: leave metrics.resurface_steps out"):
+            plan_of("compare.objective=resurface", "metrics.resurface_steps=0")
+
+
 def test_the_draw_of_the_trials_is_that_of_no_seed_of_the_comparison():
     words = ["compare.objective=gap", "compare.tune_seed=2", "seed=1000002,0"]
     (draw,) = {run.config.drawn_forget.seed for run in trial_runs(plan_trials(plan_of(*words)))}
