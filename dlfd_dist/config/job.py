@@ -48,7 +48,7 @@ NOT_IN_SIGNATURE = {
 COUNT_IF_GIVEN = {
     "data": ("factory", "args", "pixel_range", "classes"),
     "model": ("factory", "args", "features"),
-    "method": ("blocks",),
+    "method": ("blocks", "probe_fraction"),
     "metrics": ("resurface_always",),
 }
 

@@ -43,6 +43,9 @@ class DLFDConfig(MethodConfig):
     """A probe looks first at so many forget and val images; when their forgetting score lies two
     standard errors above forget_threshold it ends there, and is no candidate of select. Else, and
     after the last step, it looks at all. null: always at all."""
+    probe_fraction: float | None = None
+    """Share of the validation people whose probes decide when synthesis rests, and who are then
+    no part of val: weights and settings are chosen on the others. null: all people for both."""
     forget_weight: float = 3.0
     """Weight of the transport cost in the synthesis."""
     initial_retain_weight: float = 0.0
@@ -81,7 +84,9 @@ class DLFDConfig(MethodConfig):
                     f"method.probe_images={self.probe_images} looks closer where the score is near "
                     "method.forget_threshold: it is not allowed with method.forget_share."
                 )
-        own = ("forget_share", "rests", "clean_share", "kd_weight")
+        if self.probe_fraction is not None:
+            self._check_probe_fraction()
+        own = ("forget_share", "rests", "clean_share", "kd_weight", "probe_fraction")
         if self.name == "dlfd_official":
             for name in own:
                 published = getattr(type(self), name)
@@ -95,6 +100,20 @@ class DLFDConfig(MethodConfig):
             raise ConfigError(
                 "method.distancing=false and method.classification=false leave nothing to "
                 "synthesise: that is method=finetune."
+            )
+
+    def _check_probe_fraction(self) -> None:
+        share = self.probe_fraction
+        require(
+            share is not None and 0 < share < 1,
+            "method.probe_fraction",
+            share,
+            "above 0 and below 1, or null",
+        )
+        if self.probe_images is not None:
+            raise ConfigError(
+                f"method.probe_images={self.probe_images} and method.probe_fraction={share} are "
+                "two ways to probe fewer images: set one of them to null."
             )
 
 

@@ -1,4 +1,4 @@
-"""People never trained on, to whom method=dlfm matches the forget set."""
+"""People never trained on who are set apart: dlfm matches to them, dlfd may probe on them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import DataConfig, DLFMConfig, MethodConfig
+from ..config import DataConfig, DLFDConfig, DLFMConfig, MethodConfig
 from ..errors import DataError
 from .cache import open_cache
 from .forget_request import ResolvedRequest
@@ -18,15 +18,20 @@ from .manifest import Manifest, check_inside, encode_multi_label, read_rows
 from .splits import Splits
 
 NOBODY = np.empty(0, dtype=np.int64)
+MATCHED = (
+    "method.reference=val_split {} give strangers by method.reference=manifest "
+    "method.reference_manifest=FILE."
+)
+PROBED = "method.probe_fraction {} set it to null."
 
 
 @dataclass(frozen=True)
 class ReferencePeople:
-    """Who the forget set is matched to.
+    """Who the forget set is matched to, or probed against to know when synthesis rests.
 
     Attributes
     ----------
-    kind : val_split or manifest
+    kind : val_split or manifest, or of dlfd probed
     data : the set that the images are of
     ids : their sample ids in it, ascending
     labelled : whether their labels are known
@@ -42,39 +47,51 @@ class ReferencePeople:
         return len(np.unique(self.data.manifest.identities[self.ids]))
 
 
-def set_apart(rows: ResolvedRows, cfg: DLFMConfig) -> np.ndarray:
-    """Return the rows of the validation people who are matched to, ascending.
+def set_apart(rows: ResolvedRows, share: float, seed: int, needed: str) -> np.ndarray:
+    """Return the rows of a share of the validation people, ascending.
 
-    People are drawn, never images, so that nobody is both matched to and selected on; at least one
+    People are drawn, never images, so that nobody is both set apart and selected on; at least one
     of either. Raises DataError where there is only one.
+
+    Parameters
+    ----------
+    needed : what needs them, and what else can be done; `{}` is where the sentence goes on
     """
     identities = rows.manifest.identities[rows.splits.val]
     people = np.unique(identities)
     if len(people) < 2:
         raise DataError(
-            "method.reference=val_split needs at least 2 validation people, one of them to select "
-            f"on, and there is {len(people)}: raise data.val_fraction, or give strangers by "
-            "method.reference=manifest method.reference_manifest=FILE."
+            needed.format(
+                "needs at least 2 validation people, one of them to select on, and there is "
+                f"{len(people)}: raise data.val_fraction, or"
+            )
         )
-    count = min(max(1, round(cfg.reference_fraction * len(people))), len(people) - 1)
-    drawn = np.random.default_rng(cfg.reference_seed).permutation(people)[:count]
+    count = min(max(1, round(share * len(people))), len(people) - 1)
+    drawn = np.random.default_rng(seed).permutation(people)[:count]
     return rows.splits.val[np.isin(identities, drawn)]
 
 
 def reference_people(
     data: ResolvedData, method: MethodConfig, cfg: DataConfig
 ) -> tuple[ResolvedData, ReferencePeople | None]:
-    """Return the data without the people who are matched to, and those people.
+    """Return the data without the people who are set apart, and those people.
 
-    None where the method matches nobody to anybody.
+    None where the method sets nobody apart.
     """
+    if isinstance(method, DLFDConfig) and method.probe_fraction is not None:
+        ids = set_apart(data, method.probe_fraction, 0, PROBED)
+        return _without(data, ids), ReferencePeople("probed", data, ids, True)
     if not isinstance(method, DLFMConfig) or method.reference == "synthesised":
         return data, None
     if method.reference == "manifest":
         return data, _strangers(data, method, cfg)
-    ids = set_apart(data, method)
-    rest = replace(data.splits, val=np.setdiff1d(data.splits.val, ids))
-    return replace(data, splits=rest), ReferencePeople("val_split", data, ids, True)
+    ids = set_apart(data, method.reference_fraction, method.reference_seed, MATCHED)
+    return _without(data, ids), ReferencePeople("val_split", data, ids, True)
+
+
+def _without(data: ResolvedData, ids: np.ndarray) -> ResolvedData:
+    """Return the data with fewer validation images."""
+    return replace(data, splits=replace(data.splits, val=np.setdiff1d(data.splits.val, ids)))
 
 
 def reference_digest(method: MethodConfig) -> dict[str, str]:
@@ -87,7 +104,12 @@ def reference_digest(method: MethodConfig) -> dict[str, str]:
 def describe_reference(
     people: ReferencePeople | None, method: MethodConfig
 ) -> dict[str, Any] | None:
-    """Return what a result says of those the forget set was matched to; None where it was not."""
+    """Return what a result says of those the forget set was matched to; None where it was not.
+
+    Of dlfd with method.probe_fraction it says on how many people it was probed.
+    """
+    if people is not None and people.kind == "probed":
+        return {"kind": "probed", "people": people.num_people, "images": len(people.ids)}
     if not isinstance(method, DLFMConfig):
         return None
     if people is None:

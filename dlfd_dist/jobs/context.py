@@ -56,7 +56,7 @@ class Prepared:
     signature: str
     run_dir: RunDir
     people: ReferencePeople | None = None
-    """whom method=dlfm matches the forget set to; they are no part of `data`"""
+    """who is set apart, for dlfm to match to or for dlfd to probe on; they are no part of `data`"""
     model_bytes: int = 0
     """of the weights of its model"""
     files: Mapping[str, FileState] = field(default_factory=dict)
@@ -101,12 +101,17 @@ class Job:
     collectives: Collectives
     batches: Batches
     reference: Batches | None = None
-    """of the people who are matched to"""
+    """of the people who are set apart"""
 
     @property
     def reference_ids(self) -> np.ndarray:
         people = self.prepared.people
         return np.empty(0, dtype=np.int64) if people is None else people.ids
+
+    @property
+    def probed_apart(self) -> bool:
+        """Whether what a method hears of is measured on people of its own."""
+        return self.prepared.people is not None and self.prepared.people.kind == "probed"
 
     def reference_shard(self, ids: np.ndarray) -> tuple[Tensor, Tensor | None]:
         """Return this rank's images and labels, where known, of those who are matched to."""

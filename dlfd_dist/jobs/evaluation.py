@@ -132,6 +132,13 @@ def probe(model: Classifier, batches: Batches, config: JobConfig, step: int) -> 
     return _probe(model, batches, config, step, splits.forget, splits.val)
 
 
+def probe_apart(
+    model: Classifier, batches: Batches, config: JobConfig, step: int, ids: np.ndarray
+) -> Probe:
+    """Return the probe on validation people who are set apart for it."""
+    return _probe(model, batches, config, step, batches.data.splits.forget, ids)
+
+
 def thinned_probe(model: Classifier, batches: Batches, config: JobConfig, step: int) -> Probe:
     """Return the probe of method.probe_images images where that decides, else the whole probe.
 

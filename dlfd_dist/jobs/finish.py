@@ -133,11 +133,12 @@ def _image_size(job: Job) -> int | list[int]:
 
 
 def matched_to(job: Job) -> dict[str, Any]:
-    """Return whom the forget set was matched to; nothing for other methods than dlfm."""
+    """Return whom the forget set was matched to, or probed against alone, if anybody."""
     if job.config.verb != "unlearn":
         return {}
     found = describe_reference(job.prepared.people, job.config.method)
-    return {"reference_people": found} if found else {}
+    name = "probed_people" if found and found["kind"] == "probed" else "reference_people"
+    return {name: found} if found else {}
 
 
 def _last_line(result: Mapping[str, Any]) -> str:

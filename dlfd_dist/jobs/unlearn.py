@@ -17,7 +17,7 @@ from ..runtime.preemption import StopFlag
 from ..runtime.seeding import purpose_key
 from .context import Job
 from .course import Course, Turn, fitted
-from .evaluation import probe, thinned_probe
+from .evaluation import probe, probe_apart, thinned_probe
 from .finish import finish
 from .session import Session
 
@@ -144,18 +144,24 @@ def _probe_due(cfg: MethodConfig, done: int) -> bool:
 def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable: bool) -> Probe:
     """Measure forget against val, tell the method, keep the model when it is the best so far.
 
+    With method.probe_fraction the method hears of a probe on other people than those whom the model
+    is chosen on.
+
     selectable : whether the model may be kept
     """
     look = probe if done == session.num_steps else thinned_probe
     with phase("probe", whole=True):
-        found = look(session.model, session.job.batches, session.job.config, done)
+        found = heard = look(session.model, session.job.batches, session.job.config, done)
+        if session.job.probed_apart:
+            heard = _heard(session, done)
     sampled = found.standard_error is not None
     error = {"standard_error": found.standard_error} if sampled else {}
+    apart = {} if heard is found else {"heard_forgetting_score": heard.forgetting_score}
     session.record(
         "probe", done, val_accuracy=found.val_accuracy, forget_accuracy=found.forget_accuracy,
         forgetting_score=found.forgetting_score, mia_auc=found.mia_auc, nomus=found.nomus,
         forgetting_score_se=found.forgetting_score_se, nomus_se=found.nomus_se,
-        **error, **(found.separation or {}), **method.observe(found),
+        **error, **apart, **(found.separation or {}), **method.observe(heard),
     )  # fmt: skip
     value = _selection_value(session.job.config.method, found)
     selectable = selectable and not (method.refuses_over_forgetting and found.over_forgotten)
@@ -163,6 +169,13 @@ def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable:
     if selectable and not sampled and value is not None and (best is None or value > best):
         session.keep_best(step=done, value=value)
     return found
+
+
+def _heard(session: Session, done: int) -> Probe:
+    """Return the probe on the people who are set apart for what the method goes by."""
+    job = session.job
+    assert job.reference is not None
+    return probe_apart(session.model, job.reference, job.config, done, job.reference_ids)
 
 
 def _selection_value(cfg: MethodConfig, found: Probe) -> float | None:

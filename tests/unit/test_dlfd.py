@@ -10,8 +10,15 @@ import torch
 
 from dlfd_dist.config import DLFDConfig
 from dlfd_dist.errors import ConfigError
+from dlfd_dist.jobs import run_job
+from dlfd_dist.jobs import unlearn as unlearn_module
+from dlfd_dist.jobs.context import prepare
 from dlfd_dist.methods import Probe
+from dlfd_dist.methods.dlfd import DLFD
 from dlfd_dist.models import task_divergence, task_loss
+from dlfd_dist.run_dir import RunDir, read_events
+from dlfd_dist.runtime.collectives import Collectives
+from dlfd_dist.runtime.preemption import StopFlag
 from tests.fakes.method_lab import PLAIN, lab, original, weights
 
 
@@ -66,6 +73,42 @@ def test_a_share_of_the_first_score_is_the_threshold_also_of_a_resumed_run():
     resumed.load_state_dict(method.state_dict())
     for run in (method, resumed):
         assert [run.observe(probe(s))["synthesis"] for s in (0.16, 0.15)] == [True, False]
+
+
+def test_whose_probes_stop_the_synthesis_are_no_part_of_whom_weights_are_chosen_on(
+    tiny, trained, tmp_path, monkeypatch
+):
+    heard, told = [], []
+    observe, look = DLFD.observe, unlearn_module.probe_apart
+
+    def apart(model, batches, config, step, ids):
+        heard.append(set(batches.data.manifest.identities[ids]))
+        return replace(look(model, batches, config, step, ids), forgetting_score=0.25)
+
+    def watched(self, found):
+        told.append(found.forgetting_score)
+        return observe(self, found)
+
+    monkeypatch.setattr(unlearn_module, "probe_apart", apart)
+    monkeypatch.setattr(DLFD, "observe", watched)
+    config = tiny(
+        "unlearn", "method=dlfd", f"checkpoint={trained()}", f"run.dir={tmp_path / 'run'}",
+        "method.probe_fraction=0.5", "method.max_steps=2", "metrics.resurface_steps=0",
+        "data.val_fraction=0.3",
+    )  # fmt: skip
+    data = prepare(config, 1).data
+    result = run_job(config, Collectives(), StopFlag())
+    chosen_on = set(data.manifest.identities[data.splits.val])
+    assert chosen_on
+    assert all(people and not people & chosen_on for people in heard)
+    # The method goes by these people alone, and by the others synthesis would rest.
+    assert told == [0.25] * 3
+    events = read_events(RunDir(tmp_path / "run").metrics)
+    assert [e["synthesised"] for e in events if e["event"] == "step"] == [True, True]
+    probes = [e for e in events if e["event"] == "probe"]
+    assert all(e["forgetting_score"] <= 0.05 < e["heard_forgetting_score"] for e in probes)
+    assert result["probed_people"]["people"] == len(heard[0])
+    assert result["num_images"]["val"] == len(data.splits.val)
 
 
 def seen_by_update(monkeypatch: pytest.MonkeyPatch, found: Any, batch: Any) -> torch.Tensor:
@@ -134,7 +177,14 @@ def test_what_rests_is_the_synthesis_the_rate_or_the_update(rests, share):
 
 
 @pytest.mark.parametrize(
-    "setting", [{"forget_share": 0.5}, {"rests": "rate"}, {"clean_share": 0.5}, {"kd_weight": 1.0}]
+    "setting",
+    [
+        {"forget_share": 0.5},
+        {"rests": "rate"},
+        {"clean_share": 0.5},
+        {"kd_weight": 1.0},
+        {"probe_fraction": 0.5},
+    ],
 )
 def test_the_authors_loop_has_none_of_it(setting):
     with pytest.raises(ConfigError, match="with method=dlfd_official"):
