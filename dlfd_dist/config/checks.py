@@ -32,7 +32,7 @@ def chosen_on_val(setting: str, value: str) -> None:
         )
 
 
-METHOD_SCHEDULERS = ("constant", "cosine", "triangle")
+METHOD_SCHEDULERS = ("constant", "cosine", "cosine_batch", "triangle")
 
 
 def check_sgd(

@@ -33,7 +33,8 @@ class MethodConfig:
     clip_norm: float | None = 1.0
     """Largest gradient norm; null: no clipping."""
     lr_scheduler: str = "constant"
-    """constant, cosine (to zero) or triangle (up to lr and down again), one step per epoch."""
+    """constant, or one step per epoch: cosine (to zero) or triangle (up to lr and down again); or
+    one per batch: cosine_batch (to zero over all steps)."""
     max_steps: int | None = None
     """Steps at most; null: all epochs."""
     steps: int | None = None

@@ -59,7 +59,7 @@ def unlearn(
     elif method.initial_probe:
         observe(session, _probe(session, method, 0, selectable=False))
     for turn in course.turns(session.first):
-        lr = updater.set_epoch(turn.epoch, turn.phase.lr)
+        lr = updater.set_epoch(_scheduled_at(cfg, turn, course), turn.phase.lr)
         with phase("data"):
             batch = step_batch(job, turn)
         numbers = method.step(batch, updater, stop=stop.requested)
@@ -123,6 +123,13 @@ def step_batch(job: Job, turn: Turn) -> StepBatch:
         torch.from_numpy(turn.forget), forget_images, forget_labels, len(turn.forget),
         *met, len(turn.reference),
     )  # fmt: skip
+
+
+def _scheduled_at(cfg: MethodConfig, turn: Turn, course: Course) -> float:
+    """Return the place of a step in the schedule of the learning rate, in epochs."""
+    if cfg.lr_scheduler == "cosine_batch":
+        return cfg.epochs * turn.index / course.num_steps
+    return turn.epoch
 
 
 def _log(session: Session, turn: Turn, numbers: dict[str, Any], lr: float) -> None:

@@ -70,7 +70,7 @@ REFUSED: list[tuple[type, dict[str, Any], str]] = [
     (TrainConfig, {"patience": 0}, r"train.patience=0 .* or null for never"),
     (TrainConfig, {"patience": 3}, r"train.patience=3 .* train.select=last.*train.select=best"),
     (TrainConfig, {"select": "bets"}, r"train.select=bets .* last, best.* Did you mean 'best'"),
-    (MethodConfig, {"lr_scheduler": "cosine_batch"}, r"cosine_batch .* one of constant, cosine"),
+    (MethodConfig, {"lr_scheduler": "linear"}, r"linear .* one of constant, cosine, cosine_batch"),
     *[(MethodConfig, bad, rf"method\.{message}") for bad, message in SGD],
     (MethodConfig, {"select": "best"}, r"method.select=best .* last, accuracy, nomus"),
     (

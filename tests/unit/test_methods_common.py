@@ -89,6 +89,18 @@ def test_the_rates_of_a_run_are_constant_within_an_epoch(name, tiny, trained, tm
         assert [e["phase"] for e in events] == passes
 
 
+def test_a_cosine_by_batches_ends_at_zero_with_the_last_step(tiny, trained, tmp_path):
+    config = tiny(
+        "unlearn", TWO_CONVS, "method=finetune", "method.steps=7", "method.lr=0.01",
+        "method.lr_scheduler=cosine_batch", f"checkpoint={trained(TWO_CONVS)}",
+        f"run.dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    run_job(config, Collectives(), StopFlag())
+    events = [e for e in read_events(RunDir(tmp_path / "run").metrics) if e["event"] == "step"]
+    expected = [0.01 * (1 + math.cos(math.pi * step / 7)) / 2 for step in range(7)]
+    assert [e["lr"] for e in events] == pytest.approx(expected, rel=1e-12)
+
+
 def test_a_run_of_unsir_repairs_at_a_rate_of_its_own(tiny, trained, tmp_path):
     config = tiny(
         "unlearn", TWO_CONVS, "method=unsir", "method.epochs=1", "method.lr=0.02",
