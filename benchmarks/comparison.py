@@ -7,13 +7,19 @@
     python -m benchmarks.comparison --name orl_ablation|orl_dlfm_ablation
     python -m benchmarks.comparison --name london|utk_age|utk_age_gate|lfw_smile --data-root PATH
     python -m benchmarks.comparison --name synthetic
+    python -m benchmarks.comparison --name table --data-root PATH [--out DIR] [key=value ...]
 
 All methods get the same number of optimiser steps, about a tenth of the training (SSD has none),
 20 trials each by the gap to Retrained on validation people of a draw of their own (orl_own,
 orl_dlfm and the ablations: none), the same probes and the same rule of which weights are delivered
 (the best validation NoMUS; ck48_gap: the last). PATH holds
 metadata.csv: image_path, identity, label; for london no split, for utk_age (UTKFace, one image a
-person) age_group, gender, race and split, for lfw_smile (LFW, several) smile and split. Written:
+person) age_group, gender, race and split, for lfw_smile (LFW, several) smile and split.
+
+table is the whole table: the sets utk_age, lfw_smile and ck48, folders of PATH, one after another.
+Five seeds, each of which forgets people of its own; two epochs of steps for every method but
+dlfd_official, which keeps its authors' loop; 12 trials each on people of no seed; contrasts named
+before. It goes on where it was stopped. Written:
 benchmarks/results/comparison_<name>_<hardware>_<date>.md with table, tuned settings, figure and
 versions; numbers, no images of people.
 """
@@ -93,6 +99,15 @@ DLFM_ABLATION = [
     "method=finetune,dlfm", "method.quantiles=true,false", "method.features=true,false",
     "method.kd_weight=1.0,0.0", "method.reference=val_split,synthesised",
 ]  # fmt: skip
+TABLE = [
+    "method=finetune,reset,gli,msg,ct,fcs,amun,rewind,weight_distortion,weight_dist_reg,scrub,salun,"
+    "dlfm,dlfd,dlfd_official",
+    "method.select=last", "method.probe_every=40", "compare.tune=12",
+    "compare.contrasts=[dlfd/original,dlfd/finetune,dlfd/gli,dlfd/reset,dlfd/best]",
+    "seed=0,1,2,3,4", "train.keep_every=2", "data.leaks=false",
+]  # fmt: skip
+"""The rivals of today, DLFD and its authors' loop. Leaks are told by the gates of the same sets."""
+AT_32 = ["data.image_size=32", "train.epochs=16"]
 SETTINGS = {
     "ck48": [*CK48, TUNED],
     "ck48_gap": [*CK48, *BY_GAP],
@@ -110,29 +125,43 @@ SETTINGS = {
     "utk_age_gate": [*UTK_AGE, *GATE, "data.image_size=32", "train.epochs=16"],
     "lfw_smile": [*LFW_SMILE, SOME, TUNED],
     "synthetic": [*SYNTHETIC, SOME, TUNED],
+    "table_utk_age": [*UTK_AGE, *TABLE, *AT_32, "compare.steps=344"],
+    "table_lfw_smile": [*LFW_SMILE, *TABLE, *AT_32, "compare.steps=242"],
+    "table_ck48": [*CK48, *TABLE, "compare.steps=34"],
 }  # fmt: skip
+SETS = ("utk_age", "lfw_smile", "ck48")
+"""Of the whole table, by the names of their folders."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--name", choices=sorted(SETTINGS), default="ck48")
+    parser.add_argument("--name", choices=[*sorted(SETTINGS), "table"], default="ck48")
     parser.add_argument("--data-root", help="needed unless the data set comes with the project")
     parser.add_argument("--out", default="runs/benchmark")
     parser.add_argument("settings", nargs="*")
     args = parser.parse_args()
-    given = {s.split("=", 1)[0] for s in args.settings}
-    defaults = {s.split("=", 1)[0]: s for s in [*FAIR, *SETTINGS[args.name]]}
-    settings = [s for key, s in defaults.items() if key not in given] + args.settings
-    paths = [f"run.dir={args.out}"] + ([f"data.root={args.data_root}"] if args.data_root else [])
-    out = Path(args.out)
-    before, start = _finished(out), time.monotonic()
+    out, root = Path(args.out), args.data_root
     try:
-        run_compare([*settings, *paths], dry_run=False, as_json=False, title=args.name)
+        if args.name != "table":
+            compare(args.name, root, out, args.settings)
+            return
+        for name in SETS:
+            compare(f"table_{name}", str(Path(root or ".") / name), out / name, args.settings)
     except DlfdError as err:
         sys.exit(f"{parser.prog}: {err}")
+
+
+def compare(name: str, root: str | None, out: Path, words: list[str]) -> None:
+    """Run what is not finished of a comparison and write its result file."""
+    given = {s.split("=", 1)[0] for s in words}
+    defaults = {s.split("=", 1)[0]: s for s in [*FAIR, *SETTINGS[name]]}
+    settings = [s for key, s in defaults.items() if key not in given] + words
+    paths = [f"run.dir={out}"] + ([f"data.root={root}"] if root else [])
+    before, start = _finished(out), time.monotonic()
+    run_compare([*settings, *paths], dry_run=False, as_json=False, title=name)
     took = f"{_finished(out) - before} runs in {(time.monotonic() - start) / 60:.1f} min"
     took += f" ({before} were there already)" if before else ""
-    store(args.name, out, settings, args.settings, took)
+    store(name, out, settings, words, took)
 
 
 def _finished(out: Path) -> int:

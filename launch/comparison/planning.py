@@ -23,6 +23,9 @@ from dlfd_dist.objectives import OBJECTIVES, Objective
 from .contrasts import named_contrasts
 
 METRICS_SEED = "metrics.seed"
+OFFICIAL = "dlfd_official"
+"""The authors' loop: beside other methods it keeps its own steps, probes and choice of weights."""
+ITS_OWN = {"method.probe_every", "method.select"}
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def make_plan(overrides: Sequence[str]) -> Plan:
 
 def _with_steps(compare: CompareConfig, config: JobConfig) -> JobConfig:
     """Return a configuration with the optimiser steps that all methods take, if there are any."""
-    if compare.steps is None or not config.method.takes_steps:
+    if compare.steps is None or not config.method.takes_steps or config.method.name == OFFICIAL:
         return config
     return with_settings(config, {"method.steps": compare.steps})
 
@@ -169,7 +172,7 @@ def require_resurfacing(section: str, objective: Objective, config: JobConfig) -
 def _check_steps(
     compare: CompareConfig, given: frozenset[str], configs: Iterable[JobConfig]
 ) -> None:
-    """Refuse what compare.steps replaces, and the method whose authors' loop has its own number."""
+    """Refuse what compare.steps replaces, and the authors' loop where nothing else takes them."""
     if compare.steps is None:
         return
     for name in ("method.epochs", "method.max_steps", "method.steps"):
@@ -178,10 +181,10 @@ def _check_steps(
                 f"compare.steps={compare.steps} and {name} are both set: compare.steps says how "
                 f"many optimiser steps every method takes, so leave {name} out."
             )
-    if any(config.method.name == "dlfd_official" for config in configs):
+    if all(config.method.name == OFFICIAL for config in configs):
         raise ConfigError(
-            f"compare.steps={compare.steps} is not possible with method=dlfd_official, which "
-            "repeats its authors' loop: leave the method out, or compare.steps."
+            f"compare.steps={compare.steps} is not possible with method=dlfd_official alone, which "
+            "repeats its authors' loop: compare other methods with it, or leave compare.steps out."
         )
 
 
@@ -255,11 +258,15 @@ def _shown(override: str) -> str:
 
 @functools.cache
 def _settings_of(method: str) -> set[str]:
-    """Return the settings that a method reads; only DLFD synthesises images."""
+    """Return the settings that a method reads; only DLFD synthesises images.
+
+    What its authors' loop has of its own, dlfd_official takes from nobody beside whom it stands.
+    """
     # An unknown method is refused by compose_job, which lists the known ones.
     cls = METHOD_CONFIGS.get(method, DLFDConfig)
     synthesis = () if issubclass(cls, DLFDConfig) else ("synthesis.", "ot.")
-    return {name for name in known_settings(cls) if not name.startswith(tuple(synthesis))}
+    known = {name for name in known_settings(cls) if not name.startswith(tuple(synthesis))}
+    return known - ITS_OWN if method == OFFICIAL else known
 
 
 def with_settings(config: JobConfig, settings: Mapping[str, Any]) -> JobConfig:

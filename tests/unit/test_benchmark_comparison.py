@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.comparison import FAIR, SETTINGS
+from benchmarks.comparison import FAIR, SETS, SETTINGS
 from dlfd_dist.data.label_shares import forget_labels
 from dlfd_dist.data.loaders import resolve_rows
-from launch.comparison.planning import make_plan
+from launch.comparison.contrasts import named_contrasts
+from launch.comparison.planning import make_plan, unlearning_runs
+from launch.comparison.trial_people import trial_draws
 
 
 @pytest.mark.parametrize(
@@ -56,8 +58,23 @@ def test_all_methods_of_a_comparison_have_equal_steps_and_enough_trials(name: st
     plan = make_plan([*chosen.values(), "data.root=somewhere"])
     assert plan.compare.steps is not None
     assert plan.compare.objective == "gap"
-    assert plan.compare.tune == 0 or plan.compare.tune >= 20
-    assert {c.method.steps for c in plan.configs if c.method.name != "ssd"} == {plan.compare.steps}
+    assert plan.compare.tune == 0 or plan.compare.tune >= (12 if name.startswith("table_") else 20)
+    steps = {c.method.steps for c in plan.configs if c.method.name not in ("ssd", "dlfd_official")}
+    assert steps == {plan.compare.steps}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_whole_table_names_its_contrasts_and_forgets_other_people_in_each_seed(name: str):
+    chosen = {s.split("=", 1)[0]: s for s in [*FAIR, *SETTINGS[f"table_{name}"]]}
+    plan = make_plan([*chosen.values(), "data.root=somewhere"])
+    drawn = [run.config.drawn_forget.seed for run in unlearning_runs(plan, plan.configs[:1])]
+    assert drawn == [0, 1, 2, 3, 4]
+    assert set(trial_draws(plan).values()).isdisjoint(drawn)
+    pairs = named_contrasts(plan)["pairs"]
+    assert [other for _, other in pairs][:4] == ["Original", "Fine-tune", "GLI", "Reset"]
+    assert {subject for subject, _ in pairs} == {"DLFD"}
+    official = next(c for c in plan.configs if c.method.name == "dlfd_official")
+    official.validate(1)
 
 
 @pytest.mark.parametrize("name", sorted(set(SETTINGS) - set(COMPARING)))

@@ -131,7 +131,7 @@ def test_the_first_trial_has_the_methods_own_settings_and_the_others_drawn_ones(
 
 def test_settings_that_the_user_gave_are_not_drawn():
     plan = plan_of("method.lr=0.5")
-    assert set(searched(plan.configs[0], plan.given)) == {"method.epochs"}
+    assert set(searched(plan.configs[0], plan.given)) == {"method.epochs", "method.lr_scheduler"}
     trials = plan_trials(plan)
     assert {trial.runs[0].config.method.lr for trial in trials} == {0.5}
     assert not any("method.lr" in trial.settings for trial in trials)
@@ -141,7 +141,8 @@ def test_settings_that_the_user_gave_are_not_drawn():
 
 
 def test_a_method_whose_settings_were_all_given_is_not_tuned():
-    trials = plan_trials(plan_of("method.lr=0.5", "method.epochs=1"))
+    words = ["method.lr=0.5", "method.epochs=1", "method.lr_scheduler=cosine"]
+    trials = plan_trials(plan_of(*words))
     assert {trial.name for trial in trials} == {"dlfd"}
 
 
@@ -334,7 +335,7 @@ def test_the_record_tells_what_was_tried_and_what_that_gained():
     finetune = record["methods"]["finetune"]
     assert (finetune["value"], finetune["default_value"], finetune["failed"]) == (0.3, 0.2, 1)
     assert finetune["settings"] == trials[1].settings
-    assert finetune["searched"]["method.lr"] == "0.0001 to 0.03 (log)"
+    assert finetune["searched"]["method.lr"] == "0.0001 to 0.1 (log)"
     assert [trial["value"] for trial in finetune["trials"]] == [0.2, 0.3, None]
     json.dumps(record, allow_nan=False)
 
@@ -352,12 +353,21 @@ def test_equal_steps_replace_the_epochs_of_every_method_that_takes_steps():
     assert steps == {40}
 
 
+def test_the_authors_loop_keeps_its_own_beside_methods_of_equal_steps():
+    words = ["method.probe_every=20", "method.select=last", "compare.steps=40"]
+    official, dlfd = make_plan([*GIVEN, "method=dlfd_official,dlfd", *words]).configs
+    assert (dlfd.method.steps, dlfd.method.probe_every, dlfd.method.select) == (40, 20, "last")
+    own = (official.method.steps, official.method.probe_every, official.method.select)
+    assert own == (None, 1, "accuracy")
+    official.validate(1)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["method.epochs=3"], "compare.steps=40 and method.epochs are both set"),
         (["method.max_steps=3"], "method.max_steps.* both"),
-        (["method=dlfd_official"], "not possible with method=dlfd_official"),
+        (["method=dlfd_official"], "not possible with method=dlfd_official alone"),
         (["compare.steps=0"], "compare.steps=0 is not allowed: it must be >= 1"),
     ],
 )
