@@ -182,7 +182,7 @@ class LeftAlone:
                 self.failed = done.stderr
                 return
             told = json.loads(done.stdout)
-            while any(map(is_alive, told["job_ids"])):
+            while any(is_alive(Path(told["campaign"]), one) for one in told["job_ids"]):
                 time.sleep(POLL_S)
         self.seconds = time.monotonic() - self.start
 

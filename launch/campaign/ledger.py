@@ -77,15 +77,24 @@ class Ledger:
             os.close(fd)
 
     def events(self) -> list[dict[str, Any]]:
-        """Return every event; a line that a crash cut off does not count."""
+        """Return every event; a line that a crash cut off does not count.
+
+        Raises RunDirError for a line that no dlfd wrote.
+        """
         try:
-            lines = self.file.read_text(encoding="utf-8").splitlines()
+            lines = self.file.read_text(encoding="utf-8", errors="replace").split("\n")
         except FileNotFoundError:
             return []
         events = []
-        for line in lines:
+        for number, line in enumerate(lines, start=1):
             with contextlib.suppress(json.JSONDecodeError):
-                events.append(json.loads(line))
+                event = json.loads(line)
+                if not _is_event(event):
+                    raise RunDirError(
+                        f"{self.file}: line {number} is not an event of a campaign: take it out, "
+                        "or submit to another run.dir."
+                    )
+                events.append(event)
         return events
 
     def placements(self) -> dict[str, Placement]:
@@ -130,6 +139,13 @@ class Ledger:
             elif event["event"] in ("submitted", "refused"):
                 begun.pop(event["job"], None)
         return list(begun.values())
+
+
+def _is_event(line: Any) -> bool:
+    """Whether a line names an event, and a job, if any, by a text."""
+    return isinstance(line, dict) and all(
+        isinstance(line.get(name, ""), str) for name in ("event", "job", "job_id")
+    ) and "event" in line  # fmt: skip
 
 
 def given_again(job_id: str, new: str) -> bool:

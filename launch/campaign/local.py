@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import re
 import shlex
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +14,16 @@ from pathlib import Path
 
 from ..children import child_environment, python_words
 from .places import job_folder
+from .process import Process
 from .spec import LaunchSpec
 
 STOPPED = 75
 LOCAL_JOB = "DLFD_LOCAL_JOB"
 """In the environment of a task: the id of the campaign's process."""
-PRELOADED = ["launch.campaign.task", "dlfd_dist.__main__", "dlfd_dist.jobs.run"]
+PRELOADED = [
+    "launch.campaign.task", "dlfd_dist.__main__", "dlfd_dist.jobs.run", "torchvision.models",
+    "sklearn.linear_model", "sklearn.model_selection",
+]  # fmt: skip
 """Loaded once for all tasks, torch with them: each task is forked from a process that has them."""
 DAYS = 30 * 24 * 60
 """Minutes that submitit allows the whole campaign."""
@@ -94,53 +96,6 @@ class _Stop:
             self.child.terminate()
 
 
-@dataclass(frozen=True)
-class Process:
-    """A process and no other: Linux gives its number to another one after its end."""
-
-    pid: int
-    started: int
-    """Clock ticks since the machine was started, from /proc/PID/stat."""
-    boot: str
-    """Id of that start of the machine."""
-    host: str
-
-    @classmethod
-    def of(cls, pid: int) -> Process:
-        """Return the process that has a number now; OSError where there is none, or a zombie."""
-        # The name in parentheses may hold blanks and parentheses of its own.
-        state, *values = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
-        if state == "Z":
-            raise ProcessLookupError(pid)
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
-        return cls(pid, int(values[18]), boot, socket.gethostname())
-
-    @classmethod
-    def read(cls, job_id: str) -> Process | None:
-        """Return the process of an id; None for an id that is not one of `job_id`."""
-        match = JOB_ID.fullmatch(job_id)
-        return match and cls(int(match[1]), int(match[2]), match[3], match[4])
-
-    @property
-    def job_id(self) -> str:
-        return f"local:{self.pid}.{self.started}.{self.boot}@{self.host}"
-
-    def is_alive(self) -> bool:
-        """Whether it runs on this machine; of another machine's nobody can tell."""
-        try:
-            return Process.of(self.pid) == self
-        except OSError:
-            return False
-
-    def terminate(self) -> None:
-        """Send TERM to this process, and to no other that has its number by now."""
-        if self.is_alive():
-            os.kill(self.pid, signal.SIGTERM)
-
-
-JOB_ID = re.compile(r"local:([1-9]\d*)\.(\d+)\.([0-9a-f-]{36})@(.+)")
-
-
 def _job_id(pid: int) -> str:
     return Process.of(pid).job_id
 
@@ -150,6 +105,7 @@ def start(campaign: Path, jobs: Sequence[tuple[str, int, LaunchSpec]]) -> str:
     from submitit import LocalExecutor
 
     from ..execute.executor import make_job_folder
+    from ..execute.task import output_to
 
     # submitit puts these words before `-m submitit.core._submit` on a command line that it splits.
     python = shlex.join(python_words("")[:-2])
@@ -157,17 +113,19 @@ def start(campaign: Path, jobs: Sequence[tuple[str, int, LaunchSpec]]) -> str:
     folder = make_job_folder(job_folder(campaign))
     executor = LocalExecutor(folder=folder, python=python)
     executor.update_parameters(timeout_min=DAYS)
-    job = executor.submit(LocalCampaign(campaign, tuple(jobs)))
+    # What goes on after this command must not hold its output: `dlfd submit ... | tail` would wait.
+    with output_to(campaign / "jobs" / "local.out"):
+        job = executor.submit(LocalCampaign(campaign, tuple(jobs)))
     return _job_id(int(job.job_id))
 
 
-def is_alive(job_id: str) -> bool:
+def is_alive(campaign: Path, job_id: str) -> bool:
     """Return whether a campaign runs on this machine; of another machine's nobody can tell."""
     process = Process.read(job_id)
-    return process is not None and process.is_alive()
+    return process is not None and process.runs(job_folder(campaign))
 
 
-def cancel(job_id: str) -> None:
+def cancel(campaign: Path, job_id: str) -> None:
     """Stop a campaign: what runs saves and ends, and nothing more is begun."""
     if process := Process.read(job_id):
-        process.terminate()
+        process.terminate(job_folder(campaign))

@@ -67,10 +67,11 @@ class RunStatus:
     device_seconds: float | None = None
 
 
-def live(placements: Mapping[str, Placement]) -> dict[str, Placement]:
-    """Return the runs that a scheduler still has."""
+def live(ledger: Ledger) -> dict[str, Placement]:
+    """Return the runs of a campaign that a scheduler still has."""
+    placements = ledger.placements()
     local = {k: p for k, p in placements.items() if p.job_id.startswith("local:")}
-    found = {key: place for key, place in local.items() if is_alive(place.job_id)}
+    found = {key: place for key, place in local.items() if is_alive(ledger.path, place.job_id)}
     if len(local) < len(placements):
         queue = slurm.squeue()
         found |= {
@@ -159,7 +160,7 @@ def job_states(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
 
 def _local_states(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
     cancelled = Ledger(campaign).cancelled() if job_ids else set()
-    alive = {one for one in job_ids if is_alive(one)}
+    alive = {one for one in job_ids if is_alive(campaign, one)}
     found = {one: JobState("RUNNING", queued=True) for one in alive}
     return found | {one: JobState("CANCELLED") for one in cancelled.intersection(job_ids) - alive}
 

@@ -149,7 +149,7 @@ def run_cancel(words: Sequence[str]) -> int:
         ids.append(str(ledger.report_job()))
     with ledger.locked():
         for job_id in dict.fromkeys(i for i in ids if i.startswith("local:")):
-            local.cancel(job_id)
+            local.cancel(campaign, job_id)
         slurm_ids = list(dict.fromkeys(i for i in ids if not i.startswith("local:")))
         if slurm_ids:
             slurm.scancel(slurm_ids)

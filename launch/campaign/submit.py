@@ -64,7 +64,7 @@ def _warn_of_local_disk(campaign: Campaign) -> None:
 def _look(campaign: Campaign) -> Submission:
     """Return what would be submitted; nothing is written, and without SLURM nothing is asked."""
     ledger = Ledger(campaign.path)
-    joined = live(ledger.placements()) if ledger.file.is_file() and slurm.has("squeue") else {}
+    joined = live(ledger) if ledger.file.is_file() and slurm.has("squeue") else {}
     return _submission(campaign, ledger, joined)
 
 
@@ -85,7 +85,7 @@ def submit(campaign: Campaign) -> Submission:
     ledger = Ledger(campaign.path)
     with ledger.locked():
         settle(ledger)
-        submission = _submission(campaign, ledger, live(ledger.placements()))
+        submission = _submission(campaign, ledger, live(ledger))
         _record(campaign, ledger, submission)
         if campaign.cluster.kind == "local":
             start_locally(submission, ledger)

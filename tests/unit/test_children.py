@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from dlfd_dist.errors import RunDirError
 from launch import children
 from launch.campaign import local
+from launch.campaign.places import job_folder
+from launch.campaign.process import CONTROLLER, Process
 from launch.children import child_environment, mind_working_directory, python_words
 from launch.local import run_module
 
@@ -48,8 +51,11 @@ def test_the_process_of_a_local_campaign_runs_our_code(trap: Path, tmp_path: Pat
     monkeypatch.setattr(os, "environ", os.environ.copy())
     (tmp_path / "campaign" / "jobs").mkdir(parents=True)
     job_id = local.start(tmp_path / "campaign", [])
-    process = local.Process.read(job_id)
+    process = Process.read(job_id)
     assert process is not None
+    output = tmp_path / "campaign" / "jobs" / "local.out"
+    assert [os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in (1, 2)] == [str(output)] * 2
+    assert local.is_alive(tmp_path / "campaign", job_id)
     os.waitpid(process.pid, 0)
     [result] = (tmp_path / "campaign" / "jobs" / "submitit").glob("*_result.pkl")
     assert result.stat().st_size
@@ -88,20 +94,45 @@ def test_a_python_that_cannot_leave_it_out_refuses(trap: Path, monkeypatch: pyte
 # --- whose process it is
 
 
+SLEEP = "import time; print(flush=True); time.sleep(60)"
+
+
+def begin(*words: str, code: str = SLEEP) -> subprocess.Popen[bytes]:
+    """Start a process that sleeps, with these words at the end of its command line."""
+    process = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE)
+    assert process.stdout
+    process.stdout.readline()
+    return process
+
+
 @pytest.fixture
-def stranger() -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    yield process
-    process.kill()
-    process.wait()
+def campaign(tmp_path: Path) -> Path:
+    job_folder(tmp_path).mkdir(parents=True)
+    return tmp_path
 
 
-def test_a_campaign_that_runs_is_ended(stranger: subprocess.Popen[bytes]):
-    job_id = local.Process.of(stranger.pid).job_id
-    assert local.is_alive(job_id)
-    local.cancel(job_id)
-    assert stranger.wait(10) == -signal.SIGTERM
-    assert not local.is_alive(job_id)
+@pytest.fixture
+def controller(campaign: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start what looks as submitit's process for the campaign."""
+    with begin("-m", CONTROLLER, str(job_folder(campaign))) as process:
+        yield process
+        process.kill()
+
+
+def test_a_campaign_that_runs_is_ended(campaign: Path, controller: subprocess.Popen[bytes]):
+    job_id = Process.of(controller.pid).job_id
+    assert local.is_alive(campaign, job_id)
+    local.cancel(campaign, job_id)
+    assert controller.wait(10) == -signal.SIGTERM
+    assert not local.is_alive(campaign, job_id)
+
+
+def left_alone(campaign: Path, job_id: str, process: subprocess.Popen[bytes]) -> bool:
+    assert not local.is_alive(campaign, job_id)
+    local.cancel(campaign, job_id)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.1)
+    return True
 
 
 @pytest.mark.parametrize(
@@ -113,21 +144,76 @@ def test_a_campaign_that_runs_is_ended(stranger: subprocess.Popen[bytes]):
         lambda job, _: job[: job.index("@") - 1] + "x" + job[job.index("@") :],
         lambda job, pid: job.replace(f":{pid}.", ":-1."),
         lambda job, pid: f"local:{pid}@{job.partition('@')[2]}",
+        lambda job, pid: job.replace(f":{pid}.", f":{'9' * 5000}."),
+        lambda job, pid: job.replace(f":{pid}.", f":{pid}.{'9' * 5000}"),
     ],
-    ids=["another pid", "another start", "another host", "another boot", "everybody", "pid alone"],
+    ids=["another pid", "another start", "another host", "another boot", "everybody", "pid alone",
+         "a long pid", "a long start"],
+)  # fmt: skip
+def test_a_number_that_another_process_has_is_left_alone(
+    change, campaign: Path, controller: subprocess.Popen[bytes]
+):
+    job_id = change(Process.of(controller.pid).job_id, controller.pid)
+    assert left_alone(campaign, job_id, controller)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("-m", CONTROLLER, "{other}"), ("-m", "another.module", "{mine}"), ("{mine}",)],
+    ids=["of no campaign", "of another campaign", "another module", "the folder alone"],
 )
-def test_a_number_that_another_process_has_is_left_alone(change, stranger: subprocess.Popen[bytes]):
-    job_id = change(local.Process.of(stranger.pid).job_id, stranger.pid)
-    assert not local.is_alive(job_id)
-    local.cancel(job_id)
-    with pytest.raises(subprocess.TimeoutExpired):
-        stranger.wait(0.2)
+def test_a_record_edited_to_name_another_process_ends_nothing(
+    words: tuple[str, ...], campaign: Path, tmp_path_factory: pytest.TempPathFactory
+):
+    """Whoever can write the ledger can write number, start and boot of any process into it."""
+    folders = {"mine": job_folder(campaign), "other": tmp_path_factory.mktemp("other")}
+    with begin(*(word.format(**folders) for word in words)) as process:
+        assert left_alone(campaign, Process.of(process.pid).job_id, process)
+        process.kill()
 
 
-def test_a_process_that_was_not_waited_for_is_not_alive():
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    job_id = local.Process.of(process.pid).job_id
-    process.kill()
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert not local.is_alive(job_id)
-    process.communicate()
+def test_a_process_whose_name_is_no_text_is_left_alone(campaign: Path):
+    name = "import ctypes; ctypes.CDLL(None).prctl(15, b'caf\\xe9 )', 0, 0, 0);"
+    with begin(code=name + SLEEP) as process:
+        assert b"caf\xe9" in Path(f"/proc/{process.pid}/stat").read_bytes()
+        assert left_alone(campaign, Process.of(process.pid).job_id, process)
+        process.kill()
+
+
+def test_a_number_given_again_between_look_and_signal_gets_none(
+    campaign: Path, controller: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+):
+    """The process ends after it was looked at: the signal has nowhere to go, whoever comes next."""
+    process = Process.of(controller.pid)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a number was signalled, and not a process")
+
+    def ends_meanwhile(*_: object) -> bool:
+        controller.kill()
+        controller.wait()
+        monkeypatch.setattr(os, "kill", refuse)
+        return True
+
+    monkeypatch.setattr(Process, "runs", ends_meanwhile)
+    process.terminate(job_folder(campaign))
+
+
+def test_a_campaign_of_another_user_is_theirs_to_stop(
+    campaign: Path, controller: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+):
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(signal, "pidfd_send_signal", refused)
+    with pytest.raises(RunDirError, match="belongs to another user, who alone can stop it"):
+        local.cancel(campaign, Process.of(controller.pid).job_id)
+
+
+def test_a_process_that_was_not_waited_for_is_not_alive(
+    campaign: Path, controller: subprocess.Popen[bytes]
+):
+    job_id = Process.of(controller.pid).job_id
+    controller.kill()
+    os.waitid(os.P_PID, controller.pid, os.WEXITED | os.WNOWAIT)
+    assert not local.is_alive(campaign, job_id)

@@ -54,6 +54,21 @@ def test_a_line_that_a_crash_cut_off_hides_no_later_one(tmp_path: Path):
     assert [event["event"] for event in ledger.events()] == ["first", "last"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["[]", "7", "{}", '{"event": 1}', '{"event": "submitted", "job_id": null}',
+     '{"event": "submitted", "job_id": ["7"]}'],
+)  # fmt: skip
+def test_a_line_that_no_dlfd_wrote_is_one_sentence(line: str, tmp_path: Path):
+    ledger = Ledger(tmp_path)
+    with ledger.locked():
+        ledger.append("first")
+    with ledger.file.open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(RunDirError, match=r"ledger\.jsonl: line 2 is not an event"):
+        ledger.events()
+
+
 def test_a_line_is_on_disk_before_the_command_goes_on(tmp_path: Path, monkeypatch):
     """A login node may die between the line and the sbatch that it announces."""
     synced: list[str] = []
