@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -11,9 +12,15 @@ from pathlib import Path
 
 from .errors import RunDirError
 
+logger = logging.getLogger(__name__)
+
 MODES = ("700", "750", "770")
 """Of directories: the owner alone; a group that may read; a group that may write too."""
 PRIVATE = "700"
+UNMAPPED = 65534
+"""What a container shows of owners that it does not know, root of the machine among them."""
+MAX_LINKS = 40
+"""As Linux follows."""
 
 
 def set_mode(mode: str) -> int:
@@ -36,6 +43,17 @@ def read_regular(path: Path) -> bytes:
 def making(mode: str = PRIVATE) -> Iterator[None]:
     """Give what is made inside the block this mode."""
     before = set_mode(mode)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextlib.contextmanager
+def for_others_to_read_only() -> Iterator[None]:
+    """Let nobody else write what is made inside the block, whatever run.mode says."""
+    before = os.umask(0o077)
+    os.umask(before | 0o022)
     try:
         yield
     finally:
@@ -72,6 +90,7 @@ def refuse_foreign(folder: Path, use: str, *, files: str = "**/*") -> None:
     use : what is done with the files, for the message
     files : which files; by default everything
     """
+    _refuse_way(folder, use)
     for path in (folder, *folder.glob(files)):
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode):
@@ -86,3 +105,52 @@ def refuse_foreign(folder: Path, use: str, *, files: str = "**/*") -> None:
             f"{path} {reason}, and dlfd {use}: make all of {folder} yours alone with 'chmod -R "
             "go-w' if you trust what is in it, or choose another directory."
         )
+
+
+def _refuse_way(folder: Path, use: str) -> None:
+    """Raise RunDirError where anybody could put another folder in the place of this one; warn where
+    the owner or the group of a folder above it could."""
+    trusted = (0, os.geteuid(), UNMAPPED)
+    way = list(_way(folder.absolute().parent))
+    open_to: list[str] = []
+    for path in way:
+        status, reason = path.lstat(), ""
+        is_link, is_sticky = stat.S_ISLNK(status.st_mode), bool(status.st_mode & stat.S_ISVTX)
+        if status.st_uid not in trusted:
+            if is_link or path == way[-1]:
+                reason = "belongs to another user"
+            open_to.append(f"the owner of {path}")
+        if not is_link and not is_sticky:
+            if status.st_mode & 0o002:
+                reason = f"may be written by everybody (mode {stat.S_IMODE(status.st_mode):o})"
+            elif status.st_mode & 0o020:
+                open_to.append(f"the group of {path}")
+        if reason:
+            raise RunDirError(
+                f"{path} {reason}, who can put another folder in the place of {folder}, and dlfd "
+                f"{use}: choose a directory that only you can move."
+            )
+    if open_to:
+        logger.warning(
+            "%s can put another folder in the place of %s, and dlfd %s: choose another directory "
+            "if you do not trust them", " and ".join(open_to), folder, use,
+        )  # fmt: skip
+
+
+def _way(path: Path) -> Iterator[Path]:
+    """Yield every folder and every link that lead to an absolute path, and the last one."""
+    here, todo, links = Path("/"), [*reversed(path.parts[1:])], 0
+    yield here
+    while todo:
+        name = todo.pop()
+        step = here.parent if name == ".." else here / name
+        yield step
+        if not step.is_symlink():
+            here = step
+            continue
+        links += 1
+        if links > MAX_LINKS:
+            raise RunDirError(f"{path} leads through more than {MAX_LINKS} links: give its place.")
+        target = Path(os.readlink(step))
+        here = Path("/") if target.is_absolute() else here
+        todo += [part for part in reversed(target.parts) if part != "/"]

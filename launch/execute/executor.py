@@ -10,17 +10,15 @@ submitit writes the script, the pickles and the results. What differs here, and 
 
 from __future__ import annotations
 
-import contextlib
-import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from submitit import Job, SlurmExecutor, SlurmJob
 from submitit.core.utils import DelayedSubmission
 
-from dlfd_dist.access import refuse_foreign
+from dlfd_dist.access import for_others_to_read_only, refuse_foreign
 from dlfd_dist.run_dir import write_text
 
 from .slurm import call, one_job_id
@@ -50,7 +48,7 @@ class Executor(SlurmExecutor):
 
     def lay_down(self, job_id: str, tasks: Sequence[Callable[[], Any]]) -> None:
         """Write the callables of a job whose command died between sbatch and their names."""
-        with _for_others_to_read_only():
+        with for_others_to_read_only():
             pickles = [self._dump(DelayedSubmission(task)) for task in tasks]
             self._name(job_id, pickles)
 
@@ -59,7 +57,8 @@ class Executor(SlurmExecutor):
     ) -> list[Job[Any]]:
         """Queue one job, or one array."""
         number = len(delayed_submissions)
-        with _for_others_to_read_only():
+        with for_others_to_read_only():
+            # sbatch hands the umask on to the job.
             make_job_folder(self.folder)
             pickles = [self._dump(delayed) for delayed in delayed_submissions]
             try:
@@ -109,15 +108,3 @@ def make_job_folder(folder: Path) -> Path:
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     refuse_foreign(folder, "unpickles what is in it (submitit's jobs)", files="*.pkl")
     return folder
-
-
-@contextlib.contextmanager
-def _for_others_to_read_only() -> Iterator[None]:
-    """Let nobody else write what is made inside the block, whatever run.mode says; sbatch hands the
-    same on to the job."""
-    before = os.umask(0o077)
-    os.umask(before | 0o022)
-    try:
-        yield
-    finally:
-        os.umask(before)

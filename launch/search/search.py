@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dlfd_dist.access import refuse_foreign
+from dlfd_dist.access import for_others_to_read_only, refuse_foreign
 from dlfd_dist.compose import config_text
 from dlfd_dist.config import to_dict
 from dlfd_dist.data.loaders import ResolvedRows
@@ -149,8 +149,10 @@ class _Phases:
         from ray.tune import Tuner
 
         search, folder = self.plan.search, self.plan.ray / "search"
+        with for_others_to_read_only():
+            self.plan.ray.mkdir(parents=True, exist_ok=True)
+        refuse_foreign(self.plan.ray, "unpickles what is in it (Ray's tuner.pkl)")
         if Tuner.can_restore(str(folder)):
-            refuse_foreign(self.plan.ray, "unpickles what is in it (Ray's tuner.pkl)")
             tuner = Tuner.restore(
                 str(folder), self._trainable(self.shared), resume_unfinished=True,
                 restart_errored=True,
@@ -211,7 +213,7 @@ class _Phases:
     def _fit(self, tuner: Any, total: int, name: str) -> list[Ended]:
         Watch.table, Watch.ended = Table(self.plan.search, total, name), []
         # Tune announces itself on standard output, which is the result's.
-        with contextlib.redirect_stdout(None):
+        with contextlib.redirect_stdout(None), for_others_to_read_only():
             tuner.fit()
         Watch.table.close()
         done = [one for one in Watch.ended if one.status in ("TERMINATED", "ERROR")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -114,6 +115,70 @@ def test_a_link_is_not_trusted(tmp_path: Path):
     (folder / "tuner.pkl").symlink_to("/elsewhere")
     with pytest.raises(RunDirError, match=r"tuner\.pkl is a link"):
         refuse_foreign(folder, "reads it")
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A folder of this user alone, two folders below the one of the test."""
+    folder = tmp_path / "way" / "run" / "mine"
+    folder.mkdir(parents=True)
+    for path in (folder, *folder.parents[:2]):
+        path.chmod(0o700)
+    refuse_foreign(folder, "reads it")
+    return folder
+
+
+def test_a_folder_that_everybody_can_put_another_in_place_of_is_not_trusted(mine: Path):
+    mine.parents[1].chmod(0o1777)
+    refuse_foreign(mine, "reads it")  # sticky: everybody moves only what is their own
+    mine.parents[1].chmod(0o777)
+    with pytest.raises(RunDirError, match=r"way may be written by everybody \(mode 777\), who can"):
+        refuse_foreign(mine, "reads it")
+
+
+def given_away(monkeypatch: pytest.MonkeyPatch, *theirs: Path) -> None:
+    """Let these paths belong to another user, as only root can in earnest."""
+    real = Path.lstat
+
+    def lstat(path: Path) -> os.stat_result:
+        status = real(path)
+        return os.stat_result((*status[:4], 4002, *status[5:])) if path in theirs else status
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+
+
+def test_a_folder_in_a_run_of_another_user_is_not_trusted(mine: Path, monkeypatch):
+    given_away(monkeypatch, mine.parent)
+    with pytest.raises(RunDirError, match="run belongs to another user, who can put another"):
+        refuse_foreign(mine, "reads it")
+
+
+def test_a_way_over_a_link_of_another_user_is_not_trusted(mine: Path, monkeypatch):
+    link = mine.parents[2] / "link"
+    link.symlink_to(mine.parents[1].name)
+    refuse_foreign(link / "run" / "mine", "reads it")
+    given_away(monkeypatch, link)
+    with pytest.raises(RunDirError, match="link belongs to another user"):
+        refuse_foreign(link / "run" / "mine", "reads it")
+
+
+def test_a_way_that_never_ends_is_refused(mine: Path):
+    for one, other in (("a", "b"), ("b", "a")):
+        (mine.parent / one).symlink_to(other)
+    with pytest.raises(RunDirError, match="more than 40 links"):
+        refuse_foreign(mine.parent / "a" / "mine", "reads it")
+
+
+@pytest.mark.parametrize("by", ["owner", "group"])
+def test_who_else_could_put_another_folder_there_is_told(by: str, mine: Path, monkeypatch, caplog):
+    """A project's folder belongs to its head, and its group writes into it: that is usual."""
+    monkeypatch.setattr(logging.getLogger("dlfd_dist"), "propagate", True)
+    if by == "owner":
+        given_away(monkeypatch, mine.parents[1])
+    else:
+        mine.parents[1].chmod(0o2770)
+    refuse_foreign(mine, "reads it")
+    assert f"the {by} of {mine.parents[1]} can put another folder in the place of" in caplog.text
 
 
 def test_a_search_that_others_may_write_is_not_unpickled(tmp_path: Path):
