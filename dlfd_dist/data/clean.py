@@ -62,7 +62,7 @@ class Removals:
         return hashlib.sha256(self.to_csv().encode()).hexdigest()
 
 
-def image_digests(manifest: Manifest, folder: Path | None) -> np.ndarray:
+def image_digests(manifest: Manifest, folder: Path | None, *, verify: bool = False) -> np.ndarray:
     """Return the SHA-256 of every image's decoded pixels, as N strings of 64 hex digits.
 
     Files of equal bytes are decoded once. A missing or corrupt image is a DataError that names its
@@ -71,9 +71,10 @@ def image_digests(manifest: Manifest, folder: Path | None) -> np.ndarray:
     Parameters
     ----------
     folder : keeps the result, and has it when it was computed before; None: nothing is written
+    verify : decode every image, whatever is kept
     """
     path = None if folder is None else folder / f"pixels-{contents(manifest, folder).key}.npy"
-    if path is not None and (held := _held(path, manifest)) is not None:
+    if path is not None and not verify and (held := _held(path, manifest)) is not None:
         return held
     found = _digests(manifest)
     if path is not None:

@@ -8,7 +8,9 @@ and kept beside its decoded images; which of them leak depends on the request.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
+import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,12 +30,16 @@ from .contents import contents
 from .decode import read_image
 from .forget_request import ResolvedRequest
 from .manifest import Manifest
-from .near import SIDE, SIMILARITY, Pairs, near_pairs
+from .near import SIDE, SIMILARITY, Pairs, aligned_cosine, near_pairs
 from .splits import Splits
+
+logger = logging.getLogger(__name__)
 
 EXACT, NEAR = "exact", "near"
 TWINS = ("retain", "forget")
-VERSION = "v1"
+VERSION = "v2"
+SPOT_CHECKS = 4
+"""Pairs of a kept list that are compared with their images."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,12 @@ class LeakAudit:
 
 
 def audit_leaks(
-    manifest: Manifest, splits: Splits, request: ResolvedRequest, folder: Path | None
+    manifest: Manifest,
+    splits: Splits,
+    request: ResolvedRequest,
+    folder: Path | None,
+    *,
+    verify: bool = False,
 ) -> LeakAudit:
     """Return the leaks among the parts; a bad image is a DataError that names its row.
 
@@ -109,14 +120,15 @@ def audit_leaks(
     Parameters
     ----------
     folder : keeps what was computed of the images; None: nothing is written
+    verify : compute it, whatever is kept
     """
     place = {
         row: (number, row, part)
         for number, (part, rows) in enumerate(splits.parts().items())
         for row in rows.tolist()
     }
+    near = near_duplicates(manifest, folder, verify=verify)
     _, group = np.unique(image_digests(manifest, folder), return_inverse=True)
-    near = near_duplicates(manifest, folder)
     there = np.array(sorted(place, key=place.__getitem__), dtype=np.int64)
     several = np.bincount(group[there], minlength=group.max() + 1) > 1
     several[group[near.first]] = several[group[near.second]] = True
@@ -177,34 +189,68 @@ def _told(
     ]
 
 
-def near_duplicates(manifest: Manifest, folder: Path | None) -> Pairs:
-    """Return the pairs of images that are nearly equal; of equal ones the first stands for all."""
+def near_duplicates(manifest: Manifest, folder: Path | None, *, verify: bool = False) -> Pairs:
+    """Return the pairs of images that are nearly equal; of equal ones the first stands for all.
+
+    Parameters
+    ----------
+    folder : keeps the pairs, and has them when they were computed before; None: nothing is written
+    verify : compute them, whatever is kept
+    """
     if folder is None:
-        return _near_duplicates(manifest, None)
-    path = folder / f"near-{VERSION}-{SIMILARITY}-{contents(manifest, folder).key}.npy"
-    found = _held(path, len(manifest))
+        return _near_duplicates(manifest, image_digests(manifest, None))
+    digests = image_digests(manifest, folder, verify=verify)
+    path = folder / f"near-{VERSION}-{SIMILARITY}-{contents(manifest, folder).key}.npz"
+    found = None if verify else _held(path, manifest, digests)
     if found is None:
         with locked(path.with_suffix(".lock"), wait_s=math.inf):
-            found = _held(path, len(manifest))
+            found = None if verify else _held(path, manifest, digests)
             if found is None:
-                found = _near_duplicates(manifest, folder)
-                _keep(path, found)
+                found = _near_duplicates(manifest, digests)
+                _keep(path, found, digests)
     return found
 
 
-def _held(path: Path, num: int) -> Pairs | None:
-    """Return the pairs in a file; None where it holds none, or rows that there are not."""
+def _held(path: Path, manifest: Manifest, digests: np.ndarray) -> Pairs | None:
+    """Return the pairs in a file; None where it holds none, or not those of these images."""
     try:
-        first, second, similarity = np.load(path)
-    except (OSError, ValueError, EOFError):
+        with np.load(path, allow_pickle=False) as file:
+            (first, second, similarity), mark = file["pairs"], str(file["mark"])
+    except FileNotFoundError:
         return None
-    pairs = Pairs(first.astype(np.int64), second.astype(np.int64), similarity)
-    rows = np.concatenate([pairs.first, pairs.second])
-    return pairs if ((rows >= 0) & (rows < num)).all() else None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        mark = ""
+    else:
+        pairs = Pairs(first.astype(np.int64), second.astype(np.int64), similarity)
+        if mark == _mark(pairs, digests) and _are_near(manifest, pairs):
+            return pairs
+    logger.warning("the near-duplicates in %s are not those of the images: looked for anew", path)
+    return None
 
 
-def _near_duplicates(manifest: Manifest, folder: Path | None) -> Pairs:
-    _, rows = np.unique(image_digests(manifest, folder), return_index=True)
+def _mark(pairs: Pairs, digests: np.ndarray) -> str:
+    """Return the SHA-256 of the pairs and of the images that they were found among."""
+    mark = hashlib.sha256("\n".join(digests.tolist()).encode())
+    for part in (pairs.first, pairs.second, pairs.similarity.astype(float)):
+        mark.update(part.tobytes())
+    return mark.hexdigest()
+
+
+def _are_near(manifest: Manifest, pairs: Pairs) -> bool:
+    """Whether pairs are as alike as they say, looked at in SPOT_CHECKS of them."""
+    for at in np.linspace(0, len(pairs) - 1, min(SPOT_CHECKS, len(pairs))).astype(int).tolist():
+        one, other = (
+            thumbnail(read_image(manifest, int(rows[at]))).astype(np.float32)[None]
+            for rows in (pairs.first, pairs.second)
+        )
+        alike = max(aligned_cosine(turned, other)[0] for turned in (one, one[:, :, ::-1]))
+        if not SIMILARITY <= pairs.similarity[at] <= alike + 1e-3:
+            return False
+    return True
+
+
+def _near_duplicates(manifest: Manifest, digests: np.ndarray) -> Pairs:
+    _, rows = np.unique(digests, return_index=True)
     rows.sort()
     with ThreadPoolExecutor() as pool:
         images = list(pool.map(lambda row: thumbnail(read_image(manifest, int(row))), rows))
@@ -218,10 +264,11 @@ def thumbnail(image: Image.Image) -> np.ndarray:
     return np.asarray(small, dtype=np.uint8)
 
 
-def _keep(path: Path, pairs: Pairs) -> None:
+def _keep(path: Path, pairs: Pairs, digests: np.ndarray) -> None:
+    held = np.stack([pairs.first, pairs.second, pairs.similarity]).astype(float)
     try:
         with replacing(path) as partial, partial.open("wb") as file:
-            np.save(file, np.stack([pairs.first, pairs.second, pairs.similarity]).astype(float))
+            np.savez(file, pairs=held, mark=_mark(pairs, digests))
     except OSError as err:
         raise DataError(
             f"The near-duplicates cannot be written to {path.parent} ({err.strerror}): "

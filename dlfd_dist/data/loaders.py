@@ -131,8 +131,9 @@ def _with_request(
     if not cfg.clean:
         return ResolvedRows(manifest, splits, request, contents=read)
     folder = make_cache_dir(cfg) if draw else None
-    near = near_duplicates(manifest, folder) if cfg.clean_near else NO_PAIRS
-    clean, removals = remove_equal(manifest, splits, image_digests(manifest, folder), near)
+    digests = image_digests(manifest, folder, verify=cfg.verify)
+    near = near_duplicates(manifest, folder, verify=cfg.verify) if cfg.clean_near else NO_PAIRS
+    clean, removals = remove_equal(manifest, splits, digests, near)
     request = replace(request, rows=clean.forget)
     return ResolvedRows(
         manifest, clean, request, removals=removals, uncleaned=splits, contents=read
@@ -184,7 +185,9 @@ def with_images(rows: ResolvedRows, images: np.ndarray | Images, cfg: DataConfig
     if cfg.leaks and not rows.manifest.synthetic:
         # What data.clean leaves out is told too: the twin of such an image may stay in training.
         splits = rows.uncleaned or rows.splits
-        leaks = audit_leaks(rows.manifest, splits, rows.request, make_cache_dir(cfg))
+        leaks = audit_leaks(
+            rows.manifest, splits, rows.request, make_cache_dir(cfg), verify=cfg.verify
+        )
     return ResolvedData(
         rows.manifest, rows.splits, rows.request, images,
         removals=rows.removals, uncleaned=rows.uncleaned, contents=rows.contents, leaks=leaks,

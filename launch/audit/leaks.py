@@ -51,7 +51,13 @@ def _audit(config: JobConfig, folder: Path) -> tuple[dict[str, Any], tuple[str, 
     from dlfd_dist.report.leaks import leaks_page
 
     rows = resolve_rows(replace(config.data, clean=False), config.drawn_forget)
-    audit = audit_leaks(rows.manifest, rows.splits, rows.request, make_cache_dir(config.data))
+    audit = audit_leaks(
+        rows.manifest,
+        rows.splits,
+        rows.request,
+        make_cache_dir(config.data),
+        verify=config.data.verify,
+    )
     found = {**audit.to_dict(), "title": rows.manifest.title, "images": len(rows.manifest)}
     shown = audit.pairs[:MAX_PICTURES] if rows.manifest.may_show else ()
     pictures = [

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dlfd_dist.data.clean import image_digests
 from dlfd_dist.data.forget_request import resolve_entries
-from dlfd_dist.data.leaks import audit_leaks, thumbnail
+from dlfd_dist.data.leaks import _mark, audit_leaks, near_duplicates, thumbnail
 from dlfd_dist.data.manifest import Manifest
-from dlfd_dist.data.near import SIDE, aligned_cosine, candidates, near_pairs
+from dlfd_dist.data.near import SIDE, Pairs, aligned_cosine, candidates, near_pairs
 from dlfd_dist.data.orl import find_orl
 from dlfd_dist.data.splits import make_splits
 from launch.cli import main
@@ -94,6 +95,41 @@ def test_a_request_is_told_of_twins_that_stay(planted: Manifest, tmp_path: Path)
     assert "Ada" not in str(told)
     assert audit_leaks(planted, splits, request, folder).digest == audit.digest
     assert audit_leaks(planted, splits, request, None).digest == audit.digest
+
+
+NO_PAIR = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+OTHER_PAIR = Pairs(np.array([1]), np.array([5]), np.array([0.99], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "marked", "verify"),
+    [(None, "", False), (NO_PAIR, "", False), (OTHER_PAIR, "", False), (OTHER_PAIR, "so", False),
+     (NO_PAIR, "for others", False), (NO_PAIR, "so", True)],
+    ids=["damaged", "no pair", "another pair", "another pair, marked so", "of other images",
+         "no pair, marked so, with data.verify"],
+)  # fmt: skip
+def test_a_kept_list_that_is_not_of_these_images_is_not_believed(
+    pairs: Pairs | None, marked: str, verify: bool, planted: Manifest, tmp_path: Path
+):
+    first = near_duplicates(planted, tmp_path)
+    assert len(first) == 1
+    assert len(near_duplicates(planted, tmp_path)) == 1
+    [path] = tmp_path.glob("near-*.npz")
+    if pairs is None:
+        path.write_bytes(path.read_bytes()[:-30])
+    else:
+        digests = image_digests(planted, tmp_path)
+        mark = _mark(pairs, digests if marked == "so" else digests[::-1]) if marked else "0" * 64
+        held = np.stack([pairs.first, pairs.second, pairs.similarity]).astype(float)
+        np.savez(path, pairs=held, mark=mark)
+    again = near_duplicates(planted, tmp_path, verify=verify)
+    np.testing.assert_array_equal([again.first, again.second], [first.first, first.second])
+
+
+def test_a_kept_list_is_used_again(planted: Manifest, tmp_path: Path, monkeypatch):
+    near_duplicates(planted, tmp_path)
+    monkeypatch.setattr("dlfd_dist.data.leaks.near_pairs", None)
+    assert len(near_duplicates(planted, tmp_path)) == 1
 
 
 def test_a_twin_in_retain_is_told_whatever_lies_between(tmp_path: Path, faces):
