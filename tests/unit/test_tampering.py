@@ -29,6 +29,7 @@ from dlfd_dist.evidence import (
 from dlfd_dist.evidence.canonical import to_text
 from dlfd_dist.evidence.chain import make_chain, signed_bytes
 from dlfd_dist.evidence.keys import sign
+from dlfd_dist.evidence.pseudonyms import read_salt, salt_text
 from dlfd_dist.run_dir import RunDir
 from launch.certify import UNKNOWN_SIGNER, run_verify
 from tests.fakes.certified import RECORDED, make_run
@@ -249,6 +250,27 @@ def swap_names(it: Certified) -> None:
     path.write_text(to_text(held), encoding="utf-8")
 
 
+def named_in_salt(change: Callable[[list[str]], list[str]]) -> Tamper:
+    """Write the salt file anew, as dlfd would, with other people in it."""
+
+    def tamper(it: Certified) -> None:
+        salt, names = read_salt(it.run.path / SALT)
+        changed = change(sorted(names))
+        assert sorted(changed) != sorted(names)
+        (it.run.path / SALT).write_text(salt_text(salt, changed), encoding="utf-8")
+
+    return tamper
+
+
+IN_THE_SALT: dict[str, Tamper] = {
+    "a name more in the salt": named_in_salt(lambda names: [*names, "Nobody Who Asked"]),
+    "a name less in the salt": named_in_salt(lambda names: names[1:]),
+    "a name for another in the salt": named_in_salt(lambda names: ["Nobody", *names[1:]]),
+    "no name in the salt": named_in_salt(lambda _: []),
+}
+"""The salt itself is the true one, so that every other check holds."""
+
+
 def other_salt(it: Certified) -> None:
     shutil.copy(it.home / "again" / "runs" / "a" / SALT, it.run.path / SALT)
 
@@ -341,6 +363,7 @@ TAMPERINGS: dict[str, Tamper] = {
     "no salt": gone(SALT),
     "another run's salt": other_salt,
     "names swapped in the salt": swap_names,
+    **IN_THE_SALT,
 }  # fmt: skip
 
 
@@ -352,6 +375,15 @@ def test_the_run_that_is_tampered_with_is_good(certified: Certified):
 def test_a_tampering_is_found(tamper: Tamper, certified: Certified):
     tamper(certified)
     assert certified.failures()
+
+
+@pytest.mark.parametrize("tamper", IN_THE_SALT.values(), ids=IN_THE_SALT)
+def test_people_who_did_not_ask_are_found_by_the_pseudonyms_alone(
+    tamper: Tamper, certified: Certified
+):
+    """The list of people is not in any other file that the certificate holds."""
+    tamper(certified)
+    assert certified.failures()[0] == "salt"
 
 
 @pytest.mark.parametrize("name", ["removed.csv", "leaks.csv"])
