@@ -38,6 +38,8 @@ from .search import (
     needs_share,
     read_space,
     search_space,
+    space_from,
+    space_values,
     used_space,
 )
 from .sections import (
@@ -93,6 +95,8 @@ __all__ = [
     "WeightDistRegConfig",
     "WeightDistortionConfig",
     "draw_from",
+    "space_from",
+    "space_values",
     "used_space",
     "at_share",
     "needs_share",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,20 @@ def read_space(path: Path) -> Space:
         raise ConfigError(f"The search space {path} cannot be read ({why}).") from err
     if not isinstance(values, dict):
         raise ConfigError(f"The search space {path} holds no settings: write {EXAMPLE}.")
+    return space_from(values, path)
+
+
+def space_from(values: Mapping[Any, Any], path: Path) -> Space:
+    """Return the space that a file holds; ConfigError names the setting that is not usable."""
     return {str(name): _range(path, str(name), value) for name, value in values.items()}
+
+
+def space_values(space: Space) -> dict[str, Any]:
+    """Return a space as `space_from` reads it."""
+    return {
+        name: asdict(values) if isinstance(values, Uniform) else list(values.values)
+        for name, values in space.items()
+    }
 
 
 def _range(path: Path, name: str, value: Any) -> Range:
@@ -193,8 +206,6 @@ class SearchConfig:
     """Cores of each rank of a trial."""
     gpus_per_trial: float | None = None
     """GPUs of each rank of a trial, 0.25 for four trials on one GPU; null: one if there is one."""
-    backend: str = "ray"
-    """ray; or slurm_array (dlfd submit search): every trial is a task of an array, without Ray."""
     concurrent: int | None = None
     """Trials at a time; null: as many as there is room for."""
     address: str | None = None
@@ -211,7 +222,6 @@ class SearchConfig:
         one_of("search.scheduler", self.scheduler, ("none", "asha", "pbt"))
         chosen_on_val("search.objective", self.objective)
         one_of("search.objective", self.objective, SEARCHED)
-        one_of("search.backend", self.backend, ("ray", "slurm_array"))
         for name in (
             "num_samples", "workers_per_trial", "cpus_per_trial", "replicate_seeds", "join_s",
         ):  # fmt: skip
@@ -230,11 +240,6 @@ class SearchConfig:
         )  # fmt: skip
         # Ray refuses an object store below 75 MB.
         require(self.object_store_mb >= 80, "search.object_store_mb", self.object_store_mb, ">= 80")
-        if self.backend == "slurm_array" and (self.sampler, self.scheduler) != ("random", "none"):
-            raise ConfigError(
-                "search.backend=slurm_array runs every trial by itself, so nothing can be learnt "
-                "from one for another: take search=random, or search.backend=ray."
-            )
         if self.scheduler == "pbt" and self.sampler != "random":
             raise ConfigError(
                 f"search.sampler={self.sampler} is not allowed with search.scheduler=pbt, which "

@@ -37,9 +37,9 @@ def _write_report(campaign: Path) -> int:
     ledger = Ledger(campaign)
     runs = planned_runs(campaign, ledger)
     if runs[0].config["verb"] == "search":
-        from ..search.job import write_search
+        from ..search.job import report_search
 
-        return write_search(campaign)
+        return report_search(campaign)
     statuses = run_states(campaign)
     done = {s.label: Path(s.directory or "") for s in statuses if s.state == "finished"}
     failures = {s.label: f"{s.state}. {s.cause}".strip() for s in statuses if s.label not in done}

@@ -90,10 +90,13 @@ class CampaignTask(JobTask):
     def _record(self) -> dict[str, Any]:
         return json.loads((self.campaign / "jobs" / f"{self.job}.json").read_text("utf-8"))
 
-    def _runs(self, record: Mapping[str, Any]) -> list[CampaignRun]:
+    def _plan(self, record: Mapping[str, Any]) -> tuple[dict[str, Any], list[CampaignRun]]:
         from .plan import read_plan
 
-        _, runs = read_plan(self.campaign / "plans" / record["plan"])
+        return read_plan(self.campaign / "plans" / record["plan"])
+
+    def _runs(self, record: Mapping[str, Any]) -> list[CampaignRun]:
+        _, runs = self._plan(record)
         by_key = {run.key: run for run in runs}
         return [by_key[key] for key in record["units"][self.index]]
 
@@ -118,13 +121,11 @@ class CampaignTask(JobTask):
 
         try:
             if run.config["verb"] == "search":
-                from ..search.job import part_of
+                from ..search.job import SearchJob
 
-                part = part_of(self.campaign, run)
-                if not rank_info().is_main:
-                    return part(), None
-                run_dir = part.claim()
-                return self._run_as_main(run, run_dir, part, record), run_dir
+                search = SearchJob.read(self._plan(record)[0]["later"]["search"])
+                run_dir = search.claim()
+                return self._run_as_main(run, run_dir, search, record), run_dir
             config = _ready(run)
             if run.after:
                 from .tuning import tuned

@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from dlfd_dist import __version__
-from dlfd_dist.compose import compose_job, expand_grid, known_settings, split_search
+from dlfd_dist.compose import (
+    compose_job,
+    expand_grid,
+    job_from_dict,
+    known_settings,
+    split_search,
+)
 from dlfd_dist.config import (
     METHOD_CONFIGS,
     JobConfig,
@@ -25,6 +31,9 @@ from dlfd_dist.config import (
     draw_from,
     read_space,
     signature,
+    space_from,
+    space_values,
+    to_dict,
     used_space,
 )
 from dlfd_dist.data.loaders import ResolvedRows, resolve_rows
@@ -42,7 +51,7 @@ from ..spaces import fitted_space
 # What may differ between two starts of one search: where it runs, and what comes after the trials.
 NOT_IN_IDENTITY = (
     "replicate", "replicate_seeds", "concurrent", "address", "object_store_mb", "pin",
-    "cpus_per_trial", "gpus_per_trial", "workers_per_trial", "backend", "join_s",
+    "cpus_per_trial", "gpus_per_trial", "workers_per_trial", "join_s",
 )  # fmt: skip
 
 
@@ -74,6 +83,13 @@ class SearchPlan:
     def identity(self) -> Path:
         return self.out / "search.json"
 
+    def values(self) -> dict[str, Any]:
+        """Return what a plan file holds, as `read_search` takes it."""
+        return {
+            "search": to_dict(self.search), "config": to_dict(self.config),
+            "space": space_values(self.space), "out": str(self.out),
+        }  # fmt: skip
+
     def own_settings(self) -> dict[str, Any]:
         """Return the method's own value of everything that is searched."""
         values = asdict(self.config)
@@ -96,6 +112,13 @@ class SearchPlan:
 def _at(values: Mapping[str, Any], setting: str) -> Any:
     section, name = setting.split(".")
     return values[section][name]
+
+
+def read_search(values: Mapping[str, Any]) -> SearchPlan:
+    """Return the search that a plan file holds."""
+    out = Path(values["out"])
+    space = space_from(values["space"], out)
+    return SearchPlan(SearchConfig(**values["search"]), job_from_dict(values["config"]), space, out)
 
 
 def make_plan(overrides: Sequence[str]) -> SearchPlan:

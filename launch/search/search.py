@@ -17,7 +17,7 @@ from dlfd_dist.access import for_others_to_read_only, refuse_foreign
 from dlfd_dist.compose import config_text
 from dlfd_dist.config import to_dict
 from dlfd_dist.data.loaders import ResolvedRows
-from dlfd_dist.errors import ConfigError, DlfdError
+from dlfd_dist.errors import DlfdError
 from dlfd_dist.jobs import prepare
 from dlfd_dist.jobs.plan import num_steps
 from dlfd_dist.logs import setup_console
@@ -59,16 +59,18 @@ def run_search(
     refuse_ranks("dlfd search")
     require_ray()
     plan = make_plan(overrides)
-    if plan.search.backend != "ray":
-        raise ConfigError(
-            f"search.backend={plan.search.backend} is for 'dlfd submit search': leave it out here."
-        )
-    if plan.search.address is None and ADDRESS not in os.environ:
-        room = local_room(plan.search)
-        room.check(plan.search, _gpus(plan, room))
     if dry_run:
+        _check_room(plan)
         _print_plan(plan, as_json=as_json)
         return 0
+    return search(plan, resume=resume, as_json=as_json)
+
+
+def search(plan: SearchPlan, *, resume: bool | None, as_json: bool) -> int:
+    """Carry a search out, or go on with it; return the exit status."""
+    refuse_ranks("dlfd search")
+    require_ray()
+    _check_room(plan)
     setup_console()
     data = prepare(plan.config, plan.search.workers_per_trial).data
     check_reference(plan, data)
@@ -77,6 +79,13 @@ def run_search(
         content = _run(plan, data)
     show(plan, content, as_json=as_json)
     return 0 if content["winner"] is not None else 1
+
+
+def _check_room(plan: SearchPlan) -> None:
+    """Refuse a search whose trials need more than this machine has."""
+    if plan.search.address is None and ADDRESS not in os.environ:
+        room = local_room(plan.search)
+        room.check(plan.search, _gpus(plan, room))
 
 
 def _gpus(plan: SearchPlan, room: Room) -> float:

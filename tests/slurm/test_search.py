@@ -1,4 +1,4 @@
-"""`dlfd submit search` on the lab: with Ray, disturbed, and as an array without Ray, left alone."""
+"""`dlfd submit search` on the lab: disturbed on two nodes, and left alone on one."""
 
 from __future__ import annotations
 
@@ -105,11 +105,11 @@ def rays(job: Job) -> list[int]:
     return found
 
 
-def test_a_search_with_ray_that_is_killed_and_preempted_finds_what_an_array_left_alone_finds(
+def test_a_search_with_ray_that_is_killed_and_preempted_finds_what_one_left_alone_finds(
     lab: Lab, submit: Callable[..., list[Job]], tmp_path: Path
 ):
-    """The two ranks of a trial are on two nodes under Ray, and on one in the array."""
-    array, out = tmp_path / "array", tmp_path / "with ray"
+    """The two ranks of a trial are on two nodes in the first search, and on one in the other."""
+    alone, out = tmp_path / "alone", tmp_path / "on two nodes"
     nodes = ("cluster.nodes=2", "cluster.tasks_per_node=1")
     job = submit(out, *nodes, "cluster.partition=low")[0]
     job.wait_for(lambda: len(results_of(out)) >= 1, 240)
@@ -124,7 +124,7 @@ def test_a_search_with_ray_that_is_killed_and_preempted_finds_what_an_array_left
     lab.submit(*more, output=tmp_path / "high.out")
     job.wait_for(lambda: job.restarts == 2)
     assert not rays(job)
-    undisturbed = submit(array, "search.backend=slurm_array")
+    undisturbed = submit(alone, "cluster.nodes=1", "cluster.tasks_per_node=2")
     assert job.wait(300) == "COMPLETED", job.said
     after = results_of(out)
     assert {path: after[path] for path in before} == before
@@ -139,8 +139,8 @@ def test_a_search_with_ray_that_is_killed_and_preempted_finds_what_an_array_left
 
     assert undisturbed[-1].wait(300) == "COMPLETED"
     assert [row["state"] for row in rows_of(out)] == ["finished"] * NUM_TRIALS
-    assert judged(out) == judged(array)
-    best: list[Any] = [yaml.safe_load((one / "best.yaml").read_text()) for one in (out, array)]
+    assert judged(out) == judged(alone)
+    best: list[Any] = [yaml.safe_load((one / "best.yaml").read_text()) for one in (out, alone)]
     assert best[0] == best[1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from launch.campaign.batches import make_batches
 from launch.campaign.plan import plan_campaign
 from launch.campaign.submission import Submission
 from launch.search.node import Step
+from launch.search.plan import make_plan, read_search
 
 GIVEN = [
     "data=synthetic", "data.image_size=32", "data.synthetic.num_identities=12", "cluster=slurm_lab",
@@ -45,13 +47,14 @@ def test_a_search_with_ray_is_one_job_on_all_nodes(given: list[str]):
     assert text.rstrip().endswith('requeue_or_exit "$(ray_status $?)"')
 
 
-def test_an_array_has_a_task_for_each_trial_and_then_for_each_replicate(given: list[str]):
-    words = [*given, "search=random", "search.backend=slurm_array", "cluster.pack=1"]
-    campaign = plan_campaign("search", words)
-    trials, replicates = make_batches(campaign.runs, campaign.cluster, 1)
-    assert [len(trials.units), len(replicates.units)] == [5, 4]
-    assert set(replicates.after) == {key for unit in trials.units for key in unit}
-    assert len({run.directory for run in campaign.runs if run.role == "trial"}) == 5
+@pytest.mark.parametrize("search", ["asha", "pbt", "random"])
+def test_a_job_finds_its_search_in_the_plan_file_and_reads_no_command_line(
+    given: list[str], search: str
+):
+    words = [*given, f"search={search}"]
+    values = json.loads(plan_campaign("search", words).text())["later"]["search"]
+    plan = make_plan([word for word in words if not word.startswith("cluster=")])
+    assert read_search(values) == plan
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,6 @@ def test_an_array_has_a_task_for_each_trial_and_then_for_each_replicate(given: l
          "needs 3 cores .* there are 2"),
         (["cluster.nodes=2", "cluster.tasks_per_node=1", "search.cpus_per_trial=2"],
          "a node has 1"),
-        (["search=asha", "search.backend=slurm_array"], "take search=random"),
     ],
 )  # fmt: skip
 def test_a_search_that_the_cluster_cannot_run_is_refused(given: list[str], words, said: str):
