@@ -10,10 +10,10 @@ import subprocess
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from . import __version__
+from .resources import root
 
 PARTS = ("dlfd_dist", "launch", "configs", "slurm")
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "POT", "safetensors")
@@ -28,11 +28,6 @@ class Code:
     """None: it does not come from a git checkout."""
     diff_sha256: str | None
     """Of the uncommitted changes to the parts that run; None: there are none."""
-
-
-def root() -> Path:
-    """Return the folder that holds the packages."""
-    return Path(__file__).resolve().parents[1]
 
 
 def current() -> tuple[Code, str]:

@@ -13,9 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dlfd_dist.errors import ConfigError
-from dlfd_dist.provenance import root
-
-from .campaign.code import checkout
+from dlfd_dist.resources import checkout, root
 
 SAFE_PATH = "PYTHONSAFEPATH"
 HAS_SAFE_PATH = sys.version_info >= (3, 11)

@@ -7,14 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dlfd_dist.provenance import PARTS, Code, current, root
-from dlfd_dist.resources import resource_dir
+from dlfd_dist.provenance import PARTS, Code, current
+from dlfd_dist.resources import resource_dir, root
 from dlfd_dist.run_dir import replacing, write_json, write_text
-
-
-def checkout() -> Path | None:
-    """Return the folder of the checkout or snapshot this process runs; None: it is installed."""
-    return root() if (root() / "configs").is_dir() else None
 
 
 def store(folder: Path, code: Code, diff: str) -> None:

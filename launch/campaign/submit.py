@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from dlfd_dist.errors import RunDirError
+from dlfd_dist.resources import checkout
 from dlfd_dist.run_dir import write_text
 
 from ..children import mind_working_directory
@@ -74,7 +75,7 @@ def _submission(campaign: Campaign, ledger: Ledger, joined: Mapping[str, Placeme
     busy = list(dict.fromkeys(job_id for job_id in ids if not job_id.startswith("local:")))
     joined = {key: place for key, place in joined.items() if key in wanted}
     number = 1 + sum(event["event"] == "planned" for event in ledger.events())
-    code_dir = code.checkout() if not campaign.cluster.prefix else None
+    code_dir = checkout() if not campaign.cluster.prefix else None
     return Submission(campaign, number, campaign.finished(), joined, busy, code_dir)
 
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from dlfd_dist.config import SearchConfig
 from dlfd_dist.errors import ConfigError, DlfdError
+from dlfd_dist.resources import checkout
 
-from ..campaign.code import checkout
 from ..children import child_environment, mind_working_directory
 from ..local import cores
 from .sockets import ray_folder

@@ -42,9 +42,9 @@ from dlfd_dist.jobs.context import check_retrained, input_digests
 from dlfd_dist.jobs.plan import num_steps
 from dlfd_dist.objectives import OBJECTIVES
 from dlfd_dist.registry import near_match
+from dlfd_dist.resources import checkout
 from dlfd_dist.run_dir import write_json
 
-from ..campaign.code import checkout
 from ..comparison.planning import require_resurfacing, with_settings
 from ..spaces import fitted_space
 
