@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -79,22 +79,23 @@ def run_certify(
 
 
 def run_verify(
-    words: Sequence[str], options: Mapping[str, str], *, recompute: bool, as_json: bool
-) -> int:
+    words: Sequence[str], *, recompute: bool, as_json: bool, public_key: str | None = None,
+    checkpoint: str | None = None, reference: str | None = None,
+) -> int:  # fmt: skip
     """Check a certificate; 0 when every check holds, 1 when one does not.
 
     UNKNOWN_SIGNER when every check holds and no key that is trusted vouches for it: whoever can
     write the run directory may have certified other files anew, with a key of their own or none.
     """
     path = _one(words, "verify", "a run directory or its certificate.json")
-    paths = {name: Path(value) for name, value in options.items()}
-    reference = paths.get("--reference")
-    key = paths.get("--public-key")
+    key, model, retrained = (
+        None if name is None else Path(name) for name in (public_key, checkpoint, reference)
+    )
     given = Given(
         None if key is None else read_public(key),
-        paths.get("--checkpoint"),
-        reference,
-        (lambda run: _measure(run, reference)) if recompute else None,
+        model,
+        retrained,
+        (lambda run: _measure(run, retrained)) if recompute else None,
         asdict(current()[0]),
     )
     checks = verify(path, given)

@@ -1,13 +1,15 @@
-"""The `dlfd` command. torch, ray and matplotlib are imported only by the verb that needs them, so
-that `dlfd --help` is instant."""
+"""The `dlfd` command. A verb's module is imported when the verb is given, so that `dlfd --help` and
+every refusal are instant."""
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import io
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from dlfd_dist import __version__
 from dlfd_dist.access import MODES, PRIVATE, set_mode
@@ -16,23 +18,6 @@ from dlfd_dist.plain import visible_output
 from dlfd_dist.registry import near_match
 
 from .children import child_environment
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command line taken apart: the verb, its words, and its flags."""
-
-    verb: str
-    words: list[str]
-    dry_run: bool = False
-    json: bool = False
-    out: str | None = None
-    flags: frozenset[str] = frozenset()
-    """The options of this verb alone that were given, such as --watch."""
-    rank: int | None = None
-    options: dict[str, str] = field(default_factory=dict)
-    """The options that were given with a value, such as --out PAGE.html."""
-
 
 HELP = """dlfd: a trained vision model forgets people, with the evidence
 
@@ -77,222 +62,129 @@ goes on)
 """
 
 
-def parse(arguments: list[str]) -> Command:
-    """Return the command that the arguments mean."""
-    words, flags, values = [], set(), {}
-    rest = iter(arguments)
-    for argument in rest:
-        if argument in VALUES:
-            values[argument] = next(rest, None)
-            if values[argument] is None:
-                kind, example = VALUES[argument]
-                raise ConfigError(f"{argument} needs {kind}: {argument} {example}.")
-        elif argument.startswith("-"):
-            flags.add(argument)
-        else:
-            words.append(argument)
-    verb, words = (words[0], words[1:]) if words else ("", [])
-    _check_options(verb, flags | set(values))
-    own = frozenset(flags - set(COMMON))
-    rank = _rank(values.get("--rank"))
-    out = values.get("--out")
-    return Command(verb, words, "--dry-run" in flags, "--json" in flags, out, own, rank, values)
+@dataclass(frozen=True)
+class Verb:
+    """The function of a verb, and the options that it takes."""
+
+    function: str
+    """As MODULE.NAME below this package; it takes the words and the options by name."""
+    options: tuple[str, ...] = ()
+    """Its own options; --dry-run and --json go with every verb."""
+    takes: tuple[str, ...] = ("dry_run", "as_json")
+    """Which of these two its function heeds."""
+    has_settings: bool = False
+    """Whether its words are settings, which 'dlfd VERB --help' lists."""
+    by_name: bool = False
+    """Whether its function serves several verbs, and is told which."""
+
+    def __call__(self, name: str, words: list[str], options: dict[str, Any]) -> int:
+        module, _, function = self.function.rpartition(".")
+        run = getattr(importlib.import_module(f".{module}", __package__), function)
+        return run(*([name] if self.by_name else []), words, **options)
 
 
-COMMON = ("--dry-run", "--json")
-OPTIONS = {
-    "--out": "report", "--test-only": "submit", "--watch": "status", "-f": "logs",
-    "--rank": "logs", "--failed": "retry", "--resume": "search",
-    "--key": "certify", "--names": "certify", "--public-key": "verify", "--recompute": "verify",
-    "--checkpoint": "verify", "--reference": "verify",
+RUN = Verb("job.run_verb", has_settings=True, by_name=True)
+LISTING = Verb("listing.run_listing", takes=("as_json",), by_name=True)
+VERBS = {
+    "demo": Verb("demo.run_demo", has_settings=True),
+    "train": RUN,
+    "unlearn": RUN,
+    "evaluate": RUN,
+    "compare": Verb("comparison.compare.run_compare", has_settings=True),
+    "search": Verb("search.search.run_search", ("--resume",), has_settings=True),
+    "audit": Verb("audit.audit.run_audit", has_settings=True),
+    "bench": Verb("bench.run_bench", has_settings=True),
+    "report": Verb("report.run_report", ("--out",)),
+    "certify": Verb("certify.run_certify", ("--key", "--names")),
+    "verify": Verb(
+        "certify.run_verify", ("--public-key", "--recompute", "--checkpoint", "--reference"),
+        takes=("as_json",),
+    ),
+    "keygen": Verb("certify.run_keygen"),
+    "submit": Verb("campaign.submit.run_submit", ("--test-only",), has_settings=True),
+    "status": Verb("campaign.status.run_status", ("--watch",), takes=("as_json",)),
+    "logs": Verb("campaign.logs.run_logs", ("-f", "--rank"), takes=()),
+    "cancel": Verb("campaign.status.run_cancel", takes=()),
+    "retry": Verb("campaign.status.run_retry", ("--failed",), takes=("as_json",)),
+    "doctor": Verb("doctor.report.run_doctor"),
+    "inspect": Verb("inspection.run_inspect", takes=("as_json",)),
+    "methods": LISTING,
+    "models": LISTING,
+    "data": LISTING,
 }  # fmt: skip
-"""The options of one verb alone."""
-VALUES = {
-    "--out": ("a path", "PAGE.html"),
-    "--rank": ("a number", "0"),
-    "--key": ("a path", "KEY.pem"),
-    "--public-key": ("a path", "KEY.pub.pem"),
-    "--checkpoint": ("a path", "RUN_DIR"),
-    "--reference": ("a path", "RUN_DIR"),
-}
-"""The options that take a value: what it is, and an example."""
+LEAKS = Verb("audit.leaks.run_leaks", has_settings=True)
+NO_DRY_RUN = ("status", "logs", "cancel", "retry", "verify")
+"""Verbs that have nothing to show beforehand, and say so."""
 
 
-def _check_options(verb: str, given: set[str]) -> None:
-    for option in sorted(given - set(COMMON)):
-        if option not in OPTIONS:
-            known = [*COMMON, *OPTIONS]
-            raise ConfigError(f"The option {option} is not known." + near_match(option, known))
-        if verb in VERBS and verb != OPTIONS[option]:
-            more = "; runs go to run.dir=DIR" if option == "--out" else ""
-            raise ConfigError(f"{option} is an option of 'dlfd {OPTIONS[option]}' alone{more}.")
-    if verb in ("status", "logs", "cancel", "retry", "verify") and "--dry-run" in given:
-        raise ConfigError(f"--dry-run is not an option of 'dlfd {verb}'.")
-
-
-def _rank(text: str | None) -> int | None:
-    if text is not None and not text.isdecimal():
+def _rank(text: str) -> int:
+    if not text.isdecimal():
         raise ConfigError(f"--rank {text} is not allowed: it must be a number >= 0.")
-    return None if text is None else int(text)
+    return int(text)
 
 
-def _run_verb(command: Command) -> int:
-    from .job import run_verb
-
-    return run_verb(command.verb, command.words, dry_run=command.dry_run, as_json=command.json)
-
-
-def _compare(command: Command) -> int:
-    from .comparison.compare import run_compare
-
-    return run_compare(command.words, dry_run=command.dry_run, as_json=command.json)
-
-
-def _search(command: Command) -> int:
-    from .search.search import run_search
-
-    resume = "--resume" in command.flags
-    return run_search(command.words, resume=resume, dry_run=command.dry_run, as_json=command.json)
-
-
-def _audit(command: Command) -> int:
-    if command.words[:1] == ["leaks"]:
-        from .audit.leaks import run_leaks
-
-        return run_leaks(command.words[1:], dry_run=command.dry_run, as_json=command.json)
-    from .audit.audit import run_audit
-
-    return run_audit(command.words, dry_run=command.dry_run, as_json=command.json)
-
-
-def _demo(command: Command) -> int:
-    from .demo import run_demo
-
-    return run_demo(command.words, dry_run=command.dry_run, as_json=command.json)
-
-
-def _bench(command: Command) -> int:
-    from .bench import run_bench
-
-    return run_bench(command.words, dry_run=command.dry_run, as_json=command.json)
-
-
-def _report(command: Command) -> int:
-    from .report import run_report
-
-    return run_report(command.words, out=command.out, dry_run=command.dry_run, as_json=command.json)
-
-
-def _certify(command: Command) -> int:
-    from .certify import run_certify
-
-    return run_certify(
-        command.words, key=command.options.get("--key"), names="--names" in command.flags,
-        dry_run=command.dry_run, as_json=command.json,
-    )  # fmt: skip
-
-
-def _verify(command: Command) -> int:
-    from .certify import run_verify
-
-    recompute = "--recompute" in command.flags
-    return run_verify(command.words, command.options, recompute=recompute, as_json=command.json)
-
-
-def _keygen(command: Command) -> int:
-    from .certify import run_keygen
-
-    return run_keygen(command.words, dry_run=command.dry_run, as_json=command.json)
-
-
-def _doctor(command: Command) -> int:
-    from .doctor.report import run_doctor
-
-    return run_doctor(command.words, dry_run=command.dry_run, as_json=command.json)
-
-
-def _submit(command: Command) -> int:
-    from .campaign.submit import run_submit
-
-    test_only = "--test-only" in command.flags
-    return run_submit(
-        command.words, dry_run=command.dry_run, test_only=test_only, as_json=command.json
-    )
-
-
-def _status(command: Command) -> int:
-    from .campaign.status import run_status
-
-    return run_status(command.words, watch="--watch" in command.flags, as_json=command.json)
-
-
-def _logs(command: Command) -> int:
-    from .campaign.logs import run_logs
-
-    return run_logs(command.words, follow="-f" in command.flags, rank=command.rank)
-
-
-def _cancel(command: Command) -> int:
-    from .campaign.status import run_cancel
-
-    return run_cancel(command.words)
-
-
-def _inspect(command: Command) -> int:
-    from .inspection import run_inspect
-
-    return run_inspect(command.words, as_json=command.json)
-
-
-def _listing(command: Command) -> int:
-    from .listing import run_listing
-
-    return run_listing(command.verb, command.words, as_json=command.json)
-
-
-def _retry(command: Command) -> int:
-    from .campaign.status import run_retry
-
-    return run_retry(command.words, failed="--failed" in command.flags, as_json=command.json)
-
-
-VERBS: dict[str, Callable[[Command], int]] = {
-    "demo": _demo,
-    "train": _run_verb,
-    "unlearn": _run_verb,
-    "evaluate": _run_verb,
-    "compare": _compare,
-    "search": _search,
-    "audit": _audit,
-    "bench": _bench,
-    "report": _report,
-    "certify": _certify,
-    "verify": _verify,
-    "keygen": _keygen,
-    "submit": _submit,
-    "status": _status,
-    "logs": _logs,
-    "cancel": _cancel,
-    "retry": _retry,
-    "doctor": _doctor,
-    "inspect": _inspect,
-    "methods": _listing,
-    "models": _listing,
-    "data": _listing,
+FLAG = {"action": "store_true"}
+COMMON: dict[str, dict[str, Any]] = {"--dry-run": FLAG, "--json": {**FLAG, "dest": "as_json"}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--out": {"help": "a path", "metavar": "PAGE.html"},
+    "--test-only": FLAG,
+    "--watch": FLAG,
+    "-f": {**FLAG, "dest": "follow"},
+    "--rank": {"help": "a number", "metavar": "0", "type": _rank},
+    "--failed": FLAG,
+    "--resume": FLAG,
+    "--key": {"help": "a path", "metavar": "KEY.pem"},
+    "--names": FLAG,
+    "--public-key": {"help": "a path", "metavar": "KEY.pub.pem"},
+    "--recompute": FLAG,
+    "--checkpoint": {"help": "a path", "metavar": "RUN_DIR"},
+    "--reference": {"help": "a path", "metavar": "RUN_DIR"},
 }
+"""The options of single verbs: what their value is, and an example of it."""
 
 
-HAVE_SETTINGS = (
-    "demo", "train", "unlearn", "evaluate", "compare", "search", "audit", "bench", "submit",
-)  # fmt: skip
+class _Parser(argparse.ArgumentParser):
+    """The options of one verb among its words, in any order."""
+
+    def __init__(self, verb: Verb):
+        super().__init__(add_help=False, allow_abbrev=False)
+        for option in (*COMMON, *verb.options):
+            self.add_argument(option, **{**COMMON, **OPTIONS}[option])
+        self.add_argument("words", nargs="*")
+
+    def error(self, message: str) -> NoReturn:
+        option = message.removeprefix("argument ").partition(":")[0]
+        if option in OPTIONS and "expected one argument" in message:
+            needs = OPTIONS[option]
+            raise ConfigError(f"{option} needs {needs['help']}: {option} {needs['metavar']}.")
+        raise ConfigError(f"The command line is not understood: {message}.")
 
 
-def _verb_help(verb: str, words: list[str]) -> str:
-    if verb not in HAVE_SETTINGS:
-        return HELP
-    from .settings import verb_help
+def parse(name: str, arguments: list[str]) -> tuple[Verb, list[str], dict[str, Any]]:
+    """Return what a verb's command line means: the verb, its words, and its options by name."""
+    verb = VERBS[name]
+    values, unknown = _Parser(verb).parse_known_intermixed_args(arguments)
+    for option in sorted(word.partition("=")[0] for word in unknown):
+        _refuse(option)
+    options = vars(values)
+    words = options.pop("words")
+    if options["dry_run"] and name in NO_DRY_RUN:
+        raise ConfigError(f"--dry-run is not an option of 'dlfd {name}'.")
+    for common in {"dry_run", "as_json"} - set(verb.takes):
+        del options[common]
+    if (name, *words[:1]) == ("audit", "leaks"):
+        return LEAKS, words[1:], options
+    return verb, words, options
 
-    return verb_help(verb, words)
+
+def _refuse(option: str) -> NoReturn:
+    """Say whose option this is, or which one may be meant."""
+    if option not in OPTIONS:
+        known = [*COMMON, *OPTIONS]
+        raise ConfigError(f"The option {option} is not known." + near_match(option, known))
+    owner = next(name for name, verb in VERBS.items() if option in verb.options)
+    more = "; runs go to run.dir=DIR" if option == "--out" else ""
+    raise ConfigError(f"{option} is an option of 'dlfd {owner}' alone{more}.")
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -302,19 +194,31 @@ def dispatch(arguments: list[str]) -> int:
     if arguments[0] == "--version":
         print(f"dlfd-dist {__version__}")
         return 0
-    asks_help = any(a in ("-h", "--help") for a in arguments)
-    command = parse([a for a in arguments if a not in ("-h", "--help")])
-    if not command.verb:
+    rest = [word for word in arguments if word not in ("-h", "--help")]
+    name = next((word for word in rest if not word.startswith("-")), None)
+    if name is None:
+        for option in rest:
+            if option not in COMMON:
+                _refuse(option)
         raise ConfigError(f"There is no verb: give one of {', '.join(VERBS)}.")
-    if command.verb not in VERBS:
+    if name not in VERBS:
         raise ConfigError(
-            f"'{command.verb}' is not a verb. Available: {', '.join(VERBS)}."
-            + near_match(command.verb, VERBS)
+            f"'{name}' is not a verb. Available: {', '.join(VERBS)}." + near_match(name, VERBS)
         )
-    if asks_help:
-        print(_verb_help(command.verb, command.words), end="")
+    position = rest.index(name)
+    verb, words, options = parse(name, rest[:position] + rest[position + 1 :])
+    if len(rest) < len(arguments):
+        print(_help_of(name, words), end="")
         return 0
-    return VERBS[command.verb](command)
+    return verb(name, words, options)
+
+
+def _help_of(name: str, words: list[str]) -> str:
+    if not VERBS[name].has_settings:
+        return HELP
+    from .settings import verb_help
+
+    return verb_help(name, words)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -356,7 +356,7 @@ def test_verify_ends_with_1_where_a_check_fails_and_with_3_where_nobody_vouches(
     run: RunDir, capsys
 ):
     def status() -> int:
-        return run_verify([str(run.path)], {}, recompute=False, as_json=True)
+        return run_verify([str(run.path)], recompute=False, as_json=True)
 
     assert status() == UNKNOWN_SIGNER == 3
     told = json.loads(capsys.readouterr().out)

@@ -407,10 +407,10 @@ def test_what_is_made_anew_is_not_passed_for_good_where_no_key_is_given(
 ):
     tamper(certified)
     words = [str(certified.run.path)]
-    assert run_verify(words, {}, recompute=False, as_json=False) == UNKNOWN_SIGNER
+    assert run_verify(words, recompute=False, as_json=False) == UNKNOWN_SIGNER
     assert "nobody you trust vouches for it" in capsys.readouterr().out
-    given = {"--public-key": str(certified.home / "key.pub.pem")}
-    assert run_verify(words, given, recompute=False, as_json=False) == 1
+    key = str(certified.home / "key.pub.pem")
+    assert run_verify(words, public_key=key, recompute=False, as_json=False) == 1
 
 
 OUTSIDE: dict[str, tuple[Tamper, str]] = {
