@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ..runtime.energy import EnergyMeter
 from ..runtime.preemption import StopFlag
 from .context import Job
 from .finish import measure
@@ -12,6 +13,8 @@ from .finish import measure
 
 def evaluate_checkpoint(job: Job, stop: StopFlag) -> dict[str, Any]:
     """Measure the checkpoint of the configuration; return the result."""
-    start = time.monotonic()
+    start, meter = time.monotonic(), EnergyMeter(job.collectives.device)
     model = job.model(job.config.checkpoint)
-    return measure(job, model, time.monotonic() - start, {"selection": "the given checkpoint"})
+    seconds, joules = time.monotonic() - start, meter.of_all_ranks(job.collectives)
+    chosen = {"selection": "the given checkpoint", "energy_joules": joules}
+    return measure(job, model, seconds, chosen)

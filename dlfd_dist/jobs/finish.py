@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 def finish(session: Session, *, selected_step: int | None, selection: str) -> dict[str, Any]:
     """Write the model of a training or unlearning run, evaluate it and write its result."""
-    job, seconds = session.job, session.seconds
+    job, seconds, energy = session.job, session.seconds, session.energy_joules()
     if job.collectives.is_main:
         save_weights(session.model, job.run_dir.model)
     chosen = {
@@ -45,6 +45,7 @@ def finish(session: Session, *, selected_step: int | None, selection: str) -> di
         # The test set is measured here for the first time; nothing is chosen after it.
         "test_read": "after selection",
         "num_steps": session.num_steps,
+        "energy_joules": energy,
     }
     result = measure(job, session.model, seconds, chosen)
     if job.collectives.is_main:

@@ -20,6 +20,7 @@ from ..runtime.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from ..runtime.energy import EnergyMeter, added
 from ..runtime.phases import phase
 from ..runtime.preemption import StoppedEarly
 from .context import Job
@@ -48,8 +49,10 @@ class Session:
         self.tensors: State = {}
         self.first = 0
         self._seconds_before = 0.0
+        self._joules_before: float | None = 0.0
         self._resume()
         self.start = time.monotonic()
+        self._meter = EnergyMeter(job.collectives.device)
         self.progress = Progress(
             title, num_steps, first=self.first,
             every_s=job.config.run.log_every_s, enabled=job.collectives.is_main,
@@ -60,6 +63,13 @@ class Session:
         """Seconds of the loop over all starts of this run."""
         return self._seconds_before + time.monotonic() - self.start
 
+    def energy_joules(self) -> float | None:
+        """Return what the devices of all ranks used in the loop, over all starts of this run.
+
+        None where nobody measures. Every rank calls it.
+        """
+        return added(self._joules_before, self._meter.of_all_ranks(self.job.collectives))
+
     def _resume(self) -> None:
         held = load_checkpoint(self.job.run_dir.checkpoints)
         if held is not None:
@@ -69,6 +79,7 @@ class Session:
             self.values, self.tensors = held.values["loop"], held.loop
             self.best_values = held.values["best"]
             self._seconds_before = held.values["seconds"]
+            self._joules_before = held.values.get("energy_joules")
             logger.info("going on from step %d of %d", self.first, self.num_steps)
         if self.job.collectives.is_main:
             # Without a checkpoint even the probe before the first step is made again.
@@ -116,9 +127,14 @@ class Session:
             )
 
     def save(self, step: int, loop: dict[str, Any], tensors: State) -> None:
+        """Write a checkpoint; every rank calls it."""
+        joules = self.energy_joules()
         if not self.job.collectives.is_main:
             return
-        values = {"loop": loop, "best": self.best_values, "seconds": self.seconds}
+        values = {
+            "loop": loop, "best": self.best_values, "seconds": self.seconds,
+            "energy_joules": joules,
+        }  # fmt: skip
         checkpoint = Checkpoint(
             step,
             copy_state(self.model.state_dict()),

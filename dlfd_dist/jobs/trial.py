@@ -91,6 +91,7 @@ def finish_trial(session: Session, *, selected_step: int | None, selection: str)
         "num_steps": session.num_steps,
         "wall_seconds": session.seconds,
         "device_seconds": session.seconds * job.collectives.world_size,
+        "energy_joules": session.energy_joules(),
         "peak_memory_mb": peak_memory_mb(job.collectives),
     }
     if job.collectives.is_main:

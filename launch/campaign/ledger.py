@@ -125,6 +125,12 @@ class Ledger:
         ids = [e["job_id"] for e in self.events() if e["event"] == "submitted" and e["report"]]
         return ids[-1] if ids else None
 
+    def job_ids(self) -> list[str]:
+        """Return the id of every task that SLURM was ever given, those of reports left out."""
+        events = [e for e in self.events() if e["event"] == "submitted" and not e["report"]]
+        ids = [job_id for event in events for job_id in ids_of(event)]
+        return [job_id for job_id in ids if not job_id.startswith("local:")]
+
     def cancelled(self) -> set[str]:
         """Return the ids of the jobs that were cancelled by command."""
         events = (event for event in self.events() if event["event"] == "cancelled")
@@ -158,13 +164,17 @@ def given_again(job_id: str, new: str) -> bool:
 
 def placements_of(event: dict[str, Any]) -> dict[str, Placement]:
     """Return where a submission put its runs."""
-    job_id, units = event["job_id"], event["units"]
-    ids = [f"{job_id}_{n}" if event["array"] else job_id for n in range(len(units))]
     return {
-        key: Placement(event["job"], one)
-        for one, unit in zip(ids, units, strict=True)
+        key: Placement(event["job"], job_id)
+        for job_id, unit in zip(ids_of(event), event["units"], strict=True)
         for key in unit
     }
+
+
+def ids_of(event: dict[str, Any]) -> list[str]:
+    """Return the id of each task of a submission, or that of its only one."""
+    job_id, num_tasks = event["job_id"], len(event["units"])
+    return [f"{job_id}_{n}" if event["array"] else job_id for n in range(num_tasks)]
 
 
 def _cut_off(file: Path) -> bool:

@@ -18,7 +18,7 @@ from dlfd_dist.errors import ConfigError
 from dlfd_dist.run_dir import RunDir, write_json
 
 from ..execute import slurm
-from ..execute.slurm import JobState
+from ..execute.slurm import STARTED, JobState
 from .attempts import Attempts, read_attempts
 from .causes import cause
 from .ledger import NOWHERE, Ledger, Placement
@@ -42,7 +42,6 @@ QUEUED = {
     "NODE_FAIL": "restarting", "RESV_DEL_HOLD": "held",
 }  # fmt: skip
 COMES_BACK = ("NODE_FAIL", "PREEMPTED", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "BOOT_FAIL")
-STARTED = ("RUNNING", "COMPLETING", "PENDING", "CONFIGURING", "SUSPENDED", "RESIZING")
 UNDER_WAY = ("queued", "waiting", "running", "restarting", "held")
 ENDED_BADLY = ("failed", "cancelled", "blocked", "lost")
 
@@ -65,6 +64,8 @@ class RunStatus:
     log: str | None = None
     estimated_seconds: float = 0.0
     device_seconds: float | None = None
+    energy_joules: float | None = None
+    """What its devices used, as NVML counts it."""
 
 
 def live(ledger: Ledger) -> dict[str, Placement]:
@@ -220,7 +221,8 @@ def _status(
     )  # fmt: skip
     if directory is not None and finished:
         result = RunDir(Path(directory)).read_result()
-        return replace(status, state="finished", device_seconds=result.get("device_seconds"))
+        used = {name: result.get(name) for name in ("device_seconds", "energy_joules")}
+        return replace(status, state="finished", **used)
     if place is None:
         return status
     job = jobs.get(place.job_id)
@@ -327,9 +329,11 @@ def summary(statuses: Sequence[RunStatus]) -> dict[str, Any]:
     for status in statuses:
         counts[status.state] = counts.get(status.state, 0) + 1
     used = [s for s in statuses if s.device_seconds is not None]
+    energies = [s.energy_joules for s in statuses if s.energy_joules is not None]
     return {
         "counts": counts,
         "estimated_device_hours": sum(s.estimated_seconds for s in statuses) / 3600,
         "finished_estimated_device_hours": sum(s.estimated_seconds for s in used) / 3600,
         "finished_device_hours": sum(s.device_seconds or 0.0 for s in used) / 3600,
+        "device_energy_joules": sum(energies) if energies else None,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from dlfd_dist.errors import ConfigError
 from dlfd_dist.plain import steer
 
 from ..execute import slurm
+from ..execute.usage import Usage, total, usage_of
 from . import code, local
 from .ledger import Ledger
 from .places import job_folder
@@ -86,12 +88,26 @@ def _show(found: dict[Path, list[RunStatus]], *, detailed: bool, as_json: bool) 
 
 
 def _as_dict(path: Path, statuses: Sequence[RunStatus]) -> dict[str, Any]:
-    page = path / "report.html"
+    page, used = path / "report.html", used_by_jobs(path, statuses)
+    num_runs = Counter(status.job_id for status in statuses)
+    runs = [
+        asdict(s)
+        | {"usage": asdict(used.get(s.job_id, Usage())) if num_runs[s.job_id] == 1 else None}
+        for s in statuses
+    ]
     return {
-        "campaign": str(path), **summary(statuses), "runs": [asdict(s) for s in statuses],
+        "campaign": str(path), **summary(statuses), "usage": asdict(total(used.values())),
+        "runs": runs,
         "report": str(page) if page.is_file() else None, "code": code_note(path),
         "jobs": str(job_folder(path)),
     }  # fmt: skip
+
+
+def used_by_jobs(path: Path, statuses: Sequence[RunStatus]) -> dict[str, Usage]:
+    """Return what the jobs that have ended used, by id, as far as accounting knows them."""
+    under_way = {status.job_id for status in statuses if status.state in UNDER_WAY}
+    job_ids = [job_id for job_id in Ledger(path).job_ids() if job_id not in under_way]
+    return usage_of(path, job_ids)
 
 
 def code_note(path: Path) -> str | None:
@@ -109,6 +125,7 @@ def _show_head(path: Path, statuses: Sequence[RunStatus]) -> None:
     )
     if found["counts"].get("finished"):
         print(f"  device hours of what is finished: {used:.3f}, estimated {estimate:.3f}")
+    _show_usage(path, statuses, found["device_energy_joules"])
     note = code_note(path)
     if note:
         print(f"  {note}")
@@ -116,6 +133,23 @@ def _show_head(path: Path, statuses: Sequence[RunStatus]) -> None:
         print(f"  jobs (submitit): {job_folder(path)}")
     if (path / "report.html").is_file():
         print(f"  report: {path / 'report.html'}")
+
+
+def _show_usage(path: Path, statuses: Sequence[RunStatus], by_devices: float | None) -> None:
+    """Print what was measured of energy and memory."""
+    used = total(used_by_jobs(path, statuses).values())
+    texts = [
+        f"{value / divisor:.2f} {unit}"
+        for value, divisor, unit in (
+            (used.energy_joules, 3.6e6, "kWh by the nodes"),
+            (by_devices, 3.6e6, "kWh by the devices"),
+            (used.cpu_seconds, 3600, "core hours"),
+            (used.max_rss_mb, 1000, "GB of memory in the largest process"),
+        )
+        if value is not None
+    ]
+    if texts:
+        print(f"  used: {', '.join(texts)}")
 
 
 def _show_run(status: RunStatus) -> None:

@@ -24,6 +24,9 @@ COMPLETING_S = 30.0
 KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS")
 """Variables of the machine rather than of a job."""
 
+STARTED = ("RUNNING", "COMPLETING", "PENDING", "CONFIGURING", "SUSPENDED", "RESIZING")
+"""SLURM's words for a job that has not ended."""
+
 
 class SchedulerError(DlfdError):
     """SLURM refused or did not answer."""

@@ -49,7 +49,9 @@ elif name == "squeue":
 elif name == "sacct":
     ids = words[words.index("-j") + 1].split(",")
     for one, job in state["jobs"].items():
-        if one.split("_")[0] in ids:
+        if one.split("_")[0] in ids and "--duplicates" in words:
+            print(f"{{one}}|{{job['state'].split()[0]}}|{{job.get('energy', 0)}}||")
+        elif one.split("_")[0] in ids:
             print(f"{{one}}|{{job['state']}}|{{job['code']}}|n1|{{job.get('end', 'Unknown')}}")
 elif name == "scancel":
     for one, job in state["jobs"].items():
