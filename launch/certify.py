@@ -193,23 +193,23 @@ def _measure_in(folder: str, run: RunDir, reference: Path | None) -> dict[str, A
     from dlfd_dist.compose import load_config
     from dlfd_dist.data.loaders import Batches, resolve_data
     from dlfd_dist.jobs.context import Job, Prepared, matched
-    from dlfd_dist.jobs.evaluation import (
-        against_fresh,
-        against_reference,
-        evaluate,
-        further_figures,
-        run_model,
+    from dlfd_dist.jobs.evaluation import outputs_of_parts
+    from dlfd_dist.jobs.finish import (
+        figures_of,
+        matched_to,
+        outputs_of_fresh,
+        outputs_of_reference,
     )
-    from dlfd_dist.jobs.finish import matched_to
     from dlfd_dist.jobs.models import DTYPES
     from dlfd_dist.runtime.env import RankInfo
     from dlfd_dist.runtime.init import process_group
 
     _refuse_named_code(run)
     config = load_config(run.config)
-    where = str(reference) if reference else config.reference
     # A folder of its own: what the cache holds is no evidence.
     config = replace(config, data=replace(config.data, cache_dir=folder, leaks=False))
+    if reference:
+        config = replace(config, reference=str(reference))
     data = resolve_data(config.data, config.drawn_forget)
     held = json.loads(run.identity.read_text(encoding="utf-8"))
     inputs = held["inputs"]
@@ -230,13 +230,6 @@ def _measure_in(folder: str, run: RunDir, reference: Path | None) -> dict[str, A
         )  # fmt: skip
         prepared = Prepared(config, data, held["inputs"], held["signature"], run, people)
         job = Job(prepared, collectives, batches)
-        found = evaluate(job.model(str(run.model)), batches, config)
-        figures = {**found.figures, **further_figures(found, config), **matched_to(job)}
-        figures["zero_retrain_forgetting"] = None
-        if len(data.splits.forget):
-            size = config.metrics.eval_batch_size
-            fresh = run_model(job.fresh_model(), batches, data.splits.forget, size)
-            figures["zero_retrain_forgetting"] = against_fresh(found.parts["forget"], fresh)
-        if where is None:
-            return {**figures, "gap_to_retrained": None, "against_retrained": None}
-        return figures | against_reference(found, evaluate(job.model(where), batches, config))
+        parts = outputs_of_parts(job.model(str(run.model)), batches, config)
+        others = outputs_of_fresh(job), outputs_of_reference(job)
+        return figures_of(config, parts, *others) | matched_to(job)

@@ -249,13 +249,17 @@ class Evaluation:
     figures: dict[str, Any]
 
 
-def evaluate(model: Classifier, batches: Batches, config: JobConfig) -> Evaluation:
-    """Measure a model: accuracies, attacks, forgetting score, NoMUS."""
+def outputs_of_parts(model: Classifier, batches: Batches, config: JobConfig) -> dict[str, Outputs]:
+    """Return what a model says of every part; every rank calls it."""
     size = config.metrics.eval_batch_size
-    parts = {
+    return {
         name: run_model(model, batches, ids, size)
         for name, ids in batches.data.splits.parts().items()
     }
+
+
+def evaluated(parts: dict[str, Outputs], config: JobConfig) -> Evaluation:
+    """Measure a model by its outputs: accuracies, attacks, forgetting score, NoMUS."""
     figures: dict[str, Any] = {f"{name}_accuracy": part.accuracy for name, part in parts.items()}
     per_label = {name: accuracy_per_label(part.logits, part.labels) for name, part in parts.items()}
     if any(per_label.values()):

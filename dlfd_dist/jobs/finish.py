@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any
 
+from ..config import JobConfig
 from ..data.label_shares import forget_labels
 from ..data.reference import describe_reference
 from ..digests import file_digest
@@ -17,11 +19,12 @@ from ..runtime.env import job_info
 from .acted import acted
 from .context import Job
 from .evaluation import (
-    Evaluation,
+    Outputs,
     against_fresh,
     against_reference,
-    evaluate,
+    evaluated,
     further_figures,
+    outputs_of_parts,
     peak_memory_mb,
     run_model,
     save_samples,
@@ -56,50 +59,75 @@ def finish(session: Session, *, selected_step: int | None, selection: str) -> di
 def measure(
     job: Job, model: Classifier, seconds: float, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Evaluate a model and write result.json, with which the run counts as finished."""
-    evaluation = evaluate(model, job.batches, job.config)
-    resurfaced, logits = resurface(job, model, evaluation.parts["forget"])
-    result = {
-        **evaluation.figures,
-        **further_figures(evaluation, job.config),
+    """Evaluate a model and write result.json, with which the run counts as finished.
+
+    Every rank calls it and has the result. The passes over images are shared among the ranks; the
+    figures of their outputs are taken on the main rank alone.
+    """
+    parts = outputs_of_parts(model, job.batches, job.config)
+    fresh, reference = outputs_of_fresh(job), outputs_of_reference(job)
+    resurfaced, logits = resurface(job, model, parts["forget"])
+    told = {
         **facts(job),
         **extra,
-        "zero_retrain_forgetting": _against_fresh(job, evaluation),
-        "against_original": acted(job, model, evaluation.parts),
-        **_against_reference(job, evaluation),
-        **group_figures(job, evaluation),
+        "against_original": acted(job, model, parts),
+        **group_figures(job, parts),
         **relearn(job, model),
         **resurfaced,
         "wall_seconds": seconds,
         "device_seconds": seconds * job.collectives.world_size,
         "peak_memory_mb": peak_memory_mb(job.collectives),
     }
-    result["guards"] = guards_of(result)
+    text = None
     if job.collectives.is_main:
-        save_samples(job.run_dir, evaluation.parts, job.data.manifest.identities, logits)
+        result = figures_of(job.config, parts, fresh, reference) | told
+        result["guards"] = guards_of(result)
+        save_samples(job.run_dir, parts, job.data.manifest.identities, logits)
         if job.run_dir.model.is_file():
             result["model_sha256"] = file_digest(job.run_dir.model)
         write_json(job.run_dir.result, result)
         logger.info("%s", _last_line(result))
         logger.info("result: %s in the run directory", job.run_dir.result.name)
-    job.collectives.barrier()
-    return result
+        text = json.dumps(result)
+    return json.loads(job.collectives.broadcast_text(text))
 
 
-def _against_fresh(job: Job, evaluation: Evaluation) -> float | None:
-    """Return the zero-retrain-forgetting score; None where nobody was forgotten."""
+def figures_of(
+    config: JobConfig, parts: dict[str, Outputs], fresh: Outputs | None,
+    reference: dict[str, Outputs] | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the figures of a model, alone, against one that learned nothing, and Retrained.
+
+    Parameters
+    ----------
+    parts, reference : what the model and Retrained say of every part; None: Retrained is not known
+    fresh : what a model that learned nothing says of the forget set; None of an empty one
+    """
+    evaluation = evaluated(parts, config)
+    near: dict[str, Any] = {"gap_to_retrained": None, "against_retrained": None}
+    if reference is not None:
+        near = against_reference(evaluation, evaluated(reference, config))
+    return {
+        **evaluation.figures,
+        **further_figures(evaluation, config),
+        "zero_retrain_forgetting": None if fresh is None else against_fresh(parts["forget"], fresh),
+        **near,
+    }
+
+
+def outputs_of_fresh(job: Job) -> Outputs | None:
+    """Return what a model that learned nothing says of the forget set; None of an empty one."""
     ids = job.data.splits.forget
     if not len(ids):
         return None
-    fresh = run_model(job.fresh_model(), job.batches, ids, job.config.metrics.eval_batch_size)
-    return against_fresh(evaluation.parts["forget"], fresh)
+    return run_model(job.fresh_model(), job.batches, ids, job.config.metrics.eval_batch_size)
 
 
-def _against_reference(job: Job, evaluation: Evaluation) -> dict[str, Any]:
+def outputs_of_reference(job: Job) -> dict[str, Outputs] | None:
+    """Return what Retrained says, where the settings name it."""
     if job.config.reference is None:
-        return {"gap_to_retrained": None, "against_retrained": None}
-    reference = evaluate(job.model(job.config.reference), job.batches, job.config)
-    return against_reference(evaluation, reference)
+        return None
+    return outputs_of_parts(job.model(job.config.reference), job.batches, job.config)
 
 
 def facts(job: Job) -> dict[str, Any]:

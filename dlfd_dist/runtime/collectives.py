@@ -92,6 +92,14 @@ class Collectives:
     def gather_numpy(self, rows: np.ndarray, total: int) -> np.ndarray:
         return self.gather_rows(torch.from_numpy(rows).to(self.device), total).cpu().numpy()
 
+    def broadcast_text(self, text: str | None) -> str:
+        """Return the text of the main rank on every rank; the others give None."""
+        own = (text or "").encode() if self.is_main else b""
+        size = int(self.all_reduce_sum(torch.tensor([len(own)], device=self.device)))
+        letters = torch.zeros(size, dtype=torch.uint8)
+        letters[: len(own)] = torch.tensor(list(own), dtype=torch.uint8)
+        return bytes(self.all_reduce_sum(letters.to(self.device)).tolist()).decode()
+
     def barrier(self) -> None:
         if self.world_size > 1:
             self._call(dist.all_reduce, torch.zeros(1, device=self.device))

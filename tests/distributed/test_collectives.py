@@ -29,6 +29,16 @@ def test_gather_keeps_the_order_of_uneven_and_empty_shards(total, ranks):
         assert gathered.flatten().tolist() == list(range(total))
 
 
+def _told(group: Collectives, text: str) -> str:
+    return group.broadcast_text(text if group.is_main else None)
+
+
+@pytest.mark.parametrize("text", ["", "naïve \u20ac 1"])
+def test_every_rank_has_the_text_of_the_main_one(text, ranks):
+    assert ranks(_told, 4, text) == [text] * 4
+    assert _told(Collectives(), text) == text
+
+
 def _global_cost_gradient(group: Collectives, total: int) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(total, 5, generator=generator, dtype=torch.float64)
