@@ -102,7 +102,7 @@ DLFM_ABLATION = [
 TABLE = [
     "method=finetune,reset,gli,msg,ct,fcs,amun,rewind,weight_distortion,weight_dist_reg,scrub,salun,"
     "dlfm,dlfd,dlfd_official",
-    "method.select=last", "method.probe_every=40", "compare.tune=12",
+    "task=faces", "method.select=last", "method.probe_every=40", "compare.tune=12",
     "compare.contrasts=[dlfd/original,dlfd/finetune,dlfd/gli,dlfd/reset,dlfd/best]",
     "seed=0,1,2,3,4", "train.keep_every=2", "data.leaks=false",
 ]  # fmt: skip

@@ -75,6 +75,12 @@ def test_the_whole_table_names_its_contrasts_and_forgets_other_people_in_each_se
     assert {subject for subject, _ in pairs} == {"DLFD"}
     official = next(c for c in plan.configs if c.method.name == "dlfd_official")
     official.validate(1)
+    # No straw man, and no DLFD at rates that only hide people: both begin with the same schedule.
+    starts = {
+        c.method.name: (c.train_mode, c.method.lr, c.method.lr_scheduler) for c in plan.configs
+    }
+    assert starts["dlfd"] == starts["finetune"] == ("sync_bn", 0.05, "cosine_batch")
+    assert starts["dlfd_official"][1:] == (0.008, "constant")
 
 
 @pytest.mark.parametrize("name", sorted(set(SETTINGS) - set(COMPARING)))
