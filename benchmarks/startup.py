@@ -32,7 +32,7 @@ from dlfd_dist.config import ClusterConfig, JobConfig, to_dict
 from dlfd_dist.run_dir import append_event
 from launch.campaign.attempts import attempts_file
 from launch.campaign.ledger import Ledger
-from launch.campaign.plan import Campaign, CampaignRun
+from launch.campaign.runs import Campaign, CampaignRun
 from launch.campaign.spec import LaunchSpec
 
 DLFD = [sys.executable, "-m", "launch.cli"]

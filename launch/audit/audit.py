@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dlfd_dist.config import JobConfig, to_dict
-from dlfd_dist.data.loaders import DataReader, ResolvedData, ResolvedRows, resolve_rows
+from dlfd_dist.config import to_dict
+from dlfd_dist.data.loaders import DataReader, ResolvedData
 from dlfd_dist.jobs import prepare
 from dlfd_dist.jobs.context import check_enough
 from dlfd_dist.jobs.models import model_outline
@@ -25,7 +25,7 @@ from ..comparison.runs import Progress, Runs, stop_signals
 from ..comparison.workers import Workers
 from ..job import print_dry_run
 from .planning import AuditPlan, plan_audit, trainings, unlearnings
-from .results import FILES, write_audit
+from .results import FILES, rows_of, write_audit
 
 
 def run_audit(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
@@ -55,10 +55,6 @@ def _check(plan: AuditPlan) -> None:
     refuse_ranks("dlfd audit")
     for one in [*trainings(plan), *unlearnings(plan)]:
         one.config.validate(one.config.runtime.world_size)
-
-
-def rows_of(config: JobConfig) -> ResolvedRows:
-    return resolve_rows(config.data, config.drawn_forget)
 
 
 def _run(plan: AuditPlan) -> tuple[dict[str, Path], dict[str, str]]:

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dlfd_dist.config import AuditConfig
-from dlfd_dist.data.loaders import ResolvedRows
+from dlfd_dist.config import AuditConfig, JobConfig
+from dlfd_dist.data.loaders import ResolvedRows, resolve_rows
 from dlfd_dist.evidence.pseudonyms import Salt, new_salt, read_salt, write_salt
 from dlfd_dist.plain import band, cell
 from dlfd_dist.report.audit import write_audit_page
@@ -33,6 +33,10 @@ COLUMNS = (
     "world", "unit", "pseudonym", "num_images", "num_models", "auc", "mean_log_ratio",
     "klom_forget",
 )  # fmt: skip
+
+
+def rows_of(config: JobConfig) -> ResolvedRows:
+    return resolve_rows(config.data, config.drawn_forget)
 
 
 def write_audit(

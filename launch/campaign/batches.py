@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from dlfd_dist.config import ClusterConfig
 
-from .plan import TRAINED, CampaignRun
+from .runs import TRAINED, CampaignRun
 from .spec import LaunchSpec
 
 Unit = tuple[CampaignRun, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,14 @@ from dlfd_dist.run_dir import write_json
 
 from ..execute import slurm
 from ..execute.batch import Waits
+from ..execute.task import JobTask
 from .batches import Batch
 from .ledger import Ledger
 from .places import job_folder
 from .submission import REPORT, Submission
-from .task import CampaignTask
+
+MakeTask = Callable[[Path, str, int], JobTask]
+"""Returns the task of a number in the array of a job; its module can be started as a process."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class SlurmQueue:
 
     submission: Submission
     ledger: Ledger
+    make_task: MakeTask
 
     def __call__(self, batch: Batch, waits: Waits) -> str:
         path, job = self.submission.campaign.path, self.submission.job(batch, waits)
@@ -34,7 +38,9 @@ class SlurmQueue:
         # The intent comes first: `settle` finds the job of a command that died, by its name.
         self.ledger.append("submitting", **facts)
         try:
-            first, *_ = executor.submit_array(tasks_of(path, batch.name, len(batch.units)))
+            first, *_ = executor.submit_array(
+                [self.make_task(path, batch.name, n) for n in range(len(batch.units))]
+            )
         except slurm.SchedulerError as err:
             self.ledger.append("refused", job=batch.name, why=str(err))
             raise slurm.SchedulerError(
@@ -46,7 +52,7 @@ class SlurmQueue:
         return job_id
 
 
-def settle(ledger: Ledger) -> None:
+def settle(ledger: Ledger, make_task: MakeTask) -> None:
     """Find out what became of a submission whose command died between sbatch and the ledger."""
     for event in ledger.unanswered():
         job_id = slurm.queued_by_name(event["name"]) if slurm.has("squeue") else None
@@ -54,14 +60,15 @@ def settle(ledger: Ledger) -> None:
         if job_id:
             from ..execute.executor import Executor
 
-            tasks = tasks_of(ledger.path, event["job"], len(event["units"]))
+            numbers = range(len(event["units"]))
+            tasks = [make_task(ledger.path, event["job"], number) for number in numbers]
             Executor(job_folder(ledger.path)).lay_down(job_id, tasks)
             ledger.append("submitted", job_id=job_id, **facts)
         else:
             ledger.append("refused", job=event["job"], why="its command died, and no job is queued")
 
 
-def start_locally(submission: Submission, ledger: Ledger) -> None:
+def start_locally(submission: Submission, ledger: Ledger, make_task: MakeTask) -> None:
     """Let submitit run the jobs one after another on this machine, in the background."""
     from .local import start
 
@@ -71,7 +78,8 @@ def start_locally(submission: Submission, ledger: Ledger) -> None:
         return
     for batch in jobs:
         write_job(submission, batch)
-    job_id = start(submission.campaign.path, [(b.name, len(b.units), b.spec) for b in jobs])
+    shapes = [(batch.name, len(batch.units), batch.spec) for batch in jobs]
+    job_id = start(submission.campaign.path, shapes, make_task.__module__)
     submission.job_ids.append(job_id)
     for batch in jobs:
         ledger.append("submitted", job_id=job_id, **facts_of(batch, batch.name) | {"array": False})
@@ -83,11 +91,6 @@ def facts_of(batch: Batch, name: str) -> dict[str, Any]:
         "job": batch.name, "name": name, "units": batch.units, "array": bool(batch.array),
         "report": batch.spec is REPORT,
     }  # fmt: skip
-
-
-def tasks_of(campaign: Path, job: str, number: int) -> Sequence[CampaignTask]:
-    """Return what the tasks of a job do; nobody asks for numbers that its array leaves out."""
-    return [CampaignTask(campaign, job, index) for index in range(number)]
 
 
 def write_job(submission: Submission, batch: Batch) -> None:

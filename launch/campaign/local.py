@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import shlex
@@ -13,15 +14,15 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from ..children import child_environment, python_words
+from ..execute.task import STOPPED
 from .places import job_folder
 from .process import Process
 from .spec import LaunchSpec
 
-STOPPED = 75
 LOCAL_JOB = "DLFD_LOCAL_JOB"
 """In the environment of a task: the id of the campaign's process."""
 PRELOADED = [
-    "launch.campaign.task", "dlfd_dist.__main__", "dlfd_dist.jobs.run", "torchvision.models",
+    "dlfd_dist.__main__", "dlfd_dist.jobs.run", "torchvision.models",
     "sklearn.linear_model", "sklearn.model_selection",
 ]  # fmt: skip
 """Loaded once for all tasks, torch with them: each task is forked from a process that has them."""
@@ -36,6 +37,8 @@ class LocalCampaign:
     campaign: Path
     jobs: tuple[tuple[str, int, LaunchSpec], ...]
     """Name, number of tasks and shape of each."""
+    module: str
+    """What does a task, by its `main` or as `python -m MODULE CAMPAIGN JOB INDEX`."""
 
     def __call__(self) -> int:
         worst, stop = 0, _Stop()
@@ -55,9 +58,10 @@ class LocalCampaign:
         environment = {LOCAL_JOB: _job_id(os.getppid())}
         words = [str(self.campaign), name, str(index)]
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
+        context.set_forkserver_preload([self.module, *PRELOADED])
+        output = self.campaign / "jobs" / log
         child = context.Process(
-            target=_run_task, args=(words, ranks, self.campaign / "jobs" / log, environment)
+            target=_run_task, args=(self.module, words, ranks, output, environment)
         )
         child.start()
         stop.child = child
@@ -68,7 +72,9 @@ class LocalCampaign:
         return child.exitcode
 
 
-def _run_task(words: list[str], ranks: int, log: Path, environment: dict[str, str]) -> None:
+def _run_task(
+    module: str, words: list[str], ranks: int, log: Path, environment: dict[str, str]
+) -> None:
     """Run a task in this process, or its ranks in processes of their own, with output in a log."""
     os.environ.update(environment)
     with log.open("ab") as file:
@@ -77,10 +83,8 @@ def _run_task(words: list[str], ranks: int, log: Path, environment: dict[str, st
     if ranks > 1:
         from ..local import run_module
 
-        sys.exit(run_module("launch.campaign.task", ranks, words))
-    from .task import main
-
-    sys.exit(main(words))
+        sys.exit(run_module(module, ranks, words))
+    sys.exit(importlib.import_module(module).main(words))
 
 
 class _Stop:
@@ -100,8 +104,11 @@ def _job_id(pid: int) -> str:
     return Process.of(pid).job_id
 
 
-def start(campaign: Path, jobs: Sequence[tuple[str, int, LaunchSpec]]) -> str:
-    """Start the jobs; return an id, from which `is_alive` tells whether they still run."""
+def start(campaign: Path, jobs: Sequence[tuple[str, int, LaunchSpec]], module: str) -> str:
+    """Start the jobs, whose tasks a module does.
+
+    Returns an id, from which `is_alive` tells whether they still run.
+    """
     from submitit import LocalExecutor
 
     from ..execute.executor import make_job_folder
@@ -115,7 +122,7 @@ def start(campaign: Path, jobs: Sequence[tuple[str, int, LaunchSpec]]) -> str:
     executor.update_parameters(timeout_min=DAYS)
     # What goes on after this command must not hold its output: `dlfd submit ... | tail` would wait.
     with output_to(campaign / "jobs" / "local.out"):
-        job = executor.submit(LocalCampaign(campaign, tuple(jobs)))
+        job = executor.submit(LocalCampaign(campaign, tuple(jobs), module))
     return _job_id(int(job.job_id))
 
 

@@ -14,7 +14,7 @@ from dlfd_dist.run_dir import RunDir, write_text
 from dlfd_dist.runtime.env import STARTS_BEFORE
 
 from ..execute.batch import BatchJob
-from .plan import CampaignRun, campaign_name
+from .runs import CampaignRun, campaign_name
 from .spec import LaunchSpec
 
 

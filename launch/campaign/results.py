@@ -13,13 +13,12 @@ from dlfd_dist.compose import job_from_dict
 from dlfd_dist.config import METHOD_CONFIGS, AuditConfig, ForgetConfig, JobConfig
 from dlfd_dist.run_dir import RunDir, exclusively
 
-from ..audit.audit import rows_of
-from ..audit.results import write_audit
-from ..comparison.compare import COMPARE_LOCK, Ran, write_results
+from ..audit.results import rows_of, write_audit
 from ..comparison.planning import Planned
+from ..comparison.tables import COMPARE_LOCK, Ran, write_results
 from ..report import run_report
 from .ledger import Ledger
-from .plan import CampaignRun, read_plan
+from .runs import CampaignRun, read_plan
 from .states import planned_runs, run_states
 from .tuning import chosen
 
@@ -36,10 +35,6 @@ def write_campaign_report(campaign: Path) -> int:
 def _write_report(campaign: Path) -> int:
     ledger = Ledger(campaign)
     runs = planned_runs(campaign, ledger)
-    if runs[0].config["verb"] == "search":
-        from ..search.job import report_search
-
-        return report_search(campaign)
     statuses = run_states(campaign)
     done = {s.label: Path(s.directory or "") for s in statuses if s.state == "finished"}
     failures = {s.label: f"{s.state}. {s.cause}".strip() for s in statuses if s.label not in done}

@@ -24,7 +24,7 @@ from .causes import cause
 from .ledger import NOWHERE, Ledger, Placement
 from .local import is_alive
 from .places import job_log, rank_logs
-from .plan import CampaignRun, read_plan
+from .runs import CampaignRun, read_plan
 
 SACCT_EVERY_S = 5.0
 """Answers of sacct younger than this are used again, by other commands too."""

@@ -16,10 +16,11 @@ from dlfd_dist.plain import steer
 
 from ..execute import slurm
 from ..execute.usage import Usage, total, usage_of
-from . import code, local
+from .code import difference
 from .ledger import Ledger
+from .local import cancel as cancel_local
 from .places import job_folder
-from .plan import Campaign, read_plan
+from .runs import Campaign, read_plan
 from .shown import show_submission
 from .states import (
     ENDED_BADLY,
@@ -113,7 +114,7 @@ def used_by_jobs(path: Path, statuses: Sequence[RunStatus]) -> dict[str, Usage]:
 def code_note(path: Path) -> str | None:
     """Return a sentence when the code of the last submission is not the code of now."""
     planned = [e for e in Ledger(path).events() if e["event"] == "planned"]
-    return code.difference(planned[-1]["code"]) if planned else None
+    return difference(planned[-1]["code"]) if planned else None
 
 
 def _show_head(path: Path, statuses: Sequence[RunStatus]) -> None:
@@ -183,7 +184,7 @@ def run_cancel(words: Sequence[str]) -> int:
         ids.append(str(ledger.report_job()))
     with ledger.locked():
         for job_id in dict.fromkeys(i for i in ids if i.startswith("local:")):
-            local.cancel(campaign, job_id)
+            cancel_local(campaign, job_id)
         slurm_ids = list(dict.fromkeys(i for i in ids if not i.startswith("local:")))
         if slurm_ids:
             slurm.scancel(slurm_ids)

@@ -12,7 +12,7 @@ from ..execute.batch import BatchJob, Waits
 from .batches import Batch, make_batches
 from .ledger import Placement, placements_of
 from .places import job_folder
-from .plan import Campaign
+from .runs import Campaign
 from .spec import LaunchSpec
 
 REPORT = LaunchSpec(why="runs whatever became of the others, and names what is missing")

@@ -7,27 +7,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from dlfd_dist.errors import RunDirError
+from dlfd_dist.errors import ConfigError, RunDirError
 from dlfd_dist.resources import checkout
 from dlfd_dist.run_dir import write_text
 
 from ..children import mind_working_directory
 from ..execute import slurm
-from . import code
 from .batches import Batch
+from .code import current, snapshot, store
 from .executors import SlurmQueue, settle, start_locally
 from .ledger import Ledger, Placement
-from .plan import Campaign, plan_campaign
+from .plan import plan_campaign
+from .runs import Campaign
 from .shown import show_answers, show_plan, show_submission
-from .states import live
+from .states import directories_of, live
 from .submission import Submission, job_of
+from .task import CampaignTask
+
+VERBS = ("train", "unlearn", "evaluate", "audit", "compare", "search")
 
 
 def run_submit(words: Sequence[str], *, dry_run: bool, test_only: bool, as_json: bool) -> int:
     """Submit a campaign, or show what would be submitted."""
     mind_working_directory()
     verb, *overrides = words or [""]
-    campaign = plan_campaign(verb, overrides)
+    campaign = campaign_of(verb, overrides)
     for variant in campaign.left_out:
         print(f"left out: {variant}", file=sys.stderr)
     _warn_of_local_disk(campaign)
@@ -47,6 +51,22 @@ def run_submit(words: Sequence[str], *, dry_run: bool, test_only: bool, as_json:
     submission = submit(campaign)
     show_submission(submission, as_json=as_json)
     return 0
+
+
+def campaign_of(verb: str, words: Sequence[str]) -> Campaign:
+    """Return what `dlfd submit VERB ...` asks for; nothing is written."""
+    if verb not in VERBS:
+        raise ConfigError(
+            f"'dlfd submit {verb}' is not known: it takes {', '.join(VERBS[:-1])} or {VERBS[-1]}."
+        )
+    if verb != "search":
+        return plan_campaign(verb, words)
+    from dlfd_dist.compose import split_cluster
+
+    from ..search.submit import search_campaign
+
+    cluster, rest = split_cluster(words)
+    return search_campaign(rest, cluster)
 
 
 def _warn_of_local_disk(campaign: Campaign) -> None:
@@ -76,7 +96,10 @@ def _submission(campaign: Campaign, ledger: Ledger, joined: Mapping[str, Placeme
     joined = {key: place for key, place in joined.items() if key in wanted}
     number = 1 + sum(event["event"] == "planned" for event in ledger.events())
     code_dir = checkout() if not campaign.cluster.prefix else None
-    return Submission(campaign, number, campaign.finished(), joined, busy, code_dir)
+    # Runs that wait for trials have directories that no plan knows.
+    begun = directories_of(campaign.path, ledger, campaign.runs)
+    finished = replace(campaign, directories=begun | campaign.directories).finished()
+    return Submission(campaign, number, finished, joined, busy, code_dir)
 
 
 def submit(campaign: Campaign) -> Submission:
@@ -85,13 +108,13 @@ def submit(campaign: Campaign) -> Submission:
     _create(campaign.path)
     ledger = Ledger(campaign.path)
     with ledger.locked():
-        settle(ledger)
+        settle(ledger, CampaignTask)
         submission = _submission(campaign, ledger, live(ledger))
         _record(campaign, ledger, submission)
         if campaign.cluster.kind == "local":
-            start_locally(submission, ledger)
+            start_locally(submission, ledger, CampaignTask)
         else:
-            submission.hand_to(SlurmQueue(submission, ledger))
+            submission.hand_to(SlurmQueue(submission, ledger, CampaignTask))
     return submission
 
 
@@ -124,10 +147,10 @@ def _create(path: Path) -> None:
 def _record(campaign: Campaign, ledger: Ledger, submission: Submission) -> None:
     """Write plan and code, and note the submission."""
     write_text(campaign.path / "plans" / campaign.plan_name, campaign.text())
-    now, diff = code.current()
-    code.store(campaign.path, now, diff)
+    now, diff = current()
+    store(campaign.path, now, diff)
     if campaign.cluster.snapshot:
-        submission.code = code.snapshot(campaign.path, now)
+        submission.code = snapshot(campaign.path, now)
     reused = {key: str(path) for key, path in submission.finished.items()}
     ledger.append(
         "planned", plan=campaign.plan_name, reused=reused, joined=sorted(submission.joined),

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dlfd_dist.data.loaders import DataReader
     from dlfd_dist.run_dir import RunDir
 
-    from .plan import CampaignRun
+    from .runs import CampaignRun
 
 Done = tuple[int, "RunDir | None"]
 """Exit status of a run on this rank, and its directory where this rank knows it."""
@@ -64,12 +64,18 @@ class CampaignTask(JobTask):
         # Whatever umask the node gives a job: results of submitit are for this user alone.
         set_mode(PRIVATE)
         with making(record["mode"]):
-            return self._report() if record["report"] else self._work(record)
+            return self._report(record) if record["report"] else self._work(record)
 
-    def _report(self) -> tuple[int, dict[str, Any]]:
+    def _report(self, record: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         from .results import write_campaign_report
 
-        status = write_campaign_report(self.campaign)
+        values, _ = self._plan(record)
+        if values["verb"] == "search":
+            from ..search.job import report_search
+
+            status = report_search(self.campaign)
+        else:
+            status = write_campaign_report(self.campaign)
         return status, {"run_dir": str(self.campaign)}
 
     def _work(self, record: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -91,7 +97,7 @@ class CampaignTask(JobTask):
         return json.loads((self.campaign / "jobs" / f"{self.job}.json").read_text("utf-8"))
 
     def _plan(self, record: Mapping[str, Any]) -> tuple[dict[str, Any], list[CampaignRun]]:
-        from .plan import read_plan
+        from .runs import read_plan
 
         return read_plan(self.campaign / "plans" / record["plan"])
 

@@ -21,7 +21,7 @@ from dlfd_dist.run_dir import RunDir, write_json
 from ..comparison.planning import with_settings
 from ..comparison.race import Race
 from .ledger import Ledger
-from .plan import CampaignRun, choice_file, read_plan, title_of
+from .runs import CampaignRun, choice_file, read_plan, title_of
 from .states import directories_of
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +19,13 @@ from dlfd_dist.jobs.models import model_outline
 from dlfd_dist.jobs.plan import plan as plan_run
 from dlfd_dist.logs import setup_console
 from dlfd_dist.methods import methods
-from dlfd_dist.report.html import write_report
 from dlfd_dist.report.records import read_comparison
 from dlfd_dist.report.summary import findings_of, summarise
 from dlfd_dist.report.tables import (
-    contrasts_csv,
-    csv_table,
-    latex_table,
-    markdown_table,
     text_table,
 )
 from dlfd_dist.report.tuning import chosen_lines
-from dlfd_dist.run_dir import exclusively, write_json, write_text
+from dlfd_dist.run_dir import exclusively, write_text
 from dlfd_dist.runtime.env import RankInfo, refuse_ranks
 from dlfd_dist.runtime.init import pick_device
 
@@ -41,7 +34,6 @@ from ..local import cores
 from .contrasts import named_contrasts
 from .planning import (
     Plan,
-    Planned,
     make_plan,
     measurement_runs,
     training_runs,
@@ -49,16 +41,10 @@ from .planning import (
     with_models,
 )
 from .runs import Progress, Runs, stop_signals
+from .tables import FILES, Ran, write_results
 from .trial_people import tuning_measurements, tuning_models
 from .tuning import Trial, judged, plan_trials, searched, trial_runs, tuned_configs, tuning_record
 from .workers import Workers
-
-COMPARE_LOCK = "compare.lock"
-"""Held while files of a comparison are written, by a campaign's report job too."""
-FILES = (
-    "comparison.json", "summary.json", "table.md", "table.csv", "table.tex", "contrasts.csv",
-    "report.html",
-)  # fmt: skip
 
 
 def run_compare(
@@ -105,21 +91,6 @@ def num_workers(config: JobConfig, wanted: int | None) -> int:
 
 def _workers_of(plan: Plan) -> int:
     return num_workers(plan.configs[0], plan.compare.workers)
-
-
-@dataclass(frozen=True)
-class Ran:
-    """A comparison whose runs have ended."""
-
-    wanted: list[Planned]
-    """Every run of the table."""
-    done: dict[str, Path]
-    """The directories of the finished ones by label."""
-    failures: dict[str, str]
-    tuning: dict[str, Any] | None
-    data_title: str
-    contrasts: dict[str, Any]
-    """Pairs of rows and the margin of a tie, named before the runs."""
 
 
 def _run(plan: Plan) -> Ran:
@@ -173,41 +144,6 @@ def claimed(out: Path, config: JobConfig, verb: str = "compare") -> Iterator[Non
     with exclusively(lock, f"dlfd {verb}"):
         write_text(out / "config.yaml", config_text(config))
         yield
-
-
-def write_results(out: Path, ran: Ran, title: str) -> list[str]:
-    """Write comparison.json, summary.json, tables and page; return the runs that are missing."""
-    full_title = f"{title}: {ran.data_title}"
-    entries = [_entry(one, ran.done[one.label], out) for one in ran.wanted if one.label in ran.done]
-    missing = [one.label for one in ran.wanted if one.label not in ran.done]
-    content = {
-        "title": full_title, "runs": entries, "missing": missing, "tuning": ran.tuning,
-        "contrasts": ran.contrasts,
-    }  # fmt: skip
-    write_json(out / "comparison.json", content)
-    records = read_comparison(out).records
-    rows, findings = summarise(records), findings_of(records, ran.contrasts)
-    write_json(out / "summary.json", {**findings.to_dict(), "rows": rows})
-    write_text(out / "table.md", markdown_table(rows, ran.tuning, missing, findings))
-    write_text(out / "table.tex", latex_table(rows, ran.tuning, missing, findings))
-    write_text(out / "table.csv", csv_table(rows, findings))
-    write_text(out / "contrasts.csv", contrasts_csv(findings))
-    page = out / "report.html"
-    write_report(
-        records, page, title=full_title, missing=missing, tuning=ran.tuning, contrasts=ran.contrasts
-    )
-    return missing
-
-
-def _entry(one: Planned, path: Path, out: Path) -> dict[str, Any]:
-    return {
-        "role": one.role,
-        "method": one.method,
-        "variant": one.variant,
-        "seed": one.seed,
-        "train_seed": one.train_seed,
-        "run_dir": os.path.relpath(path, out),
-    }
 
 
 def _show(plan: Plan, ran: Ran, missing: Sequence[str], *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from dlfd_dist.config import ClusterConfig, to_dict
 from dlfd_dist.jobs.context import check_enough
 
 from ..campaign.cost import rank_seconds
-from ..campaign.plan import Campaign, CampaignRun
+from ..campaign.runs import Campaign, CampaignRun
 from ..campaign.spec import LaunchSpec, asked_shape
 from .cluster import Room, gpus_per_rank, require_ray
 from .plan import SearchPlan, check_reference, check_same, make_plan, rows_of

@@ -14,7 +14,8 @@ from dlfd_dist.errors import CheckpointError, ConfigError
 from dlfd_dist.models import build_model, save_weights
 from dlfd_dist.runtime.env import job_info
 from launch.campaign.batches import Batch, make_batches
-from launch.campaign.plan import Campaign, plan_campaign, read_plan
+from launch.campaign.plan import plan_campaign
+from launch.campaign.runs import Campaign, read_plan
 from launch.campaign.spec import LaunchSpec, asked_shape, choose_spec
 
 GIVEN = [

@@ -14,7 +14,8 @@ import pytest
 from launch.audit import planning as audit_planning
 from launch.campaign import results
 from launch.campaign.ledger import Ledger
-from launch.campaign.plan import Campaign, plan_campaign
+from launch.campaign.plan import plan_campaign
+from launch.campaign.runs import Campaign
 from launch.comparison.contrasts import named_contrasts
 from launch.comparison.planning import Planned, make_plan, measurement_runs, training_runs
 from launch.comparison.planning import unlearning_runs as unlearnings_of

@@ -12,7 +12,7 @@ from dlfd_dist.errors import DlfdError
 from dlfd_dist.run_dir import append_event
 from launch.campaign.attempts import attempts_file
 from launch.campaign.ledger import Ledger
-from launch.campaign.plan import Campaign, CampaignRun, choice_file
+from launch.campaign.runs import Campaign, CampaignRun, choice_file
 from launch.campaign.tuning import chosen, tuned
 from tests.unit.test_campaign import plan
 

@@ -19,13 +19,12 @@ from dlfd_dist.resources import resource_dir
 from dlfd_dist.run_dir import exclusively
 from launch.campaign import local as local_campaign
 from launch.campaign import results
-from launch.campaign.executors import tasks_of
 from launch.campaign.ledger import Ledger
 from launch.campaign.places import job_folder
 from launch.campaign.spec import LaunchSpec
 from launch.campaign.submission import Lanes
 from launch.campaign.task import CampaignTask
-from launch.comparison.compare import COMPARE_LOCK
+from launch.comparison.tables import COMPARE_LOCK
 from launch.execute.batch import BatchJob, Waits
 from tests.fakes.campaigns import GIVEN, Campaigns, make_campaigns
 
@@ -203,7 +202,7 @@ def test_what_sbatch_refuses_leaves_no_pickle(campaigns: Campaigns):
 
 
 def test_the_number_of_a_task_is_kept_where_an_array_has_gaps(tmp_path: Path, campaigns: Campaigns):
-    tasks = tasks_of(campaigns.path, "01", 5)
+    tasks = [CampaignTask(campaigns.path, "01", number) for number in range(5)]
     jobs = replace(A_JOB, folder=tmp_path / "jobs", array="0,2-4").executor().submit_array(tasks)
     assert [job.job_id for job in jobs] == [f"101_{index}" for index in range(5)]
     assert set(campaigns.slurm.state["jobs"]) == {"101_0", "101_2", "101_3", "101_4"}

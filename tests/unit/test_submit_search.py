@@ -12,8 +12,8 @@ import pytest
 
 from dlfd_dist.errors import ConfigError
 from launch.campaign.batches import make_batches
-from launch.campaign.plan import plan_campaign
 from launch.campaign.submission import Submission
+from launch.campaign.submit import campaign_of
 from launch.search.node import Step
 from launch.search.plan import make_plan, read_search
 
@@ -37,7 +37,7 @@ def given(tiny, tmp_path: Path) -> list[str]:
 
 
 def test_a_search_with_ray_is_one_job_on_all_nodes(given: list[str]):
-    campaign = plan_campaign("search", [*given, "cluster.nodes=2", "cluster.tasks_per_node=3"])
+    campaign = campaign_of("search", [*given, "cluster.nodes=2", "cluster.tasks_per_node=3"])
     (batch,) = make_batches(campaign.runs, campaign.cluster, 1)
     submission = Submission(campaign, 1, {}, {})
     text = submission.job(batch).executor().text()
@@ -52,7 +52,7 @@ def test_a_job_finds_its_search_in_the_plan_file_and_reads_no_command_line(
     given: list[str], search: str
 ):
     words = [*given, f"search={search}"]
-    values = json.loads(plan_campaign("search", words).text())["later"]["search"]
+    values = json.loads(campaign_of("search", words).text())["later"]["search"]
     plan = make_plan([word for word in words if not word.startswith("cluster=")])
     assert read_search(values) == plan
 
@@ -68,7 +68,7 @@ def test_a_job_finds_its_search_in_the_plan_file_and_reads_no_command_line(
 )  # fmt: skip
 def test_a_search_that_the_cluster_cannot_run_is_refused(given: list[str], words, said: str):
     with pytest.raises(ConfigError, match=said):
-        plan_campaign("search", [*given, *words])
+        campaign_of("search", [*given, *words])
 
 
 @pytest.mark.parametrize(("node", "number"), [("0", 10), ("1", 9)])
