@@ -199,7 +199,7 @@ def test_jobs_that_others_may_write_are_not_unpickled(tmp_path: Path):
     folder.mkdir(parents=True)
     folder.chmod(0o777)
     with pytest.raises(RunDirError, match="may be written by others"):
-        local.start(tmp_path, [])
+        local.start(tmp_path, [], "launch.campaign.task")
 
 
 # --- files that never end

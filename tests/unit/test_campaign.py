@@ -209,11 +209,6 @@ def test_a_checkpoint_of_other_classes_or_architecture_is_refused(verb, words, t
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_verb_that_is_no_job_is_refused():
-    with pytest.raises(ConfigError, match="'dlfd submit doctor' is not known: it takes train"):
-        plan_campaign("doctor", [])
-
-
 # --- jobs and their restarts
 
 

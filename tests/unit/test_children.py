@@ -50,7 +50,7 @@ def test_a_child_runs_our_module_whatever_lies_in_the_working_directory(trap: Pa
 def test_the_process_of_a_local_campaign_runs_our_code(trap: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(os, "environ", os.environ.copy())
     (tmp_path / "campaign" / "jobs").mkdir(parents=True)
-    job_id = local.start(tmp_path / "campaign", [])
+    job_id = local.start(tmp_path / "campaign", [], "launch.campaign.task")
     process = Process.read(job_id)
     assert process is not None
     output = tmp_path / "campaign" / "jobs" / "local.out"

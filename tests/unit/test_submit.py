@@ -406,10 +406,16 @@ def test_a_snapshot_is_what_the_jobs_run(campaigns: Campaigns):
     assert f". {copy}/slurm/lib/rendezvous.sh" in text
 
 
+def test_a_verb_that_is_no_job_is_refused(campaigns: Campaigns):
+    run = campaigns.run("submit", "doctor")
+    assert run.status == 2
+    assert "'dlfd submit doctor' is not known: it takes train" in run.err
+
+
 def test_the_local_cluster_gets_the_same_jobs(campaigns: Campaigns, monkeypatch):
     started = []
     monkeypatch.setattr(
-        local_campaign, "start", lambda path, jobs: started.append(jobs) or "local:1@here"
+        local_campaign, "start", lambda path, jobs, module: started.append(jobs) or "local:1@here"
     )
     words = [w for w in GIVEN if not w.startswith("cluster")]
     run = campaigns.run("submit", "compare", *words, "method=ssd", "cluster=local",
