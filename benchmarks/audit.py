@@ -41,7 +41,7 @@ from dlfd_dist.report.audit import (
     rmia_table,
     ulira_table,
 )
-from launch.audit.audit import run_audit
+from launch.verbs.audit import run_audit
 
 COMMON = [
     "method=finetune,scrub,dlfd,dlfm", "method.epochs=2", "method.select=nomus",

@@ -30,7 +30,7 @@ from dlfd_dist.report.intervals import over_seeds, seeds_mean
 from dlfd_dist.report.records import FINE_TUNE, of_label
 from dlfd_dist.report.summary import labels_in_order
 from dlfd_dist.report.tables import format_value
-from launch.comparison.compare import run_compare
+from launch.verbs.compare import run_compare
 
 SETTINGS = [
     "forget.fraction=0.2",

@@ -38,7 +38,7 @@ import time
 from pathlib import Path
 
 from dlfd_dist.errors import DlfdError
-from launch.comparison.compare import run_compare
+from launch.verbs.compare import run_compare
 
 METHODS = (
     "finetune,neggrad,neggrad_plus,cf_k,eu_k,unsir,bad_teacher,scrub,salun,ssd,l1_sparse,dlfd,dlfm"

@@ -30,8 +30,8 @@ from omegaconf import OmegaConf
 
 from dlfd_dist.errors import DlfdError
 from dlfd_dist.report.intervals import t_interval
-from launch.comparison.compare import run_compare
 from launch.search.search import run_search
+from launch.verbs.compare import run_compare
 
 TRAINED = ["forget.fraction=0.2", "train.epochs=30"]
 SETS = {

@@ -32,12 +32,12 @@ from pathlib import Path
 from typing import Any
 
 from dlfd_dist.run_dir import RunDir, read_events
-from launch.campaign.attempts import read_attempts
-from launch.campaign.ledger import Ledger
-from launch.campaign.local import is_alive
-from launch.campaign.states import ENDED_BADLY, RunStatus, planned_runs, run_states
 from launch.cli import main as dlfd
 from launch.execute import slurm as clients
+from launch.execute.attempts import read_attempts
+from launch.execute.background import is_alive
+from launch.execute.journal import Ledger
+from launch.execute.states import ENDED_BADLY, RunStatus, planned_runs, run_states
 from tests.fakes.faults import NODE_LIMIT_MIN, Faults, Victim, draw_schedule, running
 from tests.slurm.cluster import LAB, REPOSITORY, Lab, slurm
 
@@ -328,7 +328,7 @@ class Drive:
 
 def placed_jobs(campaign: Path) -> dict[str, list[str]]:
     """Return every job that a run was ever put into, by its key."""
-    from launch.campaign.ledger import given_again, placements_of
+    from launch.execute.journal import given_again, placements_of
 
     found: dict[str, list[str]] = {}
     for event in Ledger(campaign).events():

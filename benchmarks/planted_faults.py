@@ -50,7 +50,9 @@ PACKAGES = (
         "synthesis", "transport",
     )),
     "dlfd_dist", "launch",
-    *(f"launch/{name}" for name in ("audit", "campaign", "comparison", "doctor", "search")),
+    *(f"launch/{name}" for name in (
+        "doctor", "execute", "plan", "results", "search", "verbs",
+    )),
 )  # fmt: skip
 PER_PACKAGE = 2
 MEANINGS = {

@@ -23,7 +23,7 @@ import numpy as np
 from results import spread, write_result
 
 from dlfd_dist.report.intervals import t_interval
-from launch.comparison.compare import run_compare
+from launch.verbs.compare import run_compare
 
 COMMON = ["forget.fraction=0.2", "train.epochs=30", "seed=0,1,2", "method.epochs=3",
           "data.augment=face", "runtime.threads_per_rank=1", "compare.workers=1"]  # fmt: skip

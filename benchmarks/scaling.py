@@ -3,7 +3,7 @@
     python benchmarks/scaling.py [--write]
 
 Two ranks (gloo, one thread each) take one outer step of DLFD on ResNet18; what the collectives and
-DDP's buckets were handed is compared with launch/campaign/scaling.py. Then that model, with stated
+DDP's buckets were handed is compared with launch/plan/scaling.py. Then that model, with stated
 links and speeds, is drawn for 8 to 1,024 GPUs: a simulation, no measurement. The last line is
 `ratio R`: bytes measured / bytes of the model.
 """
@@ -25,7 +25,7 @@ from dlfd_dist.methods import Updater
 from dlfd_dist.models import build_model
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.synthesis import Objective, layer_output, perturb
-from launch.campaign.scaling import Link, Step, step_bytes, step_seconds
+from launch.plan.scaling import Link, Step, step_bytes, step_seconds
 
 BATCH, ITERATIONS, RANKS = 16, 3, 2
 LINKS = [

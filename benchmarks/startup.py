@@ -30,10 +30,10 @@ from results import spread, write_result
 
 from dlfd_dist.config import ClusterConfig, JobConfig, to_dict
 from dlfd_dist.run_dir import append_event
-from launch.campaign.attempts import attempts_file
-from launch.campaign.ledger import Ledger
-from launch.campaign.runs import Campaign, CampaignRun
-from launch.campaign.spec import LaunchSpec
+from launch.execute.attempts import attempts_file
+from launch.execute.journal import Ledger
+from launch.plan.runs import Campaign, CampaignRun
+from launch.plan.shape import LaunchSpec
 
 DLFD = [sys.executable, "-m", "launch.cli"]
 METHODS, SEEDS = "dlfd,scrub,finetune,neggrad", ",".join(map(str, range(250)))

@@ -29,10 +29,10 @@ from pathlib import Path
 
 from benchmarks.faults import in_the_lab
 from dlfd_dist.run_dir import read_events
-from launch.campaign.batches import make_batches
-from launch.campaign.plan import plan_campaign
-from launch.campaign.submit import submit
 from launch.cli import main as dlfd
+from launch.execute.batches import make_batches
+from launch.plan.campaign import plan_campaign
+from launch.verbs.submit import submit
 from tests.slurm.cluster import LAB, Lab, slurm
 
 SMALL = [

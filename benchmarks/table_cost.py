@@ -26,9 +26,9 @@ from dlfd_dist.jobs import run_job
 from dlfd_dist.models import build_model
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
-from launch.comparison.planning import OFFICIAL, Plan, make_plan, training_runs
-from launch.comparison.trial_people import tuning_models
-from launch.comparison.tuning import searched
+from launch.plan.compare import OFFICIAL, Plan, make_plan, training_runs
+from launch.plan.trial_people import tuning_models
+from launch.plan.tuning import searched
 
 BATCH, PROBE_EVERY, LOOKED_AT = 32, 40, 1000
 FEW, MORE = 1, 4

@@ -83,36 +83,36 @@ class Verb:
         return run(*([name] if self.by_name else []), words, **options)
 
 
-RUN = Verb("job.run_verb", has_settings=True, by_name=True)
-LISTING = Verb("listing.run_listing", takes=("as_json",), by_name=True)
+RUN = Verb("verbs.run.run_verb", has_settings=True, by_name=True)
+LISTING = Verb("verbs.listing.run_listing", takes=("as_json",), by_name=True)
 VERBS = {
-    "demo": Verb("demo.run_demo", has_settings=True),
+    "demo": Verb("verbs.demo.run_demo", has_settings=True),
     "train": RUN,
     "unlearn": RUN,
     "evaluate": RUN,
-    "compare": Verb("comparison.compare.run_compare", has_settings=True),
+    "compare": Verb("verbs.compare.run_compare", has_settings=True),
     "search": Verb("search.search.run_search", ("--resume",), has_settings=True),
-    "audit": Verb("audit.audit.run_audit", has_settings=True),
-    "bench": Verb("bench.run_bench", has_settings=True),
-    "report": Verb("report.run_report", ("--out",)),
-    "certify": Verb("certify.run_certify", ("--key", "--names")),
+    "audit": Verb("verbs.audit.run_audit", has_settings=True),
+    "bench": Verb("verbs.bench.run_bench", has_settings=True),
+    "report": Verb("results.report.run_report", ("--out",)),
+    "certify": Verb("verbs.certify.run_certify", ("--key", "--names")),
     "verify": Verb(
-        "certify.run_verify", ("--public-key", "--recompute", "--checkpoint", "--reference"),
+        "verbs.certify.run_verify", ("--public-key", "--recompute", "--checkpoint", "--reference"),
         takes=("as_json",),
     ),
-    "keygen": Verb("certify.run_keygen"),
-    "submit": Verb("campaign.submit.run_submit", ("--test-only",), has_settings=True),
-    "status": Verb("campaign.status.run_status", ("--watch",), takes=("as_json",)),
-    "logs": Verb("campaign.logs.run_logs", ("-f", "--rank"), takes=()),
-    "cancel": Verb("campaign.status.run_cancel", takes=()),
-    "retry": Verb("campaign.status.run_retry", ("--failed",), takes=("as_json",)),
+    "keygen": Verb("verbs.certify.run_keygen"),
+    "submit": Verb("verbs.submit.run_submit", ("--test-only",), has_settings=True),
+    "status": Verb("verbs.status.run_status", ("--watch",), takes=("as_json",)),
+    "logs": Verb("verbs.logs.run_logs", ("-f", "--rank"), takes=()),
+    "cancel": Verb("verbs.status.run_cancel", takes=()),
+    "retry": Verb("verbs.status.run_retry", ("--failed",), takes=("as_json",)),
     "doctor": Verb("doctor.report.run_doctor"),
-    "inspect": Verb("inspection.run_inspect", takes=("as_json",)),
+    "inspect": Verb("verbs.inspection.run_inspect", takes=("as_json",)),
     "methods": LISTING,
     "models": LISTING,
     "data": LISTING,
 }  # fmt: skip
-LEAKS = Verb("audit.leaks.run_leaks", has_settings=True)
+LEAKS = Verb("verbs.leaks.run_leaks", has_settings=True)
 NO_DRY_RUN = ("status", "logs", "cancel", "retry", "verify")
 """Verbs that have nothing to show beforehand, and say so."""
 
@@ -216,7 +216,7 @@ def dispatch(arguments: list[str]) -> int:
 def _help_of(name: str, words: list[str]) -> str:
     if not VERBS[name].has_settings:
         return HELP
-    from .settings import verb_help
+    from .verbs.settings import verb_help
 
     return verb_help(name, words)
 

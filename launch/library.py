@@ -34,7 +34,7 @@ def compare(
     method, seed : one, or several
     settings : further settings by name, as {"compare.trials": 8}
     """
-    from .comparison.compare import run_compare
+    from .verbs.compare import run_compare
 
     words = _words(model, data, method, seed, out, settings)
     return _done("compare", run_compare(words, dry_run=False, as_json=False), out)
@@ -54,7 +54,7 @@ def audit(
 
     kind : ulira or klom
     """
-    from .audit.audit import run_audit
+    from .verbs.audit import run_audit
 
     words = [kind, *_words(model, data, method, seed, out, settings)]
     return _done("audit", run_audit(words, dry_run=False, as_json=False), out)
@@ -93,7 +93,7 @@ def submit(
 
     cluster : a file of configs/cluster/, such as slurm_generic
     """
-    from .campaign.submit import run_submit
+    from .verbs.submit import run_submit
 
     words = [verb, *_words(model, data, method, seed, out, settings), f"cluster={cluster}"]
     status = run_submit(words, dry_run=False, test_only=False, as_json=False)
@@ -104,7 +104,7 @@ def certify(path: str | Path, *, key: str | Path | None = None, names: bool = Fa
     """Write the certificate of a finished run, as `dlfd certify`; return its path."""
     from dlfd_dist.evidence import CERTIFICATE
 
-    from .certify import run_certify
+    from .verbs.certify import run_certify
 
     held = None if key is None else str(key)
     run_certify([str(path)], key=held, names=names, dry_run=False, as_json=False)

@@ -10,7 +10,7 @@ import logging
 import signal
 import sys
 
-from .local import exit_status
+from .execute.ranks import exit_status
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -89,7 +89,7 @@ def _device() -> Check:
 
 
 def _ranks() -> Check:
-    from ..local import run_module
+    from ..execute.ranks import run_module
 
     status = run_module("dlfd_dist.runtime.selfcheck", 2)
     remedy = "check that 127.0.0.1 is up and that nothing forbids processes to open ports on it"

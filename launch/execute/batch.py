@@ -13,8 +13,8 @@ from dlfd_dist.config import ClusterConfig
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.resources import resource_dir
 
-from ..campaign.spec import LaunchSpec
 from ..children import SAFE_PATH, python_words
+from ..plan.shape import LaunchSpec
 
 if TYPE_CHECKING:
     from .executor import Executor

@@ -19,7 +19,7 @@ from dlfd_dist.errors import ConfigError, DlfdError
 from dlfd_dist.resources import checkout
 
 from ..children import child_environment, mind_working_directory
-from ..local import cores
+from ..execute.ranks import cores
 from .sockets import ray_folder
 
 if TYPE_CHECKING:

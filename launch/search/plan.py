@@ -45,8 +45,8 @@ from dlfd_dist.registry import near_match
 from dlfd_dist.resources import checkout
 from dlfd_dist.run_dir import write_json
 
-from ..comparison.planning import require_resurfacing, with_settings
-from ..spaces import fitted_space
+from ..plan.compare import require_resurfacing, with_settings
+from ..plan.spaces import fitted_space
 
 # What may differ between two starts of one search: where it runs, and what comes after the trials.
 NOT_IN_IDENTITY = (

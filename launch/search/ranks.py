@@ -7,9 +7,11 @@ for rank 0, which is the trial itself; the actors stay for the trials after it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +115,19 @@ def free_port() -> int:
                 continue
             return tried.getsockname()[1]
     raise AssertionError("the system has no free port")
+
+
+def tune_trial(config: dict[str, Any], *, shared: Shared, gpus: float) -> None:
+    """Run a trial inside a worker of Tune."""
+    from ray import tune
+    from ray.tune import Checkpoint, get_checkpoint, get_context
+
+    def report(figures: Mapping[str, Any], folder: Path | None = None) -> None:
+        checkpoint = Checkpoint.from_directory(str(folder)) if folder else None
+        tune.report(dict(figures), checkpoint=checkpoint)
+
+    held = get_checkpoint()
+    trial_id = get_context().get_trial_id() or ""
+    with held.as_directory() if held else contextlib.nullcontext() as folder:
+        begin = Path(folder) if folder else None
+        run_all(Point.of(config), shared, report, trial_id, begin, gpus)

@@ -26,7 +26,7 @@ from dlfd_dist.run_dir import exclusively, write_text
 from dlfd_dist.runtime.checkpoint import drop_checkpoints
 from dlfd_dist.runtime.env import job_info, refuse_ranks
 
-from ..local import cores
+from ..execute.ranks import cores
 from .algorithms import param_space, perturb_every, scheduler, searcher
 from .cluster import ADDRESS, Room, gpus_per_rank, local_room, ray_cluster, require_ray
 from .plan import SearchPlan, check_reference, claim, longest, make_plan, rows_of
@@ -183,8 +183,7 @@ class _Phases:
     def _trainable(self, shared: Shared) -> Any:
         from ray import tune
 
-        from .ranks import resources
-        from .trial import tune_trial
+        from .ranks import resources, tune_trial
 
         search = self.plan.search
         room = resources(search.cpus_per_trial, self.gpus, search.workers_per_trial)

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dlfd_dist.config import ClusterConfig, to_dict
 from dlfd_dist.jobs.context import check_enough
 
-from ..campaign.cost import rank_seconds
-from ..campaign.runs import Campaign, CampaignRun
-from ..campaign.spec import LaunchSpec, asked_shape
+from ..plan.cost import rank_seconds
+from ..plan.runs import Campaign, CampaignRun
+from ..plan.shape import LaunchSpec, asked_shape
 from .cluster import Room, gpus_per_rank, require_ray
 from .plan import SearchPlan, check_reference, check_same, make_plan, rows_of
 

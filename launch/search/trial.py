@@ -24,7 +24,7 @@ from dlfd_dist.locks import locked
 from dlfd_dist.objectives import OBJECTIVES, on_val
 from dlfd_dist.run_dir import RunDir, read_events, write_json, write_text
 
-from ..comparison.planning import with_settings
+from ..plan.compare import with_settings
 from .pinning import pinned
 
 if TYPE_CHECKING:
@@ -143,24 +143,6 @@ def untouched_value(plan: SearchPlan, reference: Mapping[str, float] | None) -> 
     assert plan.config.checkpoint is not None, "an unlearning run starts from a checkpoint"
     figures = figures_of(plan.config, resolved(plan.config)[0], plan.config.checkpoint)
     return OBJECTIVES[plan.search.objective].value(figures, reference)
-
-
-def tune_trial(config: dict[str, Any], *, shared: Shared, gpus: float) -> None:
-    """Run a trial inside a worker of Tune."""
-    from ray import tune
-    from ray.tune import Checkpoint, get_checkpoint, get_context
-
-    from .ranks import run_all
-
-    def report(figures: Mapping[str, Any], folder: Path | None = None) -> None:
-        checkpoint = Checkpoint.from_directory(str(folder)) if folder else None
-        tune.report(dict(figures), checkpoint=checkpoint)
-
-    held = get_checkpoint()
-    trial_id = get_context().get_trial_id() or ""
-    with held.as_directory() if held else contextlib.nullcontext() as folder:
-        begin = Path(folder) if folder else None
-        run_all(Point.of(config), shared, report, trial_id, begin, gpus)
 
 
 def run_rank(

@@ -14,7 +14,7 @@ import pytest
 from dlfd_dist.config import DLFDConfig, JobConfig, MethodConfig, RuntimeConfig
 from dlfd_dist.jobs import bench as measuring
 from dlfd_dist.jobs.bench import PHASES, Bench
-from launch.bench import advice
+from launch.verbs.bench import advice
 from tests.fakes.command_line import Ended, Faces, tree
 
 Dlfd = Callable[..., Ended]

@@ -18,7 +18,7 @@ import torch
 from dlfd_dist.config import SearchConfig
 from dlfd_dist.data.loaders import Batches
 from dlfd_dist.run_dir import RunDir, read_events
-from launch.local import cores
+from launch.execute.ranks import cores
 from launch.search.cluster import ray_cluster
 from launch.search.plan import make_plan
 from launch.search.trial import Point, Shared, reference_of, run_rank

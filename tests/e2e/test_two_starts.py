@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dlfd_dist.run_dir import RunDir, read_events
-from launch.campaign.ledger import Ledger
+from launch.execute.journal import Ledger
 from tests.fakes.campaigns import GIVEN
 from tests.fakes.command_line import Child
 from tests.fakes.slurm import FakeSlurm

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from dlfd_dist.run_dir import append_event
-from launch.campaign.attempts import attempts_file
 from launch.cli import main
+from launch.execute.attempts import attempts_file
 from tests.fakes.slurm import FakeSlurm
 
 GIVEN = [

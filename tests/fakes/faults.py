@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launch.campaign.ledger import Ledger
+from launch.execute.journal import Ledger
 from tests.slurm.cluster import LAB, Lab, slurm
 
 SAVED_AFTER_S = 6.0

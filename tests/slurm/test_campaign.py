@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 from dlfd_dist.run_dir import RunDir, read_events
-from launch.campaign.places import job_folder
+from launch.execute.places import job_folder
 from tests.fakes.tiny import TINY, TINY_RUN
 from tests.slurm.cluster import Lab, slurm, states, wait_for
 from tests.slurm.test_templates import was_signalled

@@ -12,8 +12,8 @@ import psutil
 import pytest
 import yaml
 
-from launch.campaign.places import job_log
 from launch.cli import main
+from launch.execute.places import job_log
 from tests.fakes.tiny import LEARNED
 from tests.slurm.cluster import Job, Lab, slurm
 from tests.slurm.conftest import SETTINGS

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
 from dlfd_dist.run_dir import RunDir
-from launch.campaign.places import job_folder
+from launch.execute.places import job_folder
 from launch.execute.task import Task
 from tests.slurm.cluster import Lab, events, slurm, wait_for
 from tests.slurm.test_campaign import SETTINGS

@@ -14,9 +14,9 @@ import pytest
 from dlfd_dist.access import making, private_folder, refuse_foreign
 from dlfd_dist.errors import RunDirError
 from dlfd_dist.evidence import generate, issue, read_run
-from launch.campaign import local
-from launch.campaign.ledger import Ledger
 from launch.cli import main
+from launch.execute import background as local
+from launch.execute.journal import Ledger
 from launch.search.pinning import pinned
 from launch.search.search import _Phases
 from tests.fakes.certified import RECORDED, make_run
@@ -199,7 +199,7 @@ def test_jobs_that_others_may_write_are_not_unpickled(tmp_path: Path):
     folder.mkdir(parents=True)
     folder.chmod(0o777)
     with pytest.raises(RunDirError, match="may be written by others"):
-        local.start(tmp_path, [], "launch.campaign.task")
+        local.start(tmp_path, [], "launch.verbs.task")
 
 
 # --- files that never end

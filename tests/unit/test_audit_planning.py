@@ -1,4 +1,4 @@
-"""launch/audit/planning.py: who is forgotten by which shadow model, and what is refused."""
+"""launch/plan/audit.py: who is forgotten by which shadow model, and what is refused."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 
 from dlfd_dist.data.loaders import resolve_rows
 from dlfd_dist.errors import ConfigError
-from launch.audit.planning import CONTROL_SEED, plan_audit, title_of, trainings, unlearnings
-from launch.campaign.batches import make_batches
-from launch.campaign.plan import plan_campaign
+from launch.execute.batches import make_batches
+from launch.plan.audit import CONTROL_SEED, plan_audit, title_of, trainings, unlearnings
+from launch.plan.campaign import plan_campaign
 
 GIVEN = ["ulira", "data=synthetic", "run.dir=out"]
 

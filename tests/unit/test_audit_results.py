@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from dlfd_dist.evidence.pseudonyms import new_salt
-from launch.audit.results import _csv, _world
+from launch.results.audit import _csv, _world
 
 PEOPLE = [f"person {letter}" for letter in "abcdefgh"]
 

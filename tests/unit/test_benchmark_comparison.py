@@ -12,9 +12,9 @@ from PIL import Image
 from benchmarks.comparison import FAIR, SETS, SETTINGS
 from dlfd_dist.data.label_shares import forget_labels
 from dlfd_dist.data.loaders import resolve_rows
-from launch.comparison.contrasts import named_contrasts
-from launch.comparison.planning import make_plan, unlearning_runs
-from launch.comparison.trial_people import trial_draws
+from launch.plan.compare import make_plan, unlearning_runs
+from launch.plan.contrasts import named_contrasts
+from launch.plan.trial_people import trial_draws
 
 
 @pytest.mark.parametrize(

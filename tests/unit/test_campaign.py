@@ -1,4 +1,4 @@
-"""launch/campaign.py and launch/spec.py: the DAG of a grid, its arrays, and packing or DDP."""
+"""launch/plan/campaign.py and shape.py: the DAG of a grid, its arrays, and packing or DDP."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dlfd_dist.config import ClusterConfig, JobConfig, ModelConfig, TrainConfig
 from dlfd_dist.errors import CheckpointError, ConfigError
 from dlfd_dist.models import build_model, save_weights
 from dlfd_dist.runtime.env import job_info
-from launch.campaign.batches import Batch, make_batches
-from launch.campaign.plan import plan_campaign
-from launch.campaign.runs import Campaign, read_plan
-from launch.campaign.spec import LaunchSpec, asked_shape, choose_spec
+from launch.execute.batches import Batch, make_batches
+from launch.plan.campaign import plan_campaign
+from launch.plan.runs import Campaign, read_plan
+from launch.plan.shape import LaunchSpec, asked_shape, choose_spec
 
 GIVEN = [
     "data=synthetic", "data.image_size=32", "data.synthetic.num_identities=12",

@@ -1,4 +1,4 @@
-"""launch/campaign/results.py: the report of a campaign asks the plan file, and no command line."""
+"""launch/results/campaign.py: the report of a campaign asks the plan file, and no command line."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from launch.audit import planning as audit_planning
-from launch.campaign import results
-from launch.campaign.ledger import Ledger
-from launch.campaign.plan import plan_campaign
-from launch.campaign.runs import Campaign
-from launch.comparison.contrasts import named_contrasts
-from launch.comparison.planning import Planned, make_plan, measurement_runs, training_runs
-from launch.comparison.planning import unlearning_runs as unlearnings_of
-from launch.comparison.tuning import tuning_record
+from launch.execute.journal import Ledger
+from launch.plan import audit as audit_planning
+from launch.plan.campaign import plan_campaign
+from launch.plan.compare import make_plan, measurement_runs, training_runs
+from launch.plan.compare import unlearning_runs as unlearnings_of
+from launch.plan.contrasts import named_contrasts
+from launch.plan.runs import Campaign, Planned
+from launch.plan.tuning import tuning_record
+from launch.results import campaign as results
 from tests.unit.test_campaign import GIVEN, plan
 
 

@@ -1,4 +1,4 @@
-"""launch/campaign/tuning.py: the trials of a campaign choose once; no run is run."""
+"""launch/results/tuning.py: the trials of a campaign choose once; no run is run."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from dlfd_dist.compose import job_from_dict
 from dlfd_dist.errors import DlfdError
 from dlfd_dist.run_dir import append_event
-from launch.campaign.attempts import attempts_file
-from launch.campaign.ledger import Ledger
-from launch.campaign.runs import Campaign, CampaignRun, choice_file
-from launch.campaign.tuning import chosen, tuned
+from launch.execute.attempts import attempts_file
+from launch.execute.journal import Ledger
+from launch.plan.runs import Campaign, CampaignRun, choice_file
+from launch.results.tuning import chosen, tuned
 from tests.unit.test_campaign import plan
 
 NOMUS = ("compare.objective=nomus",)

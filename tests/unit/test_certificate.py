@@ -34,7 +34,7 @@ from dlfd_dist.evidence.recomputed import compare_figures
 from dlfd_dist.evidence.schema import CERTIFICATE_SCHEMA, misfit
 from dlfd_dist.evidence.sections import figures_of
 from dlfd_dist.run_dir import RunDir, write_json
-from launch.certify import UNKNOWN_SIGNER, run_verify
+from launch.verbs.certify import UNKNOWN_SIGNER, run_verify
 from tests.fakes.certified import NAMES, NOTHING, RECORDED, STARTED, make_run
 
 DOCS = Path(__file__).parents[2] / "docs"

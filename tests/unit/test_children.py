@@ -13,11 +13,11 @@ import pytest
 
 from dlfd_dist.errors import RunDirError
 from launch import children
-from launch.campaign import local
-from launch.campaign.places import job_folder
-from launch.campaign.process import CONTROLLER, Process
 from launch.children import child_environment, mind_working_directory, python_words
-from launch.local import run_module
+from launch.execute import background as local
+from launch.execute.places import job_folder
+from launch.execute.process import CONTROLLER, Process
+from launch.execute.ranks import run_module
 
 HOSTILE = "open(__file__ + '.ran', 'w').close()\n"
 
@@ -41,7 +41,7 @@ def ran(trap: Path) -> list[str]:
 
 
 def test_a_child_runs_our_module_whatever_lies_in_the_working_directory(trap: Path):
-    words = [*python_words("launch.campaign.task"), "nowhere", "job"]
+    words = [*python_words("launch.verbs.task"), "nowhere", "job"]
     done = subprocess.run(words, env=child_environment(), capture_output=True, text=True)
     assert "nowhere/jobs/job.json" in done.stderr
     assert not ran(trap)
@@ -50,7 +50,7 @@ def test_a_child_runs_our_module_whatever_lies_in_the_working_directory(trap: Pa
 def test_the_process_of_a_local_campaign_runs_our_code(trap: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(os, "environ", os.environ.copy())
     (tmp_path / "campaign" / "jobs").mkdir(parents=True)
-    job_id = local.start(tmp_path / "campaign", [], "launch.campaign.task")
+    job_id = local.start(tmp_path / "campaign", [], "launch.verbs.task")
     process = Process.read(job_id)
     assert process is not None
     output = tmp_path / "campaign" / "jobs" / "local.out"
@@ -88,7 +88,7 @@ def test_a_python_that_cannot_leave_it_out_refuses(trap: Path, monkeypatch: pyte
     monkeypatch.setattr(children, "HAS_SAFE_PATH", False)
     with pytest.raises(children.ConfigError, match=r"random\.py.*start dlfd in another directory"):
         mind_working_directory()
-    assert "-P" not in python_words("launch.rank")
+    assert "-P" not in python_words("launch.execute.rank")
 
 
 # --- whose process it is

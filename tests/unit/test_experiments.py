@@ -28,9 +28,9 @@ from dlfd_dist.jobs.run import run_job
 from dlfd_dist.resources import resource_dir
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
-from launch.campaign.plan import plan_campaign
-from launch.comparison.compare import run_compare
-from launch.comparison.planning import make_plan, unlearning_runs
+from launch.plan.campaign import plan_campaign
+from launch.plan.compare import make_plan, unlearning_runs
+from launch.verbs.compare import run_compare
 from tests.fakes.layouts import write_manifest, write_mucac, write_mufac, write_raf_db
 
 EXPERIMENTS = sorted(p.stem for p in (resource_dir("configs") / "experiment").glob("*.yaml"))

@@ -34,6 +34,11 @@ EVIDENCE_MAY = {
 HEAVY_IN_LAUNCH = {"torch", "ray", "submitit", "matplotlib", "numpy", "sklearn"}
 
 
+ROOMS = ("children", "plan", "execute", "results", "search", "verbs")
+"""The rooms of launch/; each may import those before it. Its other files import all of them."""
+TOP = {"cli", "library", "torchrun", "__init__"}
+
+
 def room_of(path: Path) -> str:
     """Return the layer name of a library file: its folder, or its own name at the top."""
     parts = path.relative_to(ROOT / "dlfd_dist").parts
@@ -117,6 +122,65 @@ def test_launch_imports_heavy_packages_inside_functions_only(path: Path):
     modules = [n.module or "" for n in top if isinstance(n, ast.ImportFrom)]
     names |= {"submitit" for module in modules if module.endswith("executor")}
     assert not names & HEAVY_IN_LAUNCH
+
+
+LAUNCH = sorted((ROOT / "launch").rglob("*.py"))
+
+
+def launch_imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line, room) of every import of launch in one of its files, at any depth."""
+    package = list(path.relative_to(ROOT / "launch").parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        if node.level:
+            names = package[: len(package) - node.level + 1] + (node.module or "").split(".")
+        elif (node.module or "").split(".")[0] == "launch":
+            names = (node.module or "").split(".")[1:]
+        else:
+            continue
+        names = [name for name in names if name]
+        yield from (
+            [(node.lineno, names[0])]
+            if names
+            else [(node.lineno, alias.name) for alias in node.names]
+        )
+
+
+@pytest.mark.parametrize("path", LAUNCH, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_rooms_of_launch_import_one_way(path: Path):
+    parts = path.relative_to(ROOT / "launch").parts
+    room = parts[0].removesuffix(".py")
+    if room in TOP:
+        return
+    # The doctor asks what the verbs ask, and no room asks the doctor.
+    below = {*ROOMS, "doctor"} if room == "doctor" else set(ROOMS[: ROOMS.index(room) + 1])
+    broken = [
+        f"{path.relative_to(ROOT)}:{line} imports {target}, which is not below {room}"
+        for line, target in launch_imports(path)
+        if target not in below
+    ]
+    assert not broken, "\n".join(broken)
+
+
+def test_no_two_files_of_launch_import_each_other():
+    """Every import counts, also one inside a function or for type checkers alone."""
+    edges = {path: set(_files_imported(path)) for path in LAUNCH}
+    done: set[Path] = set()
+    while found := {p for p in edges if p not in done and edges[p] <= done}:
+        done |= found
+    circles = sorted(str(p.relative_to(ROOT)) for p in edges if p not in done)
+    assert not circles, f"a circle of imports: {', '.join(circles)}"
+
+
+def _files_imported(path: Path) -> Iterator[Path]:
+    package = ["launch", *path.relative_to(ROOT / "launch").parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            names = package[: len(package) - node.level + 1] + (node.module or "").split(".")
+            file = ROOT.joinpath(*filter(None, names)).with_suffix(".py")
+            if file.is_file():
+                yield file
 
 
 def test_hydra_is_known_to_compose_only():

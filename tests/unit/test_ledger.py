@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from dlfd_dist.errors import RunDirError
-from launch.campaign import ledger as module
-from launch.campaign.ledger import NOWHERE, Ledger, Placement
+from launch.execute import journal as module
+from launch.execute.journal import NOWHERE, Ledger, Placement
 
 UNITS = [["a", "b"], ["c"]]
 

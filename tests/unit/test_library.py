@@ -24,7 +24,7 @@ from dlfd_dist.models import build_model, load_weights, save_weights
 from dlfd_dist.run_dir import RunDir
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
-from launch.certify import _measure
+from launch.verbs.certify import _measure
 from tests.fakes.strangers import QUICK, WORDS, Faces, Net, both, build, splits
 
 HERE = "tests.fakes.strangers"

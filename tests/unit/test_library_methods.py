@@ -51,10 +51,10 @@ def test_every_method_works_on_a_strangers_network_or_says_why_not(tmp_path: Pat
 @pytest.mark.parametrize(
     ("verb", "module", "call"),
     [
-        ("compare", "launch.comparison.compare", lambda f, **k: f(**k)),
-        ("audit", "launch.audit.audit", lambda f, **k: f("ulira", **{**k, "seed": 1})),
+        ("compare", "launch.verbs.compare", lambda f, **k: f(**k)),
+        ("audit", "launch.verbs.audit", lambda f, **k: f("ulira", **{**k, "seed": 1})),
         ("search", "launch.search.search", lambda f, **k: f(**{**k, "method": "dlfd", "seed": 1})),
-        ("submit", "launch.campaign.submit", lambda f, **k: f("unlearn", cluster="local", **k)),
+        ("submit", "launch.verbs.submit", lambda f, **k: f("unlearn", cluster="local", **k)),
     ],
     ids=["compare", "audit", "search", "submit"],
 )

@@ -21,7 +21,8 @@ from dlfd_dist import locks
 from dlfd_dist.errors import RunDirError
 from dlfd_dist.locks import Held, locked
 from dlfd_dist.run_dir import RunDir, exclusively
-from launch.campaign import attempts, ledger
+from launch.execute import attempts
+from launch.execute import journal as ledger
 from launch.search.pinning import pinned
 
 HOLD = """

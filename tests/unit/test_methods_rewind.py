@@ -12,7 +12,7 @@ from dlfd_dist.jobs import run_job
 from dlfd_dist.run_dir import RunDir, read_events
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag, StoppedEarly
-from launch.comparison.planning import make_plan
+from launch.plan.compare import make_plan
 from tests.fakes.method_lab import depends_on_forget, equal, lab, moves, weights
 from tests.fakes.small_model import TWO_CONVS, small_classifier
 from tests.fakes.stops import StopAfter

@@ -25,8 +25,8 @@ from dlfd_dist.data.loaders import resolve_data
 from dlfd_dist.evidence.coarse import EXACT, share_step
 from dlfd_dist.plain import cell, from_cell, letters, visible
 from dlfd_dist.run_dir import RunDir
-from launch.campaign.places import job_folder
 from launch.cli import main
+from launch.execute.places import job_folder
 from tests.fakes.hostile import LABELS, PEOPLE, text_files, write_hostile
 from tests.fakes.tiny import TINY_RUN
 

@@ -9,8 +9,7 @@ import pytest
 from dlfd_dist.compose import split_compare
 from dlfd_dist.config import CompareConfig, JobConfig
 from dlfd_dist.errors import ConfigError
-from launch.comparison.contrasts import named_contrasts
-from launch.comparison.planning import (
+from launch.plan.compare import (
     make_plan,
     measurement_runs,
     training_runs,
@@ -18,6 +17,7 @@ from launch.comparison.planning import (
     with_models,
     with_settings,
 )
+from launch.plan.contrasts import named_contrasts
 
 GIVEN = ["data=synthetic", "forget.fraction=0.25", "run.dir=out"]
 

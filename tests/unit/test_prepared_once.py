@@ -23,9 +23,9 @@ from dlfd_dist.jobs.agreement import RanksDifferError, check_agreement
 from dlfd_dist.jobs.context import make_job, prepare
 from dlfd_dist.models import Classifier
 from dlfd_dist.runtime.collectives import Collectives
-from launch.campaign.task import main as run_task
 from launch.cli import main
-from launch.comparison import worker
+from launch.execute import worker
+from launch.verbs.task import main as run_task
 from tests.fakes.campaigns import make_campaigns
 from tests.fakes.command_line import write_faces
 

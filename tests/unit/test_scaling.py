@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from launch.campaign.scaling import (
+from launch.plan.scaling import (
     IN_NODE,
     Link,
     Step,

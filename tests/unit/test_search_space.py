@@ -23,7 +23,7 @@ from dlfd_dist.config import (
 from dlfd_dist.errors import ConfigError, DataError, RunDirError
 from dlfd_dist.methods import methods
 from dlfd_dist.resources import resource_dir
-from launch.comparison.planning import with_settings
+from launch.plan.compare import with_settings
 from launch.search import cluster, plan, results
 from launch.search.algorithms import nearest
 from launch.search.cluster import Room

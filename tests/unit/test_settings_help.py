@@ -26,8 +26,8 @@ from dlfd_dist.errors import ConfigError
 from dlfd_dist.methods import methods
 from dlfd_dist.models import backbones
 from launch.cli import main
-from launch.listing import run_listing
-from launch.settings import choices, sentences, verb_help
+from launch.verbs.listing import run_listing
+from launch.verbs.settings import choices, sentences, verb_help
 
 LINE = re.compile(r"^  ([a-z_.0-9]+)=(.*)$", re.MULTILINE)
 SECTIONS = [

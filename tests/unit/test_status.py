@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from dlfd_dist.run_dir import append_event
-from launch.campaign import states as module
-from launch.campaign.attempts import attempts_file
-from launch.campaign.causes import cause
-from launch.campaign.ledger import Ledger
-from launch.campaign.places import job_log
-from launch.campaign.task import main as task_main
+from launch.execute import states as module
+from launch.execute.attempts import attempts_file
+from launch.execute.causes import cause
+from launch.execute.journal import Ledger
+from launch.execute.places import job_log
 from launch.execute.slurm import _expanded, minutes
+from launch.verbs.task import main as task_main
 from tests.fakes.campaigns import Campaigns, make_campaigns
 
 LONG_AGO = "2020-01-01T00:00:00"
@@ -255,7 +255,7 @@ def on_sleep(
 
     clock = types.SimpleNamespace(**{name: getattr(time, name) for name in dir(time)})
     clock.sleep = sleep
-    monkeypatch.setattr(f"launch.campaign.{where}.time", clock)
+    monkeypatch.setattr(f"launch.verbs.{where}.time", clock)
     return waits
 
 
@@ -307,7 +307,7 @@ def test_a_log_is_followed_until_its_run_has_ended(campaigns: Campaigns, monkeyp
         campaigns.slurm.set("101_0", "FAILED", end=LONG_AGO, code="1:0")
 
     say("first\n")
-    monkeypatch.setattr("launch.campaign.logs.ASK_S", 0.0)
+    monkeypatch.setattr("launch.verbs.logs.ASK_S", 0.0)
     then = [lambda: say("second\n"), lambda: None, end]
     waits = on_sleep(monkeypatch, "logs", *then, lambda: None, lambda: None)
     more = [] if rank is None else ["--rank", rank]

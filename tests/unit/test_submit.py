@@ -17,15 +17,15 @@ from dlfd_dist.config import ClusterConfig
 from dlfd_dist.errors import ConfigError, RunDirError
 from dlfd_dist.resources import resource_dir
 from dlfd_dist.run_dir import exclusively
-from launch.campaign import local as local_campaign
-from launch.campaign import results
-from launch.campaign.ledger import Ledger
-from launch.campaign.places import job_folder
-from launch.campaign.spec import LaunchSpec
-from launch.campaign.submission import Lanes
-from launch.campaign.task import CampaignTask
-from launch.comparison.tables import COMPARE_LOCK
+from launch.execute import background as local_campaign
 from launch.execute.batch import BatchJob, Waits
+from launch.execute.journal import Ledger
+from launch.execute.places import job_folder
+from launch.execute.submission import Lanes
+from launch.plan.shape import LaunchSpec
+from launch.results import campaign as results
+from launch.results.compare import COMPARE_LOCK
+from launch.verbs.task import CampaignTask
 from tests.fakes.campaigns import GIVEN, Campaigns, make_campaigns
 
 RECORDS = Path(__file__).parents[1] / "records" / "sbatch"

@@ -11,11 +11,11 @@ import psutil
 import pytest
 
 from dlfd_dist.errors import ConfigError
-from launch.campaign.batches import make_batches
-from launch.campaign.submission import Submission
-from launch.campaign.submit import campaign_of
+from launch.execute.batches import make_batches
+from launch.execute.submission import Submission
 from launch.search.node import Step
 from launch.search.plan import make_plan, read_search
+from launch.verbs.submit import campaign_of
 
 GIVEN = [
     "data=synthetic", "data.image_size=32", "data.synthetic.num_identities=12", "cluster=slurm_lab",

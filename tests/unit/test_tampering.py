@@ -31,7 +31,7 @@ from dlfd_dist.evidence.chain import make_chain, signed_bytes
 from dlfd_dist.evidence.keys import sign
 from dlfd_dist.evidence.pseudonyms import read_salt, salt_text
 from dlfd_dist.run_dir import RunDir
-from launch.certify import UNKNOWN_SIGNER, run_verify
+from launch.verbs.certify import UNKNOWN_SIGNER, run_verify
 from tests.fakes.certified import RECORDED, make_run
 
 DOCS = Path(__file__).parents[2] / "docs" / "certificate.md"

@@ -17,8 +17,8 @@ import submitit
 from submitit.core.utils import DelayedSubmission
 
 from dlfd_dist.runtime import preemption
-from launch.campaign.task import CampaignTask, say_what_differs
 from launch.execute.task import MAX_RESTARTS, SIGNALS, Task, meet, remove_unfinished_files
+from launch.verbs.task import CampaignTask, say_what_differs
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,16 +10,16 @@ import pytest
 
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.objectives import OBJECTIVES
-from launch.comparison.planning import (
+from launch.plan.compare import (
     make_plan,
     measurement_runs,
     training_runs,
     unlearning_runs,
     with_models,
 )
-from launch.comparison.race import Trial, best_trial, chosen_trial
-from launch.comparison.trial_people import original_of, tuning_measurements, tuning_models
-from launch.comparison.tuning import (
+from launch.plan.race import Trial, best_trial, chosen_trial
+from launch.plan.trial_people import original_of, tuning_measurements, tuning_models
+from launch.plan.tuning import (
     judged,
     plan_trials,
     searched,

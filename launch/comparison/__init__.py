@@ -1,1 +1,0 @@
-"""Comparisons: which runs, how they are tuned, run and put side by side."""

@@ -1,0 +1,198 @@
+"""Which runs share a job: runs of equal shape become an array, small ones are packed.
+
+What starts from models that this very submission trains waits for them in one of two ways, the one
+that takes fewer jobs: an array for each seed, afterok the trainings of that seed, or arrays over
+seeds, each task of which waits for the task of its own number (aftercorr).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from dlfd_dist.config import ClusterConfig
+
+from ..plan.runs import TRAINED, CampaignRun
+from ..plan.shape import LaunchSpec
+
+Unit = tuple[CampaignRun, ...]
+"""The runs of one task."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Runs of equal shape: one job, or an array where there are several."""
+
+    name: str
+    units: tuple[tuple[str, ...], ...]
+    """The runs of each task, by key; an array may leave numbers out, and they have none."""
+    spec: LaunchSpec
+    parents: tuple[str, ...] = ()
+    """Keys of the runs that it waits for."""
+    title: str = ""
+    by_task: bool = False
+    """Each task waits for the task of its number in the parents' arrays, and for no other."""
+    after: tuple[str, ...] = ()
+    """Keys of the runs that must have ended before it, well or not."""
+
+    @property
+    def num_tasks(self) -> int:
+        return sum(map(bool, self.units))
+
+    @property
+    def array(self) -> str:
+        """The numbers of the tasks as sbatch takes them; empty: a job of its own."""
+        if len(self.units) == 1:
+            return ""
+        used = [number for number, unit in enumerate(self.units) if unit]
+        ranges = []
+        for _, same in itertools.groupby(enumerate(used), key=lambda pair: pair[1] - pair[0]):
+            numbers = [number for _, number in same]
+            ends = dict.fromkeys((numbers[0], numbers[-1]))
+            ranges.append("-".join(map(str, ends)))
+        return ",".join(ranges)
+
+
+@dataclass(frozen=True)
+class _Array:
+    """A batch before it has a name."""
+
+    units: Sequence[Unit]
+    parents: tuple[str, ...] = ()
+    by_task: bool = False
+
+    @property
+    def runs(self) -> list[CampaignRun]:
+        return [run for unit in self.units for run in unit]
+
+
+def make_batches(
+    runs: Sequence[CampaignRun],
+    cluster: ClusterConfig,
+    number: int,
+    joined: AbstractSet[str] = frozenset(),
+) -> list[Batch]:
+    """Return the jobs that do these runs, parents first.
+
+    Parameters
+    ----------
+    number : of the submission, for the names
+    joined : keys of runs that an earlier submission has in the queue
+    """
+    under_way = {run.key for run in runs} | joined
+    waits = {run.key: tuple(p for p in run.parents if p in under_way) for run in runs}
+    arrays = min(
+        list(_per_seed(runs, waits, cluster)), list(_over_seeds(runs, waits, cluster)), key=len
+    )
+    arrays.sort(key=lambda array: bool(array.runs[0].after))
+    return [
+        Batch(
+            f"{number:02d}-{count:03d}-{_stage(array.runs[0])}",
+            tuple(tuple(run.key for run in unit) for unit in array.units),
+            array.runs[0].spec, array.parents, _title(array.runs), array.by_task,
+            array.runs[0].after,
+        )
+        for count, array in enumerate(arrays, 1)
+    ]  # fmt: skip
+
+
+def _trains(run: CampaignRun) -> bool:
+    return run.role in TRAINED and run.config["verb"] == "train"
+
+
+def _grouped(runs: Iterable[CampaignRun], key) -> Iterator[list[CampaignRun]]:
+    groups: dict[object, list[CampaignRun]] = {}
+    for run in runs:
+        groups.setdefault(key(run), []).append(run)
+    yield from groups.values()
+
+
+# --- an array for each seed
+
+
+def _per_seed(
+    runs: Sequence[CampaignRun], waits: dict[str, tuple[str, ...]], cluster: ClusterConfig
+) -> Iterator[_Array]:
+    """Trainings of one seed share a pack and no other run does, so that afterok of a child names
+    just the models it needs."""
+    in_order = sorted(runs, key=lambda run: bool(run.parents or run.after))
+    for group in _grouped(
+        in_order, lambda run: (run.spec, waits[run.key], run.after, _trains(run))
+    ):
+        units = _units(group, cluster)
+        for start in range(0, len(units), cluster.max_array):
+            yield _Array(units[start : start + cluster.max_array], waits[group[0].key])
+
+
+def _units(runs: Sequence[CampaignRun], cluster: ClusterConfig) -> list[Unit]:
+    spec = runs[0].spec
+    if not spec.packed:
+        return [(run,) for run in runs]
+    if _trains(runs[0]):
+        return [tuple(same) for same in _grouped(runs, lambda run: run.train_seed)]
+    size = _pack_size(runs, spec, cluster)
+    return [tuple(runs[n : n + size]) for n in range(0, len(runs), size)]
+
+
+def _pack_size(runs: Sequence[CampaignRun], spec: LaunchSpec, cluster: ClusterConfig) -> int:
+    if cluster.pack != "auto":
+        return int(cluster.pack)
+    longest = max(run.rank_seconds for run in runs)
+    return spec.tasks_per_node * max(1, int(cluster.pack_min * 60 / longest))
+
+
+# --- arrays over the seeds
+
+
+def _over_seeds(
+    runs: Sequence[CampaignRun], waits: dict[str, tuple[str, ...]], cluster: ClusterConfig
+) -> Iterator[_Array]:
+    """The task of a seed has the same number in every array."""
+    trainings = [run for run in runs if _trains(run)]
+    trained = {run.key for run in trainings}
+    children = [
+        run for run in runs
+        if waits[run.key] and trained.issuperset(waits[run.key]) and run.role != "trial"
+    ]  # fmt: skip
+    seeds = list(dict.fromkeys(run.train_seed for run in trainings))
+    for start in range(0, len(seeds), cluster.max_array):
+        chunk = seeds[start : start + cluster.max_array]
+        yield from _arrays_of(chunk, trainings, children, waits, cluster)
+    seen = trained | {run.key for run in children}
+    yield from _per_seed([run for run in runs if run.key not in seen], waits, cluster)
+
+
+def _arrays_of(
+    seeds: Sequence[int | None], trainings: Sequence[CampaignRun], children: Sequence[CampaignRun],
+    waits: dict[str, tuple[str, ...]], cluster: ClusterConfig,
+) -> Iterator[_Array]:  # fmt: skip
+    where: dict[str, int] = {}
+    chosen = [run for run in trainings if run.train_seed in seeds]
+    groups = _grouped(chosen, lambda run: (run.spec, "" if run.spec.packed else run.role))
+    for count, group in enumerate(groups):
+        where |= {run.key: count for run in group}
+        yield _Array([tuple(run for run in group if run.train_seed == seed) for seed in seeds])
+    chosen = [run for run in children if run.train_seed in seeds]
+    # An array waits for whole arrays, so that its seeds must have trainings in the same ones.
+    for group in _grouped(
+        chosen,
+        lambda run: (run.spec, run.after, frozenset(where[parent] for parent in waits[run.key])),
+    ):
+        by_seed = [
+            _units(same, cluster) if same else []
+            for same in ([run for run in group if run.train_seed == seed] for seed in seeds)
+        ]
+        for units in itertools.zip_longest(*by_seed, fillvalue=()):
+            parents = [p for unit in units for run in unit for p in waits[run.key]]
+            yield _Array(units, tuple(dict.fromkeys(parents)), by_task=len(seeds) > 1)
+
+
+def _stage(run: CampaignRun) -> str:
+    return "train" if _trains(run) else str(run.config["verb"])
+
+
+def _title(runs: Sequence[CampaignRun]) -> str:
+    labels = [run.label for run in runs]
+    return ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")

@@ -1,0 +1,203 @@
+"""The runs of a comparison, stage by stage: reuse what is finished, do the rest, tell what came."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from dlfd_dist.compose import config_text
+from dlfd_dist.config import JobConfig
+from dlfd_dist.data.loaders import ResolvedRows, RowReader
+from dlfd_dist.errors import DlfdError
+from dlfd_dist.jobs.context import input_digests, record_files, run_identity
+from dlfd_dist.logs import duration
+from dlfd_dist.run_dir import RunDir
+from dlfd_dist.runtime.preemption import StopFlag, stop_flag
+
+from ..plan.runs import Planned
+from .ranks import cores, run_local
+from .workers import Task, Workers
+
+logger = logging.getLogger("dlfd_dist.compare")
+
+FIGURES = {"nomus": "NoMUS", "test_accuracy": "test", "forgetting_score": "forgetting"}
+TRIAL_FIGURES = {"nomus": "validation NoMUS", "accuracy": "val", "forgetting_score": "forgetting"}
+
+
+class Stopped(DlfdError):
+    """A comparison or an audit was asked to stop."""
+
+    exit_status = 75
+
+    def __init__(self) -> None:
+        super().__init__("It was stopped as asked; the same command goes on from there.")
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[StopFlag]:
+    """Yield a flag that TERM, USR2 and Ctrl-C set."""
+    with stop_flag() as stop:
+        before = signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
+        try:
+            yield stop
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+class Progress:
+    """One line for every run that ends, and a bar below them on a terminal."""
+
+    def __init__(self, total: int):
+        self.total, self.num_done, self.num_run = total, 0, 0
+        self.start = time.monotonic()
+        self.bar = tqdm(total=total, desc="runs", unit="run", disable=None)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def reused(self, number: int) -> None:
+        """Count runs that were finished before this start."""
+        if number:
+            self.num_done += number
+            self.bar.update(number)
+            logger.info("%d/%d: %d finished before", self.num_done, self.total, number)
+
+    def done(self, label: str, figures: str) -> None:
+        self._tell(logging.INFO, f"{label}: {figures}")
+
+    def failed(self, label: str, why: str) -> None:
+        self._tell(logging.WARNING, f"{label} failed: {why}")
+
+    def _tell(self, level: int, what: str) -> None:
+        self.num_done += 1
+        self.num_run += 1
+        self.bar.update()
+        each = (time.monotonic() - self.start) / self.num_run
+        eta = duration(each * (self.total - self.num_done))
+        logger.log(level, "%d/%d eta=%s %s", self.num_done, self.total, eta, what)
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A planned run, what goes into it, its signature and its directory."""
+
+    planned: Planned
+    inputs: dict[str, str]
+    signature: str
+    run_dir: RunDir
+
+    def claim(self) -> None:
+        config = self.planned.config
+        self.run_dir.claim(self.signature, self.inputs, config_text(config))
+        record_files(self.run_dir, config)
+
+    def task(self) -> Task:
+        return Task(self.planned.label, self.run_dir.config, self.run_dir.logs / "console.log")
+
+    def figures(self) -> str:
+        """Return the key figures of the finished run; those of a trial are on val alone."""
+        result = self.run_dir.read_result()
+        is_trial = self.planned.role == "trial"
+        held, names = (result["validation"], TRIAL_FIGURES) if is_trial else (result, FIGURES)
+        known = [f"{name} {held[key]:.3f}" for key, name in names.items() if held[key] is not None]
+        return ", ".join([*known, duration(result["wall_seconds"])])
+
+
+@dataclass
+class Runs:
+    """Runs the stages of one comparison or audit.
+
+    Attributes
+    ----------
+    read : the rows of every data set and draw
+    failures : why a run failed and where its log is, by its label
+    """
+
+    read: RowReader
+    workers: Workers
+    progress: Progress
+    stop: StopFlag
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def rows(self, config: JobConfig) -> ResolvedRows:
+        return self.read(config.data, config.drawn_forget)
+
+    def run(self, stage: Sequence[Planned]) -> dict[str, Path]:
+        """Run what is not finished; return the directories of what is, by label."""
+        placed = [self._place(one, len(stage)) for one in stage]
+        pending = [one for one in placed if not one.run_dir.finished()]
+        self.progress.reused(len(placed) - len(pending))
+        if pending and pending[0].planned.config.runtime.world_size > 1:
+            self._run_on_ranks(pending)
+        elif pending:
+            self._run_on_workers(pending)
+        if self.stop.requested:
+            raise Stopped()
+        return {p.planned.label: p.run_dir.path for p in placed if p.run_dir.finished()}
+
+    def _place(self, planned: Planned, num_runs: int) -> _Placed:
+        """Find the directory of a run; RunDirError if it holds something else."""
+        if self.stop.requested:
+            raise Stopped()
+        runtime = planned.config.runtime
+        if runtime.world_size == 1 and runtime.threads_per_rank is None:
+            # Counted from all runs of the stage, so that a second start computes as the first did.
+            threads = max(1, cores() // min(self.workers.num, num_runs))
+            runtime = replace(runtime, threads_per_rank=threads)
+            planned = replace(planned, config=replace(planned.config, runtime=runtime))
+        inputs = input_digests(planned.config, self.rows(planned.config))
+        signature, run_dir = run_identity(planned.config, inputs)
+        run_dir.check(signature, inputs)
+        return _Placed(planned, inputs, signature, run_dir)
+
+    def _run_on_workers(self, pending: Sequence[_Placed]) -> None:
+        by_label = {one.planned.label: one for one in pending}
+        for task, status in self.workers.run(self._tasks(pending), self.stop):
+            if status in (75, -signal.SIGTERM):
+                # The worker itself was told to stop, as batch systems do.
+                self.stop.requested = True
+            elif status:
+                why = f"{_reason(status, task.log)} Its log: {task.log}"
+                self.failures[task.label] = why
+                self.progress.failed(task.label, why)
+            else:
+                self.progress.done(task.label, by_label[task.label].figures())
+
+    def _tasks(self, pending: Sequence[_Placed]) -> Iterator[Task]:
+        for one in pending:
+            one.claim()
+            yield one.task()
+
+    def _run_on_ranks(self, pending: Sequence[_Placed]) -> None:
+        """Run one after another, each on its ranks, which write to our console."""
+        for one in pending:
+            one.claim()
+        status = run_local(
+            [one.planned.config for one in pending], [one.run_dir.config for one in pending]
+        )
+        self.stop.requested |= status == 75
+        for one in pending:
+            if one.run_dir.finished():
+                self.progress.done(one.planned.label, one.figures())
+
+
+def _reason(status: int, log: Path) -> str:
+    """Return why a run failed: the last sentence of its log, or the signal that killed it."""
+    if status == -signal.SIGKILL:
+        return "its process was killed: if memory ran out, give a smaller compare.workers."
+    if status < 0:
+        return f"its process was ended by {signal.Signals(-status).name}."
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    told = [line.removeprefix("dlfd: ") for line in lines if line.startswith("dlfd: ")]
+    return (told or lines or [f"its process ended with status {status}."])[-1]

@@ -1,0 +1,154 @@
+"""A campaign: any grid of runs as a DAG, original and retrained -> unlearn -> report.
+
+A run evaluates itself, so that a stage `evaluate` exists only where that is the verb. Nothing is
+written and no scheduler is asked here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dlfd_dist.config import ClusterConfig, JobConfig, to_dict
+from dlfd_dist.errors import ConfigError
+
+from .check import IdentifyAll, Stages, digest
+from .runs import Campaign, CampaignRun, title_of
+
+
+def plan_campaign(verb: str, words: Sequence[str]) -> Campaign:
+    """Return the campaign of runs that `dlfd submit VERB ...` asks for, every run validated."""
+    from dlfd_dist.compose import split_cluster, with_sweep
+
+    if verb == "audit":
+        return _audit_campaign(words)
+    cluster, rest = split_cluster(words)
+    if verb == "compare":
+        rest = with_sweep(rest)
+    keys = {word.split("=", 1)[0] for word in rest}
+    if verb == "compare" or (verb == "unlearn" and "checkpoint" not in keys):
+        if verb == "unlearn" and "method" not in keys:
+            rest.append("method=dlfd")
+        return _compare_campaign(verb, rest, cluster)
+    return _grid_campaign(verb, rest, cluster)
+
+
+# --- comparisons: methods x seeds on their own Original and Retrained
+
+
+def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> Campaign:
+    from .compare import make_plan, measurement_runs, training_runs, unlearning_runs
+    from .contrasts import named_contrasts
+    from .trial_people import original_of, tuning_measurements, tuning_models
+    from .tuning import plan_trials, races_of, trial_runs, tuning_record
+
+    plan = make_plan(words)
+    first = plan.configs[0]
+    if not first.names_people:
+        raise ConfigError("Nobody to forget: give forget.request=FILE or forget.fraction=0.2.")
+    stages = Stages([*training_runs(plan), *tuning_models(plan)], cluster)
+    planned_trials = plan_trials(plan)
+    tries = trial_runs(planned_trials)
+    trials = stages.start(tries)
+    measurements = stages.start([*measurement_runs(plan), *tuning_measurements(plan)])
+    methods = stages.start(unlearning_runs(plan, plan.configs))
+    out, originals = plan.out.absolute(), {original_of(plan, one) for one in tries}
+    needed = [one.key for one in measurements if one.label in originals]
+    runs = [*stages.trained, *trials, *measurements, *_after_trials(methods, trials, needed)]
+    later = {
+        "contrasts": named_contrasts(plan),
+        "tuning": tuning_record(plan, []) if plan.compare.tune else None,
+        "races": {title: race.values() for title, race in races_of(plan, planned_trials).items()},
+    }
+    return Campaign(out, verb, list(words), cluster, runs, plan.left_out, later=later)
+
+
+def _after_trials(
+    methods: Sequence[CampaignRun], trials: Sequence[CampaignRun], measured: Sequence[str]
+) -> list[CampaignRun]:
+    """Let every run of a method wait for the end of the method's trials, which choose its settings.
+
+    Its directory is known when it has begun: the attempts tell it.
+
+    Parameters
+    ----------
+    measured : keys of the runs that say what the untouched Original is worth to the trials
+    """
+    by_title: dict[str, list[str]] = {}
+    for trial in trials:
+        by_title.setdefault(title_of(trial), []).append(trial.key)
+    found = []
+    for run in methods:
+        after = tuple(by_title.get(title_of(run), ()))
+        if after:
+            after = (*after, *measured)
+            key = hashlib.sha256("-".join([run.key, *after]).encode()).hexdigest()[:8]
+            run = replace(run, key=key, after=after, directory=None)
+        found.append(run)
+    return found
+
+
+def _audit_campaign(words: Sequence[str]) -> Campaign:
+    from dlfd_dist.compose import split_cluster
+
+    from .audit import plan_audit, trainings, unlearnings
+
+    # The first word is the kind of audit, which is no setting.
+    cluster, rest = split_cluster(words[1:])
+    words = [*words[:1], *rest]
+    plan = plan_audit(words)
+    runs = []
+    for seed in plan.seeds:
+        # Each shadow model forgets people of its own.
+        own, others = (
+            [one for one in stage if one.train_seed == seed]
+            for stage in (trainings(plan), unlearnings(plan))
+        )
+        stages = Stages(own, cluster)
+        runs += [*stages.trained, *stages.start(others)]
+    later = {"kind": plan.kind, "audit": to_dict(plan.audit)}
+    left_out = plan.plan.left_out
+    return Campaign(plan.out.absolute(), "audit", list(words), cluster, runs, left_out, later=later)
+
+
+def _grid_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> Campaign:
+    from dlfd_dist.compose import expand_grid
+
+    from .compare import placed
+    from .runs import Planned
+
+    points = expand_grid(words)
+    listed = [k for k in _keys(points) if len({_value(p, k) for p in points}) > 1]
+    composed = list(_compose_points(verb, points))
+    out = Path(composed[0].run.dir or f"runs/{verb}-{digest(words)}").absolute()
+    planned: list[tuple[Planned, tuple[str, ...]]] = []
+    for point, config in zip(points, composed, strict=True):
+        title = " ".join(f"{key}={_value(point, key)}" for key in listed) or verb
+        name = "".join(c if c.isalnum() or c in "=-._" else "-" for c in title)[:80]
+        one = Planned(title, verb, config.seed, placed(config, out / "runs", name))
+        planned.append((one, ()))
+    return Campaign(out, verb, list(words), cluster, IdentifyAll(cluster).all(planned))
+
+
+def _keys(points: Sequence[Sequence[str]]) -> list[str]:
+    return list(dict.fromkeys(word.split("=", 1)[0] for word in points[0]))
+
+
+def _value(point: Sequence[str], key: str) -> str:
+    return next((w.split("=", 1)[1] for w in reversed(point) if w.split("=", 1)[0] == key), "")
+
+
+def _compose_points(verb: str, points: Sequence[Sequence[str]]) -> Iterator[JobConfig]:
+    """Yield the configurations; points that differ by their seed alone are composed once."""
+    from dlfd_dist.compose import compose_job
+
+    known: dict[tuple[str, ...], JobConfig] = {}
+    for point in points:
+        seed = _value(point, "seed")
+        rest = tuple(word for word in point if not word.startswith("seed="))
+        if rest in known and seed.isdecimal():
+            yield replace(known[rest], seed=int(seed))
+        else:
+            yield known.setdefault(rest, compose_job(verb, point))

@@ -1,0 +1,1 @@
+"""Results: finished directories become tables, choices and pages."""

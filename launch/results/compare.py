@@ -1,0 +1,73 @@
+"""What a comparison found: comparison.json, summary.json, tables and the page."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlfd_dist.report.html import write_report
+from dlfd_dist.report.records import read_comparison
+from dlfd_dist.report.summary import findings_of, summarise
+from dlfd_dist.report.tables import contrasts_csv, csv_table, latex_table, markdown_table
+from dlfd_dist.run_dir import write_json, write_text
+
+from ..plan.runs import Planned
+
+COMPARE_LOCK = "compare.lock"
+"""Held while files of a comparison are written, by a campaign's report job too."""
+FILES = (
+    "comparison.json", "summary.json", "table.md", "table.csv", "table.tex", "contrasts.csv",
+    "report.html",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A comparison whose runs have ended."""
+
+    wanted: list[Planned]
+    """Every run of the table."""
+    done: dict[str, Path]
+    """The directories of the finished ones by label."""
+    failures: dict[str, str]
+    tuning: dict[str, Any] | None
+    data_title: str
+    contrasts: dict[str, Any]
+    """Pairs of rows and the margin of a tie, named before the runs."""
+
+
+def write_results(out: Path, ran: Ran, title: str) -> list[str]:
+    """Write comparison.json, summary.json, tables and page; return the runs that are missing."""
+    full_title = f"{title}: {ran.data_title}"
+    entries = [_entry(one, ran.done[one.label], out) for one in ran.wanted if one.label in ran.done]
+    missing = [one.label for one in ran.wanted if one.label not in ran.done]
+    content = {
+        "title": full_title, "runs": entries, "missing": missing, "tuning": ran.tuning,
+        "contrasts": ran.contrasts,
+    }  # fmt: skip
+    write_json(out / "comparison.json", content)
+    records = read_comparison(out).records
+    rows, findings = summarise(records), findings_of(records, ran.contrasts)
+    write_json(out / "summary.json", {**findings.to_dict(), "rows": rows})
+    write_text(out / "table.md", markdown_table(rows, ran.tuning, missing, findings))
+    write_text(out / "table.tex", latex_table(rows, ran.tuning, missing, findings))
+    write_text(out / "table.csv", csv_table(rows, findings))
+    write_text(out / "contrasts.csv", contrasts_csv(findings))
+    page = out / "report.html"
+    write_report(
+        records, page, title=full_title, missing=missing, tuning=ran.tuning, contrasts=ran.contrasts
+    )
+    return missing
+
+
+def _entry(one: Planned, path: Path, out: Path) -> dict[str, Any]:
+    return {
+        "role": one.role,
+        "method": one.method,
+        "variant": one.variant,
+        "seed": one.seed,
+        "train_seed": one.train_seed,
+        "run_dir": os.path.relpath(path, out),
+    }

@@ -1,0 +1,88 @@
+"""The verbs that are one run: train, unlearn, evaluate.
+
+torch is loaded after the settings are composed: a wrong one is refused in half a second.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dlfd_dist.compose import compose_job, config_text
+from dlfd_dist.config import JobConfig, to_dict
+from dlfd_dist.logs import setup_console
+from dlfd_dist.runtime.env import rank_info
+
+from ..execute.ranks import run_local
+
+if TYPE_CHECKING:
+    from dlfd_dist.jobs import Prepared
+
+
+def run_verb(verb: str, overrides: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
+    """Run one configuration; a finished one is not run again."""
+    config = compose_job(verb, overrides)
+    if dry_run:
+        print_dry_run([config], as_json=as_json)
+        return 0
+    if rank_info().source != "single":
+        # An outer torchrun or srun started this process as one of many ranks.
+        return run_local([config], [])
+    from dlfd_dist.jobs import prepare
+
+    setup_console()
+    prepared = prepare(config, config.runtime.world_size)
+    if not prepared.finished():
+        if config.runtime.world_size > 1:
+            # The ranks are told their run by its directory.
+            prepared.claim()
+        status = run_local([config], [prepared.run_dir.config], lambda *_: prepared)
+        if status:
+            return status
+    show_result(prepared, as_json=as_json)
+    return 0
+
+
+def show_result(prepared: Prepared, *, as_json: bool) -> None:
+    """Print the result for a script, or its figures and path for a person."""
+    run_dir = prepared.run_dir
+    result = run_dir.read_result()
+    if as_json:
+        print(json.dumps({**result, "run_dir": str(run_dir.path)}, indent=2, sort_keys=True))
+        return
+    for name in (
+        "retain_accuracy", "forget_accuracy", "val_accuracy", "test_accuracy",
+        "forgetting_score", "nomus", "gap_to_retrained",
+    ):  # fmt: skip
+        if result.get(name) is not None:
+            print(f"{name:18} {result[name]:.4f}")
+    if result["mia"] is not None:
+        low, high = result["mia"]["interval"]
+        print(f"{'attack accuracy':18} {result['mia']['accuracy']:.4f} ({low:.3f} to {high:.3f})")
+        for guard in result["guards"].values():
+            if guard["flag"]:
+                print(f"{'':18} {guard['reason']}")
+    if run_dir.model.is_file():
+        print(f"model              {run_dir.model}")
+    print(f"result             {run_dir.result}")
+
+
+def print_dry_run(configs: Sequence[JobConfig], *, as_json: bool) -> None:
+    """Print configuration, plan and files of runs that are not started."""
+    from dlfd_dist.jobs.plan import plan
+
+    plans: list[dict[str, Any]] = [plan(config) for config in configs]
+    if as_json:
+        runs = [{"config": to_dict(c), **p} for c, p in zip(configs, plans, strict=True)]
+        print(json.dumps({"dry_run": True, "runs": runs}, indent=2, sort_keys=True))
+        return
+    for config, one in zip(configs, plans, strict=True):
+        print(f"# {config.verb}: resolved configuration")
+        print(config_text(config))
+        print("# plan")
+        for line in one["plan"]:
+            print(f"  {line}")
+        print("# files that would be written")
+        for file in one["files"]:
+            print(f"  {file}")

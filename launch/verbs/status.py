@@ -1,0 +1,242 @@
+"""dlfd status, cancel and retry."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dlfd_dist.errors import ConfigError
+from dlfd_dist.plain import steer
+
+from ..execute import slurm
+from ..execute.background import cancel as cancel_local
+from ..execute.code import difference
+from ..execute.journal import Ledger
+from ..execute.places import job_folder
+from ..execute.states import (
+    ENDED_BADLY,
+    UNDER_WAY,
+    RunStatus,
+    campaigns,
+    find_campaign,
+    planned_runs,
+    run_states,
+    summary,
+)
+from ..execute.usage import Usage, total, usage_of
+from ..plan.runs import Campaign, read_plan
+from .shown import show_submission
+from .submit import submit
+
+WATCH_FIRST_S, WATCH_LAST_S = 2.0, 60.0
+INTERRUPTED = 130
+"""Exit status of a command that only looks and was told to stop looking."""
+CLEAR = "\x1b[H\x1b[2J"
+
+
+def run_status(words: Sequence[str], *, watch: bool, as_json: bool) -> int:
+    """Show one campaign, or every one under runs/; exit status 1 when a run ended badly."""
+    paths = [find_campaign(word) for word in words] or campaigns()
+    if not paths:
+        raise ConfigError("There is no campaign under runs/: give the directory of one.")
+    try:
+        found = _watch(paths, words, as_json=as_json) if watch else _look(paths, words, as_json)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 1 if any(s.state in ENDED_BADLY for one in found.values() for s in one) else 0
+
+
+def _look(
+    paths: Sequence[Path], words: Sequence[str], as_json: bool
+) -> dict[Path, list[RunStatus]]:
+    found = {path: run_states(path) for path in paths}
+    _show(found, detailed=bool(words), as_json=as_json)
+    return found
+
+
+def _watch(
+    paths: Sequence[Path], words: Sequence[str], *, as_json: bool
+) -> dict[Path, list[RunStatus]]:
+    """Show the runs until none is under way, ever more seldom: each look asks the scheduler."""
+    delay = WATCH_FIRST_S
+    while True:
+        if sys.stdout.isatty() and not as_json:
+            steer(CLEAR, sys.stdout)
+        found = _look(paths, words, as_json)
+        if not any(s.state in UNDER_WAY for one in found.values() for s in one):
+            return found
+        time.sleep(delay)
+        delay = min(WATCH_LAST_S, delay * 1.5)
+
+
+def _show(found: dict[Path, list[RunStatus]], *, detailed: bool, as_json: bool) -> None:
+    if as_json:
+        shown = [_as_dict(path, statuses) for path, statuses in found.items()]
+        print(json.dumps(shown[0] if detailed and len(shown) == 1 else shown, indent=2))
+        return
+    for path, statuses in found.items():
+        _show_head(path, statuses)
+        if detailed:
+            for status in statuses:
+                _show_run(status)
+    sys.stdout.flush()
+
+
+def _as_dict(path: Path, statuses: Sequence[RunStatus]) -> dict[str, Any]:
+    page, used = path / "report.html", used_by_jobs(path, statuses)
+    num_runs = Counter(status.job_id for status in statuses)
+    runs = [
+        asdict(s)
+        | {"usage": asdict(used.get(s.job_id, Usage())) if num_runs[s.job_id] == 1 else None}
+        for s in statuses
+    ]
+    return {
+        "campaign": str(path), **summary(statuses), "usage": asdict(total(used.values())),
+        "runs": runs,
+        "report": str(page) if page.is_file() else None, "code": code_note(path),
+        "jobs": str(job_folder(path)),
+    }  # fmt: skip
+
+
+def used_by_jobs(path: Path, statuses: Sequence[RunStatus]) -> dict[str, Usage]:
+    """Return what the jobs that have ended used, by id, as far as accounting knows them."""
+    under_way = {status.job_id for status in statuses if status.state in UNDER_WAY}
+    job_ids = [job_id for job_id in Ledger(path).job_ids() if job_id not in under_way]
+    return usage_of(path, job_ids)
+
+
+def code_note(path: Path) -> str | None:
+    """Return a sentence when the code of the last submission is not the code of now."""
+    planned = [e for e in Ledger(path).events() if e["event"] == "planned"]
+    return difference(planned[-1]["code"]) if planned else None
+
+
+def _show_head(path: Path, statuses: Sequence[RunStatus]) -> None:
+    found = summary(statuses)
+    counts = ", ".join(f"{number} {state}" for state, number in sorted(found["counts"].items()))
+    print(f"{path}: {len(statuses)} runs: {counts}")
+    used, estimate = (
+        found[f"finished_{name}"] for name in ("device_hours", "estimated_device_hours")
+    )
+    if found["counts"].get("finished"):
+        print(f"  device hours of what is finished: {used:.3f}, estimated {estimate:.3f}")
+    _show_usage(path, statuses, found["device_energy_joules"])
+    note = code_note(path)
+    if note:
+        print(f"  {note}")
+    if job_folder(path).is_dir():
+        print(f"  jobs (submitit): {job_folder(path)}")
+    if (path / "report.html").is_file():
+        print(f"  report: {path / 'report.html'}")
+
+
+def _show_usage(path: Path, statuses: Sequence[RunStatus], by_devices: float | None) -> None:
+    """Print what was measured of energy and memory."""
+    used = total(used_by_jobs(path, statuses).values())
+    texts = [
+        f"{value / divisor:.2f} {unit}"
+        for value, divisor, unit in (
+            (used.energy_joules, 3.6e6, "kWh by the nodes"),
+            (by_devices, 3.6e6, "kWh by the devices"),
+            (used.cpu_seconds, 3600, "core hours"),
+            (used.max_rss_mb, 1000, "GB of memory in the largest process"),
+        )
+        if value is not None
+    ]
+    if texts:
+        print(f"  used: {', '.join(texts)}")
+
+
+def _show_run(status: RunStatus) -> None:
+    again = f", started again {status.restarts} times" if status.restarts else ""
+    print(f"  {status.state:10} {status.job_id:>10} {status.label}{again}")
+    if status.cause:
+        print(f"{'':14}{status.cause}")
+    for line in status.lines if status.state == "failed" else ():
+        print(f"{'':16}| {line[:160]}")
+    if status.state == "failed" and status.log:
+        print(f"{'':14}its log: {status.log}")
+
+
+def run_cancel(words: Sequence[str]) -> int:
+    """Cancel a campaign, or one run of it given by its directory, key or label."""
+    if len(words) != 1:
+        raise ConfigError("Give one campaign or one run: dlfd cancel CAMPAIGN|RUN.")
+    campaign, wanted = find_run(words[0])
+    statuses = [s for s in run_states(campaign) if s.state in UNDER_WAY]
+    chosen = [s for s in statuses if wanted is None or s.key == wanted]
+    ledger = Ledger(campaign)
+    ids = [s.job_id for s in chosen]
+    if wanted is not None:
+        shared = [s.label for s in statuses if s.job_id in ids and s.key != wanted]
+        if shared:
+            raise ConfigError(
+                f"{chosen[0].label} shares its job with {', '.join(shared)}: cancel the campaign, "
+                "or submit with cluster.pack=1 where runs are to be cancelled one by one."
+            )
+    elif ledger.report_job():
+        ids.append(str(ledger.report_job()))
+    with ledger.locked():
+        for job_id in dict.fromkeys(i for i in ids if i.startswith("local:")):
+            cancel_local(campaign, job_id)
+        slurm_ids = list(dict.fromkeys(i for i in ids if not i.startswith("local:")))
+        if slurm_ids:
+            slurm.scancel(slurm_ids)
+        ledger.append("cancelled", keys=[s.key for s in chosen], job_ids=ids)
+    print(
+        f"cancelled {len(chosen)} runs: {', '.join(s.label for s in chosen) or 'none was queued'}"
+    )
+    return 0
+
+
+def find_run(word: str) -> tuple[Path, str | None]:
+    """Return the campaign that a word names, and the key of the run where it names one.
+
+    A run is its directory, or CAMPAIGN/LABEL, or CAMPAIGN/KEY.
+    """
+    path = Path(word)
+    for parent in path.absolute().parents:
+        if not (parent / "ledger.jsonl").is_file():
+            continue
+        if (path / "ledger.jsonl").is_file():
+            break
+        for status in run_states(parent):
+            if path.name in (status.key, status.label) or (
+                status.directory and Path(status.directory) == path.absolute()
+            ):
+                return parent, status.key
+        raise ConfigError(f"{word} is no run of the campaign {parent}: 'dlfd status' lists them.")
+    return find_campaign(word), None
+
+
+def run_retry(words: Sequence[str], *, failed: bool, as_json: bool) -> int:
+    """Submit the runs of a campaign that ended badly, and what waits for them, again."""
+    if len(words) != 1 or not failed:
+        raise ConfigError("Say what is tried again: dlfd retry CAMPAIGN --failed.")
+    path = find_campaign(words[0])
+    if not any(s.state in ENDED_BADLY for s in run_states(path)):
+        print("nothing to retry: no run has failed")
+        return 0
+    show_submission(submit(_stored(path)), as_json=as_json)
+    return 0
+
+
+def _stored(path: Path) -> Campaign:
+    """Return the campaign as its last plan has it, with every run that was ever asked for."""
+    from dlfd_dist.compose import cluster_from_dict
+
+    ledger = Ledger(path)
+    last = [e["plan"] for e in ledger.events() if e["event"] == "planned"][-1]
+    values, _ = read_plan(path / "plans" / last)
+    directories = {s.key: s.directory for s in run_states(path)}
+    return Campaign(
+        path, values["verb"], values["words"], cluster_from_dict(values["cluster"]),
+        planned_runs(path, ledger), directories={k: d for k, d in directories.items() if d},
+        later=values["later"],
+    )  # fmt: skip
