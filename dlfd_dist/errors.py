@@ -1,10 +1,18 @@
 """Errors a user can cause or meet; each is printed as one sentence, without a traceback."""
 
+FAILED, BAD_INPUT = 1, 2
+UNKNOWN_SIGNER = 3
+"""Exit status of `dlfd verify` for what is intact, and may be anybody's."""
+STOPPED, LOST = 75, 76
+"""Exit statuses of a run that was stopped as asked, and of one that lost a node; both go on."""
+INTERRUPTED = 130
+"""Exit status of a command that Ctrl-C ended."""
+
 
 class DlfdError(Exception):
     """A problem that is explained by its message alone; `exit_status` is what `dlfd` ends with."""
 
-    exit_status = 2
+    exit_status = BAD_INPUT
     on_all_ranks = False
     """Every rank meets it alike, so one message is enough."""
 
@@ -42,10 +50,10 @@ class RunDirError(DlfdError):
 class CollectiveError(DlfdError):
     """Ranks lost each other."""
 
-    exit_status = 1
+    exit_status = FAILED
 
 
 class RanksLostError(CollectiveError):
     """Ranks lost each other, and none of them failed by itself."""
 
-    exit_status = 76
+    exit_status = LOST

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from dlfd_dist import __version__
 from dlfd_dist.access import MODES, PRIVATE, set_mode
-from dlfd_dist.errors import ConfigError, DlfdError
+from dlfd_dist.errors import BAD_INPUT, INTERRUPTED, ConfigError, DlfdError
 from dlfd_dist.plain import visible_output
 from dlfd_dist.registry import near_match
 
@@ -251,14 +251,14 @@ def _guarded(words: list[str], before: int) -> int:
         print(
             "dlfd: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr
         )
-        return 130
+        return INTERRUPTED
     except OSError as err:
         from dlfd_dist.__main__ import DISK_ERRORS, disk_message
 
         if err.errno not in DISK_ERRORS:
             raise
         print(f"dlfd: {disk_message(err)}", file=sys.stderr)
-        return 2
+        return BAD_INPUT
     finally:
         os.umask(before)
 

@@ -10,6 +10,8 @@ import logging
 import signal
 import sys
 
+from dlfd_dist.errors import STOPPED
+
 from .execute.ranks import exit_status
 
 
@@ -28,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ChildFailedError as err:
         return node_status({f.local_rank: f.exitcode for f in err.failures.values()})
     except SignalException:
-        return 75
+        return STOPPED
     return 0
 
 

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 
-from ..errors import DlfdError
+from ..errors import STOPPED, DlfdError
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 """TERM from schedulers at preemption, USR2 from --signal; USR1 may be caught by NCCL."""
@@ -16,7 +16,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 class StoppedEarly(DlfdError):
     """The run was asked to stop, saved its state and can be started again."""
 
-    exit_status = 75
+    exit_status = STOPPED
     on_all_ranks = True
 
 

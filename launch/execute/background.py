@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from dlfd_dist.errors import STOPPED
+
 from ..children import child_environment, python_words
 from ..plan.shape import LaunchSpec
 from .places import job_folder
 from .process import Process
-from .task import STOPPED
 
 LOCAL_JOB = "DLFD_LOCAL_JOB"
 """In the environment of a task: the id of the campaign's process."""

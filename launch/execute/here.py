@@ -15,7 +15,7 @@ from tqdm import tqdm
 from dlfd_dist.compose import config_text
 from dlfd_dist.config import JobConfig
 from dlfd_dist.data.loaders import ResolvedRows, RowReader
-from dlfd_dist.errors import DlfdError
+from dlfd_dist.errors import STOPPED, DlfdError
 from dlfd_dist.jobs.context import input_digests, record_files, run_identity
 from dlfd_dist.logs import duration
 from dlfd_dist.run_dir import RunDir
@@ -34,7 +34,7 @@ TRIAL_FIGURES = {"nomus": "validation NoMUS", "accuracy": "val", "forgetting_sco
 class Stopped(DlfdError):
     """A comparison or an audit was asked to stop."""
 
-    exit_status = 75
+    exit_status = STOPPED
 
     def __init__(self) -> None:
         super().__init__("It was stopped as asked; the same command goes on from there.")
@@ -163,7 +163,7 @@ class Runs:
     def _run_on_workers(self, pending: Sequence[_Placed]) -> None:
         by_label = {one.planned.label: one for one in pending}
         for task, status in self.workers.run(self._tasks(pending), self.stop):
-            if status in (75, -signal.SIGTERM):
+            if status in (STOPPED, -signal.SIGTERM):
                 # The worker itself was told to stop, as batch systems do.
                 self.stop.requested = True
             elif status:
@@ -185,7 +185,7 @@ class Runs:
         status = run_local(
             [one.planned.config for one in pending], [one.run_dir.config for one in pending]
         )
-        self.stop.requested |= status == 75
+        self.stop.requested |= status == STOPPED
         for one in pending:
             if one.run_dir.finished():
                 self.progress.done(one.planned.label, one.figures())

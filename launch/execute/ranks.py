@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlfd_dist.config import JobConfig
+from dlfd_dist.errors import BAD_INPUT, FAILED, LOST, STOPPED
 from dlfd_dist.runtime.env import rank_info
 
 from ..children import child_environment, mind_working_directory, python_words
@@ -93,13 +94,13 @@ def run_module(module: str, world_size: int, arguments: Sequence[str] = ()) -> i
     except SignalException:
         # The agent passed the signal on; the ranks saved, or had nothing to save yet.
         print("dlfd: stopped as asked; the same command goes on from there.", file=sys.stderr)
-        return 75
+        return STOPPED
     return 0
 
 
 def exit_status(codes: Sequence[int]) -> int:
     """Return the job's exit status: that of the rank that knows the cause."""
-    for telling in (75, 2, 76):
+    for telling in (STOPPED, BAD_INPUT, LOST):
         if telling in codes:
             return telling
-    return 1
+    return FAILED

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dlfd_dist.errors import ConfigError
+from dlfd_dist.errors import STOPPED, ConfigError
 from dlfd_dist.run_dir import RunDir, write_json
 
 from ..plan.runs import CampaignRun, read_plan
@@ -274,7 +274,7 @@ def _ended(
     log = Path(status.log) if status.log else job_log(campaign, place.job, place.job_id)
     word = job.state if job is not None else ""
     why, lines = cause(word, job.exit_code if job else "", code, rank_logs(log))
-    state = "cancelled" if word == "CANCELLED" and code in (None, 75) else "failed"
+    state = "cancelled" if word == "CANCELLED" and code in (None, STOPPED) else "failed"
     return replace(status, state=state, cause=why, lines=tuple(lines), log=str(log))
 
 

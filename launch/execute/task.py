@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dlfd_dist.errors import FAILED, LOST, STOPPED
+
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from dlfd_dist.run_dir import RunDir
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
-STOPPED, LOST, FAILED = 75, 76, 1
 MAX_RESTARTS = "DLFD_MAX_RESTARTS"
 """Our batch scripts set it, and slurm/lib/requeue.sh obeys it."""
 

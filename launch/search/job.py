@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlfd_dist.errors import DlfdError
+from dlfd_dist.errors import STOPPED, DlfdError
 from dlfd_dist.run_dir import RunDir
 
-from ..execute.task import SIGNALS, STOPPED
+from ..execute.task import SIGNALS
 from .plan import SearchPlan, claim, read_search, rows_of
 
 

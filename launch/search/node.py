@@ -21,13 +21,12 @@ from dataclasses import dataclass
 
 import psutil
 
-from dlfd_dist.errors import ConfigError
+from dlfd_dist.errors import STOPPED, ConfigError
 
 from ..children import child_environment, python_words
 from .cluster import ADDRESS, ENVIRONMENT, NODES, PORTS
 from .sockets import ray_folder
 
-STOPPED = 75
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 JOIN_S = 120
 """How long the first node may take to be there for the others."""

@@ -17,7 +17,7 @@ from dlfd_dist.access import for_others_to_read_only, refuse_foreign
 from dlfd_dist.compose import config_text
 from dlfd_dist.config import to_dict
 from dlfd_dist.data.loaders import ResolvedRows
-from dlfd_dist.errors import DlfdError
+from dlfd_dist.errors import STOPPED, DlfdError
 from dlfd_dist.jobs import prepare
 from dlfd_dist.jobs.plan import num_steps
 from dlfd_dist.logs import setup_console
@@ -41,7 +41,7 @@ logger = logging.getLogger("dlfd_dist.search")
 class Stopped(DlfdError):
     """The search was asked to stop."""
 
-    exit_status = 75
+    exit_status = STOPPED
 
     def __init__(self) -> None:
         super().__init__(

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from dlfd_dist import __version__
-from dlfd_dist.errors import ConfigError, DataError
+from dlfd_dist.errors import UNKNOWN_SIGNER, ConfigError, DataError
 from dlfd_dist.evidence import (
     ABSOLUTE,
     CERTIFICATE,
@@ -35,9 +35,6 @@ from dlfd_dist.evidence import (
 )
 from dlfd_dist.provenance import current, environment, utc
 from dlfd_dist.run_dir import RunDir
-
-UNKNOWN_SIGNER = 3
-"""Exit status of `dlfd verify` for what is intact, and may be anybody's."""
 
 
 def run_keygen(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:

@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dlfd_dist.errors import ConfigError
+from dlfd_dist.errors import INTERRUPTED, ConfigError
 from dlfd_dist.run_dir import RunDir
 
 from ..execute.states import UNDER_WAY, RunStatus, run_states
-from .status import INTERRUPTED, find_run
+from .status import find_run
 
 POLL_S = 0.5
 ASK_S = 5.0

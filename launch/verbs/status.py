@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dlfd_dist.errors import ConfigError
+from dlfd_dist.errors import INTERRUPTED, ConfigError
 from dlfd_dist.plain import steer
 
 from ..execute import slurm
@@ -35,8 +35,6 @@ from .shown import show_submission
 from .submit import submit
 
 WATCH_FIRST_S, WATCH_LAST_S = 2.0, 60.0
-INTERRUPTED = 130
-"""Exit status of a command that only looks and was told to stop looking."""
 CLEAR = "\x1b[H\x1b[2J"
 
 

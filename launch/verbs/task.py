@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlfd_dist.errors import LOST, STOPPED
+
 from ..execute.task import (
-    LOST,
     MAX_RESTARTS,
-    STOPPED,
     JobTask,
     be_deaf,
     final_status,
