@@ -16,6 +16,7 @@ import launch
 from dlfd_dist.errors import ConfigError
 
 from .check import Check
+from .container import check_container
 
 PACKAGES = (
     "torch",
@@ -107,6 +108,7 @@ def _slurm() -> Check:
 CHECKED = (
     "python", "packages", "package 'launch'", "configs and slurm", "image cache (a file in its "
     "folder, removed at once)", "device", "two ranks over gloo", "SLURM client",
+    "in a container: SLURM's clients, NCCL, /dev/shm",
 )  # fmt: skip
 
 
@@ -120,7 +122,7 @@ def check_machine() -> list[Check]:
     singles: list[Callable[[], Check]] = [
         _launch_package, _resources, _cache, _device, _ranks, _slurm
     ]  # fmt: skip
-    return checks + [check() for check in singles]
+    return [*checks, *(check() for check in singles), *check_container()]
 
 
 def run_doctor(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
