@@ -3,6 +3,7 @@
 # make test    lint, types and all tests that need no cluster; the types beside the tests
 # make unit    the quick part of the tests
 # make site   the documentation as a site, in build/site
+# make release   wheel and source distribution in dist/, checked against changelog and Pythons
 # make test-slurm   tests on a real SLURM of four nodes, brought up here and taken down again (root, Debian)
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +15,7 @@ LABS ?= 1
 # Hundreds of processes load torch: without bytecode each compiles it again, for 8 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo site test test-slurm lint style types tests unit clean
+.PHONY: setup demo site release test test-slurm lint style types tests unit clean
 
 setup: $(STAMP)
 
@@ -31,6 +32,11 @@ demo: setup
 
 site: setup
 	$(BIN)/mkdocs build --strict
+
+release: setup
+	rm -rf dist
+	$(BIN)/python -m build -o dist .
+	$(BIN)/python .ci/release.py dist
 
 lint: style types
 

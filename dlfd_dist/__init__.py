@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .api import Run, evaluate, unlearn
     from .errors import DlfdError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 DOORS = {
     "DlfdError": "dlfd_dist.errors",

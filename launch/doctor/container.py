@@ -49,13 +49,14 @@ def _clients(root: Path) -> Check:
 def _nccl() -> Check:
     import torch
     from torch import distributed
+    from torch.cuda import nccl
 
     if torch.version.cuda is None:
         return Check("NCCL", True, "not needed: this torch is built for CPUs")
     if not distributed.is_nccl_available():
         remedy = "install a torch of pytorch.org's CUDA index in the image"
         return Check("NCCL", False, f"torch for CUDA {torch.version.cuda} lacks it", remedy)
-    version = ".".join(map(str, torch.cuda.nccl.version()))
+    version = ".".join(map(str, nccl.version()))
     if torch.cuda.is_available():
         return Check("NCCL", True, version)
     if not Path("/proc/driver/nvidia/version").exists():

@@ -93,7 +93,7 @@ def test_nccl_is_there_where_gpus_are(
     monkeypatch.setattr(torch.version, "cuda", cuda)
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: nccl)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
-    monkeypatch.setattr(torch.cuda.nccl, "version", lambda: (2, 27, 3))
+    monkeypatch.setattr("torch.cuda.nccl.version", lambda: (2, 27, 3))
     real = Path.exists
     monkeypatch.setattr(
         Path, "exists", lambda path: driver if "nvidia" in os.fspath(path) else real(path)
