@@ -55,7 +55,7 @@ FACTORIES = ("data", "model")
 ARGUMENTS = tuple(f"{group}.args." for group in FACTORIES)
 """How settings begin that are arguments of such a function."""
 
-GROUPS = ("data", "model", "method", "experiment", "scale")
+GROUPS = ("data", "model", "method", "task", "experiment", "scale")
 
 HYDRAS_OWN = tuple(
     f"~hydra/{group}"
