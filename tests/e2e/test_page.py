@@ -1,87 +1,126 @@
-"""The page in a browser: nothing on its console, wide enough for a phone, printed to PDF."""
+"""The page in a browser: read by anybody, on any screen and on paper, without a network."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from dlfd_dist.report.html import write_report
 from dlfd_dist.report.records import load_comparison
+from tests.fakes.browser import WIDTHS, chromium, needs_browser, opened, violations
 from tests.fakes.run_dirs import write_comparison
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="needs the Debian package chromium: apt-get install chromium"
-)
-MEASURE = """<script>addEventListener('load', () => {
-  const wide = document.documentElement.scrollWidth, seen = document.documentElement.clientWidth;
-  const heads = [...document.querySelectorAll('h2')];
-  const top = text => heads.find(h => h.textContent == text).getBoundingClientRect().top;
-  const table = document.querySelector('.exposure').getBoundingClientRect().bottom;
-  const after = [...['What was done', 'How to verify'].map(top), table].map(Math.round);
-  document.title = `measured ${wide} of ${seen}, heads at ${after}`;
-});</script></body>"""
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
-
-def chromium(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-        "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", *arguments,
-    ]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+pytestmark = [needs_browser, pytest.mark.xdist_group("page"), pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("page")
-    folder = write_comparison(path / "comparison", seeds=(0,), methods=("dlfd",))
-    out = path / "report.html"
-    write_report(load_comparison(folder), out, title="Two people asked to be forgotten")
-    return out
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
 
 
-@pytest.mark.xdist_group("page")
-def test_what_was_done_and_how_to_verify_are_on_the_first_screen(page: Path, tmp_path: Path):
-    framed = page.with_name("wide.html")
-    text = page.read_text(encoding="utf-8")
-    framed.write_text(text.replace("</body>", MEASURE), encoding="utf-8")
-    shown = chromium(
-        tmp_path, "--window-size=1280,900", "--virtual-time-budget=3000", "--dump-dom",
-        framed.as_uri(),
-    )  # fmt: skip
-    found = re.search(r"<title>measured \d+ of \d+, heads at (\d+),(\d+),(\d+)", shown.stdout)
-    assert found is not None
-    done, verify, end_of_exposure = map(int, found.groups())
-    assert done < verify
-    assert done < 900
-    assert verify < 900
+def written(folder: Path, methods: tuple[str, ...]) -> Path:
+    runs = write_comparison(folder / "comparison", seeds=(0,), methods=methods)
+    write_report(load_comparison(runs), folder / "r.html", title="Two people asked to be forgotten")
+    return folder / "r.html"
 
 
-@pytest.mark.xdist_group("page")
-def test_the_page_reads_on_a_phone_prints_and_logs_nothing(page: Path, tmp_path: Path):
-    pdf = tmp_path / "report.pdf"
-    printed = chromium(tmp_path, f"--print-to-pdf={pdf}", page.as_uri())
-    assert pdf.read_bytes().startswith(b"%PDF")
-    # A window of Chromium is not narrower than 500 px; a frame is as narrow as a phone.
-    framed = page.with_name("measured.html")
-    text = page.read_text(encoding="utf-8")
-    framed.write_text(text.replace("</body>", MEASURE), encoding="utf-8")
-    frame = page.with_name("frame.html")
-    frame.write_text(
-        "<iframe style='width:390px;height:800px;border:0' src='measured.html' onload=\""
-        'setTimeout(() => { document.title = this.contentDocument.title }, 50)"></iframe>',
-        encoding="utf-8",
+@pytest.fixture(scope="module")
+def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """The page of one method."""
+    page, faults = opened(browser, written(tmp_path_factory.mktemp("page"), ("dlfd",)))
+    yield page
+    assert faults == []
+
+
+@pytest.fixture(scope="module")
+def comparison(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """The page of several methods."""
+    file = written(tmp_path_factory.mktemp("many"), ("dlfd", "scrub", "finetune"))
+    page, faults = opened(browser, file)
+    yield page
+    assert faults == []
+
+
+def test_what_was_done_and_how_to_verify_are_on_the_first_screen(page: Page):
+    page.set_viewport_size({"width": 1280, "height": 900})
+    heads = [page.get_by_role("heading", name=name) for name in ("What was done", "How to verify")]
+    done, verify = (head.bounding_box() for head in heads)
+    assert done is not None
+    assert verify is not None
+    assert done["y"] < verify["y"] < 900
+
+
+@pytest.mark.parametrize("name", ["page", "comparison"])
+def test_axe_finds_nothing(name: str, request: pytest.FixtureRequest):
+    assert violations(request.getfixturevalue(name)) == {}
+
+
+@pytest.mark.parametrize("name", ["page", "comparison"])
+def test_nothing_runs_out_of_the_window(name: str, request: pytest.FixtureRequest):
+    page = request.getfixturevalue(name)
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_dark_is_dark_and_paper_is_white(page: Page):
+    background = "getComputedStyle(document.body).backgroundColor"
+    page.emulate_media(color_scheme="dark")
+    assert max(map(int, re.findall(r"\d+", page.evaluate(background))[:3])) < 64
+    page.emulate_media(color_scheme="dark", media="print")
+    assert page.evaluate(background) == "rgb(255, 255, 255)"
+    page.emulate_media(color_scheme="light", media="null")
+
+
+def test_it_prints_on_two_pages(page: Page):
+    page.set_viewport_size({"width": 1400, "height": 900})
+    pdf = page.pdf(format="A4")
+    assert len(re.findall(rb"/Type\s*/Page[^s]", pdf)) <= 2
+
+
+def test_the_keyboard_goes_through_the_page_from_top_to_bottom(comparison: Page):
+    comparison.evaluate("document.activeElement.blur()")
+    place = """() => { const at = document.activeElement, box = at.getBoundingClientRect();
+      return [at.tagName, Math.round(box.top + scrollY)] }"""
+    seen = []
+    for _ in range(60):
+        comparison.keyboard.press("Tab")
+        tag, top = comparison.evaluate(place)
+        if tag == "BODY":
+            break
+        seen.append((tag, top))
+    assert {"INPUT", "BUTTON", "DIV", "SUMMARY"} <= {tag for tag, _ in seen}
+    # Head cells of one row differ in height.
+    assert all(after > before - 60 for (_, before), (_, after) in zip(seen, seen[1:], strict=False))
+
+
+def shown(page: Page, column: int) -> list[str]:
+    cells = page.locator("table.methods").first.locator(
+        f"tbody tr:visible > :nth-child({column + 1})"
     )
-    shown = chromium(
-        tmp_path, "--allow-file-access-from-files", "--virtual-time-budget=3000", "--dump-dom",
-        frame.as_uri(),
-    )  # fmt: skip
-    measured = re.search(r"measured (\d+) of (\d+)", shown.stdout)
-    assert measured is not None
-    wide, seen = map(int, measured.groups())
-    assert wide <= seen <= 390  # a scroll bar may take its share
-    assert "CONSOLE" not in printed.stderr + shown.stderr
+    return [text.strip() for text in cells.all_inner_texts()]
+
+
+def test_the_comparison_sorts_and_filters_without_a_network(comparison: Page):
+    table = comparison.locator("table.methods").first
+    methods = shown(comparison, 0)
+    assert len(methods) == 5
+    for order in ("ascending", "descending"):
+        table.locator("thead button").nth(2).click()
+        assert table.locator("thead th").nth(2).get_attribute("aria-sort") == order
+        values = [float(re.match(r"[\d.]+", text)[0]) for text in shown(comparison, 2)]  # type: ignore[index]
+        assert values == sorted(values, reverse=order == "descending")
+        assert len(set(values)) > 1
+    comparison.get_by_label("Show methods with").fill("scr")
+    assert shown(comparison, 0) == [name for name in methods if "SCRUB" in name]
+    assert comparison.locator("#shown").inner_text() == "1 of 5 methods"
+    comparison.get_by_label("Show methods with").fill("")
+    assert sorted(shown(comparison, 0)) == sorted(methods)
