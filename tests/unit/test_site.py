@@ -14,6 +14,7 @@ import pytest
 from dlfd_dist.methods import methods
 from docs.generate.links import relink
 from docs.generate.pictures import PICTURES, drawn
+from tests.fakes.browser import chromium, needs_browser, opened, violations
 
 ROOT = Path(__file__).parents[2]
 # The build takes 12 s of a core, and a machine that others use may give it a tenth of one.
@@ -76,6 +77,14 @@ def test_nothing_is_fetched_from_elsewhere(site: dict[Path, Page]):
     fetched = {link for page in site.values() for link in page.fetched}
     assert fetched
     assert [link for link in fetched if urlsplit(link).netloc or urlsplit(link).scheme] == []
+
+
+@needs_browser
+def test_axe_finds_nothing_on_the_start_page(site: dict[Path, Page]):
+    start = min(site, key=lambda path: (len(path.parts), path.name != "index.html"))
+    with chromium() as browser:
+        page, _ = opened(browser, start)
+        assert violations(page) == {}
 
 
 def test_every_method_has_a_page_with_its_picture(site: dict[Path, Page]):
