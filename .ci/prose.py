@@ -1,7 +1,7 @@
 """Check the prose of pages, docstrings and help against .ci/prose.yaml: python .ci/prose.py
 
-Looked at: README and other pages of the repository, docs/, and every docstring of dlfd_dist with
-the texts below its fields. Code, addresses and tables' rules are left out.
+Looked at: README and other pages of the repository, docs/, and every docstring of dlfd_dist and
+launch with the texts below its fields. Code, addresses and tables' rules are left out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("*.md", "docs/**/*.md", "slurm/README.md", "benchmarks/README.md")
-CODE = ("dlfd_dist/**/*.py",)
+CODE = ("dlfd_dist/**/*.py", "launch/**/*.py")
 HIDDEN = re.compile(r"^ *```.*?^ *```$|^ {4,}\S.*$|<!--.*?-->|`[^`\n]*`|\]\([^)]*\)", re.M | re.S)
 SENTENCE = re.compile(r"[^.!?|:;]+(?:[.!?|:;](?!\s)[^.!?|:;]+)*")
 PARAGRAPH = re.compile(r"[^\n]+(?:\n(?! *(?:[-*|]|\d+\.) )[^\n]+)*")

@@ -27,7 +27,7 @@ def python_words(module: str, python: str | None = None) -> list[str]:
     Parameters
     ----------
     python : an interpreter of another environment, whose version is not known and which has only
-        the PYTHONSAFEPATH of its environment; None: the one that runs now
+        the PYTHONSAFEPATH of its environment; None: this interpreter
     """
     flag = ["-P"] if HAS_SAFE_PATH and python is None else []
     return [python or sys.executable, *flag, "-m", module]

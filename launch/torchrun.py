@@ -16,7 +16,7 @@ from .execute.ranks import exit_status
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the ranks of this node; return the status of the one that knows the cause."""
+    """Run the ranks of this node; return the status of the rank that knows the cause."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run

@@ -1,8 +1,8 @@
 """Which runs share a job: runs of equal shape become an array, small ones are packed.
 
-What starts from models that this very submission trains waits for them in one of two ways, the one
-that takes fewer jobs: an array for each seed, afterok the trainings of that seed, or arrays over
-seeds, each task of which waits for the task of its own number (aftercorr).
+What starts from models that this very submission trains waits for them in one of two ways,
+whichever takes fewer jobs: an array for each seed, afterok the trainings of that seed, or arrays
+over seeds, each task of which waits for the task of its own number (aftercorr).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Batch:
 
     name: str
     units: tuple[tuple[str, ...], ...]
-    """The runs of each task, by key; an array may leave numbers out, and they have none."""
+    """The runs of each task, by key. A number that an array leaves out has no runs."""
     spec: LaunchSpec
     parents: tuple[str, ...] = ()
     """Keys of the runs that it waits for."""

@@ -101,7 +101,7 @@ class Ledger:
         """Return where each run was put last, by its key.
 
         A controller that crashes within seconds of sbatch forgets the job and gives its id again:
-        what was put there before is nowhere.
+        the runs that were put there before are lost.
         """
         found: dict[str, Placement] = {}
         for event in self.events():

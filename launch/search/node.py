@@ -95,7 +95,7 @@ class Step:
         ]  # fmt: skip
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of Ray and of the command: neither is a rank of this step."""
+        """Return the environment of Ray and of the command, which are no ranks of this step."""
         kept = {k: v for k, v in os.environ.items() if k not in ("SLURM_STEP_ID", "SLURM_NTASKS")}
         mine = {
             "RAY_raylet_start_wait_time_s": str(JOIN_S),
@@ -188,7 +188,7 @@ def _ended(driver: subprocess.Popen[bytes], ray: subprocess.Popen[bytes]) -> int
 
 
 def _follow(step: Step) -> int:
-    """Belong to the first node's Ray until that ends; how it ended, the first node says."""
+    """Belong to the first node's Ray until it ends. The first node says how it ended."""
     end = time.monotonic() + JOIN_S
     while not _listens(step):
         if time.monotonic() > end:

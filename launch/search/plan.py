@@ -295,8 +295,8 @@ def _refuse_other(plan: SearchPlan, difference: str | None) -> None:
 def claim(plan: SearchPlan, rows: ResolvedRows, *, resume: bool | None) -> None:
     """Take the directory of the search; RunDirError where it is not this search's.
 
-    resume: whether there must be a search to go on with; None: there may be one, and a job that
-        comes back goes on though somebody committed in the meantime: it is told and recorded
+    resume: whether there must be a search to go on with; None: there may be one. A job that
+        comes back goes on though somebody committed in the meantime; the log says so
     """
     held = _held(plan)
     if held is None:
@@ -334,7 +334,7 @@ def claim(plan: SearchPlan, rows: ResolvedRows, *, resume: bool | None) -> None:
 
 
 def _in_use(path: Path) -> bool:
-    """Return whether something is there that is neither ours nor a campaign that runs us."""
+    """Return whether a path holds files that no search and no campaign of ours wrote."""
     if not path.is_dir():
         return path.exists()
     return any(path.iterdir()) and not (path / "ledger.jsonl").is_file()

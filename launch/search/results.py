@@ -122,9 +122,9 @@ def candidates(rows: Sequence[Row], search: SearchConfig) -> list[Row]:
 def judged(candidate: Row, replicates: Sequence[Row], search: SearchConfig) -> dict[str, Any]:
     """Return what a candidate is worth over the seeds of its replicates, with the bound.
 
-    The bound is the one that the mean exceeds (or, of a gap, stays below) with 90 % confidence, by
-    Student's t. With one seed the standard error is that of the measurement. The trial that made it
-    a candidate does not count: it was chosen for its luck as well.
+    The mean exceeds the bound (or, of a gap, stays below it) with 90 % confidence, by Student's t.
+    With one seed the standard error is that of the measurement. The trial that made it a candidate
+    does not count: it was chosen for its luck as well.
     """
     values = [row["objective"] for row in finished(replicates)]
     if not values:
