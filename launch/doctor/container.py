@@ -35,8 +35,11 @@ def check_container(root: Path = Path("/")) -> list[Check]:
 
 def _clients(root: Path) -> Check:
     there = [name for name in CLIENTS if shutil.which(name)]
-    if not there:
-        found = "none: jobs can run in this container, and are submitted from outside of it"
+    configured = "SLURM_CONF" in os.environ or (root / "etc" / "slurm" / "slurm.conf").exists()
+    if not there or not configured:
+        # An image may bring SLURM's packages along; without a configuration they reach no cluster.
+        which = "clients without a slurm.conf" if there else "none"
+        found = f"{which}: jobs can run in this container, and are submitted from outside of it"
         return Check("SLURM in container", True, found)
     lacking = [name for name in CLIENTS if name not in there]
     if not any((root / socket).exists() for socket in SOCKETS):

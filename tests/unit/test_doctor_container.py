@@ -24,6 +24,9 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(f"{name}_CONTAINER", raising=False)
     (tmp_path / ".dockerenv").touch()
     (tmp_path / "dev" / "shm").mkdir(parents=True)
+    monkeypatch.delenv("SLURM_CONF", raising=False)
+    (tmp_path / "etc" / "slurm").mkdir(parents=True)
+    (tmp_path / "etc" / "slurm" / "slurm.conf").touch()
     return tmp_path
 
 
@@ -62,6 +65,14 @@ def test_clients_of_slurm_are_all_there_or_none(
     check = only("SLURM in container", check_container(docker))
     assert (check.ok, said in check.found) == (ok, True)
     assert ok or "bind SLURM's clients" in check.remedy
+
+
+def test_clients_that_know_no_cluster_do_no_harm(docker: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    (docker / "etc" / "slurm" / "slurm.conf").unlink()
+    check = only("SLURM in container", check_container(docker))
+    assert check.ok
+    assert check.found.startswith("clients without a slurm.conf")
 
 
 @pytest.mark.parametrize(("mib", "ok"), [(64, False), (2048, True)])

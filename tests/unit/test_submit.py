@@ -400,7 +400,7 @@ def test_a_campaign_on_a_local_disk_is_warned_of(campaigns: Campaigns):
 def test_a_snapshot_is_what_the_jobs_run(campaigns: Campaigns):
     campaigns.submit("train", "cluster.snapshot=true")
     (copy,) = (campaigns.path / "code").iterdir()
-    assert (copy / "launch" / "campaign" / "task.py").is_file()
+    assert (copy / "launch" / "verbs" / "task.py").is_file()
     text = submitted(campaigns, "101")
     assert f"python_path {copy}" in text
     assert f". {copy}/slurm/lib/rendezvous.sh" in text
