@@ -129,6 +129,7 @@ def test_only_usr2_lets_submitit_requeue_and_never_in_a_script_of_ours(
 ):
     called: list[int] = []
     monkeypatch.setattr(preemption, "_received", set())
+    monkeypatch.setattr(preemption, "_early", preemption.StopFlag())
     signal.signal(signal.SIGUSR2, lambda number, _: called.append(number))
     os.environ["SLURM_NTASKS"] = "2"
     os.environ.pop(MAX_RESTARTS, None)
