@@ -386,7 +386,8 @@ def test_a_dry_run_tells_trials_train_seeds_and_workers(faces: Faces, tmp_path: 
     assert "finetune seed 3 on train seed 1" in told
     assert "2 at a time" in told
     assert "4 trials" in told
-    assert "finetune: 2 trials (method.epochs: 1, 2, 3, 4)" in told
+    drawn = "method.epochs: 1, 2, 3, 4; method.lr_scheduler: constant, cosine_batch"
+    assert f"finetune: 2 trials ({drawn})" in told
     assert str(tmp_path / "compare" / "table.tex") in told
     found = dlfd(*words, "--json").json
     assert (found["train_seeds"], found["workers"], len(found["trials"])) == ([0, 1], 2, 4)

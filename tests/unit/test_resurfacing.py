@@ -19,7 +19,9 @@ from dlfd_dist.models import weights_path
 from dlfd_dist.run_dir import RunDir
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
-from tests.fakes.tiny import LEARNED
+from tests.fakes.tiny import LEARNED as KNOWN_BY_HEART
+
+LEARNED = (*KNOWN_BY_HEART, "metrics.resurface_steps=3")
 
 
 @pytest.fixture
