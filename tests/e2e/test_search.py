@@ -25,7 +25,7 @@ from launch.search.trial import Point, Shared, reference_of, run_rank
 from tests.fakes.command_line import Ended, Faces, Process, command
 
 Dlfd = Callable[..., Ended]
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,7 +82,7 @@ def asha(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple
     ]  # fmt: skip
     process = Process(command("search", *words), folder / "log")
     try:
-        process.wait_for(lambda: len(results_of(out)) >= 1, timeout_s=150)
+        process.wait_for(lambda: len(results_of(out)) >= 1, timeout_s=300)
     finally:
         process.signal(signal.SIGKILL)
         process.kill_all()
