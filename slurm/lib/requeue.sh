@@ -4,6 +4,7 @@
 # lost. 76: ranks lost each other and none knows why, as when a node dies. In each case the same job
 # comes back and goes on from its last checkpoint.
 requeue_or_exit() { # STATUS
+  if [ "$1" -ne 0 ] && [ "$1" -ne 75 ] && [ "$1" -ne 76 ] && srun_missed_a_node; then set -- 76; fi
   local job=$SLURM_JOB_ID
   # One task of an array may bear the number of the whole array, which must not be requeued.
   if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; fi
@@ -16,6 +17,14 @@ requeue_or_exit() { # STATUS
     fi
   fi
   exit "$1"
+}
+
+# Where srun writes to a node whose slurmstepd is gone it ends the step at once: the ranks are killed
+# before they can say that they lost each other, and nothing but srun's own words tells of it.
+srun_missed_a_node() {
+  local log
+  log=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *StdOut=//p')
+  [ -f "$log" ] && tail -n 20 "$log" | grep -q 'srun: error: Aborting, io error and missing step on node'
 }
 
 # SLURM misses a dead node after SlurmdTimeout, and then starts the job again without it. Requeued before,

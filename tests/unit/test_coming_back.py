@@ -52,6 +52,7 @@ SCONTROL = """#!/bin/bash
 # Refuses as often as `refusals` says; `ping` tells whether the controller is there.
 cd "$(dirname "$0")" || exit
 if [ "$1" = ping ]; then [ -e answers ]; exit; fi
+if [ "$1 $2" = "show job" ]; then printf 'JobId=8\n   StdOut=%s\n' "$PWD/job.out"; exit; fi
 if [ "$1" = show ]; then echo "SlurmdTimeout           = 40 sec"; exit; fi
 echo "$*" >> calls
 [ "$(wc -l < calls)" -gt "$(cat refusals)" ]
@@ -97,6 +98,20 @@ def test_ranks_that_lost_a_node_wait_until_slurm_may_have_missed_it(tmp_path: Pa
     assert (done.returncode, calls) == (76, 1)
     assert (tmp_path / "slept").read_text() == "55\n"
     assert "comes back in 55 s" in done.stderr
+
+
+def test_a_job_whose_srun_missed_a_node_comes_back_though_its_ranks_were_killed(tmp_path: Path):
+    said = "srun: error: Aborting, io error and missing step on node 1\nsrun: error: n1: Killed\n"
+    (tmp_path / "job.out").write_text(said)
+    done, calls = requeue(tmp_path, refusals=0, answers=True, status=137)
+    assert (done.returncode, calls) == (76, 1)
+    assert (tmp_path / "slept").read_text() == "55\n"
+
+
+def test_a_job_that_was_killed_where_no_node_was_missed_does_not_come_back(tmp_path: Path):
+    (tmp_path / "job.out").write_text("srun: error: n1: task 0: Killed\n")
+    with pytest.raises(FileNotFoundError):  # scontrol was not asked to requeue
+        requeue(tmp_path, refusals=0, answers=True, status=137)
 
 
 def test_a_job_that_failed_does_not_come_back(tmp_path: Path):

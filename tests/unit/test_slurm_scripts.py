@@ -19,7 +19,7 @@ env > "$RECORD/srun.env"
 exit "$SRUN_ENDS"
 """
 SCONTROL = """#!/bin/bash
-if [ "$1 $2" = "show hostnames" ]; then exit 1; fi # as in a container, or beside a hung controller
+case "$1 $2" in "show hostnames"|"show job") exit 1 ;; esac # a container, or a hung controller
 echo "$*" >> "$RECORD/scontrol.words"
 """
 JOB = {"SLURM_JOB_ID": "71", "SLURM_JOB_NODELIST": "node[3-4]", "SLURM_JOB_NUM_NODES": "2"}
