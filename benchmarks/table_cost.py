@@ -79,21 +79,21 @@ def step_seconds(verb: str, words: list[str], setting: str, folder: Path) -> flo
 def pieces(methods: list[str], pixels: int) -> dict[str, float]:
     """Return the seconds of a step of each method, of `training`, and of one image measured."""
     words = [*FACES, f"data.image_size={pixels}"]
-    found = {"image": forward_seconds(pixels)}
+    by_work = {"image": forward_seconds(pixels)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # The first run loads libraries too, so that nothing is timed by it.
         spent("train", [*words, "train.epochs=1", "train.keep_every=null", f"run.dir={folder}/o"])
         plain = [word for word in words if not word.startswith("train.max_steps")]
-        found["training"] = step_seconds("train", plain, "train.max_steps", folder / "steps")
+        by_work["training"] = step_seconds("train", plain, "train.max_steps", folder / "steps")
         for method in methods:
             # Rewind goes back in a training, and costs what Fine-tune does.
             given = [*words, f"method={'finetune' if method == 'rewind' else method}"]
             given += [f"checkpoint={folder}/o"]
             # The probes of the authors' loop are counted by their images.
-            found[method] = step_seconds("unlearn", given, "method.max_steps", folder / method)
-            print(f"{pixels} px, {method}: {found[method]:.3f} s", flush=True)
-    return found
+            by_work[method] = step_seconds("unlearn", given, "method.max_steps", folder / method)
+            print(f"{pixels} px, {method}: {by_work[method]:.3f} s", flush=True)
+    return by_work
 
 
 def forward_seconds(pixels: int, images: int = 256) -> float:
@@ -114,8 +114,8 @@ def hours(name: str, plan: Plan, seconds: dict[str, float]) -> dict[str, float]:
     whole = size.retain + size.seen
     resurfacing = 2 * (epoch * seconds["training"] + size.seen * image)
     train = plan.configs[0].train
-    one = train.epochs * epoch * seconds["training"] + 2 * whole * image + resurfacing
-    found = {"trainings": (len(training_runs(plan)) + len(tuning_models(plan))) * one}
+    a_training = train.epochs * epoch * seconds["training"] + 2 * whole * image + resurfacing
+    costs = {"trainings": (len(training_runs(plan)) + len(tuning_models(plan))) * a_training}
     # The delivered model everywhere, Original on a part of retain, and the line between both.
     trial = (whole + size.seen + 4 * LOOKED_AT) * image
     run = trial + whole * image + resurfacing
@@ -126,8 +126,8 @@ def hours(name: str, plan: Plan, seconds: dict[str, float]) -> dict[str, float]:
         probes = (steps if own else steps // PROBE_EVERY + 2) * (size.forget + size.val) * image
         acts = steps * seconds[method.name] + probes
         trials = plan.compare.tune if searched(config, plan.given) else 0
-        found[method.name] = trials * (acts + trial) + len(plan.pairs) * (acts + run)
-    return {what: value / 3600 for what, value in found.items()}
+        costs[method.name] = trials * (acts + trial) + len(plan.pairs) * (acts + run)
+    return {what: value / 3600 for what, value in costs.items()}
 
 
 def main() -> None:
@@ -147,7 +147,7 @@ def main() -> None:
     lines = [f"| what | {steps} | {' | '.join(SETS)} |", "| --- |" + " ---: |" * (2 + len(SETS))]
     for what in by_set[SETS[0]]:
         key = "training" if what == "trainings" else what
-        figures = [f"{found[key]:.3f}" for found in by_pixels.values()]
+        figures = [f"{by_work[key]:.3f}" for by_work in by_pixels.values()]
         figures += [f"{by_set[name][what]:.2f}" for name in SETS]
         lines.append(f"| {what} | {' | '.join(figures)} |")
     sums = " | ".join(f"{sum(by_set[name].values()):.1f}" for name in SETS)
