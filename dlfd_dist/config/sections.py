@@ -402,7 +402,8 @@ class RunConfig:
     """Directory of this run; null: <root>/<name>-<8 hex of what changes results>."""
     mode: str = PRIVATE
     """Of the directories that are made: 700, 750 (the group may read) or 770 (it may write too).
-    Files have the same without the right to execute."""
+    Files have the same without the right to execute. What searches and submitted campaigns keep
+    for themselves is never written by the group: it is run."""
     checkpoint_every: int = 50
     """Steps between checkpoints for resuming."""
     keep_checkpoints: int = 2
