@@ -66,7 +66,8 @@ class DataConfig:
     root: str | None = None
     """Folder of the data set; image paths are relative to it and may not leave it."""
     manifest: str = "metadata.csv"
-    """CSV under `root` with the columns image_path, identity, the label, and optionally split."""
+    """CSV or Parquet file under `root` with the columns image_path, identity, the label, and
+    optionally split."""
     label: list[str] = field(default_factory=lambda: ["label"])
     """Label column. Several columns make a multi-label task of 0/1 labels."""
     groups: list[str] = field(default_factory=list)
