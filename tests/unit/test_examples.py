@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -23,39 +26,63 @@ QUICK = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The script that the plain project adds, with the project beside it."""
-    monkeypatch.syspath_prepend(str(EXAMPLES / "plain_pytorch"))
-    import forget  # type: ignore[import-not-found]
+@dataclass(frozen=True)
+class Project:
+    """A project of examples/ and what it forgets with."""
 
-    yield forget
+    folder: str
+    factory: str
+    """of the model"""
+    method: str
+    outputs: int
+    images: int
+    """of a person"""
+
+
+PROJECTS = [
+    Project("plain_pytorch", "project:SmileNet", "scrub", outputs=2, images=6),
+    Project("two_heads", "forget:Logits", "dlfd", outputs=2, images=8),
+]
+
+
+@pytest.fixture(params=PROJECTS, ids=lambda project: project.folder)
+def project(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    monkeypatch.syspath_prepend(str(EXAMPLES / request.param.folder))
+    yield request.param
     for name in ("forget", "project"):
         sys.modules.pop(name, None)
 
 
-def test_a_plain_project_forgets_a_person_in_ten_lines(forget: ModuleType, tmp_path: Path):
-    import project  # type: ignore[import-not-found]
+def modules() -> tuple[ModuleType, ModuleType]:
+    """Return the project itself and the script that it adds."""
+    return importlib.import_module("project"), importlib.import_module("forget")
 
+
+def test_a_project_forgets_a_person_in_ten_lines(project: Project, tmp_path: Path):
+    itself, added = modules()
     weights = str(tmp_path / "model.pth")
-    project.train(weights, epochs=2)
-    run = forget.forget(weights, str(tmp_path / "run"), **QUICK)
-    assert run.result["num_images"] == {"retain": 234, "forget": 6, "val": 60, "test": 60}
-    assert type(run.model) is project.SmileNet
-    named = ["model.factory=project:SmileNet", "data.factory=forget:splits", "method=scrub"]
-    words = [f"{name}={value}" for name, value in QUICK.items()]
-    config = compose_job(
-        "unlearn", [*named, *words, f"checkpoint={weights}", f"run.dir={tmp_path / 'named'}"]
-    )
+    itself.train(weights, epochs=2)
+    run = added.forget(weights, str(tmp_path / "run"), **QUICK)
+    assert run.result["num_images"] == {
+        "retain": 39 * project.images, "forget": project.images, "val": 10 * project.images,
+        "test": 10 * project.images,
+    }  # fmt: skip
+    module, name = project.factory.split(":")
+    assert type(run.model) is getattr(sys.modules[module], name)
+    words: list[Any] = [f"{name}={value}" for name, value in QUICK.items()]
+    words += [f"model.factory={project.factory}", "data.factory=forget:splits"]
+    words += [f"method={project.method}", f"checkpoint={weights}", f"run.dir={tmp_path / 'named'}"]
+    config = compose_job("unlearn", words)
     run_job(config, Collectives(), StopFlag())
-    model = build_model(config.model, image_size=16, num_outputs=2, seed=0)
+    model = build_model(config.model, image_size=16, num_outputs=project.outputs, seed=0)
     load_weights(model, tmp_path / "named")
     torch.testing.assert_close(
         model.module.double().state_dict(), run.model.double().state_dict(), rtol=1e-9, atol=1e-9
     )
 
 
-def test_what_is_added_is_at_most_ten_lines():
-    source = (EXAMPLES / "plain_pytorch" / "forget.py").read_text().split("import dlfd_dist")[1]
+@pytest.mark.parametrize("project", PROJECTS, ids=lambda project: project.folder)
+def test_what_is_added_is_at_most_ten_lines(project: Project):
+    source = (EXAMPLES / project.folder / "forget.py").read_text().split("import dlfd_dist")[1]
     body = source.split("if __name__")[0].splitlines()[1:]
     assert len([line for line in body if line.strip()]) <= 10
