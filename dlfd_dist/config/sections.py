@@ -98,6 +98,9 @@ class DataConfig:
     """Look for equal and nearly equal images before a run, and tell of them in its result."""
     max_megapixels: float = 80.0
     """Largest image that is decoded, in million pixels; a decoded one takes 3 bytes a pixel."""
+    draft: bool = False
+    """Decode a JPEG that is much larger than data.image_size at half, a quarter or an eighth of its
+    edge, at least twice data.image_size: several times faster, and some pixels differ a little."""
     skip_unsupported: bool = False
     """With data=image_folder: leave out images of formats that are not read (HEIC, SVG, raw, ...)
     and say how many; false: refuse them."""

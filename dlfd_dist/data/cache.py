@@ -56,7 +56,8 @@ def open_cache(manifest: Manifest, cfg: DataConfig) -> np.ndarray:
     """
     folder, size = make_cache_dir(cfg), cfg.image_size
     found = contents(manifest, folder, verify=cfg.verify)
-    path = folder / f"images-{size}-{found.key}.npy"
+    draft = "-draft" if manifest.draft else ""
+    path = folder / f"images-{size}-{found.key}{draft}.npy"
     images = _opened(path, manifest, cfg)
     if images is not None:
         return images

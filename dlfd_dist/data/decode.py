@@ -34,12 +34,17 @@ UPRIGHT = {
 }  # fmt: skip
 """EXIF orientation -> what turns the image upright (JEITA CP-3451, tag 274)."""
 
+DRAFT = 2
+"""A reduced JPEG is at least so many times as large as what is made of it, which hides the loss."""
+
 BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
 WHITE_IS_ZERO, UNSIGNED = 0, 1
 
 
-def read_image(manifest: Manifest, index: int) -> Image.Image:
+def read_image(manifest: Manifest, index: int, *, at_least: int | None = None) -> Image.Image:
     """Return one image upright and in RGB, as large as it is.
+
+    at_least : edge in pixels to which a JPEG may be reduced while it is decoded; None: not at all
 
     Grey images of more than 8 bits are scaled by their bit depth. DataError names the row of a file
     that is missing, is no regular file, is too large, or cannot be decoded faithfully.
@@ -50,6 +55,9 @@ def read_image(manifest: Manifest, index: int) -> Image.Image:
     try:
         with Image.open(path, formats=FORMATS) as image:
             _check_size(image, manifest.max_megapixels, where)
+            if at_least is not None:
+                # libjpeg takes fewer coefficients; formats that cannot do without ignore it.
+                image.draft(None, (at_least, at_least))
             turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
             rgb = _rgb(image, where)
         return rgb if turn is None else rgb.transpose(turn)
@@ -66,7 +74,8 @@ def read_image(manifest: Manifest, index: int) -> Image.Image:
 
 def decode(manifest: Manifest, index: int, image_size: int) -> np.ndarray:
     """Return one image as (3, S, S) uint8: shorter edge resized to S, centre cropped."""
-    image = read_image(manifest, index)
+    reduced = DRAFT * image_size if manifest.draft else None
+    image = read_image(manifest, index, at_least=reduced)
     fitted = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR)
     return np.asarray(fitted, dtype=np.uint8).transpose(2, 0, 1)
 

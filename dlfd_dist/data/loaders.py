@@ -91,7 +91,7 @@ def load_rows(cfg: DataConfig, *, draw: bool = True) -> Manifest:
         )
     describes = cfg.name == "synthetic" and not draw
     manifest = describe_synthetic(cfg) if describes else datasets.get(cfg.name)(cfg)
-    return replace(manifest, max_megapixels=cfg.max_megapixels)
+    return replace(manifest, max_megapixels=cfg.max_megapixels, draft=cfg.draft)
 
 
 def resolve_rows(cfg: DataConfig, forget: ForgetConfig, *, draw: bool = True) -> ResolvedRows:

@@ -108,6 +108,7 @@ class Manifest:
     published_request : the forget request of the authors' benchmark, as the lines of a request
         file; empty where there is none
     max_megapixels : largest image that is decoded, in million pixels
+    draft : whether large JPEGs are decoded at a reduced size where a small one is asked for
     groups : the columns of data.groups, each an array of N strings
     images : of a set whose images are no files
     """
@@ -124,6 +125,7 @@ class Manifest:
     credit: str = ""
     published_request: tuple[str, ...] = ()
     max_megapixels: float = 80.0
+    draft: bool = False
     groups: dict[str, np.ndarray] = field(default_factory=dict)
     images: Images | None = field(default=None, compare=False)
 

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
+from dlfd_dist.config import DataConfig
 from dlfd_dist.data import Manifest
-from dlfd_dist.data.decode import OTHER_SUFFIXES, decode, read_image
+from dlfd_dist.data.cache import open_cache
+from dlfd_dist.data.decode import ORIENTATION, OTHER_SUFFIXES, decode, read_image
+from dlfd_dist.data.loaders import load_rows
 from dlfd_dist.errors import DataError
+from tests.fakes.layouts import write_manifest
 
 RAMP = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
 
@@ -132,6 +136,55 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path):
     with pytest.raises(DataError, match=r"3000 x 1000 pixels, more than data.max_megapixels=2 "):
         read_image(manifest_of(tmp_path / "a.png", max_megapixels=2.0), 0)
     assert read_image(manifest_of(tmp_path / "a.png"), 0).size == (3000, 1000)
+
+
+def photograph(path, width: int, height: int, **options) -> None:
+    """Write a JPEG with an even background, a disc, and noise as a sensor has it."""
+    y, x = np.mgrid[:height, :width]
+    disc = ((x - width * 0.4) ** 2 + (y - height * 0.5) ** 2 < (height / 4) ** 2)[..., None]
+    noise = np.random.default_rng(0).normal(0, 6, (height, width, 3))
+    pixels = np.where(disc, [200, 120, 90], [60, 90, 140]) + noise
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=92, **options)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_drafted_photograph_is_nearly_the_same_picture(orientation, tmp_path, monkeypatch):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    photograph(tmp_path / "a.jpg", 800, 600, exif=exif)
+    sizes = []
+    fit = ImageOps.fit
+    monkeypatch.setattr(
+        "dlfd_dist.data.decode.ImageOps.fit",
+        lambda image, *more: sizes.append(sorted(image.size)) or fit(image, *more),
+    )
+    whole, drafted = (
+        decode(manifest_of(tmp_path / "a.jpg", draft=draft), 0, 64).astype(int)
+        for draft in (False, True)
+    )
+    assert sizes == [[600, 800], [150, 200]]
+    apart = np.abs(whole - drafted)
+    assert apart.mean() < 1.0
+    assert 0 < apart.max() < 40
+
+
+@pytest.mark.parametrize("name", ["a.png", "small.jpg"])
+def test_what_cannot_be_or_need_not_be_drafted_is_the_same(name, tmp_path):
+    photograph(tmp_path / "small.jpg", 100, 120)
+    Image.open(tmp_path / "small.jpg").resize((400, 400)).save(tmp_path / "a.png")
+    whole, drafted = (
+        decode(manifest_of(tmp_path / name, draft=draft), 0, 64) for draft in (False, True)
+    )
+    np.testing.assert_array_equal(whole, drafted)
+
+
+def test_drafted_images_have_a_cache_of_their_own(tmp_path):
+    root = write_manifest(tmp_path / "set")
+    for draft in (False, True):
+        cfg = DataConfig(root=str(root), image_size=8, cache_dir=str(tmp_path / "c"), draft=draft)
+        open_cache(load_rows(cfg), cfg)
+    names = sorted(path.name.endswith("-draft.npy") for path in (tmp_path / "c").glob("images-*"))
+    assert names.count(True) == names.count(False) == 1
 
 
 def test_a_fifo_is_refused_without_waiting(tmp_path):

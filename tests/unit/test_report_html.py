@@ -19,6 +19,9 @@ from dlfd_dist.report.plan import plan_figures
 from tests.fakes.reports import TUNING, first, with_result
 from tests.fakes.run_dirs import IDENTITIES, write_comparison
 
+# All of them look at one page, whose figures take ten seconds to draw.
+pytestmark = pytest.mark.xdist_group("report page")
+
 
 @pytest.fixture(scope="module")
 def written(records, tmp_path_factory) -> list[Path]:
