@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ATTACK_MARGIN = 0.03
-"""attack_at_most: the AUC of the attack may be so much further from 0.5 than it is of Retrained."""
+"""attack_at_most: the attack may be so much further from 0.5 than it is of Retrained."""
 GAP_ON_VAL = ("forget_accuracy", "val_accuracy", "mia_auc")
 RETAIN = "retain_accuracy"
 
@@ -46,12 +46,19 @@ def gap_on_val(figures: Figures, retrained: Figures, retain: str = RETAIN) -> fl
 def accuracy_under_attack(figures: Figures, retrained: Figures, _retain: str = RETAIN) -> float:
     """Return val accuracy where the attack is weak enough, else minus what it has too much.
 
-    An AUC below 0.5 betrays the forgotten people as well, so that strength is the distance from
-    0.5. A model that keeps the bound is above every model that does not.
+    A model that keeps the bound is above every model that does not.
     """
-    strength, allowed = (abs(side["mia_auc"] - 0.5) for side in (figures, retrained))
-    excess = strength - (allowed + ATTACK_MARGIN)
+    excess = _strength(figures) - (_strength(retrained) + ATTACK_MARGIN)
     return float(figures["val_accuracy"]) if excess <= 0 else -excess
+
+
+def _strength(figures: Figures) -> float:
+    """Return how far the attack is from chance, by accuracy or by AUC, whichever is further.
+
+    An AUC below 0.5 betrays people as well. Where right and wrong answers alone tell them apart,
+    as on CK+48, the AUC of the confidence hardly sees it: .53 where the accuracy is .61.
+    """
+    return max(abs(figures["mia_auc"] - 0.5), figures["forgetting_score"])
 
 
 def resurfaced_gap(figures: Figures, retrained: Figures, _retain: str = RETAIN) -> float:

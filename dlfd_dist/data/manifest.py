@@ -188,6 +188,17 @@ def check_inside(root: Path, image_path: str, where: str) -> None:
         )
 
 
+def check_all_inside(root: Path, image_paths: Sequence[str], where: Path) -> None:
+    """Refuse the first path of a table that leaves the data folder."""
+    for start in range(0, len(image_paths), CHUNK):
+        part = image_paths[start : start + CHUNK]
+        # One look at the text of a million paths costs less than a thousand at a path each.
+        text = "\n" + "\n".join(part)
+        if ".." in text or "\n/" in text:
+            for number, image_path in enumerate(part, start=start + 2):
+                check_inside(root, image_path, f"{where}, row {number}")
+
+
 def encode_classes(
     values: Sequence[str], names: Sequence[str] | None, splits: np.ndarray, where: str
 ) -> tuple[np.ndarray, list[str]]:
@@ -309,9 +320,7 @@ def load_manifest(cfg: DataConfig) -> Manifest:
     path = root / cfg.manifest
     more = ["split", f"{cfg.label[0]}_name", *cfg.groups]
     columns = read_columns(path, ["image_path", "identity", *cfg.label], more)
-    # Ten million sentences about where a row stands take longer than to read them all.
-    for number in [n for n, p in enumerate(columns["image_path"]) if ".." in p or p[0] == "/"]:
-        check_inside(root, columns["image_path"][number], f"{path}, row {number + 2}")
+    check_all_inside(root, columns["image_path"], path)
     splits = columns.get("split") or [""] * len(columns["image_path"])
     if not {*SPLITS, ""} >= set(splits):
         index = next(i for i, split in enumerate(splits) if split not in (*SPLITS, ""))

@@ -60,6 +60,24 @@ def test_the_narrow_smoothing_finds_a_step_and_the_wide_one_a_flat_top(monkeypat
     assert mean_accuracy(CK48, confidence, 0.5, 1.5) > mean_accuracy(CK48, confidence, 1.5) + 0.03
 
 
+@pytest.mark.parametrize(
+    "shape", [Shape((16, 16), (8, 8), 0.5), Shape((20, 60), (8, 8), 0.3), Shape()],
+    ids=["16 + 16", "20 + 60", "50 + 50"],
+)  # fmt: skip
+def test_attack_is_not_below_guessing_by_correctness_but_by_its_error(shape: Shape):
+    """In the world where nothing beats correctness, so that any other choice can only lose."""
+    rng, below, apart = np.random.default_rng(5), 0, []
+    for seed in range(80):
+        sides = drawn(CK48, shape, rng)
+        found = quick_attack(*sides, seed=seed)
+        right = [side.signals["correctness"].mean() for side in sides]
+        guessing = 0.5 + (right[0] - right[1]) / 2
+        below += found.accuracy < guessing - 1.96 * found.accuracy_error
+        apart.append((found.accuracy - guessing) / found.accuracy_error)
+    assert below / 80 <= 0.1
+    assert np.mean(apart) > -0.5
+
+
 def test_attack_is_unbiased_where_both_sides_are_alike():
     found = found_advantages(EQUAL, Shape((20, 40), (1, 8), 0.5), 150)
     assert found.mean() == pytest.approx(0, abs=3 * found.std() / len(found) ** 0.5)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 
+from benchmarks.yardstick_worlds import WORLDS, Shape, drawn
 from dlfd_dist.config import CompareConfig, SearchConfig
+from dlfd_dist.metrics import quick_attack
 from dlfd_dist.objectives import ATTACK_MARGIN, OBJECTIVES, SEARCHED, TUNED, gap_on_val, on_val
 
-RETRAINED = {
+RETRAINED: dict[str, Any] = {
     "retain_accuracy": 1.0, "forget_accuracy": 0.6, "val_accuracy": 0.6, "mia_auc": 0.52,
-    "nomus": 0.7,
+    "nomus": 0.7, "forgetting_score": 0.02,
 }  # fmt: skip
-ORIGINAL = RETRAINED | {"forget_accuracy": 1.0, "mia_auc": 0.9, "nomus": 0.75}
+ORIGINAL = RETRAINED | {
+    "forget_accuracy": 1.0, "mia_auc": 0.9, "nomus": 0.75, "forgetting_score": 0.3,
+}  # fmt: skip
 FORGOT = RETRAINED | {"forget_accuracy": 0.65, "val_accuracy": 0.55, "mia_auc": 0.53, "nomus": 0.7}
 
 
@@ -39,13 +46,26 @@ def test_an_untouched_model_loses_to_one_that_forgot(name: str):
     assert nomus.is_better(nomus.value(ORIGINAL, None), nomus.value(FORGOT, None))
 
 
+def test_a_leak_that_the_confidence_does_not_see_breaks_the_bound():
+    """In worlds like CK+48 right and wrong answers tell people apart; the AUC is near chance."""
+    rng = np.random.default_rng(5)
+    world, shape = WORLDS["like CK+48 (1.0 against .77)"], Shape((20, 60), (8, 8), 0.3)
+    found = [quick_attack(*drawn(world, shape, rng), seed=seed) for seed in range(20)]
+    auc, accuracy = (np.mean([getattr(f, name) for f in found]) for name in ("auc", "accuracy"))
+    assert auc - 0.5 < RETRAINED["forgetting_score"] + ATTACK_MARGIN < accuracy - 0.5
+    leaking = FORGOT | {"mia_auc": auc, "forgetting_score": accuracy - 0.5}
+    objective = OBJECTIVES["attack_at_most"]
+    assert objective.value(leaking, RETRAINED) < 0 < objective.value(FORGOT, RETRAINED)
+
+
 @pytest.mark.parametrize("retrained_auc", [0.5, 0.55, 0.45])
 def test_a_trial_that_keeps_the_bound_beats_every_trial_that_does_not(retrained_auc: float):
     objective = OBJECTIVES["attack_at_most"]
-    retrained = RETRAINED | {"mia_auc": retrained_auc}
+    retrained = RETRAINED | {"mia_auc": retrained_auc, "forgetting_score": 0.0}
 
     def value(auc: float, accuracy: float) -> float:
-        return objective.value({"mia_auc": auc, "val_accuracy": accuracy}, retrained)
+        figures = {"mia_auc": auc, "forgetting_score": 0.0, "val_accuracy": accuracy}
+        return objective.value(figures, retrained)
 
     most = abs(retrained_auc - 0.5) + ATTACK_MARGIN
     for side in (1, -1):
