@@ -6,7 +6,6 @@ import contextlib
 import copy
 import dataclasses
 import functools
-import io
 import itertools
 import math
 import typing
@@ -40,6 +39,7 @@ from .plugins import load, load_modules
 from .registry import known as known_names
 from .registry import near_match
 from .resources import resource_dir
+from .yaml_text import YAMLError, read_yaml, write_yaml
 
 TUNED_SECTIONS = ("method", "synthesis", "ot")
 """What a file of +tuned= may set."""
@@ -542,7 +542,7 @@ def config_text(config: JobConfig) -> str:
 
 def settings_text(values: dict[str, Any]) -> str:
     """Return plain nested dictionaries as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.create(values))
+    return write_yaml(values)
 
 
 def load_config(path: Path, *, plugins: Collection[str] | None = None) -> JobConfig:
@@ -566,12 +566,10 @@ def load_config(path: Path, *, plugins: Collection[str] | None = None) -> JobCon
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = OmegaConf.to_container(
-            OmegaConf.load(io.StringIO(read_regular(path).decode())), resolve=False
-        )
+        values = read_yaml(read_regular(path).decode())
     except FileNotFoundError as err:
         raise ConfigError(f"There is no configuration at {path}.") from err
-    except Exception as err:  # YAML and OmegaConf raise many kinds; all mean the file is unusable
+    except (OSError, UnicodeDecodeError, YAMLError) as err:
         raise ConfigError(f"{path} is not a configuration: {_first_line(err)}.") from err
     if not isinstance(values, dict):
         raise ConfigError(f"{path} is not a configuration: it holds no settings.")

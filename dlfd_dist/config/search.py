@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from ..access import read_regular
 from ..errors import ConfigError
 from ..objectives import SEARCHED
 from ..resources import resource_dir
+from ..yaml_text import YAMLError, read_yaml
 from .checks import chosen_on_val, one_of, require
 from .methods import MethodConfig
 
@@ -90,8 +90,8 @@ def search_space(method: str) -> Space:
 def read_space(path: Path) -> Space:
     """Read a space from YAML; ConfigError names the setting that is not usable."""
     try:
-        values = yaml.safe_load(read_regular(path).decode())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
+        values = read_yaml(read_regular(path).decode())
+    except (OSError, UnicodeDecodeError, YAMLError) as err:
         why = str(getattr(err, "problem", None) or getattr(err, "strerror", None) or err)
         raise ConfigError(f"The search space {path} cannot be read ({why}).") from err
     if not isinstance(values, dict):

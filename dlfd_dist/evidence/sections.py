@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from safetensors import safe_open
 
 from ..digests import file_digest
 from ..metrics import guards_of
 from ..plain import band, bands, from_cell
 from ..run_dir import RunDir
+from ..yaml_text import read_yaml
 from .coarse import coarse
 from .pseudonyms import Hider, Salt
 from .statement import STATEMENT
@@ -99,7 +99,7 @@ class RunFiles:
     def read(cls, run: RunDir) -> RunFiles:
         removed = _read_csv(run.removed) if run.removed.is_file() else None
         return cls(
-            run, run.read_result(), yaml.safe_load(run.config.read_text(encoding="utf-8")),
+            run, run.read_result(), read_yaml(run.config.read_text(encoding="utf-8")),
             json.loads(run.identity.read_text(encoding="utf-8")), _read_csv(run.request), removed,
             run.read_starts(),
         )  # fmt: skip

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from safetensors import SafetensorError, safe_open
 
 from ..access import read_regular
 from ..errors import RunDirError
 from ..metrics import low_power_reason
 from ..run_dir import RunDir, read_events
+from ..yaml_text import YAMLError, read_yaml
 from .measured import measured
 
 ORIGINAL = "Original"
@@ -202,8 +202,8 @@ def _read_starts(run: RunDir) -> tuple[dict[str, Any], ...]:
 
 def _read_config(file: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(read_regular(file).decode())
-    except (OSError, yaml.YAMLError) as err:
+        config = read_yaml(read_regular(file).decode())
+    except (OSError, YAMLError) as err:
         raise RunDirError(f"{file} cannot be read: {err}.") from err
     if not isinstance(config, dict) or "verb" not in config:
         raise RunDirError(f"{file} is not the configuration of a run: it names no verb.")

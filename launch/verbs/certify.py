@@ -10,8 +10,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dlfd_dist import __version__
 from dlfd_dist.errors import UNKNOWN_SIGNER, ConfigError, DataError
 from dlfd_dist.evidence import (
@@ -35,6 +33,7 @@ from dlfd_dist.evidence import (
 )
 from dlfd_dist.provenance import current, environment, utc
 from dlfd_dist.run_dir import RunDir
+from dlfd_dist.yaml_text import read_yaml
 
 
 def run_keygen(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
@@ -169,7 +168,7 @@ def _measure(run: RunDir, reference: Path | None) -> dict[str, Any]:
 
 def _refuse_named_code(run: RunDir) -> None:
     """Refuse to import, and to call, what a run directory names: it may be a stranger's."""
-    values = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+    values = read_yaml(run.config.read_text(encoding="utf-8"))
     model, data = values.get("model") or {}, values.get("data") or {}
     named = {
         "model.factory": model.get("factory"),

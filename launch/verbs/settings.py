@@ -14,8 +14,6 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from dlfd_dist.compose import (
     as_text,
     compose_job,
@@ -25,6 +23,7 @@ from dlfd_dist.compose import (
     split_search,
 )
 from dlfd_dist.config import read_by, to_dict
+from dlfd_dist.yaml_text import read_yaml
 
 WIDTH = 96
 NEEDED = {
@@ -112,7 +111,7 @@ def _shown(value: Any, name: str) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     # A word that looks like a number is quoted: run.mode='700'.
-    is_plain = isinstance(value, str) and yaml.safe_load(value) == value
+    is_plain = isinstance(value, str) and read_yaml(value) == value
     return value if is_plain else as_text(value, name)
 
 

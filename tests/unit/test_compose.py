@@ -257,7 +257,7 @@ def test_wrong_value_of_a_file_is_refused(values, message):
         (b"seed: 1\nseed: 2\n", r"is not a configuration"),
         (b"\x80\xff\x00", r"is not a configuration: 'utf-8' codec"),
         (b"[1, 2]", r"is not a configuration: it holds no settings"),
-        (b"only text", r"'only text' is not known"),
+        (b"only text", r"is not a configuration: it holds no settings"),
     ],
 )
 def test_unreadable_yaml_is_refused_naming_the_file(content, message, tmp_path):

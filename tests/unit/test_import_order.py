@@ -13,7 +13,8 @@ import dlfd_dist
 ROOT = Path(__file__).resolve().parents[2]
 BASE = {
     "errors", "access", "plain", "registry", "plugins", "factories", "resources", "provenance",
-    "digests", "config", "logs", "locks", "run_dir", "compose", "objectives", "__init__",
+    "digests", "config", "logs", "locks", "run_dir", "compose", "objectives", "yaml_text",
+    "__init__",
 }  # fmt: skip
 LAYERS: list[set[str]] = [
     BASE,
@@ -25,10 +26,11 @@ LAYERS: list[set[str]] = [
     {"api", "__main__"},
 ]
 REPORT_MAY = {
-    "errors", "access", "plain", "config", "run_dir", "metrics", "objectives", "report", "__init__",
+    "errors", "access", "plain", "yaml_text", "config", "run_dir", "metrics", "objectives",
+    "report", "__init__",
 }  # fmt: skip
 EVIDENCE_MAY = {
-    "errors", "access", "plain", "digests", "config", "run_dir", "metrics", "evidence",
+    "errors", "access", "plain", "yaml_text", "digests", "config", "run_dir", "metrics", "evidence",
     "__init__",
 }  # fmt: skip
 HEAVY_IN_LAUNCH = {"torch", "ray", "submitit", "matplotlib", "numpy", "sklearn"}
