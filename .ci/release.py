@@ -3,13 +3,18 @@
     .venv/bin/python .ci/release.py dist
 
 The version stands once in the changelog with its day; wheel and source distribution carry it, name
-the Pythons that they are for, and every file of theirs is written in the syntax of the oldest.
+the Pythons that they are for, and every file of theirs is written in the syntax of the oldest. On
+each Python the wheel, with all that it needs, can be installed at the versions of constraints.txt;
+uv resolves that over the network, without having the Python. pyright, in `make lint`, looks for
+names of Python's own library that the oldest lacks.
 """
 
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -21,6 +26,7 @@ from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+EXTRAS = ("search", "demo", "docs", "dev")
 CARRIED = (
     "launch/cli.py",
     "dlfd_dist/_resources/configs/config.yaml",
@@ -87,7 +93,28 @@ def of_code(name: str, content: bytes) -> Iterator[str]:
         yield f"{name}:{err.lineno} is not Python {PYTHONS[0]}: {err.msg}."
 
 
+def unresolved(dist: Path, *words: str, root: Path = ROOT) -> Iterator[str]:
+    """Yield a sentence for each Python on which the wheel and the pins do not fit together.
+
+    words : more for uv, such as the place of an index
+    """
+    for wheel in dist.glob("*.whl"):
+        wanted = f"dlfd-dist[{','.join(EXTRAS)}] @ {wheel.resolve().as_uri()}"
+        for version in PYTHONS:
+            uv = str(Path(sys.executable).with_name("uv"))
+            ended = subprocess.run(
+                [
+                    uv, "pip", "compile", "--quiet", "--no-header", "--python", sys.executable,
+                    "--python-version", version, "--constraints", str(root / "constraints.txt"),
+                    "--output-file", os.devnull, *words, "-",
+                ],
+                input=wanted, capture_output=True, text=True,
+            )  # fmt: skip
+            if ended.returncode:
+                yield f"Python {version}: {' '.join(ended.stderr.split())}"
+
+
 if __name__ == "__main__":
-    found = list(faults(Path(sys.argv[1])))
+    found = [*faults(Path(sys.argv[1])), *unresolved(Path(sys.argv[1]))]
     print("\n".join(found) or f"{sys.argv[1]} can be released")
     sys.exit(bool(found))

@@ -16,8 +16,15 @@ PAGES = {
     "benchmarks/README.md": "results.md",
     "NOTICE": "notice.md",
     "CODE_OF_CONDUCT.md": "conduct.md",
+    "examples/plain_pytorch/README.md": "tutorials/index.md",
+    "examples/plugin/README.md": "howto/write-a-method.md",
 }
 """File of the repository outside docs/: the page of the site that shows it."""
+NOTEBOOKS = {
+    f"examples/plain_pytorch/tutorial_{name}.ipynb": f"tutorials/{name}.md"
+    for name in ("1_own_model", "2_comparison", "3_audit")
+}
+"""Notebook: the page of the site that shows its cells and what they printed."""
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 PICTURE = re.compile(r"(!\[[^\]]*\]\(|\b(?:src|srcset)=\")([^)\"\s]+)")
 
@@ -53,7 +60,8 @@ def _file(target: str, source: str) -> str:
 
 def _place(file: str) -> str | None:
     """Return the page or picture of the site that a file of the repository is."""
-    return PAGES.get(file) or (file.removeprefix("docs/") if file.startswith("docs/") else None)
+    shown = (PAGES | NOTEBOOKS).get(file)
+    return shown or (file.removeprefix("docs/") if file.startswith("docs/") else None)
 
 
 def _from(page: str, place: str) -> str:

@@ -1,7 +1,8 @@
 """Draw the pictures of README and site from numbers: python -m docs.generate.pictures
 
-Read: docs/pictures/losses.json, which `--runs RUN_DIR...` writes anew from finished runs.
-Written: docs/pictures/losses.svg and docs/pictures/attack.svg.
+Read: docs/pictures/losses.json, which `--runs RUN_DIR...` writes anew from finished runs, and
+docs/pictures/demo.cast, which `python -m docs.generate.recording` records anew.
+Written: losses.svg, attack.svg and demo.svg in docs/pictures/.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .recording import CAST, drawing
 from .svg import Picture
 
 PICTURES = Path(__file__).parents[1] / "pictures"
@@ -37,7 +39,11 @@ def main() -> None:
 def drawn() -> dict[str, str]:
     """Return name and text of every picture."""
     numbers = json.loads(NUMBERS.read_text(encoding="utf-8"))
-    return {"losses.svg": str(losses_picture(numbers)), "attack.svg": str(attack_picture())}
+    return {
+        "losses.svg": str(losses_picture(numbers)),
+        "attack.svg": str(attack_picture()),
+        "demo.svg": drawing(CAST),
+    }
 
 
 def losses_of(runs: Sequence[Path]) -> dict[str, dict[str, list[int]]]:

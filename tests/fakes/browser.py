@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,16 +54,54 @@ def opened(browser: Browser, file: Path) -> tuple[Page, list[str]]:
 
 def violations(page: Page) -> dict[str, list[str]]:
     """Return what axe-core finds, light and dark, on a phone and on a wide screen."""
-    source = resources.files("axe_playwright_python").joinpath("axe.min.js")
-    page.evaluate(source.read_text(encoding="utf-8"))
     found: dict[str, list[str]] = {}
     for scheme in SCHEMES:
-        page.emulate_media(color_scheme=scheme)
         for width in WIDTHS:
+            page.emulate_media(color_scheme=scheme)
             page.set_viewport_size({"width": width, "height": 900})
-            result: dict[str, Any] = page.evaluate("axe.run()")
-            assert result["passes"]
-            for one in result["violations"]:
-                key = f"{one['id']}, {scheme}, {width} px"
-                found[key] = [node["html"][:200] for node in one["nodes"]]
+            for rule, places in found_by_axe(page).items():
+                found[f"{rule}, {scheme}, {width} px"] = places
     return found
+
+
+def found_by_axe(
+    page: Page, *, rules: tuple[str, ...] = (), without: tuple[str, ...] = ()
+) -> dict[str, list[str]]:
+    """Return the places that break a rule of axe-core, by rule.
+
+    rules : of these rules alone, if given
+    without : selectors of what is not looked at
+    """
+    page.evaluate(_axe())
+    options: dict[str, Any] = {"runOnly": list(rules)} if rules else {}
+    where = {"include": [["html"]], "exclude": [[selector] for selector in without]}
+    result: dict[str, Any] = page.evaluate("([w, o]) => axe.run(w, o)", [where, options])
+    assert result["passes"]
+    return {
+        one["id"]: [node["html"][:200] for node in one["nodes"]] for one in result["violations"]
+    }
+
+
+@functools.cache
+def _axe() -> str:
+    source = resources.files("axe_playwright_python").joinpath("axe.min.js")
+    return source.read_text(encoding="utf-8")
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder on a free port of this machine; yield its address."""
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import runpy
 import shutil
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 release = runpy.run_path(str(ROOT / ".ci" / "release.py"))
+needs_uv = pytest.mark.skipif(
+    not Path(sys.executable).with_name("uv").exists(), reason="needs the Python package uv"
+)
 VERSION = "1.2.3"
 METADATA = "\n".join(
     [
@@ -81,6 +85,38 @@ def test_newer_syntax_is_named_with_its_line(root: Path):
     found = faults(root, distributed(root, code=code))
     assert len(found) == 1
     assert found[0].startswith("dlfd_dist/code.py:")
+
+
+@needs_uv
+@pytest.mark.parametrize(
+    ("pins", "refused"),
+    [
+        ('other==2; python_version >= "3.11"\nother==1; python_version < "3.11"\n', []),
+        ("other==2\n", ["3.10"]),
+        ("other==3\n", ["3.10", "3.11", "3.12", "3.13"]),
+    ],
+)
+def test_a_python_that_the_pins_do_not_fit_is_named(pins: str, refused: list[str], root: Path):
+    index = root / "index"
+    index.mkdir()
+    for version, python in (("1", ">=3.8"), ("2", ">=3.11")):
+        write_wheel(index, "other", version, f"Requires-Python: {python}\n")
+    extras = "".join(f"Provides-Extra: {name}\n" for name in release["EXTRAS"])
+    write_wheel(root, "dlfd_dist", VERSION, f"Requires-Dist: other\n{extras}")
+    (root / "constraints.txt").write_text(pins)
+    words = ("--no-index", "--no-cache", "--find-links", str(index))
+    found = list(release["unresolved"](root, *words, root=root))
+    assert [sentence.split()[1].rstrip(":") for sentence in found] == refused
+    assert all("other" in sentence for sentence in found)
+
+
+def write_wheel(folder: Path, name: str, version: str, metadata: str) -> None:
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        head = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        wheel.writestr(f"{info}/METADATA", head + metadata)
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
 
 
 @pytest.mark.parametrize(

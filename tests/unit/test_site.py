@@ -14,13 +14,20 @@ import pytest
 from dlfd_dist.methods import methods
 from docs.generate.links import relink
 from docs.generate.pictures import PICTURES, drawn
-from tests.fakes.browser import chromium, needs_browser, opened, violations
+from tests.fakes.browser import WIDTHS, chromium, found_by_axe, needs_browser, served
 
 ROOT = Path(__file__).parents[2]
 # The build takes 12 s of a core, and a machine that others use may give it a tenth of one.
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("site")]
 FETCHED = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "srcset"}
 """Element: the attribute that a browser fetches by itself."""
+SCHEMES: dict[str, tuple[str, ...]] = {"default": (), "slate": ("color-contrast",)}
+"""Light and dark, as the theme calls them, and the rules that a page is held against in each."""
+CHOOSE = """scheme => {
+  const still = "<style>* { transition: none !important }</style>";
+  document.documentElement.insertAdjacentHTML("beforeend", still);
+  document.body.setAttribute("data-md-color-scheme", scheme) }"""
+FRAME = (".md-header", ".md-tabs", ".md-sidebar--primary", ".md-footer")
 
 
 class Page(HTMLParser):
@@ -80,11 +87,29 @@ def test_nothing_is_fetched_from_elsewhere(site: dict[Path, Page]):
 
 
 @needs_browser
-def test_axe_finds_nothing_on_the_start_page(site: dict[Path, Page]):
+def test_axe_finds_nothing_on_any_page(site: dict[Path, Page]):
+    """Every page is looked at on a phone, light with all rules and dark for pale text.
+
+    The start page is looked at with the frame that all pages share, and on a wide screen too.
+    """
     start = min(site, key=lambda path: (len(path.parts), path.name != "index.html"))
-    with chromium() as browser:
-        page, _ = opened(browser, start)
-        assert violations(page) == {}
+    found = {}
+    with chromium() as browser, served(start.parent) as address:
+        page = browser.new_page(reduced_motion="reduce")
+        page.set_default_timeout(240_000)
+        # Every page would read the index anew, which costs more than looking at the page.
+        page.route("**/search_index.json", lambda route: route.abort())
+        for path in site:
+            place = path.relative_to(start.parent).as_posix()
+            for width in WIDTHS if path == start else WIDTHS[:1]:
+                page.set_viewport_size({"width": width, "height": 900})
+                page.goto(f"{address}/{place}")
+                for scheme, rules in SCHEMES.items():
+                    page.evaluate(CHOOSE, scheme)
+                    without = () if path == start else FRAME
+                    for rule, elements in found_by_axe(page, rules=rules, without=without).items():
+                        found[f"{place}, {scheme}, {width} px: {rule}"] = elements
+    assert found == {}
 
 
 def test_every_method_has_a_page_with_its_picture(site: dict[Path, Page]):
