@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 
+import dlfd_dist as dlfd
 from dlfd_dist.compose import compose_job
 from dlfd_dist.jobs import run_job
 from dlfd_dist.models import build_model, load_weights
@@ -23,15 +26,45 @@ QUICK = {
 }  # fmt: skip
 
 
+@contextlib.contextmanager
+def project_of(monkeypatch: pytest.MonkeyPatch, folder: str) -> Iterator[ModuleType]:
+    """The script that a project adds, with the project beside it; both are forgotten again."""
+    monkeypatch.syspath_prepend(str(EXAMPLES / folder))
+    try:
+        yield importlib.import_module("forget")
+    finally:
+        for name in ("forget", "project"):
+            sys.modules.pop(name, None)
+
+
 @pytest.fixture
 def forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The script that the plain project adds, with the project beside it."""
-    monkeypatch.syspath_prepend(str(EXAMPLES / "plain_pytorch"))
-    import forget  # type: ignore[import-not-found]
+    with project_of(monkeypatch, "plain_pytorch") as module:
+        yield module
 
-    yield forget
-    for name in ("forget", "project"):
-        sys.modules.pop(name, None)
+
+@pytest.fixture
+def timm_forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    pytest.importorskip("timm", reason="timm is not installed: pip install 'dlfd-dist[timm]'")
+    with project_of(monkeypatch, "timm_grey") as module:
+        yield module
+
+
+def assert_named_run_is_the_same(
+    run: dlfd.Run, named: list[str], weights: str, folder: Path, *, size: int
+) -> None:
+    """The same run by names, as on the command line, has the same weights."""
+    words = [f"{name}={value}" for name, value in QUICK.items()]
+    config = compose_job(
+        "unlearn", [*named, *words, f"checkpoint={weights}", f"run.dir={folder / 'named'}"]
+    )
+    run_job(config, Collectives(), StopFlag())
+    channels = next(t.shape[1] for t in run.model.state_dict().values() if t.ndim == 4)
+    model = build_model(config.model, image_size=size, num_outputs=2, seed=0, channels=channels)
+    load_weights(model, folder / "named")
+    torch.testing.assert_close(
+        model.module.double().state_dict(), run.model.double().state_dict(), rtol=1e-9, atol=1e-9
+    )
 
 
 def test_a_plain_project_forgets_a_person_in_ten_lines(forget: ModuleType, tmp_path: Path):
@@ -43,19 +76,33 @@ def test_a_plain_project_forgets_a_person_in_ten_lines(forget: ModuleType, tmp_p
     assert run.result["num_images"] == {"retain": 234, "forget": 6, "val": 60, "test": 60}
     assert type(run.model) is project.SmileNet
     named = ["model.factory=project:SmileNet", "data.factory=forget:splits", "method=scrub"]
-    words = [f"{name}={value}" for name, value in QUICK.items()]
-    config = compose_job(
-        "unlearn", [*named, *words, f"checkpoint={weights}", f"run.dir={tmp_path / 'named'}"]
-    )
-    run_job(config, Collectives(), StopFlag())
-    model = build_model(config.model, image_size=16, num_outputs=2, seed=0)
-    load_weights(model, tmp_path / "named")
-    torch.testing.assert_close(
-        model.module.double().state_dict(), run.model.double().state_dict(), rtol=1e-9, atol=1e-9
-    )
+    assert_named_run_is_the_same(run, named, weights, tmp_path, size=16)
 
 
-def test_what_is_added_is_at_most_ten_lines():
-    source = (EXAMPLES / "plain_pytorch" / "forget.py").read_text().split("import dlfd_dist")[1]
+def test_a_timm_network_forgets_a_person_of_grey_photographs(
+    timm_forget: ModuleType, tmp_path: Path
+):
+    import project  # type: ignore[import-not-found]
+
+    weights = str(tmp_path / "model.pth")
+    project.train(weights, epochs=1, people=5)
+    before = torch.load(weights, weights_only=True)["state_dict"]
+    run = timm_forget.forget(weights, str(tmp_path / "run"), **QUICK)
+    assert run.result["num_images"]["forget"] == 6
+    assert type(run.model) is type(project.network())
+    state = run.model.state_dict()
+    moved = {n for n, t in state.items() if not torch.equal(t.float(), before[n].float())}
+    assert moved
+    assert all(n.startswith(("blocks.4.", "blocks.5.", "norm.", "head.")) for n in moved)
+    named = [
+        "model=timm", "model.name=test_vit", "data.factory=forget:splits", "data.mean=[0.5]",
+        "data.std=[0.5]", "method=cf_k", "method.k=3",
+    ]  # fmt: skip
+    assert_named_run_is_the_same(run, named, weights, tmp_path, size=32)
+
+
+@pytest.mark.parametrize("folder", ["plain_pytorch", "timm_grey"])
+def test_what_is_added_is_at_most_ten_lines(folder: str):
+    source = (EXAMPLES / folder / "forget.py").read_text().split("import dlfd_dist")[1]
     body = source.split("if __name__")[0].splitlines()[1:]
     assert len([line for line in body if line.strip()]) <= 10
