@@ -34,6 +34,7 @@ from .config import (
 from .config.checks import chosen_on_val, require
 from .config.paths import PATH_SETTINGS, as_hydra_string, with_literal_path
 from .errors import ConfigError
+from .libraries import INSTALL, normalisation
 from .plugins import GROUPS as PLUGIN_GROUPS
 from .plugins import load, load_modules
 from .registry import known as known_names
@@ -222,9 +223,15 @@ def known_settings(method: type[MethodConfig]) -> list[str]:
     return walk(to_dict(JobConfig(method=method())), "")
 
 
-def _group_override(parsed: Override, config_dir: Path) -> str:
+def group_options(group: str) -> list[str]:
+    """Return the choices of a group, as method: those of configs/ and those of plugins."""
+    files = (resource_dir("configs") / group).glob("*.yaml")
+    return sorted({path.stem for path in files} | _plugin_names(group))
+
+
+def _group_override(parsed: Override) -> str:
     group, value = parsed.key_or_group, str(parsed.value())
-    options = sorted({p.stem for p in (config_dir / group).glob("*.yaml")} | _plugin_names(group))
+    options = group_options(group)
     if value not in options:
         raise ConfigError(
             f"{group}={value} is not known. Available: {', '.join(options) or 'none yet'}."
@@ -410,7 +417,7 @@ def compose_job(verb: str, overrides: Sequence[str]) -> JobConfig:
                 "Take one value, or 'dlfd compare'."
             )
         if one.key_or_group in GROUPS:
-            chosen = _group_override(one, config_dir)
+            chosen = _group_override(one)
             name = str(one.value())
             if (config_dir / one.key_or_group / f"{name}.yaml").is_file():
                 groups.append(chosen)
@@ -428,7 +435,23 @@ def compose_job(verb: str, overrides: Sequence[str]) -> JobConfig:
             OmegaConf.update(composed, key, value, merge=True, force_add=True)
         values = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(values, dict)
+    _normalise_as_library(values, {key for key, _ in settings})
     return job_from_dict({str(k): v for k, v in values.items()} | {"verb": verb})
+
+
+def _normalise_as_library(values: dict[Any, Any], given: set[str]) -> None:
+    """Normalise image files as the network of a library expects it, unless a setting says how.
+
+    Sets of a function are read as that function gives them.
+    """
+    model, data = _section(values.get("model"), "model"), _section(values.get("data"), "data")
+    library, name = model.get("library"), model.get("name")
+    is_named = library in INSTALL and isinstance(name, str) and name != library
+    if not is_named or data.get("factory") is not None:
+        return
+    for setting, numbers in zip(("mean", "std"), normalisation(library, name), strict=True):
+        if f"data.{setting}" not in given:
+            data[setting] = list(numbers)
 
 
 def job_from_dict(values: dict[str, Any]) -> JobConfig:

@@ -37,6 +37,12 @@ class ModelError(DlfdError):
     on_all_ranks = True
 
 
+class ExportError(DlfdError):
+    """A file that does not answer as the model that was written into it."""
+
+    exit_status = FAILED
+
+
 class NonFiniteLossError(DlfdError):
     """The loss became NaN or infinite; the optimizer has not moved."""
 

@@ -16,7 +16,7 @@ from . import __version__
 from .resources import root
 
 PARTS = ("dlfd_dist", "launch", "configs", "slurm")
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "POT", "safetensors")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "POT", "safetensors")
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
   bench       where the time of a run goes, and what to change: dlfd bench data=... checkpoint=PATH
               method=dlfd [steps=5]; nothing is written unless run.dir=DIR is given
   report      a page for finished runs: dlfd report RUN_DIR... [--out PAGE.html|TABLE.csv]
+  export      the model for other programs: dlfd export RUN_DIR --to state-dict|torch-export|onnx
+              [--out FILE] [checkpoint=PATH], in the names of the checkpoint that came in
   certify     certificate.json of a finished run: dlfd certify RUN_DIR [--key KEY.pem] [--names]
   verify      check it: dlfd verify RUN_DIR|certificate.json [--public-key PEM] [--recompute]
               [--checkpoint PATH] [--reference PATH]
@@ -49,6 +51,7 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
   doctor      check this installation and machine; 'dlfd doctor cluster=NAME' checks a cluster
   inspect     what a file of weights is, and the command that takes it: dlfd inspect CHECKPOINT
   methods     what method= may be; likewise models and data, each with those of plugins
+  completion  what completes this command in a shell: dlfd completion bash|zsh|fish
 
   --dry-run   print the resolved configuration, the plan and the files; write nothing
   --json      print the result (or the dry run) as JSON on standard output
@@ -95,6 +98,7 @@ VERBS = {
     "audit": Verb("verbs.audit.run_audit", has_settings=True),
     "bench": Verb("verbs.bench.run_bench", has_settings=True),
     "report": Verb("results.report.run_report", ("--out",)),
+    "export": Verb("verbs.export.run_export", ("--to", "--out")),
     "certify": Verb("verbs.certify.run_certify", ("--key", "--names")),
     "verify": Verb(
         "verbs.certify.run_verify", ("--public-key", "--recompute", "--checkpoint", "--reference"),
@@ -111,6 +115,7 @@ VERBS = {
     "methods": LISTING,
     "models": LISTING,
     "data": LISTING,
+    "completion": Verb("completion.run_completion", takes=()),
 }  # fmt: skip
 LEAKS = Verb("verbs.leaks.run_leaks", has_settings=True)
 NO_DRY_RUN = ("status", "logs", "cancel", "retry", "verify")
@@ -127,6 +132,7 @@ FLAG = {"action": "store_true"}
 COMMON: dict[str, dict[str, Any]] = {"--dry-run": FLAG, "--json": {**FLAG, "dest": "as_json"}}
 OPTIONS: dict[str, dict[str, Any]] = {
     "--out": {"help": "a path", "metavar": "PAGE.html"},
+    "--to": {"help": "a form", "metavar": "onnx"},
     "--test-only": FLAG,
     "--watch": FLAG,
     "-f": {**FLAG, "dest": "follow"},
@@ -182,9 +188,9 @@ def _refuse(option: str) -> NoReturn:
     if option not in OPTIONS:
         known = [*COMMON, *OPTIONS]
         raise ConfigError(f"The option {option} is not known." + near_match(option, known))
-    owner = next(name for name, verb in VERBS.items() if option in verb.options)
+    owners = [f"'dlfd {name}'" for name, verb in VERBS.items() if option in verb.options]
     more = "; runs go to run.dir=DIR" if option == "--out" else ""
-    raise ConfigError(f"{option} is an option of 'dlfd {owner}' alone{more}.")
+    raise ConfigError(f"{option} is an option of {' and '.join(owners)} alone{more}.")
 
 
 def dispatch(arguments: list[str]) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ConfigError
-from .checks import require
+from ..libraries import INSTALL, OURS
+from .checks import one_of, require
 
 
 def check_data(cfg: Any) -> None:
@@ -35,9 +36,30 @@ def check_data(cfg: Any) -> None:
 
 
 def check_model(cfg: Any) -> None:
-    """Refuse what is for a module of a function alone."""
+    """Refuse what is for a module of a function or a library alone, and what is for ours."""
     _check_function("model", cfg)
-    _only_with_function("model", "features", cfg)
+    if cfg.library is None:
+        _only_with_function("model", "features", cfg)
+        return
+    one_of("model.library", cfg.library, tuple(INSTALL))
+    if cfg.name == cfg.library:
+        raise ConfigError(
+            f"model={cfg.library} needs the name of a network: give model.name=NAME, as in "
+            f"model.name=resnet50. 'dlfd models {cfg.library}' lists them."
+        )
+    if cfg.head != "linear" or cfg.small_stem:
+        named = "model.small_stem=true" if cfg.small_stem else f"model.head={cfg.head}"
+        raise ConfigError(
+            f"{named} is not allowed with model={cfg.library}, whose network keeps its own layers: "
+            "leave it out."
+        )
+    for name in cfg.args:
+        if name in OURS:
+            raise ConfigError(
+                f"model.args.{name} is not allowed with model={cfg.library}: dlfd makes the "
+                "network without weights and with as many outputs as the data have. Leave it out, "
+                "and give a file of weights as checkpoint=PATH."
+            )
 
 
 def _check_function(section: str, cfg: Any) -> None:
@@ -52,7 +74,7 @@ def _check_function(section: str, cfg: Any) -> None:
             f"{section}={cfg.name} and {section}.factory={cfg.factory or 'null'} contradict each "
             f"other: {advice}."
         )
-    if cfg.args and cfg.factory is None:
+    if cfg.args and cfg.factory is None and getattr(cfg, "library", None) is None:
         raise ConfigError(f"{section}.args={cfg.args} is only for {section}.factory: leave it out.")
 
 

@@ -47,7 +47,7 @@ NOT_IN_SIGNATURE = {
 # Settings that count only where they are given: runs from before there were such keep theirs.
 COUNT_IF_GIVEN = {
     "data": ("factory", "args", "pixel_range", "classes"),
-    "model": ("factory", "args", "features"),
+    "model": ("factory", "library", "args", "features"),
     "method": ("blocks", "probe_fraction"),
     "metrics": ("resurface_always",),
 }

@@ -144,26 +144,35 @@ class ModelConfig:
 
     name: str = "resnet18"
     """Registry key: resnet18, densenet121, efficientnet_b0, vit_b_16; small for trying things;
-    factory where model.factory names a function."""
+    factory where model.factory names a function. Of model=timm and model=torchvision the name that
+    the network has there, such as convnext_tiny or resnet50."""
     head: str = "linear"
     """linear, or mlp: the 512-256-128-C head of the DLFD paper (features are the 128)."""
     dropout: float = 0.5
     """Dropout of the mlp head, 0..1; a linear head has none."""
     small_stem: bool = False
     """First convolution with stride 1 and no pooling after it, for images below about 64 pixels."""
+    library: str | None = None
+    """timm or torchvision: the library whose network model.name is. Choose it by model=timm or
+    model=torchvision."""
     factory: str | None = None
     """Import path of a function that returns a torch.nn.Module giving logits, as
     mypkg.nets:build."""
     args: dict[str, Any] = field(default_factory=dict)
-    """Arguments of that function by name."""
+    """Arguments by name of that function, or of the network of a library."""
     features: str | None = None
-    """With model.factory: the layer whose output are the features, or module:function of (module,
-    images) that returns features and logits; null: what the last linear layer reads."""
+    """With model.factory or a library: the layer whose output are the features, or module:function
+    of (module, images) that returns features and logits; null: what the last linear layer reads."""
 
     def __post_init__(self) -> None:
         check_model(self)
         one_of("model.head", self.head, ("linear", "mlp"))
         require(0 <= self.dropout < 1, "model.dropout", self.dropout, "at least 0 and below 1")
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is a backbone of the registry with a head of ours."""
+        return self.factory is None and self.library is None
 
 
 @dataclass(frozen=True)

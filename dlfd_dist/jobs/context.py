@@ -24,6 +24,7 @@ from ..data.reference import ReferencePeople, reference_digest, reference_people
 from ..digests import FileState, file_digest, known_files
 from ..errors import CheckpointError, ConfigError, DataError, RunDirError
 from ..factories import GIVEN, code_digest
+from ..libraries import code_digest as library_digest
 from ..logs import close_rank_log, open_rank_log
 from ..methods import methods
 from ..models import Classifier, backbones, check_weights, weights_path
@@ -293,11 +294,13 @@ def _code_digests(config: JobConfig) -> dict[str, str]:
         "data_code": config.data.factory,
         **_of_plugins(config),
     }
-    return {
+    digests = {
         name: code_digest(path)
         for name, path in named.items()
         if path is not None and not path.startswith(GIVEN)
     }
+    library = config.model.library
+    return digests if library is None else {**digests, "model_code": library_digest(library)}
 
 
 def _of_plugins(config: JobConfig) -> dict[str, str]:
@@ -305,7 +308,7 @@ def _of_plugins(config: JobConfig) -> dict[str, str]:
     chosen: dict[str, Any] = {}
     if config.verb == "unlearn":
         chosen["method_code"] = methods.get(config.method.name)
-    if config.model.factory is None:
+    if config.model.is_ours:
         chosen["model_code"] = backbones.get(config.model.name)
     if config.data.factory is None:
         chosen["data_code"] = datasets.get(config.data.name)

@@ -17,6 +17,7 @@ def make_model(config: JobConfig, data: ResolvedRows, checkpoint: str | None) ->
     model = build_model(
         config.model,
         image_size=data.manifest.image_shape(config.data)[-1],
+        channels=data.manifest.image_shape(config.data)[0],
         num_outputs=data.manifest.num_outputs,
         seed=config.seed,
         bfloat16=config.runtime.update_in_bfloat16,
@@ -31,6 +32,7 @@ def model_outline(config: JobConfig, data: ResolvedRows) -> Classifier:
     model = outline(
         config.model,
         image_size=data.manifest.image_shape(config.data)[-1],
+        channels=data.manifest.image_shape(config.data)[0],
         num_outputs=data.manifest.num_outputs,
     )
     return model.to(DTYPES[config.runtime.dtype])
@@ -39,14 +41,14 @@ def model_outline(config: JobConfig, data: ResolvedRows) -> Classifier:
 def checked_outline(config: JobConfig, data: ResolvedRows, world_size: int) -> Classifier:
     """Return the outline of the model; ModelError where it does not fit the images or labels.
 
-    Our own models on images of files fit by their making. One of model.factory is tried with the
+    Our own models on images of files fit by their making. One that is not ours is tried with the
     weights of the checkpoint, where that is there already.
     """
     model = model_outline(config, data)
-    if config.model.factory is not None and config.checkpoint is not None:
+    if not config.model.is_ours and config.checkpoint is not None:
         load_weights(model, config.checkpoint)
     images = data.manifest.images
-    if config.model.factory is None and images is None:
+    if config.model.is_ours and images is None:
         return model
     device = next(model.parameters()).device
     if images is None:

@@ -19,7 +19,7 @@ def plan(config: JobConfig) -> dict[str, Any]:
     """Return the lines of a plan, the files that would be written, and the signature."""
     config.validate(config.runtime.world_size)
     rows = resolve_rows(config.data, config.drawn_forget, draw=False)
-    if config.model.factory is not None or config.data.factory is not None:
+    if not config.model.is_ours or config.data.factory is not None:
         checked_outline(config, rows, config.runtime.world_size)
     for path in (config.checkpoint, config.reference):
         if path is not None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..config import LastBlocksConfig, MethodConfig
 from ..errors import ConfigError
-from ..models import Classifier, Network, model_blocks
+from ..models import Classifier, knows_blocks, model_blocks
 from .base import MethodContext, StepBatch, UnlearningMethod, methods, set_training_mode
 from .update import Updater
 
@@ -28,7 +28,7 @@ class CFk(UnlearningMethod):
     @classmethod
     def check(cls, cfg: MethodConfig, model: Classifier) -> None:
         assert isinstance(cfg, LastBlocksConfig)
-        if not cfg.blocks and not isinstance(model.module, Network):
+        if not cfg.blocks and not knows_blocks(model):
             names = ", ".join(name for name, _ in model.module.named_children())
             raise ConfigError(
                 f"method={cfg.name} trains the last blocks, and nobody has said which layers of "

@@ -1,7 +1,7 @@
 """Classifiers: torchvision backbones with heads that give features and logits at once."""
 
 from .backbones import backbones
-from .blocks import model_blocks
+from .blocks import knows_blocks, model_blocks
 from .checks import check_classifier
 from .classifier import (
     Classifier,
@@ -34,6 +34,7 @@ __all__ = [
     "check_model",
     "check_weights",
     "computed_in",
+    "knows_blocks",
     "load_weights",
     "model_blocks",
     "outline",

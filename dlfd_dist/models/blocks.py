@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ModelError
+from ..libraries import blocks
 from ..registry import near_match
 from .classifier import Classifier, Network
 
@@ -17,8 +18,9 @@ def model_blocks(model: Classifier, names: Sequence[str] = ()) -> list[nn.Module
 
     A block is a child of the backbone that is no plain container: a residual block, a dense block,
     a convolution with the normalisation that follows it. Parameters that belong to the backbone
-    itself (class token, position embedding) are in none. The blocks of a module that somebody else
-    made are in the order in which it made them.
+    itself (class token, position embedding) are in none. timm's networks say themselves which
+    layers make a block. The blocks of a module that somebody else made are in the order in which it
+    made them.
 
     Parameters
     ----------
@@ -26,9 +28,17 @@ def model_blocks(model: Classifier, names: Sequence[str] = ()) -> list[nn.Module
     """
     if names:
         return [nn.ModuleList([_layer(model, name)]) for name in names]
+    if said := blocks(model.module):
+        return [nn.ModuleList([model.module.get_submodule(n) for n in group]) for group in said]
     if not isinstance(model.module, Network):
         return _grouped(model.module)
     return [*_grouped(model.module.backbone), nn.ModuleList([model.module.head])]
+
+
+def knows_blocks(model: Classifier) -> bool:
+    """Return whether the blocks are known without anybody naming them."""
+    ours = isinstance(model.module, Network)
+    return ours or model.library is not None or bool(blocks(model.module))
 
 
 def _layer(model: Classifier, name: str) -> nn.Module:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .. import libraries
 from ..config import ModelConfig
 from ..factories import called, named
 from ..runtime.phases import phase
@@ -51,7 +52,13 @@ class Classifier(nn.Module):
     """
 
     def __init__(
-        self, module: nn.Module, read: Reader, *, bfloat16: bool = False, seeded: bool = False
+        self,
+        module: nn.Module,
+        read: Reader,
+        *,
+        bfloat16: bool = False,
+        seeded: bool = False,
+        library: str | None = None,
     ):
         super().__init__()
         self.module = module
@@ -60,6 +67,8 @@ class Classifier(nn.Module):
         self.seeded = seeded
         """whether torch's generator is to be seeded before a training pass: a stranger's module may
         draw from it, and a run that goes on must draw the same"""
+        self.library = library
+        """timm or torchvision, where the module is a network of one of them"""
 
     def forward(self, images: Tensor) -> ModelOutput:
         """Return features and logits of images as the module takes them, (n, channels, H, W)."""
@@ -89,39 +98,61 @@ def computed_in(model: Classifier, *, bfloat16: bool) -> Iterator[None]:
 
 def check_model(cfg: ModelConfig, image_size: int) -> None:
     """Raise ConfigError for a model that is not known or does not take images of this size."""
-    if cfg.factory is None:
-        check_backbone(cfg, image_size)
-    else:
+    if cfg.library is not None:
+        libraries.check_name(cfg.library, cfg.name)
+    elif cfg.factory is not None:
         named("model.factory", cfg.factory)
+    else:
+        check_backbone(cfg, image_size)
 
 
 def build_model(
-    cfg: ModelConfig, *, image_size: int, num_outputs: int, seed: int, bfloat16: bool = False
+    cfg: ModelConfig,
+    *,
+    image_size: int,
+    num_outputs: int,
+    seed: int,
+    bfloat16: bool = False,
+    channels: int = 3,
 ) -> Classifier:
     """Return a classifier with weights drawn from the seed, in float32 on the CPU.
 
+    Parameters
+    ----------
     bfloat16 : compute forward passes under autocast; weights stay in their dtype
+    channels : of the images; a network of a library is made for as many
     """
     check_model(cfg, image_size)
     with torch_seed(derive_seed(seed, purpose_key("weights"))):
-        if cfg.factory is None:
+        if cfg.library is not None:
+            module = libraries.build(
+                cfg, image_size=image_size, channels=channels, num_outputs=num_outputs
+            )
+            use_row_dropout(module)
+            named_layer = libraries.classifier_layer(module)
+            read: Reader = InputOf(named_layer) if cfg.features is None else reader(cfg.features)
+        elif cfg.factory is None:
             backbone, width = backbones.get(cfg.name)(cfg, image_size)
             module = Network(backbone, HEADS[cfg.head](width, num_outputs, cfg.dropout))
-            read: Reader = module.reader
+            read = module.reader
         else:
             module = _made(cfg)
             read = reader(cfg.features)
     use_global_batch_norm(module)
-    return Classifier(module, read, bfloat16=bfloat16, seeded=cfg.factory is not None)
+    return Classifier(module, read, bfloat16=bfloat16, seeded=not cfg.is_ours, library=cfg.library)
 
 
-def outline(cfg: ModelConfig, *, image_size: int, num_outputs: int) -> Classifier:
+def outline(
+    cfg: ModelConfig, *, image_size: int, num_outputs: int, channels: int = 3
+) -> Classifier:
     """Return the model without values, which takes a tenth of the time of one with them.
 
-    One of model.factory has values: its function may compute with them.
+    One that is not ours has values: what makes it may compute with them.
     """
-    with contextlib.nullcontext() if cfg.factory is not None else torch.device("meta"):
-        return build_model(cfg, image_size=image_size, num_outputs=num_outputs, seed=0)
+    with torch.device("meta") if cfg.is_ours else contextlib.nullcontext():
+        return build_model(
+            cfg, image_size=image_size, num_outputs=num_outputs, channels=channels, seed=0
+        )
 
 
 def _made(cfg: ModelConfig) -> nn.Module:

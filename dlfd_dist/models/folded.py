@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from ..runtime.sync_bn import GlobalBatchNorm2d
 from .classifier import Classifier, computed_in
 from .features import InputOf
 
@@ -143,7 +144,8 @@ def _conv_and_norm(
     if calls[before.target] > 1:
         return None
     conv, norm = (operator.attrgetter(str(n.target))(module) for n in (before, node))
-    if type(conv) is not nn.Conv2d or not isinstance(norm, _BatchNorm):
+    # A BatchNorm of another library may do more, as timm's does its activation.
+    if type(conv) is not nn.Conv2d or type(norm) not in (nn.BatchNorm2d, GlobalBatchNorm2d):
         return None
     if norm.running_mean is None or conv._forward_hooks or norm._forward_hooks:
         return None

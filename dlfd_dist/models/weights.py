@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
+import json
 import pickle
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -13,8 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .. import libraries
 from ..config import ModelConfig
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigError
 from ..run_dir import RunDir, replacing
 from .backbones import backbones
 from .classifier import Classifier, outline
@@ -27,6 +30,8 @@ PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "_model.")
 CLASSIFIERS = ("fc.", "classifier.1.", "classifier.", "heads.head.", "heads.")
 """Prefixes of the last linear layer in torchvision's models."""
 COMPILED = "_orig_mod."
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""Of BatchNorm: no parameters."""
 DAMAGED = ("invalid load key", "Unsupported operand", "stack underflow", "truncated")
 """What the unpickler says of bytes that are no pickle, and not of foreign code."""
 
@@ -56,14 +61,19 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 def tensors_of(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a file under the names that stand there."""
-    state = _opened(_load(path))
+    return opened(path)[0]
+
+
+def opened(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return the tensors of a file, and the keys of the dictionaries that hold them in it."""
+    state, keys = _opened(_load(path))
     if not isinstance(state, dict) or not all(
         isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
     ):
         raise CheckpointError(f"{path} does not hold a dictionary of tensors (a state_dict).")
     if not state:
         raise CheckpointError(f"{path} holds no tensor: give the file of a model's weights.")
-    return state
+    return state, keys
 
 
 def _load(path: Path) -> Any:
@@ -117,15 +127,16 @@ def _check_binary(path: Path) -> None:
     )
 
 
-def _opened(state: Any) -> Any:
-    """Return the dictionary of weights inside a training's checkpoint, however deep it lies."""
+def _opened(state: Any) -> tuple[Any, tuple[str, ...]]:
+    """Return the dictionary of weights inside a training's checkpoint, and the keys to it."""
+    keys: tuple[str, ...] = ()
     while isinstance(state, dict) and not all(isinstance(v, Tensor) for v in state.values()):
-        inner = [state[key] for key in WRAPPERS if isinstance(state.get(key), dict)]
-        inner = inner or [v for v in state.values() if _holds_tensors(v)]
+        inner = [key for key in WRAPPERS if isinstance(state.get(key), dict)]
+        inner = inner or [key for key, value in state.items() if _holds_tensors(value)]
         if not inner or (len(inner) > 1 and not any(key in state for key in WRAPPERS)):
             break
-        state = inner[0]
-    return state
+        keys, state = (*keys, inner[0]), state[inner[0]]
+    return state, keys
 
 
 def _holds_tensors(value: Any) -> bool:
@@ -209,7 +220,7 @@ def _fitting_state(file: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
         parts = [f"lacks {len(missing)} tensors ({missing[0]}, ...)"] if missing else []
         parts += [f"has {len(extra)} others ({extra[0]}, ...)"] if extra else []
         raise CheckpointError(
-            f"{file} is of another architecture: it {' and '.join(parts)}. {_advice(tensors)}"
+            f"{file} is of another architecture: it {' and '.join(parts)}. {_advice(file, tensors)}"
         )
     for name, tensor in own.items():
         if state[name].shape != tensor.shape:
@@ -219,24 +230,42 @@ def _fitting_state(file: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _under_names(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors under the names that fit a model best: ours, plain ones, or its own."""
-    plain = {name: tensors[held] for held, name in _plain_names(tensors).items()}
-    candidates = [our_names(tensors), plain, dict(tensors)]
-    return min(candidates, key=lambda state: len(own.keys() ^ state.keys()))
+    return {name: tensors[held] for name, held in names_in_file(tensors, own).items()}
+
+
+def names_in_file(tensors: Mapping[str, Tensor], own: Collection[str]) -> dict[str, str]:
+    """Return the name in a file by the name that it stands for in a model.
+
+    Parameters
+    ----------
+    tensors : those of the file, by the names that stand there
+    own : the names of the model
+    """
+    plain = _plain_names(tensors)
+    lone = _lone_linear(plain.values())
+    candidates = [
+        {_our_name(name, lone): held for held, name in plain.items()},
+        {name: held for held, name in plain.items()},
+        {name: name for name in tensors},
+    ]
+    return min(candidates, key=lambda names: len(set(own) ^ names.keys()))
 
 
 def _misfit(name: str, given: Tensor, wanted: Tensor) -> str:
     shapes = tuple(given.shape), tuple(wanted.shape)
     cause = f"{name} is {shapes[0]}, the model's is {shapes[1]}"
     is_other_number = shapes[0] and shapes[0][1:] == shapes[1][1:]
-    if name.startswith("head.") and is_other_number:
+    if name.startswith(("head.", *CLASSIFIERS)) and is_other_number:
         cause = f"it has {shapes[0][0]} outputs and the data {shapes[1][0]} classes"
         if shapes[0][0] == shapes[1][0] - 1:
             cause += " (labels that begin at 1 make one class too many: number them from 0)"
     return f"{cause}. Check data.label, model, model.head and data.image_size."
 
 
-def _advice(tensors: Mapping[str, Tensor]) -> str:
+def _advice(file: Path, tensors: Mapping[str, Tensor]) -> str:
     """Return the settings of a model that the tensors fit, else the names that they have."""
+    for library, network in library_networks(file, tensors):
+        return f"It fits model={library} model.name={network}: set these."
     for name, head, stems in fitting(tensors):
         stem = " or ".join(str(small).lower() for small in stems)
         return f"It fits model={name} model.head={head} model.small_stem={stem}: set these."
@@ -255,6 +284,54 @@ def fitting(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str, list[bool
         stems = [stem for stem in (False, True) if _fits(state, name, head, stem)]
         if stems:
             yield name, head, stems
+
+
+def library_networks(file: Path, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
+    """Yield (library, name) of the networks of timm and torchvision that a file's tensors fit.
+
+    Tried are those that the file, its name, its folder or a config.json beside it names, and those
+    of torchvision with as many parameters.
+    """
+    names = _plain_names(tensors)
+    state = {plain: tensors[name] for name, plain in names.items()}
+    for library, name in _named_networks(file, state):
+        if _fits_network(state, library, name):
+            yield library, name
+
+
+def _named_networks(file: Path, state: Mapping[str, Tensor]) -> list[tuple[str, str]]:
+    held = _load(file)
+    words = [held.get(key) for key in ("arch", "architecture")]
+    description = file.with_name("config.json")
+    if description.is_file():
+        with contextlib.suppress(OSError, ValueError):
+            words.append(json.loads(description.read_bytes()).get("architecture"))
+    counts = libraries.with_as_many_parameters(
+        sum(t.numel() for n, t in state.items() if not n.endswith(STATISTICS)),
+        [tuple(t.shape) for t in state.values() if t.ndim == 2],
+    )
+    said = libraries.said([w for w in words if isinstance(w, str)], f"{file.parent.name} {file}")
+    return list(dict.fromkeys([*said, *counts]))
+
+
+def _fits_network(state: Mapping[str, Tensor], library: str, name: str) -> bool:
+    """Return whether a network has these names and shapes, but for classes and image size."""
+    channels = next((t.shape[1] for t in state.values() if t.ndim == 4), 3)
+    cfg = ModelConfig(name, library=library)
+    try:
+        module = libraries.build(
+            cfg, image_size=libraries.image_size(library, name), channels=channels, num_outputs=2
+        )
+    except ConfigError:
+        return False
+    shapes = {n: tuple(t.shape) for n, t in module.state_dict().items()}
+    tracked = "num_batches_tracked"
+    if {n for n in state if not n.endswith(tracked)} != {
+        n for n in shapes if not n.endswith(tracked)
+    }:
+        return False
+    free = {n for n in shapes if "pos_embed" in n or "pos_embedding" in n} | set(list(shapes)[-2:])
+    return all(tuple(state[n].shape) == shapes[n] for n in shapes.keys() & state.keys() - free)
 
 
 def _fits(state: Mapping[str, Tensor], name: str, head: str, small_stem: bool) -> bool:

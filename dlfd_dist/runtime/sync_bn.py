@@ -7,6 +7,7 @@ depend on the world size.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -80,6 +81,10 @@ class _GlobalBatchNorm(_BatchNorm):
             return super().forward(input)
         output, count, mean, variance = _GlobalNorm.apply(input, self.weight, self.bias, self.eps)
         self._update_running(mean, variance * count / (count - 1))
+        return self._after(output)
+
+    def _after(self, output: Tensor) -> Tensor:
+        """Return what the layer makes of normalised values."""
         return output
 
     @torch.no_grad()
@@ -112,18 +117,31 @@ GLOBAL = {
 }
 
 
+@functools.cache
+def _global_class(kind: type) -> type | None:
+    """Return the class that takes the place of a BatchNorm; None where it must stay.
+
+    timm's BatchNormAct2d normalises, drops and applies its activation in one layer.
+    """
+    if kind in GLOBAL:
+        return GLOBAL[kind]
+    if kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm."):
+        after = {"_after": lambda self, output: self.act(self.drop(output))}
+        return type("GlobalBatchNormAct2d", (_GlobalBatchNorm, kind), after)
+    return None
+
+
 def use_global_batch_norm(model: nn.Module) -> None:
     """Replace every BatchNorm of the model in place; parameters and buffers keep their names.
 
     One without weights, or without a fixed momentum, stays as it is: see `local_batch_norms`.
     """
     for module in model.modules():
-        if type(module) in GLOBAL and _is_plain(module):
-            module.__class__ = GLOBAL[type(module)]
+        if isinstance(module, _BatchNorm) and (kind := _global_class(type(module))):
+            module.__class__ = kind if _is_plain(module) else type(module)
 
 
-def _is_plain(module: nn.Module) -> bool:
-    assert isinstance(module, _BatchNorm)
+def _is_plain(module: _BatchNorm) -> bool:
     return module.affine and module.track_running_stats and module.momentum is not None
 
 

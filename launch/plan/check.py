@@ -176,6 +176,7 @@ class Identify:
         if shape not in self.models:
             self.models[shape] = outline(
                 config.model, image_size=self._image_size(config),
+                channels=self.rows.manifest.image_shape(config.data)[0],
                 num_outputs=self.rows.manifest.num_outputs,
             )  # fmt: skip
         return self.models[shape]

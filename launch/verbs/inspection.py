@@ -33,7 +33,13 @@ def run_inspect(words: Sequence[str], *, as_json: bool) -> int:
 
 def inspect_checkpoint(path: Path) -> dict[str, Any]:
     """Return what a file of weights is; CheckpointError where it is none."""
-    from dlfd_dist.models.weights import fitting, our_names, tensors_of, weights_path
+    from dlfd_dist.models.weights import (
+        fitting,
+        library_networks,
+        our_names,
+        tensors_of,
+        weights_path,
+    )
 
     file = weights_path(path)
     tensors = tensors_of(file)
@@ -43,6 +49,7 @@ def inspect_checkpoint(path: Path) -> dict[str, Any]:
         for name, head, stems in fitting(tensors)
         for stem in stems
     ]
+    fits += [f"model={lib} model.name={name}" for lib, name in library_networks(file, tensors)]
     head = [t for name, t in our_names(tensors).items() if name.startswith("head.") and t.ndim == 2]
     model = fits[0] if fits else "model.factory=MODULE:FUNCTION"
     return {

@@ -8,23 +8,35 @@ from collections.abc import Sequence
 from typing import Any
 
 from dlfd_dist.errors import ConfigError
+from dlfd_dist.libraries import INSTALL, names
 from dlfd_dist.plugins import load_modules, offered
 from dlfd_dist.registry import Registry
 
 SETTINGS = {"methods": "method", "models": "model", "data": "data"}
 """By verb, the setting whose values it lists."""
+LIBRARIES = {
+    "timm": "A network of timm by model.name; 'dlfd models timm [PATTERN]' lists them.",
+    "torchvision": "A network of torchvision by model.name; 'dlfd models torchvision' lists them.",
+}
 
 
 def run_listing(verb: str, words: Sequence[str], *, as_json: bool) -> int:
     """Print the names that a setting may have, each with a sentence and the package it is of."""
+    if verb == "models" and words and words[0] in INSTALL:
+        return _list_library(*words, as_json=as_json)
     for word in words:
         key, _, value = word.partition("=")
         if key != "plugins" or not value:
+            more = ", or timm or torchvision, whose networks it lists" if verb == "models" else ""
             raise ConfigError(
-                f"'dlfd {verb}' was given {word}: give nothing, or plugins=[mypkg.mymodule]."
+                f"'dlfd {verb}' was given {word}: give nothing, or plugins=[mypkg.mymodule]{more}."
             )
         load_modules(part.strip() for part in value.strip("[]").split(","))
     rows = [_row(SETTINGS[verb], name) for name in _table(verb).names() if name != "factory"]
+    if verb == "models":
+        rows += [
+            {"name": name, "sentence": text, "package": name} for name, text in LIBRARIES.items()
+        ]
     if as_json:
         print(json.dumps(rows, indent=2, sort_keys=True))
         return 0
@@ -32,6 +44,17 @@ def run_listing(verb: str, words: Sequence[str], *, as_json: bool) -> int:
     for row in rows:
         of = f" [{row['package']}]" if row["package"] != "dlfd-dist" else ""
         print(f"{row['name']:{width}}  {row['sentence']}{of}")
+    return 0
+
+
+def _list_library(library: str, pattern: str = "*", *more: str, as_json: bool) -> int:
+    """Print the names of the networks of a library, or of those that match a pattern."""
+    if more:
+        raise ConfigError(f"'dlfd models {library}' takes one pattern, as in 'resnet*'.")
+    listed = names(library, pattern)
+    if not listed:
+        raise ConfigError(f"No network of {library} is named {pattern}: give a pattern as '*vit*'.")
+    print(json.dumps(listed, indent=2) if as_json else "\n".join(listed))
     return 0
 
 

@@ -12,9 +12,9 @@ import dlfd_dist
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = {
-    "errors", "access", "plain", "registry", "plugins", "factories", "resources", "provenance",
-    "digests", "config", "logs", "locks", "run_dir", "compose", "objectives", "yaml_text",
-    "__init__",
+    "errors", "access", "plain", "registry", "plugins", "factories", "libraries", "resources",
+    "provenance", "digests", "config", "logs", "locks", "run_dir", "compose", "objectives",
+    "yaml_text", "__init__",
 }  # fmt: skip
 LAYERS: list[set[str]] = [
     BASE,
@@ -38,7 +38,7 @@ HEAVY_IN_LAUNCH = {"torch", "ray", "submitit", "matplotlib", "numpy", "sklearn"}
 
 ROOMS = ("children", "plan", "execute", "results", "search", "verbs")
 """The rooms of launch/; each may import those before it. Its other files import all of them."""
-TOP = {"cli", "library", "torchrun", "__init__"}
+TOP = {"cli", "completion", "library", "torchrun", "__init__"}
 
 
 def room_of(path: Path) -> str:

@@ -1,0 +1,338 @@
+"""dlfd completion: the script that completes the command in bash, zsh or fish.
+
+Verbs and options are those of the parser, settings and choices those that help lists, so that a
+script made anew knows what this installation knows. Completing starts no Python.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from dlfd_dist.compose import GROUPS, group_options, known_settings
+from dlfd_dist.config import METHOD_CONFIGS, JobConfig, read_by, to_dict
+from dlfd_dist.config.checks import METHOD_SCHEDULERS
+from dlfd_dist.config.paths import PATH_SETTINGS
+from dlfd_dist.errors import ConfigError
+from dlfd_dist.libraries import INSTALL
+from dlfd_dist.registry import near_match
+
+from .cli import COMMON, OPTIONS, VERBS
+from .verbs.export import FORMS
+from .verbs.settings import JOB_VERB, OWN, choices
+
+RUNS = ("report", "certify", "verify", "export", "status", "logs", "cancel", "retry", "inspect")
+"""Verbs whose words are run directories or files."""
+KINDS = {"audit": ("ulira", "klom", "leaks"), "completion": ("bash", "zsh", "fish"),
+         "models": tuple(INSTALL), "doctor": ("slurm",)}  # fmt: skip
+"""By verb, the words that it takes."""
+SHARED = {"lr_scheduler": METHOD_SCHEDULERS, "optimizer": ("sgd", "adam")}
+"""Words of settings that several sections have; which of them a section takes, its check says."""
+SUBMITTED = ("train", "unlearn", "evaluate", "compare", "search", "audit")
+
+
+def run_completion(words: Sequence[str]) -> int:
+    """Print the script of a shell."""
+    if len(words) != 1 or words[0] not in SCRIPTS:
+        given = " ".join(words) or "nothing"
+        raise ConfigError(
+            f"'dlfd completion' was given {given}: give one of {', '.join(SCRIPTS)}, as in "
+            "'eval \"$(dlfd completion bash)\"'." + near_match(given, SCRIPTS)
+        )
+    print(SCRIPTS[words[0]](), end="")
+    return 0
+
+
+def verb_words() -> dict[str, list[str]]:
+    """Return by verb the words that may follow it: other words, options, settings with `=`."""
+    return {name: [*_kinds(name), *_options(name), *_settings(name)] for name in VERBS}
+
+
+def _kinds(verb: str) -> Sequence[str]:
+    return SUBMITTED if verb == "submit" else KINDS.get(verb, ())
+
+
+def _options(verb: str) -> Iterator[str]:
+    held = VERBS[verb]
+    for option in (*COMMON, *held.options):
+        taken = {**COMMON, **OPTIONS}[option].get("dest", option.strip("-").replace("-", "_"))
+        if option not in COMMON or taken in held.takes:
+            yield option
+    yield "--help"
+
+
+def _settings(verb: str) -> Iterator[str]:
+    if not VERBS[verb].has_settings:
+        return
+    yield from (f"{group}=" for group in GROUPS)
+    read = _sections(JOB_VERB.get(verb, "unlearn"))
+    named = {name for method in METHOD_CONFIGS.values() for name in known_settings(method)}
+    yield from (f"{n}=" for n in sorted(named - {"verb"}) if n.partition(".")[0] in read)
+    if verb in OWN:
+        section, split = OWN[verb]
+        own, _ = split([])
+        yield from (f"{name}=" for name in _names(to_dict(own), f"{section}."))
+    if verb == "submit":
+        yield "cluster="
+
+
+def _sections(job_verb: str) -> set[str]:
+    """Return the sections that a verb reads, and the settings that are in none."""
+    values = to_dict(JobConfig())
+    return set(read_by(job_verb, values)) | {"run", "runtime"}
+
+
+def _names(values: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _names(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def setting_choices() -> dict[str, list[str]]:
+    """Return by setting the words that it may be; of those that take any word there are none."""
+    found: dict[str, list[str]] = {group: group_options(group) for group in GROUPS}
+    found["cluster"] = group_options("cluster")
+    _add_choices(found, JobConfig(), "")
+    for method in METHOD_CONFIGS.values():
+        _add_choices(found, method(), "method.")
+    for section, split in OWN.values():
+        own, _ = split([])
+        _add_choices(found, own, f"{section}.")
+    return {name: words for name, words in sorted(found.items()) if words}
+
+
+def _add_choices(found: dict[str, list[str]], config: Any, prefix: str) -> None:
+    for name, words in choices(type(config)).items():
+        # Methods may differ in what one setting may be.
+        _add(found, name, words)
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        held = getattr(config, field.name)
+        if dataclasses.is_dataclass(held):
+            _add_choices(found, held, f"{prefix}{field.name}.")
+        elif hints[field.name] is bool:
+            _add(found, f"{prefix}{field.name}", ("true", "false"))
+        elif field.name in SHARED:
+            words = [w for w in SHARED[field.name] if _is_allowed(config, field.name, w)]
+            _add(found, f"{prefix}{field.name}", words)
+
+
+def _add(found: dict[str, list[str]], name: str, words: Sequence[str]) -> None:
+    held = found.setdefault(name, [])
+    held += [word for word in words if word not in held]
+
+
+def _is_allowed(config: Any, name: str, word: str) -> bool:
+    try:
+        dataclasses.replace(config, **{name: word})
+    except ConfigError:
+        return False
+    return True
+
+
+def option_choices() -> dict[str, list[str]]:
+    """Return by option the words that its value may be."""
+    return {"--to": list(FORMS)}
+
+
+def _cases(table: Mapping[str, Sequence[str]], form: str) -> str:
+    """Return the branches of a `case`, or of fish's `switch`; names of equal words share one."""
+    shared: dict[tuple[str, ...], list[str]] = {}
+    for name, words in table.items():
+        shared.setdefault(tuple(words), []).append(name)
+    lines = []
+    for words, names in shared.items():
+        listed = " ".join(shlex.quote(word) for word in words)
+        if form == "fish":
+            lines.append(f"        case {' '.join(names)}\n            printf '%s\\n' {listed}")
+        else:
+            lines.append(f"    {'|'.join(names)}) printf '%s\\n' {listed} ;;")
+    return "\n".join(lines)
+
+
+def _filled(template: str, form: str = "sh") -> str:
+    values = {**setting_choices(), **option_choices()}
+    paths = sorted({*PATH_SETTINGS, "run.dir", "run.root"})
+    separator = " " if form == "fish" else "|"
+    return (
+        template.replace("@VERBS@", " ".join(VERBS))
+        .replace("@VERB_WORDS@", _cases({n: w for n, w in verb_words().items() if w}, form))
+        .replace("@VALUES@", _cases(values, form))
+        .replace("@PATHS@", separator.join(paths))
+        .replace("@RUN_VERBS@", separator.join(RUNS))
+        .replace(
+            "@PATH_OPTIONS@",
+            separator.join(n for n, o in OPTIONS.items() if o.get("help") == "a path"),
+        )
+    )
+
+
+TABLES = """\
+_dlfd_verbs() { printf '%s\\n' @VERBS@; }
+_dlfd_words() {
+  case "$1" in
+@VERB_WORDS@
+  esac
+}
+_dlfd_values() {
+  case "$1" in
+@VALUES@
+  esac
+}
+# A directory with a run.json is a run; others lead to more, and end with a slash.
+_dlfd_paths() {
+  local place
+  for place in "$1"*; do
+    if [ -f "$place/run.json" ]; then printf '%s\\n' "$place"
+    elif [ -d "$place" ]; then printf '%s\\n' "$place/"
+    elif [ -f "$place" ]; then printf '%s\\n' "$place"
+    fi
+  done
+}
+# Print the whole words that may stand at the place of the last of these; the first is dlfd.
+_dlfd_candidates() {
+  local verb="" word="" before="" value="" prefix=""
+  shift
+  while [ $# -gt 1 ]; do
+    before="$1"
+    case "$1" in -*) ;; *) [ -n "$verb" ] || verb="$1" ;; esac
+    shift
+  done
+  word="${1-}"
+  case "$before" in
+    --to) _dlfd_values --to; return ;;
+    @PATH_OPTIONS@) _dlfd_paths "$word"; return ;;
+  esac
+  if [ -z "$verb" ]; then _dlfd_verbs; return; fi
+  case "$word" in
+    *=*)
+      value="${word#*=}"
+      case "${word%%=*}" in
+        @PATHS@) _dlfd_paths "$value" | while read -r place; do
+          printf '%s\\n' "${word%%=*}=$place"; done; return ;;
+      esac
+      # Of a grid, as in method=dlfd,scrub, the last value is completed.
+      case "$value" in *,*) prefix="${value%,*}," ;; esac
+      _dlfd_values "${word%%=*}" | while read -r value; do
+        printf '%s\\n' "${word%%=*}=$prefix$value"; done ;;
+    *)
+      case "$verb" in @RUN_VERBS@) case "$word" in -*) ;; *) _dlfd_paths "$word" ;; esac ;; esac
+      _dlfd_words "$verb" ;;
+  esac
+}
+"""
+
+BASH = (
+    '# Completion of dlfd in bash: eval "$(dlfd completion bash)"\n'
+    + TABLES
+    + """\
+_dlfd() {
+  local line="${COMP_LINE:0:COMP_POINT}" word cut candidate
+  local -a words
+  read -ra words <<< "$line"
+  case "$line" in *[[:space:]]) words+=("") ;; esac
+  word="${words[${#words[@]}-1]}"
+  # readline replaces what follows the last character of COMP_WORDBREAKS alone.
+  cut=""
+  case "$COMP_WORDBREAKS" in *=*) case "$word" in *=*) cut="${word%%=*}=" ;; esac ;; esac
+  COMPREPLY=()
+  while read -r candidate; do
+    case "$candidate" in "$word"*) COMPREPLY+=("${candidate#"$cut"}") ;; esac
+  done < <(_dlfd_candidates "${words[@]}")
+  if [ ${#COMPREPLY[@]} -eq 1 ]; then
+    case "${COMPREPLY[0]}" in *=|*/) compopt -o nospace 2>/dev/null ;; esac
+  fi
+}
+complete -F _dlfd dlfd
+"""
+)
+ZSH = (
+    '#compdef dlfd\n# Completion of dlfd in zsh: eval "$(dlfd completion zsh)", after compinit.\n'
+    + TABLES
+    + """\
+_dlfd() {
+  setopt local_options null_glob
+  local candidate
+  _dlfd_candidates "${(@)words[1,CURRENT]}" | while read -r candidate; do
+    case "$candidate" in
+      *=|*/) compadd -Q -S '' -- "$candidate" ;;
+      *) compadd -Q -- "$candidate" ;;
+    esac
+  done
+}
+if (( $+functions[compdef] )); then compdef _dlfd dlfd; fi
+"""
+)
+FISH = """\
+# Completion of dlfd in fish: dlfd completion fish | source
+function __dlfd_words
+    switch $argv[1]
+@VERB_WORDS@
+    end
+end
+function __dlfd_values
+    switch $argv[1]
+@VALUES@
+    end
+end
+# A directory with a run.json is a run; others lead to more, and end with a slash.
+function __dlfd_paths
+    for place in $argv[1]*
+        if test -d $place; and not test -f $place/run.json
+            echo $place/
+        else
+            echo $place
+        end
+    end
+end
+function __dlfd_candidates
+    set -l before (commandline -opc)
+    set -l word (commandline -ct)
+    set -l verb (string match -v -- '-*' $before[2..-1])[1]
+    switch "$before[-1]"
+        case --to
+            __dlfd_values --to
+            return
+        case @PATH_OPTIONS@
+            __dlfd_paths $word
+            return
+    end
+    if test -z "$verb"
+        printf '%s\\n' @VERBS@
+        return
+    end
+    if string match -q -- '*=*' $word
+        set -l name (string split -m 1 = -- $word)[1]
+        set -l value (string split -m 1 = -- $word)[2]
+        switch $name
+            case @PATHS@
+                for place in (__dlfd_paths $value)
+                    echo $name=$place
+                end
+                return
+        end
+        set -l prefix (string replace -rf '^(.*,).*' '$1' -- $value)
+        for choice in (__dlfd_values $name)
+            echo $name=$prefix$choice
+        end
+        return
+    end
+    switch $verb
+        case @RUN_VERBS@
+            __dlfd_paths $word
+    end
+    __dlfd_words $verb
+end
+complete -c dlfd -f -a '(__dlfd_candidates)'
+"""
+SCRIPTS = {
+    "bash": lambda: _filled(BASH),
+    "zsh": lambda: _filled(ZSH),
+    "fish": lambda: _filled(FISH, "fish"),
+}
+"""By shell, what makes its script."""

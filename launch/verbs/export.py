@@ -1,0 +1,119 @@
+"""dlfd export: the model of a run as a state dict, a torch.export program or ONNX."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from dlfd_dist.errors import ConfigError, RunDirError
+from dlfd_dist.registry import near_match
+from dlfd_dist.run_dir import RunDir
+
+FORMS = {"state-dict": ".pth", "torch-export": ".pt2", "onnx": ".onnx"}
+"""By form, the ending of the file; a state dict keeps that of the file that came in."""
+SETTINGS = ("checkpoint", "model.factory", "model.features", "plugins")
+"""What may follow the run: where the file that came in lies, and whose code is trusted."""
+
+
+def run_export(
+    words: Sequence[str], *, to: str | None, out: str | None, dry_run: bool, as_json: bool
+) -> int:
+    """Write the model of a finished run for other programs, compared with the model itself."""
+    runs = [word for word in words if "=" not in word]
+    given = dict(word.split("=", 1) for word in words if "=" in word)
+    if len(runs) != 1:
+        raise ConfigError(
+            f"'dlfd export' was given {len(runs)} runs: give the directory of one, as in "
+            "'dlfd export runs/unlearned --to onnx'."
+        )
+    for name in given:
+        if name not in SETTINGS:
+            raise ConfigError(
+                f"'dlfd export' takes no {name}, only {', '.join(SETTINGS)}."
+                + near_match(name, SETTINGS)
+            )
+    run = RunDir(Path(runs[0]))
+    if not run.finished() or not run.model.is_file():
+        raise RunDirError(
+            f"{run.path} holds no finished model: give the directory of a run of train or unlearn."
+        )
+    return _export(run, given, _form(to), out, dry_run=dry_run, as_json=as_json)
+
+
+def _form(to: str | None) -> str:
+    if to is None:
+        raise ConfigError(f"--to is missing: give --to {'|'.join(FORMS)}.")
+    if to not in FORMS:
+        raise ConfigError(
+            f"--to {to} is not known. Available: {', '.join(FORMS)}." + near_match(to, FORMS)
+        )
+    return to
+
+
+def _export(
+    run: RunDir, given: dict[str, str], form: str, out: str | None, *, dry_run: bool, as_json: bool
+) -> int:
+    from dlfd_dist.compose import load_config
+    from dlfd_dist.jobs.export import export, incoming, module_of, require_package
+
+    if form == "onnx":
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            require_package(package)
+    trusted = [name for name in given.get("plugins", "").strip("[]").split(",") if name]
+
+    def load(path: Path):
+        return load_config(path, plugins=trusted)
+
+    config = load(run.config)
+    came = incoming(run, config, given.get("checkpoint"), load)
+    ending = came.suffix if form == "state-dict" else FORMS[form]
+    file = Path(out) if out else run.path / "export" / f"model{ending}"
+    _check_file(file, run, given.get("checkpoint") or config.checkpoint)
+    foreign = [
+        f"{name}={value}"
+        for name, value in (
+            ("model.factory", config.model.factory), ("model.features", config.model.features),
+        )
+        if value and (name == "model.factory" or ":" in value) and given.get(name) != value
+    ]  # fmt: skip
+    if foreign and form != "state-dict":
+        raise ConfigError(
+            f"The run {run.path} names code: add {' '.join(foreign)} if you trust it, or take "
+            "--to state-dict, which runs none."
+        )
+    names = list(came.names.values())
+    if dry_run:
+        told = {"file": str(file), "form": form, "names": [names[0], names[-1]]}
+        text = f"would write {file}: {form}, {len(names)} tensors, {names[0]} ... {names[-1]}"
+        print(json.dumps(told, indent=2, sort_keys=True) if as_json else text)
+        return 0
+    module = None if foreign else module_of(run, config)
+    try:
+        done = export(run, module, came, form, file)
+    except OSError as err:
+        raise RunDirError(
+            f"The model {file} cannot be written ({err.strerror}): give another --out FILE."
+        ) from err
+    if as_json:
+        told = {
+            "file": str(file), "form": form, "compared": done.compared,
+            "largest_difference": done.largest_difference,
+        }  # fmt: skip
+        print(json.dumps(told, indent=2, sort_keys=True))
+    else:
+        print(
+            f"{file}: {form}, {len(names)} tensors, {names[0]} ... {names[-1]}\n"
+            f"compared with the model of the run by the {done.compared}: the largest difference is "
+            f"{done.largest_difference:.2g}"
+        )
+    return 0
+
+
+def _check_file(file: Path, run: RunDir, checkpoint: str | None) -> None:
+    """Refuse a place where something else would be written over."""
+    if file.is_dir():
+        raise ConfigError(f"--out {file} is a directory: give the name of a file.")
+    kept = [run.model, *([Path(checkpoint)] if checkpoint else [])]
+    if any(file.resolve() == path.resolve() for path in kept):
+        raise ConfigError(f"--out {file} is the model itself: give another name.")
