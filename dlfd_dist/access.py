@@ -7,7 +7,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .errors import RunDirError
@@ -82,16 +82,16 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def refuse_foreign(folder: Path, use: str, *, files: str = "**/*") -> None:
+def refuse_foreign(folder: Path, use: str, *, files: Sequence[str] = ("**/*",)) -> None:
     """Raise RunDirError where another user owns, or may write, a folder or files in it.
 
     Parameters
     ----------
     use : what is done with the files, for the message
-    files : which files; by default everything
+    files : patterns of the files; by default everything. The folders that lead to them count too
     """
     _refuse_way(folder, use)
-    for path in (folder, *folder.glob(files)):
+    for path in dict.fromkeys([folder, *_with_folders(folder, files)]):
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode):
             reason = "is a link"
@@ -105,6 +105,14 @@ def refuse_foreign(folder: Path, use: str, *, files: str = "**/*") -> None:
             f"{path} {reason}, and dlfd {use}: make all of {folder} yours alone with 'chmod -R "
             "go-w' if you trust what is in it, or choose another directory."
         )
+
+
+def _with_folders(top: Path, files: Sequence[str]) -> Iterator[Path]:
+    """Yield what the patterns name, each path after the folders between it and the top."""
+    for path in (path for pattern in files for path in top.glob(pattern)):
+        between = path.relative_to(top).parents[:-1]
+        yield from (top / folder for folder in reversed(between))
+        yield path
 
 
 def _refuse_way(folder: Path, use: str) -> None:

@@ -66,7 +66,8 @@ class DataConfig:
     root: str | None = None
     """Folder of the data set; image paths are relative to it and may not leave it."""
     manifest: str = "metadata.csv"
-    """CSV under `root` with the columns image_path, identity, the label, and optionally split."""
+    """CSV or Parquet file under `root` with the columns image_path, identity, the label, and
+    optionally split."""
     label: list[str] = field(default_factory=lambda: ["label"])
     """Label column. Several columns make a multi-label task of 0/1 labels."""
     groups: list[str] = field(default_factory=list)
@@ -402,7 +403,8 @@ class RunConfig:
     """Directory of this run; null: <root>/<name>-<8 hex of what changes results>."""
     mode: str = PRIVATE
     """Of the directories that are made: 700, 750 (the group may read) or 770 (it may write too).
-    Files have the same without the right to execute."""
+    Files have the same without the right to execute. What searches and submitted campaigns keep
+    for themselves is never written by the group: it is run."""
     checkpoint_every: int = 50
     """Steps between checkpoints for resuming."""
     keep_checkpoints: int = 2

@@ -133,9 +133,10 @@ def resolve_entries(
     source : how messages name the request
     """
     asked = {entry for _, entry in entries}
-    by_identity = _rows_of(asked, manifest.identities.tolist())
+    by_identity = manifest.people.rows_of(asked)
     by_path = _rows_of(asked, manifest.image_paths)
-    lines, unknown, rows = [], [], []
+    is_train = splits == "train"
+    lines, unknown, rows = [], [], [np.empty(0, np.int64)]
     for number, entry in entries:
         if entry in by_identity:
             kind, found = "identity", by_identity[entry]
@@ -144,14 +145,15 @@ def resolve_entries(
         else:
             unknown.append((number, entry))
             continue
-        in_train = [row for row in found if splits[row] == "train"]
-        status = "matched" if in_train else "outside_train"
+        in_train = found[is_train[found]]
+        status = "matched" if len(in_train) else "outside_train"
         lines.append(RequestLine(number, entry, kind, status, len(in_train)))
-        rows += in_train
+        rows.append(in_train)
     if unknown:
         raise DataError(_unknown(unknown, source, manifest))
     outside = [str(r.line) for r in lines if r.status == "outside_train"]
-    if not rows:
+    forgotten = np.unique(np.concatenate(rows))
+    if not len(forgotten):
         raise DataError(
             f"{source} matches no training image: all {len(outside)} of its lines are "
             "in val or test, which the model was not trained on, so there is nothing to forget."
@@ -161,7 +163,7 @@ def resolve_entries(
             "%s lines of the forget request are in val or test, not in training: line %s",
             band(len(outside)), ", ".join(outside[:10]),
         )  # fmt: skip
-    return ResolvedRequest(lines, np.unique(rows).astype(np.int64))
+    return ResolvedRequest(lines, forgotten)
 
 
 def _unknown(unknown: Sequence[tuple[int, str]], source: str, manifest: Manifest) -> str:
@@ -177,13 +179,13 @@ def _unknown(unknown: Sequence[tuple[int, str]], source: str, manifest: Manifest
     return f"{text}Correct or remove these lines."
 
 
-def _rows_of(asked: set[str], names: Sequence[str]) -> dict[str, list[int]]:
+def _rows_of(asked: set[str], names: Sequence[str]) -> dict[str, np.ndarray]:
     """Return the rows that bear each name that is asked for."""
     rows: dict[str, list[int]] = defaultdict(list)
     for row, name in enumerate(names):
         if name in asked:
             rows[name].append(row)
-    return rows
+    return {name: np.array(places) for name, places in rows.items()}
 
 
 def draw_request(
@@ -197,7 +199,8 @@ def draw_request(
         whatever labels they have
     """
     train = np.flatnonzero(splits == "train")
-    people, person_of_row = np.unique(manifest.identities[train], return_inverse=True)
+    persons, person_of_row = np.unique(manifest.people.of_row[train], return_inverse=True)
+    people = manifest.people.names[persons]
     num = max(1, round(fraction * len(people)))
     if rounds:
         turn, place = divmod(seed, max(1, len(people) // num))

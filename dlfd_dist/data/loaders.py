@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from .clean import Removals, image_digests, remove_equal
 from .contents import Contents, contents
 from .forget_request import ResolvedRequest, forget_rows
 from .leaks import LeakAudit, audit_leaks, near_duplicates
-from .manifest import Images, Manifest, datasets
+from .manifest import CHUNK, Images, Manifest, datasets
 from .near import NO_PAIRS
 from .pixels import Pixels
 from .splits import Splits, assign_splits, make_splits
@@ -48,8 +49,9 @@ class ResolvedRows:
     @functools.cached_property
     def _digests(self) -> dict[str, str]:
         m, digest = self.manifest, hashlib.sha256()
-        for values in (m.image_paths, m.identities.tolist(), m.labels.tolist(), m.label_names):
-            digest.update(repr(values).encode())
+        for values in (m.image_paths, m.identities, m.labels, m.label_names):
+            for part in _text_of(values):
+                digest.update(part.encode())
         for name, values in m.groups.items():
             digest.update(repr((name, values.tolist())).encode())
         for part in (self.splits.train, self.splits.val, self.splits.test):
@@ -57,6 +59,17 @@ class ResolvedRows:
         removed = {"removed": self.removals.digest} if self.removals.images else {}
         images = {"images": self.contents().digest} if self.contents else {}
         return {"data": digest.hexdigest(), "request": self.request.digest} | images | removed
+
+
+def _text_of(values: Sequence[Any] | np.ndarray) -> Iterator[str]:
+    """Yield the text of a list as Python writes it, in parts: that of ten million rows is long."""
+    before = "["
+    for start in range(0, len(values), CHUNK):
+        part = values[start : start + CHUNK]
+        part = part.tolist() if isinstance(part, np.ndarray) else list(part)
+        yield before + repr(part)[1:-1]
+        before = ", "
+    yield "[]" if not len(values) else "]"
 
 
 @dataclass(frozen=True)

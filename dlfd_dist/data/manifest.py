@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
+import functools
 import re
-import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from ..config import DataConfig
 from ..errors import DataError
 from ..registry import Registry, near_match
+from .tables import read_columns
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +24,9 @@ SPLITS = ("train", "val", "test")
 MAX_CLASSES = 10_000
 """Larger integer labels are refused: they are codes (a date, a person), not class numbers."""
 
+
+CHUNK = 1_000_000
+"""Rows that are Python objects at a time, where all of them would take gigabytes."""
 
 MAX_GROUPS = 50
 """A column with more values is a number or a name, not a group of people."""
@@ -45,6 +47,47 @@ class Images(Protocol):
         ...
 
     def __getitem__(self, rows: np.ndarray) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class People:
+    """Who is on the images of a data set.
+
+    Attributes
+    ----------
+    names : (P,) the identities, sorted
+    of_row : (N,) number of the person of each row
+    """
+
+    names: np.ndarray
+    of_row: np.ndarray
+
+    @classmethod
+    def of(cls, identities: np.ndarray) -> People:
+        """Number people by their names: by hashing, since to sort ten million takes minutes."""
+        number: dict[str, int] = {}
+        of_row = np.empty(len(identities), np.int64)
+        for start in range(0, len(identities), CHUNK):
+            part = identities[start : start + CHUNK].tolist()
+            for name in dict.fromkeys(part):
+                number.setdefault(name, len(number))
+            of_row[start : start + len(part)] = np.fromiter(map(number.__getitem__, part), np.int64)
+        names = np.array(list(number), dtype=identities.dtype)
+        order = np.argsort(names)
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        return cls(names[order], rank[of_row])
+
+    def rows_of(self, asked: Set[str]) -> dict[str, np.ndarray]:
+        """Return the rows of everybody who is asked for and is there, in order."""
+        known = np.isin(self.names, list(asked))
+        if not known.any():
+            return {}
+        rows = np.flatnonzero(known[self.of_row])
+        rows = rows[np.argsort(self.of_row[rows], kind="stable")]
+        persons, starts = np.unique(self.of_row[rows], return_index=True)
+        parts = np.split(rows, starts[1:])
+        return {str(self.names[k]): part for k, part in zip(persons, parts, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -86,6 +129,10 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.image_paths)
+
+    @functools.cached_property
+    def people(self) -> People:
+        return People.of(self.identities)
 
     @property
     def multi_label(self) -> bool:
@@ -130,77 +177,6 @@ def require_label(cfg: DataConfig, *names: str) -> None:
         )
 
 
-def read_columns(path: Path, required: Sequence[str]) -> dict[str, list[str]]:
-    """Return the columns of a CSV with a header that has the required ones, values stripped.
-
-    Equal values are one string, and rows are never held as such: of a million rows the columns take
-    about 200 bytes each.
-    """
-    if not path.is_file():
-        raise DataError(f"There is no manifest at {path}: give data.root and data.manifest.")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            # Without strict, a quote that is never closed swallows the rows after it.
-            reader = csv.reader(file, strict=True)
-            names = [name.strip() for name in next((row for row in reader if row), [])]
-            _check_header(path, names, required)
-            values = _strip(reader, names, path)
-    except (UnicodeDecodeError, csv.Error) as err:
-        raise DataError(f"{path} is not a CSV text file: {err}.") from err
-    except OSError as err:
-        raise DataError(f"{path} may not be read ({err.strerror}).") from err
-    columns = dict(zip(names, values, strict=True))
-    if not columns[required[0]]:
-        raise DataError(f"{path} has no rows.")
-    empty = [(columns[name].index(""), k) for k, name in enumerate(required) if "" in columns[name]]
-    if empty:
-        index, k = min(empty)
-        raise DataError(f"{path}, row {index + 2}: the column {required[k]} is empty.")
-    return columns
-
-
-def _check_header(path: Path, names: Sequence[str], required: Sequence[str]) -> None:
-    missing = [name for name in required if name not in names]
-    if missing:
-        hint = " Columns are separated by commas." if len(names) == 1 else ""
-        raise DataError(
-            f"{path} lacks the column {missing[0]}; it has {', '.join(names) or 'none'}.{hint}"
-        )
-    # An index without a name, as pandas writes one, is nobody's column.
-    doubled = [name for name, count in Counter(names).items() if name and count > 1]
-    if doubled:
-        raise DataError(f"{path} has {doubled[0]} twice in its header: rename or remove a column.")
-
-
-def _strip(rows: Any, names: Sequence[str], path: Path) -> list[list[str]]:
-    """Return the columns of the rows that are not blank; rows of another length are refused.
-
-    Parameters
-    ----------
-    rows : a csv.reader behind the header
-    """
-    columns: list[list[str]] = [[] for _ in names]
-    number = 1
-    for row in rows:
-        if not row:
-            continue
-        number += 1
-        if len(row) != len(names):
-            raise DataError(
-                f"{path}, row {number}: it has {len(row)} values and the header {len(names)} "
-                f"columns ({','.join(row)[:80]}): put values that hold a comma in double quotes."
-            )
-        for column, value in zip(columns, row, strict=True):
-            column.append(sys.intern(value.strip()))
-    return columns
-
-
-def read_rows(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
-    """Return the rows of a CSV with a header that has the required columns."""
-    columns = read_columns(path, required)
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
 def check_inside(root: Path, image_path: str, where: str) -> None:
     """Refuse a path that leaves the data folder."""
     # A Path takes twenty times as long to make as these two looks, and a manifest has many.
@@ -218,14 +194,17 @@ def encode_classes(
     Whole numbers (2, 02, 2.0) are kept as they are, 0..C-1; other labels are numbered in sorted
     order. A missing value (nan, null, N/A) and a number that is not whole are refused.
     """
-    # As a list, because reading a numpy array value by value makes a new object of each.
-    trained = zip(values, splits.tolist(), strict=True)
-    train = {value for value, split in trained if split in ("train", "")}
+    # There are few labels and many rows: what costs more than a look is done once for each label.
+    distinct = list(dict.fromkeys(values))
+    code_of = {value: code for code, value in enumerate(distinct)}
+    codes = np.fromiter(map(code_of.__getitem__, values), np.int64, len(values))
+    counts = np.bincount(codes[(splits == "train") | (splits == "")], minlength=len(distinct))
+    train = {value for value, count in zip(distinct, counts, strict=True) if count}
     numeric = _are_numbers(train)
     _check_values(values, numeric, where)
     if numeric:
-        plain = {v: str(_whole(v)) if _NUMBER.fullmatch(v) else v for v in set(values)}
-        values = [plain[v] for v in values]
+        plain = {v: str(_whole(v)) if _NUMBER.fullmatch(v) else v for v in distinct}
+        distinct = list(plain.values())
         largest = max((int(plain[v]) for v in train), default=-1)
         if largest >= MAX_CLASSES:
             raise DataError(
@@ -236,13 +215,14 @@ def encode_classes(
     else:
         classes = sorted(train)
     number = {value: i for i, value in enumerate(classes)}
-    for index, value in enumerate(values):
-        if value not in number:
-            raise DataError(
-                f"{where}, row {index + 2}: the label '{value}' is unknown; "
-                f"the training rows have {', '.join(classes[:12]) or 'no class'}."
-            )
-    labels = np.array([number[v] for v in values], dtype=np.int64)
+    unknown = [code for code, value in enumerate(distinct) if value not in number]
+    if unknown:
+        index = int(np.isin(codes, unknown).argmax())
+        raise DataError(
+            f"{where}, row {index + 2}: the label '{distinct[codes[index]]}' is unknown; "
+            f"the training rows have {', '.join(classes[:12]) or 'no class'}."
+        )
+    labels = np.array([number[value] for value in distinct], np.int64)[codes]
     if len(classes) < 2:
         raise DataError(f"{where}: the training rows have one label only ({', '.join(classes)}).")
     return labels, classes if names is None else _name_classes(labels, names, classes, where)
@@ -319,12 +299,17 @@ def encode_multi_label(columns: Mapping[str, Sequence[str]], where: str) -> np.n
 
 @datasets.register("manifest")
 def load_manifest(cfg: DataConfig) -> Manifest:
-    """Read `data.manifest` under `data.root`: image_path, identity, the label, optionally split."""
+    """Read `data.manifest` under `data.root`, a CSV or Parquet file.
+
+    Its columns are image_path, identity, the label and, if need be, split.
+    """
     root = require_root(cfg)
     path = root / cfg.manifest
-    columns = read_columns(path, ["image_path", "identity", *cfg.label])
-    for number, image_path in enumerate(columns["image_path"], start=2):
-        check_inside(root, image_path, f"{path}, row {number}")
+    more = ["split", f"{cfg.label[0]}_name", *cfg.groups]
+    columns = read_columns(path, ["image_path", "identity", *cfg.label], more)
+    # Ten million sentences about where a row stands take longer than to read them all.
+    for number in [n for n, p in enumerate(columns["image_path"]) if ".." in p or p[0] == "/"]:
+        check_inside(root, columns["image_path"][number], f"{path}, row {number + 2}")
     splits = columns.get("split") or [""] * len(columns["image_path"])
     if not {*SPLITS, ""} >= set(splits):
         index = next(i for i, split in enumerate(splits) if split not in (*SPLITS, ""))

@@ -14,10 +14,10 @@ from .manifest import (
     Manifest,
     check_inside,
     datasets,
-    read_rows,
     require_label,
     require_root,
 )
+from .tables import read_rows
 
 AGE_CLASSES = {
     "a": "0-6",

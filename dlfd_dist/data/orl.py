@@ -10,7 +10,8 @@ import numpy as np
 
 from ..config import DataConfig
 from ..errors import DataError
-from .manifest import Manifest, datasets, encode_classes, read_rows, require_label, require_root
+from .manifest import Manifest, datasets, encode_classes, require_label, require_root
+from .tables import read_rows
 
 CREDIT = "ORL Database of Faces: Olivetti Research Laboratory (AT&T Laboratories Cambridge)"
 

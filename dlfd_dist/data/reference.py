@@ -14,8 +14,9 @@ from ..errors import DataError
 from .cache import open_cache
 from .forget_request import ResolvedRequest
 from .loaders import ResolvedData, ResolvedRows
-from .manifest import Manifest, check_inside, encode_multi_label, read_rows
+from .manifest import Manifest, check_inside, encode_multi_label
 from .splits import Splits
+from .tables import read_rows
 
 NOBODY = np.empty(0, dtype=np.int64)
 MATCHED = (
@@ -136,7 +137,7 @@ def _strangers(data: ResolvedData, method: DLFMConfig, cfg: DataConfig) -> Refer
             "method.reference=val_split, or synthesised."
         )
     path = _path(method)
-    rows = read_rows(path, ["image_path"])
+    rows = read_rows(path, ["image_path"], ["identity", *cfg.label])
     paths = [row["image_path"].strip() for row in rows]
     for number, image_path in enumerate(paths, start=2):
         check_inside(path.parent, image_path, f"{path}, row {number}")

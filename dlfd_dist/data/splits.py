@@ -47,7 +47,7 @@ def assign_splits(manifest: Manifest, cfg: DataConfig) -> np.ndarray:
 
 
 def _draw_splits(manifest: Manifest, cfg: DataConfig) -> np.ndarray:
-    people, person_of_row = np.unique(manifest.identities, return_inverse=True)
+    people, person_of_row = manifest.people.names, manifest.people.of_row
     order = np.random.default_rng(cfg.split_seed).permutation(len(people))
     num_val = max(1, round(cfg.val_fraction * len(people)))
     num_test = max(1, round(cfg.test_fraction * len(people)))
@@ -62,15 +62,15 @@ def _draw_splits(manifest: Manifest, cfg: DataConfig) -> np.ndarray:
 
 
 def _check_disjoint(manifest: Manifest, splits: np.ndarray) -> None:
-    people, person_of_row = np.unique(manifest.identities, return_inverse=True)
-    code = np.searchsorted(np.sort(SPLITS), splits)
+    people, person_of_row = manifest.people.names, manifest.people.of_row
+    code = sum(number * (splits == name) for number, name in enumerate(SPLITS))
     lowest, highest = np.full(len(people), 9), np.full(len(people), -1)
     np.minimum.at(lowest, person_of_row, code)
     np.maximum.at(highest, person_of_row, code)
     torn = np.flatnonzero(lowest != highest)
     if len(torn):
         person = people[torn[0]]
-        found = sorted(set(splits[manifest.identities == person]))
+        found = sorted(set(splits[person_of_row == torn[0]]))
         raise DataError(
             f"The identity '{person}' stands in two splits ({' and '.join(found)})"
             + (f", and so do {len(torn) - 1} more" if len(torn) > 1 else "")
@@ -86,9 +86,11 @@ def make_splits(splits: np.ndarray, forget_rows: np.ndarray) -> Splits:
     splits : (N,) split of every row
     forget_rows : row numbers to forget; rows outside the training split are ignored
     """
-    train = np.flatnonzero(splits == "train")
-    forget = np.intersect1d(train, forget_rows)
-    retain = np.setdiff1d(train, forget)
+    is_train, is_asked = splits == "train", np.zeros(len(splits), bool)
+    is_asked[forget_rows] = True
+    train, forget, retain = map(
+        np.flatnonzero, (is_train, is_train & is_asked, is_train & ~is_asked)
+    )
     if len(retain) == 0:
         raise DataError(
             f"The forget request covers all {len(train)} training images: nothing would be "

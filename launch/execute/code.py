@@ -30,6 +30,9 @@ def snapshot(folder: Path, code: Code) -> Path:
         for part in PARTS:
             source = root() / part if (root() / part).is_dir() else resource_dir(part)
             shutil.copytree(source, partial / part, ignore=shutil.ignore_patterns("__pycache__"))
+        # copytree keeps modes, and a checkout under umask 002 may be written by its group.
+        for path in partial.rglob("*"):
+            path.chmod(path.stat().st_mode & ~0o022)
         store(partial, code, "")
     return copy
 

@@ -106,5 +106,5 @@ class Executor(SlurmExecutor):
 def make_job_folder(folder: Path) -> Path:
     """Make a folder of submitit's if need be; RunDirError where others may write into it."""
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    refuse_foreign(folder, "unpickles what is in it (submitit's jobs)", files="*.pkl")
+    refuse_foreign(folder, "unpickles what is in it (submitit's jobs)", files=("*.pkl",))
     return folder

@@ -77,9 +77,11 @@ def search(plan: SearchPlan, *, resume: bool | None, as_json: bool) -> int:
     setup_console()
     data = prepare(plan.config, plan.search.workers_per_trial).data
     check_reference(plan, data)
-    claim(plan, data, resume=resume)
-    with _locked(plan):
-        content = _run(plan, data)
+    # Ray unpickles what lies there, also what its workers wrote.
+    with for_others_to_read_only():
+        claim(plan, data, resume=resume)
+        with _locked(plan):
+            content = _run(plan, data)
     show(plan, content, as_json=as_json)
     return 0 if content["winner"] is not None else 1
 
@@ -161,9 +163,8 @@ class _Phases:
         from ray.tune import Tuner
 
         search, folder = self.plan.search, self.plan.ray / "search"
-        with for_others_to_read_only():
-            self.plan.ray.mkdir(parents=True, exist_ok=True)
-        refuse_foreign(self.plan.ray, "unpickles what is in it (Ray's tuner.pkl)")
+        use = "unpickles what is in it (Ray's tuner.pkl)"
+        refuse_foreign(self.plan.out, use, files=("ray/**/*",))
         if Tuner.can_restore(str(folder)):
             tuner = Tuner.restore(
                 str(folder), self._trainable(self.shared), resume_unfinished=True,
@@ -224,7 +225,7 @@ class _Phases:
     def _fit(self, tuner: Any, total: int, name: str) -> list[Ended]:
         Watch.table, Watch.ended = Table(self.plan.search, total, name), []
         # Tune announces itself on standard output, which is the result's.
-        with contextlib.redirect_stdout(None), for_others_to_read_only():
+        with contextlib.redirect_stdout(None):
             tuner.fit()
         Watch.table.close()
         done = [trial for trial in Watch.ended if trial.status in ("TERMINATED", "ERROR")]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from dlfd_dist.access import for_others_to_read_only, refuse_foreign
 from dlfd_dist.errors import ConfigError, RunDirError
 from dlfd_dist.resources import checkout
 from dlfd_dist.run_dir import write_text
@@ -105,16 +106,22 @@ def _submission(plan: Plan, ledger: Ledger, joined: Mapping[str, Placement]) -> 
 def submit(plan: Plan) -> Submission:
     """Queue what is neither finished nor queued; the ledger is held meanwhile."""
     _ask_first(plan)
-    _create(plan.path)
-    ledger = Ledger(plan.path)
-    with ledger.locked():
-        settle(ledger, CampaignTask)
-        submission = _submission(plan, ledger, live(ledger))
-        _record(plan, ledger, submission)
-        if plan.cluster.kind == "local":
-            start_locally(submission, ledger, CampaignTask)
-        else:
-            submission.hand_to(SlurmQueue(submission, ledger, CampaignTask))
+    # Whoever writes plan, code or jobs of a campaign decides what runs as this user.
+    with for_others_to_read_only():
+        _create(plan.path)
+        ledger = Ledger(plan.path)
+        with ledger.locked():
+            return _queue(plan, ledger)
+
+
+def _queue(plan: Plan, ledger: Ledger) -> Submission:
+    settle(ledger, CampaignTask)
+    submission = _submission(plan, ledger, live(ledger))
+    _record(plan, ledger, submission)
+    if plan.cluster.kind == "local":
+        start_locally(submission, ledger, CampaignTask)
+    else:
+        submission.hand_to(SlurmQueue(submission, ledger, CampaignTask))
     return submission
 
 
@@ -142,6 +149,9 @@ def _create(path: Path) -> None:
         raise RunDirError(
             f"run.dir={path} cannot be written ({err.strerror}): choose another directory."
         ) from err
+    refuse_foreign(
+        path, "runs the code and the jobs in it", files=("code/*/*", "jobs/*", "plans/*")
+    )
 
 
 def _record(plan: Plan, ledger: Ledger, submission: Submission) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +77,7 @@ def test_a_tuned_comparison_is_the_one_that_is_not_submitted(
     ]  # fmt: skip
     here, there = tmp_path / "here", tmp_path / "there"
     assert dlfd(*words, f"run.dir={here}").status == 0
-    submit = ["submit", *words, "cluster=local", f"run.dir={there}"]
+    submit = ["submit", *words, "cluster=local", f"run.dir={there}", "run.mode=770"]
     ended = dlfd(*submit)
     assert ended.status == 0, ended.err
     try:
@@ -90,6 +91,10 @@ def test_a_tuned_comparison_is_the_one_that_is_not_submitted(
     assert found[0] == found[1]
     names = [sorted(p.name for p in out.glob("runs/*")) for out in (here, there)]
     assert names[0] == names[1]
+    # The group shares the runs, and not what decides what is run.
+    assert {stat.S_IMODE(p.stat().st_mode) for p in there.glob("runs/*/result.json")} == {0o660}
+    for path in (there, *there.glob("jobs/**/*"), *there.glob("plans/*")):
+        assert not path.stat().st_mode & 0o022, path
     # All of it is finished: nothing is left to submit.
     assert "nothing to submit" in dlfd(*submit).out
 

@@ -79,7 +79,7 @@ def asha(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple
     out = folder / "with asha"
     words = [
         *settings, "search=asha", "search.num_samples=4", "search.grace_steps=1",
-        "search.replicate=1", "search.replicate_seeds=2", f"run.dir='{out}'",
+        "search.replicate=1", "search.replicate_seeds=2", "run.mode=770", f"run.dir='{out}'",
     ]  # fmt: skip
     process = Process(command("search", *words), folder / "log")
     try:
@@ -92,6 +92,14 @@ def asha(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple
     assert main(["search", *words, "--resume"]) == 0
     assert before.items() <= results_of(out).items()
     return out, words
+
+
+def test_the_group_cannot_write_what_a_resumed_search_unpickled(asha: tuple[Path, list[str]]):
+    """Under run.mode=770, killed, and gone on with: also what Ray's workers wrote."""
+    out, _ = asha
+    assert list(out.glob("ray/search/tuner.pkl"))
+    for path in (out, *out.rglob("*")):
+        assert path.is_symlink() or not path.stat().st_mode & 0o022, path
 
 
 def test_trials_are_run_directories_and_the_best_is_chosen_over_other_seeds(

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from dlfd_dist.access import making, private_folder, refuse_foreign
+from dlfd_dist.access import for_others_to_read_only, making, private_folder, refuse_foreign
 from dlfd_dist.errors import RunDirError
 from dlfd_dist.evidence import generate, issue, read_run
+from dlfd_dist.provenance import PARTS, current
 from launch.cli import main
 from launch.execute import background as local
+from launch.execute.code import snapshot
 from launch.execute.journal import Ledger
 from launch.search.pinning import pinned
 from launch.search.search import _Phases
@@ -189,7 +195,7 @@ def test_a_search_that_others_may_write_is_not_unpickled(tmp_path: Path):
     pickled.write_bytes(b"cposix\nsystem\n(S'exit 1'\ntR.")
     pickled.chmod(0o666)
     tuning = object.__new__(_Phases)
-    vars(tuning)["plan"] = SimpleNamespace(ray=tmp_path / "ray", search=None)
+    vars(tuning)["plan"] = SimpleNamespace(out=tmp_path, ray=tmp_path / "ray", search=None)
     with pytest.raises(RunDirError, match=r"tuner\.pkl may be written by others.*unpickles"):
         tuning.trials()
 
@@ -200,6 +206,133 @@ def test_jobs_that_others_may_write_are_not_unpickled(tmp_path: Path):
     folder.chmod(0o777)
     with pytest.raises(RunDirError, match="may be written by others"):
         local.start(tmp_path, [], "launch.verbs.task")
+
+
+# --- a group that may write
+
+
+def swap(run: Path, enough: Path, told: Connection) -> None:
+    """Be another user of the group: put what is theirs in the place of all that leads to a pickle.
+
+    Tells how often it tried, and how often it could.
+    """
+    os.setgroups([])
+    os.setuid(4002)
+    told.send("ready")
+    pickled = run / "ray" / "search" / "tuner.pkl"
+    paths = [*reversed(pickled.parents[:3]), pickled]
+    tried = done = 0
+    while not enough.exists():
+        for path in paths:
+            tried += 1
+            try:
+                os.rename(path, f"{path}.away")
+                if path is pickled:
+                    path.write_bytes(b"theirs")
+                else:
+                    path.symlink_to(f"{path.name}.away")
+            except OSError:
+                continue
+            done += 1
+    told.send((tried, done))
+
+
+def raced(run: Path, use: Callable[[], None], times: int) -> tuple[int, int]:
+    """Use a run directory while another user of its group attacks it; return what `swap` tells."""
+    enough = run.parent / "enough"
+    here, there = Pipe()
+    other = get_context("fork").Process(target=swap, args=(run, enough, there))
+    other.start()
+    try:
+        assert here.recv() == "ready"
+        for _ in range(times):
+            use()
+    finally:
+        enough.touch()
+        other.join()
+    return here.recv()
+
+
+@pytest.fixture
+def seen_by_all(tmp_path: Path) -> Iterator[Path]:
+    """A folder that other users can enter, which those of pytest are not."""
+    folder = Path(tempfile.mkdtemp(prefix="dlfd-race-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user too")
+
+
+@needs_root
+def test_a_group_cannot_swap_a_search_between_look_and_use(seen_by_all: Path):
+    run = seen_by_all / "run"
+    with making("770"), for_others_to_read_only():
+        pickled = run / "ray" / "search" / "tuner.pkl"
+        pickled.parent.mkdir(parents=True)
+        pickled.write_bytes(b"ours")
+
+    def use() -> None:
+        refuse_foreign(run, "unpickles it", files=("ray/**/*",))
+        assert pickled.read_bytes() == b"ours"
+
+    tried, done = raced(run, use, times=500)
+    assert tried > 100
+    assert done == 0
+
+
+@needs_root
+def test_a_run_that_a_group_may_swap_is_refused(seen_by_all: Path):
+    """The attack above is one: without the modes of a search it puts its own pickle there."""
+    run = seen_by_all / "run"
+    with making("770"):
+        pickled = run / "ray" / "search" / "tuner.pkl"
+        pickled.parent.mkdir(parents=True)
+        pickled.write_bytes(b"ours")
+
+    def use() -> None:
+        with pytest.raises(RunDirError, match="may be written by others"):
+            refuse_foreign(run, "unpickles it", files=("ray/**/*",))
+
+    _, done = raced(run, use, times=500)
+    assert done > 0
+    assert pickled.read_bytes() == b"theirs"
+
+
+def test_a_folder_on_the_way_to_a_file_is_looked_at(tmp_path: Path):
+    run = private_folder(tmp_path / "run")
+    (run / "ray" / "search").mkdir(parents=True, mode=0o700)
+    with making():
+        (run / "ray" / "search" / "tuner.pkl").touch()
+    (run / "ray").chmod(0o770)
+    with pytest.raises(RunDirError, match=r"ray may be written by others \(mode 770\)"):
+        refuse_foreign(run, "unpickles it", files=("ray/search/*.pkl",))
+
+
+def test_a_copy_of_the_code_is_not_written_by_the_group(tmp_path: Path, monkeypatch):
+    """A checkout under umask 002 may be, and a copy keeps its modes."""
+    checkout = tmp_path / "checkout"
+    with making("770"):
+        for part in PARTS:
+            (checkout / part).mkdir(parents=True)
+            (checkout / part / "file").touch()
+    monkeypatch.setattr("launch.execute.code.root", lambda: checkout)
+    with for_others_to_read_only():
+        copy = snapshot(tmp_path / "campaign", current()[0])
+    for path in (copy, *copy.rglob("*")):
+        assert not path.stat().st_mode & 0o022, path
+
+
+def test_a_campaign_that_others_may_write_is_not_carried_out(tmp_path: Path, capsys):
+    campaign = tmp_path / "campaign"
+    (campaign / "runs").mkdir(parents=True)
+    campaign.chmod(0o770)
+    words = [*TINY, "cluster=local", f"run.dir={campaign}", "run.mode=770"]
+    assert main(["submit", "train", *words]) == 2
+    told = capsys.readouterr().err
+    assert f"{campaign} may be written by others (mode 770), and dlfd runs the code and" in told
+    assert not list(campaign.glob("*/*"))
 
 
 # --- files that never end
