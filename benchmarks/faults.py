@@ -34,9 +34,8 @@ from typing import Any
 from dlfd_dist.run_dir import RunDir, read_events
 from launch.cli import main as dlfd
 from launch.execute import slurm as clients
-from launch.execute.attempts import read_attempts
 from launch.execute.background import is_alive
-from launch.execute.journal import Ledger
+from launch.execute.journal import Ledger, read_attempts
 from launch.execute.states import ENDED_BADLY, RunStatus, planned_runs, run_states
 from tests.fakes.faults import NODE_LIMIT_MIN, Faults, Victim, draw_schedule, running
 from tests.slurm.cluster import LAB, REPOSITORY, Lab, slurm

@@ -23,17 +23,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from results import spread, write_result
 
-from dlfd_dist.config import ClusterConfig, JobConfig, to_dict
+from dlfd_dist.config import ClusterConfig, JobConfig
 from dlfd_dist.run_dir import append_event
-from launch.execute.attempts import attempts_file
-from launch.execute.journal import Ledger
-from launch.plan.runs import Campaign, CampaignRun
-from launch.plan.shape import LaunchSpec
+from launch.execute.journal import Ledger, attempts_file
+from launch.plan.runs import Plan, Run
 
 DLFD = [sys.executable, "-m", "launch.cli"]
 METHODS, SEEDS = "dlfd,scrub,finetune,neggrad", ",".join(map(str, range(250)))
@@ -55,12 +54,12 @@ def record_campaign(path: Path, num_runs: int) -> None:
     """Write a campaign as submit and its jobs leave it: of ten runs nine finished, one failed."""
     for folder in ("runs", "plans", "jobs", "attempts"):
         (path / folder).mkdir(parents=True)
-    config = to_dict(JobConfig())
+    config = JobConfig()
     runs = [
-        CampaignRun(f"{n:08x}", f"train seed {n}", "train", config | {"seed": n}, LaunchSpec())
+        Run(f"train seed {n}", "train", n, replace(config, seed=n), key=f"{n:08x}")
         for n in range(num_runs)
     ]
-    campaign = Campaign(path, "train", [], ClusterConfig(), runs)
+    campaign = Plan(path, "train", [], ClusterConfig(), runs, "page")
     (path / "plans" / campaign.plan_name).write_text(campaign.text())
     ledger = Ledger(path)
     with ledger.locked():

@@ -26,7 +26,8 @@ from dlfd_dist.jobs import run_job
 from dlfd_dist.models import build_model
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
-from launch.plan.compare import OFFICIAL, Plan, make_plan, training_runs
+from launch.plan.compare import OFFICIAL, comparison_of
+from launch.plan.comparison import Comparison, training_runs
 from launch.plan.trial_people import tuning_models
 from launch.plan.tuning import searched
 
@@ -107,7 +108,7 @@ def forward_seconds(pixels: int, images: int = 256) -> float:
     return (time.process_time() - start) / images
 
 
-def hours(name: str, plan: Plan, seconds: dict[str, float]) -> dict[str, float]:
+def hours(name: str, plan: Comparison, seconds: dict[str, float]) -> dict[str, float]:
     """Return the core-hours of a set, by what they go to."""
     size, image = SIZES[name], seconds["image"]
     epoch = -(-size.retain // BATCH)
@@ -138,7 +139,7 @@ def main() -> None:
     plans = {}
     for name in SETS:
         chosen = {s.split("=", 1)[0]: s for s in [*FAIR, *SETTINGS[f"table_{name}"]]}
-        plans[name] = make_plan([*chosen.values(), "data.root=somewhere"])
+        plans[name] = comparison_of([*chosen.values(), "data.root=somewhere"])
     methods = [config.method.name for config in plans[SETS[0]].configs]
     by_pixels = {pixels: pieces(methods, pixels) for pixels in sorted(set(PIXELS.values()))}
     by_set = {name: hours(name, plan, by_pixels[PIXELS[name]]) for name, plan in plans.items()}

@@ -78,7 +78,7 @@ def _own(path: Path) -> bool:
 
 
 def mind_working_directory() -> None:
-    """Say on standard error what of the working directory the children do not use.
+    """Name on standard error the modules of the working directory that children do not use.
 
     Raises ConfigError where this Python cannot leave it out.
     """

@@ -70,7 +70,7 @@ class Verb:
     """The function of a verb, and the options that it takes."""
 
     function: str
-    """As MODULE.NAME below this package; it takes the words and the options by name."""
+    """MODULE.NAME below this package. The function takes the words, and the options by name."""
     options: tuple[str, ...] = ()
     """Its own options; --dry-run and --json go with every verb."""
     takes: tuple[str, ...] = ("dry_run", "as_json")
@@ -78,7 +78,7 @@ class Verb:
     has_settings: bool = False
     """Whether its words are settings, which 'dlfd VERB --help' lists."""
     by_name: bool = False
-    """Whether its function serves several verbs, and is told which."""
+    """Whether its function serves several verbs, and takes the name of the verb first."""
 
     def __call__(self, name: str, words: list[str], options: dict[str, Any]) -> int:
         module, _, function = self.function.rpartition(".")
@@ -184,7 +184,7 @@ def parse(name: str, arguments: list[str]) -> tuple[Verb, list[str], dict[str, A
 
 
 def _refuse(option: str) -> NoReturn:
-    """Say whose option this is, or which one may be meant."""
+    """Say which verb has this option, or which option may be meant."""
     if option not in OPTIONS:
         known = [*COMMON, *OPTIONS]
         raise ConfigError(f"The option {option} is not known." + near_match(option, known))
@@ -270,7 +270,7 @@ def _guarded(words: list[str], before: int) -> int:
 
 
 def _mode(words: list[str]) -> str:
-    """Return run.mode, for everything that a command makes; a wrong one is refused later."""
+    """Return run.mode, for everything that a command makes; a wrong mode is refused later."""
     given = [word.partition("=")[2] for word in words if word.startswith("run.mode=")]
     return given[-1] if given and given[-1] in MODES else PRIVATE
 

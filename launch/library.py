@@ -106,8 +106,8 @@ def certify(path: str | Path, *, key: str | Path | None = None, names: bool = Fa
 
     from .verbs.certify import run_certify
 
-    held = None if key is None else str(key)
-    run_certify([str(path)], key=held, names=names, dry_run=False, as_json=False)
+    private_key = None if key is None else str(key)
+    run_certify([str(path)], key=private_key, names=names, dry_run=False, as_json=False)
     return Path(path) / CERTIFICATE
 
 
@@ -128,9 +128,7 @@ def _words(
                 f"{setting} is an object of the type {type(path).__name__}, which the processes of "
                 "the runs do not have: give the import path of a function, as mypkg.nets:build."
             )
-    values = {
-        "model.factory": model, "data.factory": data, **(settings or {}), "run.dir": str(out),
-    }  # fmt: skip
+    values = {"model.factory": model, "data.factory": data, **(settings or {}), "run.dir": str(out)}
     return [
         f"method={_several(method)}",
         f"seed={_several(seed)}",

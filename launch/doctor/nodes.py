@@ -31,9 +31,9 @@ def check_nodes(
             "dlfd-dist must be importable with that interpreter on every node, and every node "
             "must see shared="
         )
-        found = f"{len(findings)} of {nodes} nodes answered"
+        finding = f"{len(findings)} of {nodes} nodes answered"
         tail = last_line("\n".join(x for x in said.splitlines() if not x.startswith("srun: ")))
-        return [Check("python on the nodes", False, f"{found}: {tail or 'nothing said'}", remedy)]
+        return [Check("python on the nodes", False, f"{finding}: {tail or 'nothing said'}", remedy)]
     checks = [_same_python(findings)]
     if nodes > 1:
         checks.append(_rendezvous(findings))
@@ -49,14 +49,14 @@ def _same_python(findings: Sequence[NodeFinding]) -> Check:
 
     kinds = {(f.version, f.python, f.python_version, f.torch, f.package) for f in findings}
     version, python, python_version, torch, package = sorted(kinds)[0]
-    found = f"dlfd-dist {version} ({package}), torch {torch}, {python} ({python_version})"
+    finding = f"dlfd-dist {version} ({package}), torch {torch}, {python} ({python_version})"
     remedy = "use one environment on a shared file system on all nodes and here"
     if len(kinds) > 1:
         each = "; ".join(f"{f.node}: {f.version}, torch {f.torch}, {f.python}" for f in findings)
         return Check("python on the nodes", False, f"differs: {each}", remedy)
     same = version == dlfd_dist.__version__
     here = "" if same else f", but {dlfd_dist.__version__} here"
-    return Check("python on the nodes", same, found + here, remedy)
+    return Check("python on the nodes", same, finding + here, remedy)
 
 
 def _rendezvous(findings: Sequence[NodeFinding]) -> Check:
@@ -83,12 +83,12 @@ def _gpus(findings: Sequence[NodeFinding], wanted: int) -> Check:
     name = "GPUs on the nodes"
     if not wrong:
         return Check(name, True, f"{wanted} each")
-    found = "; ".join(
+    finding = "; ".join(
         f"{f.node}: SLURM gave {f.visible_devices or 'none'}, torch sees {f.cuda_devices}"
         for f in wrong
     )
     remedy = "install the torch build of the nodes' CUDA version; check nvidia-smi and gres.conf"
-    return Check(name, False, found, remedy)
+    return Check(name, False, finding, remedy)
 
 
 def _nccl(findings: Sequence[NodeFinding]) -> Check:
@@ -110,13 +110,13 @@ def _shared(findings: Sequence[NodeFinding]) -> Check:
     blind = [f.node for f in findings if f.visible_after_s is None]
     remedy = "give shared=DIR on a file system that all nodes share, not on a node's own disk"
     if blind:
-        found = f"{', '.join(blind)}: does not see what {findings[0].node} writes"
-        return Check("folder between nodes", False, found, remedy)
+        finding = f"{', '.join(blind)}: does not see what {findings[0].node} writes"
+        return Check("folder between nodes", False, finding, remedy)
     slowest = max(f.visible_after_s or 0.0 for f in findings)
     return Check("folder between nodes", True, f"a new file is seen after {slowest:.2f} s")
 
 
 def _locks(findings: Sequence[NodeFinding]) -> Check:
     wrong = [f for f in findings if f.lock != "exclusive"]
-    found = f"{wrong[0].node}: {wrong[0].lock}" if wrong else "hold between nodes"
-    return Check("locks between nodes", not wrong, found, LOCK_REMEDY)
+    finding = f"{wrong[0].node}: {wrong[0].lock}" if wrong else "hold between nodes"
+    return Check("locks between nodes", not wrong, finding, LOCK_REMEDY)

@@ -33,7 +33,7 @@ VISIBLE_S = 30
 
 @dataclass
 class NodeFinding:
-    """What one node is and what it saw; None where it did not get so far."""
+    """The properties of a node, and what it measured; None: the node did not get so far."""
 
     rank: int
     node: str
@@ -159,13 +159,13 @@ def _wait_for(reached: Callable[[], bool]) -> float | None:
 
 def _lock(file: IO[Any], is_main: bool, barrier: Callable[[], None]) -> str:
     """Try to take a lock that the main rank holds."""
-    found = _try_lock(file) if is_main else ""
+    of_main = _try_lock(file) if is_main else ""
     barrier()
     if not is_main:
-        held = _try_lock(file)
-        found = {"taken": "not exclusive", "refused": "exclusive"}.get(held, held)
+        answer = _try_lock(file)
+        of_main = {"taken": "not exclusive", "refused": "exclusive"}.get(answer, answer)
     barrier()
-    return "exclusive" if found == "taken" else found
+    return "exclusive" if of_main == "taken" else of_main
 
 
 def _try_lock(file: IO[Any]) -> str:

@@ -37,8 +37,8 @@ def _packages() -> list[Check]:
         version = _version(name)
         checks.append(Check(name, bool(version), version or "missing", "pip install dlfd-dist"))
     for name, extra in EXTRAS.items():
-        found = _version(name) or f"not installed (only for the extra '{extra}')"
-        checks.append(Check(name, True, found))
+        version = _version(name) or f"not installed (only for the extra '{extra}')"
+        checks.append(Check(name, True, version))
     return checks
 
 
@@ -145,7 +145,9 @@ def run_doctor(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
 
 
 def _run_slurm(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
-    from .slurm import PLAN, check_slurm, probe_script, read_question
+    from .probe_job import probe_script
+    from .question import read_question
+    from .slurm import PLAN, check_slurm
 
     question = read_question(words)
     if dry_run:
@@ -157,8 +159,8 @@ def _run_slurm(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
 
 def _print_plan(plan: Sequence[str], *, as_json: bool, script: str = "") -> None:
     if as_json:
-        told = {"dry_run": True, "plan": plan, "files": []}
-        print(json.dumps({**told, "script": script} if script else told, indent=2))
+        shown = {"dry_run": True, "plan": plan, "files": []}
+        print(json.dumps({**shown, "script": script} if script else shown, indent=2))
         return
     print("# would check\n  " + "\n  ".join(plan))
     if script:

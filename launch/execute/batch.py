@@ -1,4 +1,4 @@
-"""A batch job in submitit's words: what it asks of SLURM, how it begins, and how it ends."""
+"""A batch job in submitit's words: its options for SLURM, its first and its last lines."""
 
 from __future__ import annotations
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dlfd_dist.config import ClusterConfig
 
-from ..plan.runs import TRAINED, CampaignRun
+from ..plan.runs import Run
 from ..plan.shape import LaunchSpec
 
-Unit = tuple[CampaignRun, ...]
+Unit = tuple[Run, ...]
 """The runs of one task."""
 
 
@@ -55,21 +55,8 @@ class Batch:
         return ",".join(ranges)
 
 
-@dataclass(frozen=True)
-class _Array:
-    """A batch before it has a name."""
-
-    units: Sequence[Unit]
-    parents: tuple[str, ...] = ()
-    by_task: bool = False
-
-    @property
-    def runs(self) -> list[CampaignRun]:
-        return [run for unit in self.units for run in unit]
-
-
 def make_batches(
-    runs: Sequence[CampaignRun],
+    runs: Sequence[Run],
     cluster: ClusterConfig,
     number: int,
     joined: AbstractSet[str] = frozenset(),
@@ -86,24 +73,23 @@ def make_batches(
     arrays = min(
         list(_per_seed(runs, waits, cluster)), list(_over_seeds(runs, waits, cluster)), key=len
     )
-    arrays.sort(key=lambda array: bool(array.runs[0].after))
+    arrays.sort(key=lambda batch: bool(batch.after))
     return [
-        Batch(
-            f"{number:02d}-{count:03d}-{_stage(array.runs[0])}",
-            tuple(tuple(run.key for run in unit) for unit in array.units),
-            array.runs[0].spec, array.parents, _title(array.runs), array.by_task,
-            array.runs[0].after,
-        )
-        for count, array in enumerate(arrays, 1)
-    ]  # fmt: skip
+        replace(batch, name=f"{number:02d}-{count:03d}-{batch.name}")
+        for count, batch in enumerate(arrays, 1)
+    ]
 
 
-def _trains(run: CampaignRun) -> bool:
-    return run.role in TRAINED and run.config["verb"] == "train"
+def _batch(units: Sequence[Unit], parents: tuple[str, ...] = (), *, by_task: bool = False) -> Batch:
+    """Return runs of equal shape as a batch, which is named after what the runs do."""
+    runs = [run for unit in units for run in unit]
+    first, keys = runs[0], tuple(tuple(run.key for run in unit) for unit in units)
+    name, title = "train" if first.trains else first.verb, _title(runs)
+    return Batch(name, keys, first.spec, parents, title, by_task, first.after)
 
 
-def _grouped(runs: Iterable[CampaignRun], key) -> Iterator[list[CampaignRun]]:
-    groups: dict[object, list[CampaignRun]] = {}
+def _grouped(runs: Iterable[Run], key) -> Iterator[list[Run]]:
+    groups: dict[object, list[Run]] = {}
     for run in runs:
         groups.setdefault(key(run), []).append(run)
     yield from groups.values()
@@ -113,30 +99,28 @@ def _grouped(runs: Iterable[CampaignRun], key) -> Iterator[list[CampaignRun]]:
 
 
 def _per_seed(
-    runs: Sequence[CampaignRun], waits: dict[str, tuple[str, ...]], cluster: ClusterConfig
-) -> Iterator[_Array]:
+    runs: Sequence[Run], waits: dict[str, tuple[str, ...]], cluster: ClusterConfig
+) -> Iterator[Batch]:
     """Trainings of one seed share a pack and no other run does, so that afterok of a child names
     just the models it needs."""
     in_order = sorted(runs, key=lambda run: bool(run.parents or run.after))
-    for group in _grouped(
-        in_order, lambda run: (run.spec, waits[run.key], run.after, _trains(run))
-    ):
+    for group in _grouped(in_order, lambda run: (run.spec, waits[run.key], run.after, run.trains)):
         units = _units(group, cluster)
         for start in range(0, len(units), cluster.max_array):
-            yield _Array(units[start : start + cluster.max_array], waits[group[0].key])
+            yield _batch(units[start : start + cluster.max_array], waits[group[0].key])
 
 
-def _units(runs: Sequence[CampaignRun], cluster: ClusterConfig) -> list[Unit]:
+def _units(runs: Sequence[Run], cluster: ClusterConfig) -> list[Unit]:
     spec = runs[0].spec
     if not spec.packed:
         return [(run,) for run in runs]
-    if _trains(runs[0]):
+    if runs[0].trains:
         return [tuple(same) for same in _grouped(runs, lambda run: run.train_seed)]
     size = _pack_size(runs, spec, cluster)
     return [tuple(runs[n : n + size]) for n in range(0, len(runs), size)]
 
 
-def _pack_size(runs: Sequence[CampaignRun], spec: LaunchSpec, cluster: ClusterConfig) -> int:
+def _pack_size(runs: Sequence[Run], spec: LaunchSpec, cluster: ClusterConfig) -> int:
     if cluster.pack != "auto":
         return int(cluster.pack)
     longest = max(run.rank_seconds for run in runs)
@@ -147,10 +131,10 @@ def _pack_size(runs: Sequence[CampaignRun], spec: LaunchSpec, cluster: ClusterCo
 
 
 def _over_seeds(
-    runs: Sequence[CampaignRun], waits: dict[str, tuple[str, ...]], cluster: ClusterConfig
-) -> Iterator[_Array]:
+    runs: Sequence[Run], waits: dict[str, tuple[str, ...]], cluster: ClusterConfig
+) -> Iterator[Batch]:
     """The task of a seed has the same number in every array."""
-    trainings = [run for run in runs if _trains(run)]
+    trainings = [run for run in runs if run.trains]
     trained = {run.key for run in trainings}
     children = [
         run for run in runs
@@ -165,15 +149,15 @@ def _over_seeds(
 
 
 def _arrays_of(
-    seeds: Sequence[int | None], trainings: Sequence[CampaignRun], children: Sequence[CampaignRun],
+    seeds: Sequence[int | None], trainings: Sequence[Run], children: Sequence[Run],
     waits: dict[str, tuple[str, ...]], cluster: ClusterConfig,
-) -> Iterator[_Array]:  # fmt: skip
+) -> Iterator[Batch]:  # fmt: skip
     where: dict[str, int] = {}
     chosen = [run for run in trainings if run.train_seed in seeds]
     groups = _grouped(chosen, lambda run: (run.spec, "" if run.spec.packed else run.role))
     for count, group in enumerate(groups):
         where |= {run.key: count for run in group}
-        yield _Array([tuple(run for run in group if run.train_seed == seed) for seed in seeds])
+        yield _batch([tuple(run for run in group if run.train_seed == seed) for seed in seeds])
     chosen = [run for run in children if run.train_seed in seeds]
     # An array waits for whole arrays, so that its seeds must have trainings in the same ones.
     for group in _grouped(
@@ -186,13 +170,9 @@ def _arrays_of(
         ]
         for units in itertools.zip_longest(*by_seed, fillvalue=()):
             parents = [p for unit in units for run in unit for p in waits[run.key]]
-            yield _Array(units, tuple(dict.fromkeys(parents)), by_task=len(seeds) > 1)
+            yield _batch(units, tuple(dict.fromkeys(parents)), by_task=len(seeds) > 1)
 
 
-def _stage(run: CampaignRun) -> str:
-    return "train" if _trains(run) else str(run.config["verb"])
-
-
-def _title(runs: Sequence[CampaignRun]) -> str:
+def _title(runs: Sequence[Run]) -> str:
     labels = [run.label for run in runs]
     return ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")

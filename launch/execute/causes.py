@@ -65,7 +65,7 @@ def cause(
     shown = ([line for line in lines if OWN.match(line) or ERROR.match(line)] or lines)[-NUM_LINES:]
     if state in BY_STATE and state != "CANCELLED":
         return _sentence(BY_STATE[state]), shown
-    # Its own words tell more than the pattern of a word in them.
+    # The run's own sentence says more than a pattern of words in it.
     if exit_status is not None and exit_status != 0 and said:
         return _sentence(said[-1]), shown
     text = "\n".join(lines)
@@ -74,8 +74,8 @@ def cause(
             return _sentence(meaning.format(*match.groups())), shown
     if state == "CANCELLED":
         return _sentence(BY_STATE[state]), shown
-    told = (said or errors)[-1:]
-    return _sentence(told[0] if told else _by_code(exit_code, exit_status)), shown
+    last_words = (said or errors)[-1:]
+    return _sentence(last_words[0] if last_words else _by_code(exit_code, exit_status)), shown
 
 
 def _by_code(exit_code: str, exit_status: int | None) -> str:

@@ -97,7 +97,7 @@ class Executor(SlurmExecutor):
             result.unlink()
         number, tasks = len(pickles), list(range(self._num_tasks()))
         ids = [f"{job_id}_{index}" for index in range(number)] if number > 1 else [job_id]
-        jobs = [SlurmJob(folder=self.folder, job_id=one, tasks=tasks) for one in ids]
+        jobs = [SlurmJob(folder=self.folder, job_id=task_id, tasks=tasks) for task_id in ids]
         for job, pickle in zip(jobs, pickles, strict=True):
             job.paths.move_temporary_file(pickle, "submitted_pickle")
         return list(jobs)

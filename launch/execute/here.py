@@ -1,4 +1,4 @@
-"""The runs of a comparison, stage by stage: reuse what is finished, do the rest, tell what came."""
+"""The runs of a comparison, stage by stage: finished runs are reused, the others are done."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from tqdm import tqdm
 from dlfd_dist.compose import config_text
 from dlfd_dist.config import JobConfig
 from dlfd_dist.data.loaders import ResolvedRows, RowReader
-from dlfd_dist.errors import STOPPED, DlfdError
+from dlfd_dist.errors import STOPPED, DlfdError, RunDirError
 from dlfd_dist.jobs.context import input_digests, record_files, run_identity
 from dlfd_dist.logs import duration
-from dlfd_dist.run_dir import RunDir
+from dlfd_dist.run_dir import RunDir, exclusively, write_text
+from dlfd_dist.runtime.env import RankInfo
+from dlfd_dist.runtime.init import pick_device
 from dlfd_dist.runtime.preemption import StopFlag, stop_flag
 
-from ..plan.runs import Planned
+from ..plan.comparison import Comparison
+from ..plan.runs import Run
 from .ranks import cores, run_local
 from .workers import Task, Workers
 
@@ -49,6 +52,40 @@ def stop_signals() -> Iterator[StopFlag]:
             yield stop
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def claimed(out: Path, config: JobConfig, verb: str) -> Iterator[None]:
+    """Hold the directory of a comparison or an audit; RunDirError if that cannot be.
+
+    Parameters
+    ----------
+    out : a new directory, or that of an earlier start
+    config : the content of its config.yaml
+    verb : compare or audit
+    """
+    what = {"compare": "a comparison", "audit": "an audit"}[verb]
+    try:
+        is_other = out.exists() and (not out.is_dir() or any(out.iterdir()))
+        if is_other and not (out / "runs").is_dir():
+            raise RunDirError(f"run.dir={out} exists and is not {what}: choose another directory.")
+        (out / "runs").mkdir(parents=True, exist_ok=True)
+        lock = out / f"{verb}.lock"
+        lock.open("a").close()
+    except OSError as err:
+        raise RunDirError(
+            f"run.dir={out} cannot be written ({err.strerror}): free some space or choose another "
+            "directory."
+        ) from err
+    with exclusively(lock, f"dlfd {verb}"):
+        write_text(out / "config.yaml", config_text(config))
+        yield
+
+
+def num_workers(config: JobConfig, wanted: int | None) -> int:
+    """Return the number wanted, else one per core; runs on a GPU do not share it unasked."""
+    on_gpu = pick_device(config.runtime, RankInfo()).type == "cuda"
+    return wanted or (1 if on_gpu else cores())
 
 
 class Progress:
@@ -89,27 +126,27 @@ class Progress:
 
 @dataclass(frozen=True)
 class _Placed:
-    """A planned run, what goes into it, its signature and its directory."""
+    """A run, what goes into it, its signature and its directory."""
 
-    planned: Planned
+    run: Run
     inputs: dict[str, str]
     signature: str
     run_dir: RunDir
 
     def claim(self) -> None:
-        config = self.planned.config
+        config = self.run.config
         self.run_dir.claim(self.signature, self.inputs, config_text(config))
         record_files(self.run_dir, config)
 
     def task(self) -> Task:
-        return Task(self.planned.label, self.run_dir.config, self.run_dir.logs / "console.log")
+        return Task(self.run.label, self.run_dir.config, self.run_dir.logs / "console.log")
 
     def figures(self) -> str:
         """Return the key figures of the finished run; those of a trial are on val alone."""
         result = self.run_dir.read_result()
-        is_trial = self.planned.role == "trial"
-        held, names = (result["validation"], TRIAL_FIGURES) if is_trial else (result, FIGURES)
-        known = [f"{name} {held[key]:.3f}" for key, name in names.items() if held[key] is not None]
+        is_trial = self.run.role == "trial"
+        values, names = (result["validation"], TRIAL_FIGURES) if is_trial else (result, FIGURES)
+        known = [f"{names[key]} {values[key]:.3f}" for key in names if values[key] is not None]
         return ", ".join([*known, duration(result["wall_seconds"])])
 
 
@@ -132,36 +169,36 @@ class Runs:
     def rows(self, config: JobConfig) -> ResolvedRows:
         return self.read(config.data, config.drawn_forget)
 
-    def run(self, stage: Sequence[Planned]) -> dict[str, Path]:
+    def run(self, stage: Sequence[Run]) -> dict[str, Path]:
         """Run what is not finished; return the directories of what is, by label."""
-        placed = [self._place(one, len(stage)) for one in stage]
-        pending = [one for one in placed if not one.run_dir.finished()]
+        placed = [self._place(run, len(stage)) for run in stage]
+        pending = [place for place in placed if not place.run_dir.finished()]
         self.progress.reused(len(placed) - len(pending))
-        if pending and pending[0].planned.config.runtime.world_size > 1:
+        if pending and pending[0].run.config.runtime.world_size > 1:
             self._run_on_ranks(pending)
         elif pending:
             self._run_on_workers(pending)
         if self.stop.requested:
             raise Stopped()
-        return {p.planned.label: p.run_dir.path for p in placed if p.run_dir.finished()}
+        return {p.run.label: p.run_dir.path for p in placed if p.run_dir.finished()}
 
-    def _place(self, planned: Planned, num_runs: int) -> _Placed:
+    def _place(self, run: Run, num_runs: int) -> _Placed:
         """Find the directory of a run; RunDirError if it holds something else."""
         if self.stop.requested:
             raise Stopped()
-        runtime = planned.config.runtime
+        runtime = run.config.runtime
         if runtime.world_size == 1 and runtime.threads_per_rank is None:
             # Counted from all runs of the stage, so that a second start computes as the first did.
             threads = max(1, cores() // min(self.workers.num, num_runs))
             runtime = replace(runtime, threads_per_rank=threads)
-            planned = replace(planned, config=replace(planned.config, runtime=runtime))
-        inputs = input_digests(planned.config, self.rows(planned.config))
-        signature, run_dir = run_identity(planned.config, inputs)
+            run = run.with_config(replace(run.config, runtime=runtime))
+        inputs = input_digests(run.config, self.rows(run.config))
+        signature, run_dir = run_identity(run.config, inputs)
         run_dir.check(signature, inputs)
-        return _Placed(planned, inputs, signature, run_dir)
+        return _Placed(run, inputs, signature, run_dir)
 
     def _run_on_workers(self, pending: Sequence[_Placed]) -> None:
-        by_label = {one.planned.label: one for one in pending}
+        by_label = {place.run.label: place for place in pending}
         for task, status in self.workers.run(self._tasks(pending), self.stop):
             if status in (STOPPED, -signal.SIGTERM):
                 # The worker itself was told to stop, as batch systems do.
@@ -174,21 +211,40 @@ class Runs:
                 self.progress.done(task.label, by_label[task.label].figures())
 
     def _tasks(self, pending: Sequence[_Placed]) -> Iterator[Task]:
-        for one in pending:
-            one.claim()
-            yield one.task()
+        for place in pending:
+            place.claim()
+            yield place.task()
 
     def _run_on_ranks(self, pending: Sequence[_Placed]) -> None:
         """Run one after another, each on its ranks, which write to our console."""
-        for one in pending:
-            one.claim()
+        for place in pending:
+            place.claim()
         status = run_local(
-            [one.planned.config for one in pending], [one.run_dir.config for one in pending]
+            [place.run.config for place in pending], [place.run_dir.config for place in pending]
         )
         self.stop.requested |= status == STOPPED
-        for one in pending:
-            if one.run_dir.finished():
-                self.progress.done(one.planned.label, one.figures())
+        for place in pending:
+            if place.run_dir.finished():
+                self.progress.done(place.run.label, place.figures())
+
+
+@contextlib.contextmanager
+def running(
+    verb: str, comparison: Comparison, read: RowReader, *, workers: int, total: int
+) -> Iterator[Runs]:
+    """Yield what runs the stages of a comparison or an audit, in its directory and with workers.
+
+    Parameters
+    ----------
+    total : the number of runs in all stages
+    """
+    with (
+        stop_signals() as stop,
+        claimed(comparison.out, comparison.configs[0], verb),
+        Workers(workers) as processes,
+        Progress(total) as progress,
+    ):
+        yield Runs(read, processes, progress, stop)
 
 
 def _reason(status: int, log: Path) -> str:
@@ -199,5 +255,5 @@ def _reason(status: int, log: Path) -> str:
         return f"its process was ended by {signal.Signals(-status).name}."
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     lines = [line for line in text.splitlines() if line.strip()]
-    told = [line.removeprefix("dlfd: ") for line in lines if line.startswith("dlfd: ")]
-    return (told or lines or [f"its process ended with status {status}."])[-1]
+    sentences = [line.removeprefix("dlfd: ") for line in lines if line.startswith("dlfd: ")]
+    return (sentences or lines or [f"its process ended with status {status}."])[-1]

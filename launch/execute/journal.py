@@ -1,7 +1,8 @@
-"""What was submitted and when: one append-only file per campaign.
+"""What was queued and what became of it: append-only files of a campaign.
 
-Several login nodes may submit, retry and look at once. Every write is one line, under a lock that
-holds between hosts (`dlfd_dist.locks`).
+The ledger says what was submitted and when. A file per run says when the run started and how it
+ended; the job that does the run writes it. Several login nodes may submit, retry and look at once:
+every write is one line, under a lock that holds between hosts (`dlfd_dist.locks`).
 """
 
 from __future__ import annotations
@@ -11,17 +12,32 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dlfd_dist.errors import RunDirError
 from dlfd_dist.locks import Held, locked
+from dlfd_dist.run_dir import append_event, read_events
 
 LOCK_WAIT_S = 60.0
+RUN_WAIT_S = 150.0
+"""How long another job may hold a run: a file system may need that long to take the lock from a
+node that was lost."""
 NOWHERE = ""
 """The id of a job that SLURM forgot and whose id it gave again."""
+
+
+@contextlib.contextmanager
+def holding(lock: Path, message: str, *, wait_s: float) -> Iterator[None]:
+    """Hold a lock; RunDirError with the message, where {holder} is filled in, if another does."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(lock, wait_s=wait_s))
+        except Held as err:
+            raise RunDirError(message.replace("{holder}", str(err))) from err
+        yield
 
 
 @dataclass(frozen=True)
@@ -39,7 +55,7 @@ class Ledger:
     """The events of one campaign."""
 
     path: Path
-    _held: bool = field(default=False, repr=False)
+    _is_locked: bool = field(default=False, repr=False)
 
     @property
     def file(self) -> Path:
@@ -48,23 +64,20 @@ class Ledger:
     @contextlib.contextmanager
     def locked(self) -> Iterator[Ledger]:
         """Hold the campaign: what is read inside stays true until the block ends."""
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(locked(self.path / "ledger.lock", wait_s=LOCK_WAIT_S))
-            except Held as err:
-                raise RunDirError(
-                    f"{self.path} has been held by another dlfd command ({err}) for "
-                    f"{LOCK_WAIT_S:.0f} s: wait until it has ended, and try again."
-                ) from err
-            self._held = True
+        message = (
+            f"{self.path} has been held by another dlfd command ({{holder}}) for "
+            f"{LOCK_WAIT_S:.0f} s: wait until it has ended, and try again."
+        )
+        with holding(self.path / "ledger.lock", message, wait_s=LOCK_WAIT_S):
+            self._is_locked = True
             try:
                 yield self
             finally:
-                self._held = False
+                self._is_locked = False
 
     def append(self, event: str, **facts: Any) -> None:
         """Add a line; only inside `locked`."""
-        assert self._held, "the ledger is written under its lock"
+        assert self._is_locked, "the ledger is written under its lock"
         line = {"event": event, "time": time.time(), "host": socket.gethostname(), **facts}
         text = json.dumps(line, sort_keys=True) + "\n"
         if _cut_off(self.file):
@@ -103,22 +116,26 @@ class Ledger:
         A controller that crashes within seconds of sbatch forgets the job and gives its id again:
         the runs that were put there before are lost.
         """
-        found: dict[str, Placement] = {}
+        placements: dict[str, Placement] = {}
         for event in self.events():
             if event["event"] == "submitted":
-                for key, place in found.items():
+                for key, place in placements.items():
                     if place.job != event["job"] and given_again(place.job_id, event["job_id"]):
-                        found[key] = Placement(place.job, NOWHERE)
-                found |= placements_of(event)
-        return found
+                        placements[key] = Placement(place.job, NOWHERE)
+                placements |= placements_of(event)
+        return placements
 
     def reused(self) -> dict[str, str]:
         """Return the directories of runs that were finished when they were asked for, by key."""
-        found: dict[str, str] = {}
+        directories: dict[str, str] = {}
         for event in self.events():
             if event["event"] == "planned":
-                found |= event["reused"]
-        return found
+                directories |= event["reused"]
+        return directories
+
+    def last_planned(self) -> dict[str, Any]:
+        """Return the event of the last submission; its `plan` names the plan file."""
+        return [event for event in self.events() if event["event"] == "planned"][-1]
 
     def report_job(self) -> str | None:
         """Return the id of the last report job."""
@@ -184,3 +201,55 @@ def _cut_off(file: Path) -> bool:
     with file.open("rb") as content:
         content.seek(-1, os.SEEK_END)
         return content.read(1) != b"\n"
+
+
+# --- the starts and ends of a run
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """The starts of one run."""
+
+    events: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def starts(self) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["event"] == "start"]
+
+    @property
+    def last(self) -> dict[str, Any] | None:
+        return self.starts[-1] if self.starts else None
+
+    @property
+    def exit_status(self) -> int | None:
+        """Exit status of the last start; None: it runs, or was killed."""
+        last = self.events[-1] if self.events else None
+        return last["status"] if last is not None and last["event"] == "end" else None
+
+    @property
+    def restarts(self) -> int:
+        return max(0, len(self.starts) - 1)
+
+
+def attempts_file(campaign: Path, key: str) -> Path:
+    return campaign / "attempts" / f"{key}.jsonl"
+
+
+def read_attempts(campaign: Path, key: str) -> Attempts:
+    return Attempts(tuple(read_events(attempts_file(campaign, key))))
+
+
+@contextlib.contextmanager
+def attempt(campaign: Path, key: str, facts: Mapping[str, Any]) -> Iterator[list[int]]:
+    """Record a start and, from the list that is yielded, how it ended; hold the run meanwhile."""
+    file = attempts_file(campaign, key)
+    message = f"Another job is doing run {key} ({{holder}}): this one leaves it alone."
+    with holding(file.with_suffix(".lock"), message, wait_s=RUN_WAIT_S):
+        common = {"time": time.time(), "host": socket.gethostname()}
+        append_event(file, {"event": "start", **common, **facts})
+        status: list[int] = []
+        try:
+            yield status
+        finally:
+            if status:
+                append_event(file, {"event": "end", "time": time.time(), "status": status[-1]})

@@ -1,4 +1,4 @@
-"""The process of a campaign on this machine: known again days later, and taken for no other."""
+"""The process of a campaign on this machine, told from any later process of the same number."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JOB_ID = re.compile(r"local:([1-9]\d{0,9})\.(\d{1,19})\.([0-9a-f-]{36})@(.+)")
 
 @dataclass(frozen=True)
 class Process:
-    """A process and no other: Linux gives its number to another one after its end."""
+    """One process for good: Linux gives its number to another process after its end."""
 
     pid: int
     started: int
@@ -54,8 +54,8 @@ class Process:
     def runs(self, folder: Path) -> bool:
         """Whether it is on this machine and runs the jobs of a folder.
 
-        Of another machine's nobody can tell. A record that somebody edited may say all that is true
-        of another process, but not give it the command line of this campaign.
+        A process of another machine counts as ended. The command line is compared because an edited
+        record may name any other process by its number and start.
         """
         try:
             words = Path(f"/proc/{self.pid}/cmdline").read_bytes().split(b"\0")

@@ -1,4 +1,4 @@
-"""Who carries a submission out: submitit on SLURM, or submitit on this machine."""
+"""The queues that take a submission: submitit on SLURM, or submitit on this machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SlurmQueue:
     make_task: MakeTask
 
     def __call__(self, batch: Batch, waits: Waits) -> str:
-        path, job = self.submission.campaign.path, self.submission.job(batch, waits)
+        path, job = self.submission.plan.path, self.submission.job(batch, waits)
         write_job(self.submission, batch)
         facts = facts_of(batch, job.name)
         executor = job.executor()
@@ -53,7 +53,7 @@ class SlurmQueue:
 
 
 def settle(ledger: Ledger, make_task: MakeTask) -> None:
-    """Find out what became of a submission whose command died between sbatch and the ledger."""
+    """Settle the submissions whose command died between sbatch and the ledger."""
     for event in ledger.unanswered():
         job_id = slurm.queued_by_name(event["name"]) if slurm.has("squeue") else None
         facts = {k: event[k] for k in ("job", "name", "units", "array", "report")}
@@ -79,7 +79,7 @@ def start_locally(submission: Submission, ledger: Ledger, make_task: MakeTask) -
     for batch in jobs:
         write_job(submission, batch)
     shapes = [(batch.name, len(batch.units), batch.spec) for batch in jobs]
-    job_id = start(submission.campaign.path, shapes, make_task.__module__)
+    job_id = start(submission.plan.path, shapes, make_task.__module__)
     submission.job_ids.append(job_id)
     for batch in jobs:
         ledger.append("submitted", job_id=job_id, **facts_of(batch, batch.name) | {"array": False})
@@ -95,11 +95,11 @@ def facts_of(batch: Batch, name: str) -> dict[str, Any]:
 
 def write_job(submission: Submission, batch: Batch) -> None:
     """Write down what a task must know of its job."""
-    campaign, spec = submission.campaign, batch.spec
+    plan, spec = submission.plan, batch.spec
     record = {
-        "plan": campaign.plan_name, "units": batch.units, "packed": spec.packed, "ray": spec.ray,
+        "plan": plan.plan_name, "units": batch.units, "packed": spec.packed, "ray": spec.ray,
         "report": spec is REPORT, "nodes": spec.nodes, "tasks_per_node": spec.tasks_per_node,
-        "gpus": campaign.cluster.gpus, "mode": campaign.mode, "directory": os.getcwd(),
+        "gpus": plan.cluster.gpus, "mode": plan.mode, "directory": os.getcwd(),
         "code": str(submission.code) if submission.code else None,
     }  # fmt: skip
-    write_json(campaign.path / "jobs" / f"{batch.name}.json", record)
+    write_json(plan.path / "jobs" / f"{batch.name}.json", record)

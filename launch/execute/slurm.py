@@ -29,9 +29,16 @@ STARTED = ("RUNNING", "COMPLETING", "PENDING", "CONFIGURING", "SUSPENDED", "RESI
 
 
 class SchedulerError(DlfdError):
-    """SLURM refused or did not answer."""
+    """SLURM refused or did not answer.
+
+    words : those of the command itself, where there are any
+    """
 
     exit_status = 2
+
+    def __init__(self, message: str, words: str = ""):
+        super().__init__(message)
+        self.words = words or message
 
 
 @dataclass(frozen=True)
@@ -73,20 +80,33 @@ def _outside_a_job() -> dict[str, str]:
     }
 
 
-def call(arguments: Sequence[str], text: str | None = None) -> str:
-    """Return the standard output of a command; SchedulerError with its own words if it failed."""
+def call(arguments: Sequence[str], text: str | None = None, *, timeout_s: float = TIMEOUT_S) -> str:
+    """Return the standard output of a command; SchedulerError with its own words if it failed.
+
+    Parameters
+    ----------
+    text : standard input of the command
+    """
+    command = arguments[0]
     try:
         done = subprocess.run(
-            list(arguments), input=text, capture_output=True, text=True, timeout=TIMEOUT_S,
+            list(arguments), input=text, capture_output=True, text=True, timeout=timeout_s,
             env=_outside_a_job(),
         )  # fmt: skip
     except FileNotFoundError as err:
-        raise SchedulerError(f"There is no {arguments[0]} on this machine.") from err
+        raise SchedulerError(
+            f"There is no {command} on this machine.", f"{command}: {err}"
+        ) from err
     except subprocess.TimeoutExpired as err:
-        raise SchedulerError(f"{arguments[0]} did not answer within {TIMEOUT_S} s.") from err
+        raise SchedulerError(
+            f"{command} did not answer within {timeout_s} s.",
+            f"{command}: no answer in {timeout_s} s",
+        ) from err
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
-        raise SchedulerError(f"{arguments[0]} refused: {_plain(said[-1])}.")
+        lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        words = lines[-1].strip() if lines else f"exit status {done.returncode}"
+        reason = _plain(words) if lines else "no reason given"
+        raise SchedulerError(f"{command} refused: {reason}.", words)
     return done.stdout if text is None or done.stdout else done.stderr
 
 
@@ -145,11 +165,11 @@ def _user() -> str:
 def squeue() -> dict[str, JobState]:
     """Return every job of this user that has not ended, tasks of arrays one by one."""
     answer = call(["squeue", "-h", "-r", "-u", _user(), "-o", "%i|%T|%r|%N"])
-    found = {}
+    jobs = {}
     for line in answer.splitlines():
         job_id, state, reason, node = line.split("|", 3)
-        found[job_id.strip()] = JobState(state, reason, node=node, queued=True)
-    return found
+        jobs[job_id.strip()] = JobState(state, reason, node=node, queued=True)
+    return jobs
 
 
 def queued_by_name(name: str) -> str | None:
@@ -164,29 +184,34 @@ def sacct(job_ids: Sequence[str]) -> dict[str, JobState]:
     answer = call(
         ["sacct", "-X", "-n", "-P", "-j", ",".join(ids), "-o", "JobID,State,ExitCode,NodeList,End"]
     )
-    found = {}
+    jobs = {}
     for line in answer.splitlines():
         job_id, state, code, node, end = line.split("|", 4)
-        for one in _expanded(job_id):
+        for task_id in _expanded(job_id):
             # "CANCELLED by 0": the word alone is the state.
-            found[one] = JobState(state.split()[0], exit_code=code, node=node, end=end)
-    return found
+            jobs[task_id] = JobState(state.split()[0], exit_code=code, node=node, end=end)
+    return jobs
 
 
 def controller_states() -> dict[str, JobState]:
     """Return every job that the controller still knows, ended ones too, in one call."""
-    found = {}
-    for line in call(["scontrol", "show", "job", "-o"]).splitlines():
-        told = dict(re.findall(r"(\w+)=(\S*)", line))
-        job_id = told.get("JobId", "")
-        if told.get("ArrayTaskId", "").isdecimal():
-            job_id = f"{told['ArrayJobId']}_{told['ArrayTaskId']}"
+    jobs = {}
+    for fields in shown_jobs():
+        job_id = fields.get("JobId", "")
+        if fields.get("ArrayTaskId", "").isdecimal():
+            job_id = f"{fields['ArrayJobId']}_{fields['ArrayTaskId']}"
         if job_id:
-            found[job_id] = JobState(
-                told["JobState"], told.get("Reason", ""), told.get("ExitCode", ""),
-                told.get("NodeList", ""), told.get("EndTime", ""),
+            jobs[job_id] = JobState(
+                fields["JobState"], fields.get("Reason", ""), fields.get("ExitCode", ""),
+                fields.get("NodeList", ""), fields.get("EndTime", ""),
             )  # fmt: skip
-    return found
+    return jobs
+
+
+def shown_jobs(*job_ids: str) -> list[dict[str, str]]:
+    """Return what `scontrol show job` prints of jobs, or of all of them: values by their name."""
+    answer = call(["scontrol", "show", "job", "-o", *job_ids])
+    return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in answer.splitlines()]
 
 
 def _expanded(job_id: str) -> Iterator[str]:
@@ -203,11 +228,11 @@ def _expanded(job_id: str) -> Iterator[str]:
 
 def partitions() -> list[Partition]:
     """Return the partitions of the cluster; sinfo marks the default one, and we drop the mark."""
-    found = []
+    partitions = []
     for line in call(["sinfo", "-h", "-o", "%R|%l|%D"]).splitlines():
         name, limit, nodes = line.split("|")
-        found.append(Partition(name.strip(), minutes(limit), int(nodes)))
-    return found
+        partitions.append(Partition(name.strip(), minutes(limit), int(nodes)))
+    return partitions
 
 
 def minutes(limit: str) -> float:

@@ -1,7 +1,7 @@
-"""What became of every run of a campaign: squeue, sacct and run directories put together.
+"""The status of every run of a campaign, from squeue, sacct and run directories.
 
-Finished is what has a result, and nothing else is. NODE_FAIL, PREEMPTED and REQUEUED are not final:
-SLURM starts such a job again under the same id, and sacct is some time behind squeue.
+A run is finished when it has a result, and in no other case. NODE_FAIL, PREEMPTED and REQUEUED are
+not final: SLURM starts such a job again under the same id, and sacct is some time behind squeue.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from typing import Any
 from dlfd_dist.errors import STOPPED, ConfigError
 from dlfd_dist.run_dir import RunDir, write_json
 
-from ..plan.runs import CampaignRun, read_plan
+from ..plan.runs import Run, read_plan
 from . import slurm
-from .attempts import Attempts, read_attempts
 from .background import is_alive
 from .causes import cause
-from .journal import NOWHERE, Ledger, Placement
+from .journal import NOWHERE, Attempts, Ledger, Placement, read_attempts
 from .places import job_log, rank_logs
 from .slurm import STARTED, JobState
 
@@ -72,15 +71,15 @@ def live(ledger: Ledger) -> dict[str, Placement]:
     """Return the runs of a campaign that a scheduler still has."""
     placements = ledger.placements()
     local = {k: p for k, p in placements.items() if p.job_id.startswith("local:")}
-    found = {key: place for key, place in local.items() if is_alive(ledger.path, place.job_id)}
+    alive = {key: place for key, place in local.items() if is_alive(ledger.path, place.job_id)}
     if len(local) < len(placements):
         queue = slurm.squeue()
-        found |= {
+        alive |= {
             key: place
             for key, place in placements.items()
             if place.job_id in queue and queue[place.job_id].reason != "DependencyNeverSatisfied"
         }
-    return found
+    return alive
 
 
 def find_campaign(word: str) -> Path:
@@ -98,12 +97,12 @@ def campaigns(root: Path = Path("runs")) -> list[Path]:
     return [file.parent for file in files]
 
 
-def planned_runs(campaign: Path, ledger: Ledger) -> list[CampaignRun]:
+def planned_runs(campaign: Path, ledger: Ledger) -> list[Run]:
     """Return every run that was ever asked for, in the order of asking."""
     names = [e["plan"] for e in ledger.events() if e["event"] == "planned"]
-    runs: dict[str, CampaignRun] = {}
+    runs: dict[str, Run] = {}
     for name in dict.fromkeys(names):
-        for run in read_plan(campaign / "plans" / name)[1]:
+        for run in read_plan(campaign, name).runs:
             runs[run.key] = run
     return list(runs.values())
 
@@ -118,52 +117,54 @@ def run_states(campaign: Path) -> list[RunStatus]:
     done = {key for key, path in directories.items() if RunDir(Path(path)).finished()}
     asked = [p.job_id for key, p in placements.items() if key not in done and p.job_id != NOWHERE]
     jobs = job_states(campaign, asked) if asked else {}
-    found = [
+    statuses = [
         _status(campaign, run, placements.get(run.key), attempts[run.key],
                 directories.get(run.key), jobs, finished=run.key in done)
         for run in runs
     ]  # fmt: skip
-    return _with_blocked(runs, found)
+    return _with_blocked(runs, statuses)
 
 
-def directories_of(campaign: Path, ledger: Ledger, runs: Sequence[CampaignRun]) -> dict[str, str]:
+def directories_of(campaign: Path, ledger: Ledger, runs: Sequence[Run]) -> dict[str, str]:
     """Return where runs lie, by key, of those that have begun or whose place is known before."""
     attempts = {run.key: read_attempts(campaign, run.key) for run in runs}
     return _directories(runs, attempts, ledger.reused())
 
 
 def _directories(
-    runs: Sequence[CampaignRun], attempts: Mapping[str, Attempts], reused: Mapping[str, str]
+    runs: Sequence[Run], attempts: Mapping[str, Attempts], reused: Mapping[str, str]
 ) -> dict[str, str]:
-    found = {run.key: run.directory for run in runs if run.directory} | dict(reused)
-    found |= {key: tries.last["directory"] for key, tries in attempts.items() if tries.last}
-    return {key: path for key, path in found.items() if path}
+    directories = {run.key: run.directory for run in runs if run.directory} | dict(reused)
+    directories |= {key: tries.last["directory"] for key, tries in attempts.items() if tries.last}
+    return {key: path for key, path in directories.items() if path}
 
 
 def job_states(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
     """Return the states of jobs: sacct's, and squeue's before them; neither need be there."""
-    found = _local_states(campaign, [one for one in job_ids if one.startswith("local:")])
-    ids = [one for one in job_ids if not one.startswith("local:")]
+    jobs = _local_states(campaign, [job_id for job_id in job_ids if job_id.startswith("local:")])
+    ids = [job_id for job_id in job_ids if not job_id.startswith("local:")]
     if not ids:
-        return found
+        return jobs
     try:
-        found |= slurm.squeue()
+        jobs |= slurm.squeue()
     except slurm.SchedulerError:
-        # Nobody says that what accounting has under way has ended.
-        told = _accounting(campaign, ids)
-        return found | {
+        # squeue alone could say that a job which accounting has under way has ended.
+        accounted = _accounting(campaign, ids)
+        return jobs | {
             job_id: replace(job, queued=True) if job.state in STARTED else job
-            for job_id, job in told.items()
+            for job_id, job in accounted.items()
         }
-    left = [one for one in ids if one not in found]
-    return _corrected(_accounting(campaign, left)) | found if left else found
+    left = [job_id for job_id in ids if job_id not in jobs]
+    return _corrected(_accounting(campaign, left)) | jobs if left else jobs
 
 
 def _local_states(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
     cancelled = Ledger(campaign).cancelled() if job_ids else set()
-    alive = {one for one in job_ids if is_alive(campaign, one)}
-    found = {one: JobState("RUNNING", queued=True) for one in alive}
-    return found | {one: JobState("CANCELLED") for one in cancelled.intersection(job_ids) - alive}
+    alive = {job_id for job_id in job_ids if is_alive(campaign, job_id)}
+    states = {job_id: JobState("RUNNING", queued=True) for job_id in alive}
+    return states | {
+        job_id: JobState("CANCELLED") for job_id in cancelled.intersection(job_ids) - alive
+    }
 
 
 def _corrected(jobs: dict[str, JobState]) -> dict[str, JobState]:
@@ -176,11 +177,11 @@ def _corrected(jobs: dict[str, JobState]) -> dict[str, JobState]:
     if not open_ones:
         return jobs
     try:
-        told = slurm.controller_states()
+        known_jobs = slurm.controller_states()
     except slurm.SchedulerError:
-        told = {one: jobs[one] for one in open_ones}
+        known_jobs = {job_id: jobs[job_id] for job_id in open_ones}
     for job_id in open_ones:
-        known = told.get(job_id)
+        known = known_jobs.get(job_id)
         if known is None:
             del jobs[job_id]
         else:
@@ -202,16 +203,16 @@ def _accounting(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
     if time.time() - kept["time"] < SACCT_EVERY_S and set(job_ids) <= known:
         return jobs
     try:
-        found = slurm.sacct(job_ids)
+        answer = slurm.sacct(job_ids)
     except slurm.SchedulerError:
         return {}  # a site without accounting
-    values = {job_id: asdict(state) for job_id, state in found.items()}
+    values = {job_id: asdict(state) for job_id, state in answer.items()}
     write_json(copy, {"time": time.time(), "jobs": values})
-    return found
+    return answer
 
 
 def _status(
-    campaign: Path, run: CampaignRun, place: Placement | None, tries: Attempts,
+    campaign: Path, run: Run, place: Placement | None, tries: Attempts,
     directory: str | None, jobs: Mapping[str, JobState], *, finished: bool,
 ) -> RunStatus:  # fmt: skip
     last = tries.last
@@ -231,8 +232,8 @@ def _status(
     if job is not None and job.queued:
         return _queued(status, job, tries)
     if job is None and not tries.starts and _array_is_known(place, jobs):
-        told = "its task left the queue before it began, so somebody cancelled it."
-        return replace(status, state="cancelled", cause=told)
+        why = "its task left the queue before it began, so somebody cancelled it."
+        return replace(status, state="cancelled", cause=why)
     return _ended(campaign, status, place, job, tries)
 
 
@@ -240,7 +241,7 @@ def _array_is_known(place: Placement, jobs: Mapping[str, JobState]) -> bool:
     """Whether other tasks of the array are known: of a task that is cancelled while the array is
     one pending record SLURM keeps nothing, neither in accounting nor in the controller."""
     array, _, task = place.job_id.partition("_")
-    return bool(task) and any(one.startswith(f"{array}_") for one in jobs)
+    return bool(task) and any(job_id.startswith(f"{array}_") for job_id in jobs)
 
 
 def _turn(job: JobState, place: Placement, tries: Attempts) -> JobState | None:
@@ -258,8 +259,8 @@ def _queued(status: RunStatus, job: JobState, tries: Attempts) -> RunStatus:
         state = "blocked" if job.reason == "DependencyNeverSatisfied" else "waiting"
     if "Held" in job.reason or "held" in job.reason:
         state = "held"
-    told = {"held": f"SLURM holds it ({job.reason}): scontrol release {status.job_id}."}
-    return replace(status, state=state, cause=told.get(state, ""))
+    reasons = {"held": f"SLURM holds it ({job.reason}): scontrol release {status.job_id}."}
+    return replace(status, state=state, cause=reasons.get(state, ""))
 
 
 def _ended(
@@ -281,7 +282,7 @@ def _ended(
 def _by_signs_of_life(
     campaign: Path, status: RunStatus, place: Placement, tries: Attempts
 ) -> RunStatus:
-    """Return what the run directory tells where no scheduler knows the job."""
+    """Return the status by the run directory, where no scheduler knows the job."""
     if place.job_id.startswith("local:") and tries.last is None:
         log = job_log(campaign, place.job, place.job_id)
         why, lines = cause("", "", None, [log])
@@ -291,15 +292,15 @@ def _by_signs_of_life(
     if tries.last is not None and age < SILENT_S and not place.job_id.startswith("local:"):
         return replace(status, state="running")
     if tries.starts:
-        told = "no scheduler knows its job, and it left no result"
+        what = "no scheduler knows its job, and it left no result"
     elif slurm.has("squeue"):
-        told = (
+        what = (
             "SLURM does not know its job, as after a crash of its controller within seconds of the "
             "submission: dlfd retry --failed queues it again"
         )
     else:
         return replace(status, state="unknown", cause="nobody can tell what became of its job.")
-    return replace(status, state="lost", cause=f"{told}.")
+    return replace(status, state="lost", cause=f"{what}.")
 
 
 def _just_now(end: str, tries: Attempts) -> bool:
@@ -310,11 +311,11 @@ def _just_now(end: str, tries: Attempts) -> bool:
     return time.time() - when < AGAIN_WITHIN_S
 
 
-def _with_blocked(runs: Sequence[CampaignRun], found: Sequence[RunStatus]) -> list[RunStatus]:
+def _with_blocked(runs: Sequence[Run], statuses: Sequence[RunStatus]) -> list[RunStatus]:
     """Mark the children of runs that ended badly, saying which parent it was."""
-    by_key = {status.key: status for status in found}
+    by_key = {status.key: status for status in statuses}
     marked = []
-    for run, status in zip(runs, found, strict=True):
+    for run, status in zip(runs, statuses, strict=True):
         bad = [by_key[p] for p in run.parents if p in by_key and by_key[p].state in ENDED_BADLY]
         if bad and status.state not in ("finished", "running"):
             names = " and ".join(f"{parent.label} {parent.state}" for parent in bad)

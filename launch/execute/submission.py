@@ -1,4 +1,4 @@
-"""What one submit or retry queues: its jobs, the order of them, and what each waits for."""
+"""The jobs of one submit or retry: their order, and what each of them waits for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..plan.runs import Campaign
+from ..plan.runs import Plan
 from ..plan.shape import LaunchSpec
 from .batch import BatchJob, Waits
 from .batches import Batch, make_batches
@@ -44,9 +44,9 @@ class Lanes:
 
 @dataclass
 class Submission:
-    """What one submit or retry queues, and what it need not."""
+    """The runs that one submit or retry queues, and the runs that need no job."""
 
-    campaign: Campaign
+    plan: Plan
     number: int
     finished: dict[str, Path]
     joined: dict[str, Placement]
@@ -62,10 +62,10 @@ class Submission:
     def batches(self) -> list[Batch]:
         todo = [
             run
-            for run in self.campaign.runs
+            for run in self.plan.runs
             if run.key not in self.finished and run.key not in self.joined
         ]
-        return make_batches(todo, self.campaign.cluster, self.number, self.joined.keys())
+        return make_batches(todo, self.plan.cluster, self.number, self.joined.keys())
 
     @property
     def report(self) -> Batch:
@@ -73,17 +73,17 @@ class Submission:
 
     @property
     def has_report(self) -> bool:
-        return (self.campaign.path / "report.html").is_file()
+        return (self.plan.path / "report.html").is_file()
 
     @property
     def device_hours(self) -> float:
         """The estimate for what is to be done."""
-        runs = self.campaign.by_key
+        runs = self.plan.by_key
         keys = [key for batch in self.batches for unit in batch.units for key in unit]
         return sum(runs[key].rank_seconds for key in keys) / 3600
 
     def job(self, batch: Batch, waits: Waits | None = None) -> BatchJob:
-        return job_of(self.campaign, batch, self.code, waits)
+        return job_of(self.plan, batch, self.code, waits)
 
     def hand_to(self, queue: Queue, *, always_report: bool = False) -> None:
         """Hand every job to a queue, parents first, and the report last.
@@ -92,7 +92,7 @@ class Submission:
         ----------
         always_report : whether the report is made anew though no run of it is new
         """
-        lanes = Lanes(self.campaign.cluster.max_running, self.busy)
+        lanes = Lanes(self.plan.cluster.max_running, self.busy)
         for batch in self.batches:
             busy, job = lanes.take(batch.num_tasks, self._task_seconds(batch))
             ended = [*self._arrays_of(batch.after), *busy]
@@ -120,19 +120,17 @@ class Submission:
 
     def _task_seconds(self, batch: Batch) -> float:
         """Return what the longest task of a batch is estimated to take."""
-        runs = self.campaign.by_key
+        runs = self.plan.by_key
         sums = [sum(runs[key].rank_seconds for key in unit) for unit in batch.units]
         return max(sums) / batch.spec.ranks
 
 
-def job_of(
-    campaign: Campaign, batch: Batch, code_dir: Path | None, waits: Waits | None = None
-) -> BatchJob:
-    cluster = campaign.cluster
+def job_of(plan: Plan, batch: Batch, code_dir: Path | None, waits: Waits | None = None) -> BatchJob:
+    cluster = plan.cluster
     if batch.spec is REPORT:
         cluster = replace(cluster, gpus="none")
     return BatchJob(
-        job_folder(campaign.path), f"dlfd-{campaign.name}-{batch.name}",
-        f"dlfd {campaign.verb}: {batch.title}", batch.spec, cluster, batch.array, os.getcwd(),
+        job_folder(plan.path), f"dlfd-{plan.name}-{batch.name}",
+        f"dlfd {plan.verb}: {batch.title}", batch.spec, cluster, batch.array, os.getcwd(),
         code_dir, waits or Waits(),
     )  # fmt: skip

@@ -185,7 +185,7 @@ def remove_unfinished_files() -> None:
 
 
 def be_deaf() -> None:
-    """Hear no signal any more: a second one would kill a rank that has saved and is leaving."""
+    """Ignore all signals: a second signal would kill a rank that has saved and is leaving."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

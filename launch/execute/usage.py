@@ -36,7 +36,7 @@ class Usage:
         """Return the usage of two jobs, or of two starts of a job."""
         return Usage(
             _sum(self.energy_joules, later.energy_joules),
-            _max(self.max_rss_mb, later.max_rss_mb),
+            _largest((self.max_rss_mb, later.max_rss_mb)),
             _sum(self.cpu_seconds, later.cpu_seconds),
             _sum(self.disk_read_mb, later.disk_read_mb),
         )
@@ -53,10 +53,6 @@ def total(usages: Iterable[Usage]) -> Usage:
 def _sum(first: float | None, second: float | None) -> float | None:
     known = [value for value in (first, second) if value is not None]
     return sum(known) if known else None
-
-
-def _max(first: float | None, second: float | None) -> float | None:
-    return max((value for value in (first, second) if value is not None), default=None)
 
 
 def sacct_usage(job_ids: Sequence[str]) -> dict[str, Usage]:

@@ -16,8 +16,9 @@ from dlfd_dist.compose import split_audit
 from dlfd_dist.config import AuditConfig, JobConfig
 from dlfd_dist.errors import ConfigError
 
-from .compare import make_plan, model_label, training_runs, unlearning_runs
-from .runs import Plan, Planned
+from .compare import comparison_of
+from .comparison import Comparison, model_label, training_runs, unlearning_runs
+from .runs import Run
 
 KINDS = {"ulira": "U-LiRA", "klom": "KLoM"}
 CONTROL_SEED = 1_000_000
@@ -26,22 +27,22 @@ FRACTION = 0.5
 
 
 @dataclass(frozen=True)
-class AuditPlan:
-    """An audit, before any of its runs has a model to start from."""
+class Audit:
+    """What `dlfd audit` was asked for, from which the runs follow."""
 
     kind: str
     """ulira or klom: which figures are shown; the runs are the same."""
-    audit: AuditConfig
-    plan: Plan
+    settings: AuditConfig
+    comparison: Comparison
     """The comparison of the shadow models, one pair of seeds per shadow."""
 
     @property
     def out(self) -> Path:
-        return self.plan.out
+        return self.comparison.out
 
     @property
     def seeds(self) -> list[int]:
-        return self.plan.train_seeds
+        return self.comparison.train_seeds
 
     @property
     def first(self) -> JobConfig:
@@ -53,7 +54,7 @@ class AuditPlan:
         return self.first.forget.rounds
 
 
-def plan_audit(words: Sequence[str]) -> AuditPlan:
+def audit_of(words: Sequence[str]) -> Audit:
     """Return the audit that a command line asks for: its kind, then settings."""
     kind, *overrides = words or [""]
     if kind not in KINDS:
@@ -63,7 +64,7 @@ def plan_audit(words: Sequence[str]) -> AuditPlan:
         )
     audit, rest = split_audit(overrides)
     _refuse(rest)
-    keys = [word.split("=", 1)[0].lstrip("+") for word in rest]
+    keys = [_key(word) for word in rest]
     rest += [] if "method" in keys else ["method=dlfd"]
     forgets = {"forget.request", "forget.fraction", "forget.published", "experiment", "task"}
     rest += [] if forgets & set(keys) else [f"forget.fraction={FRACTION}"]
@@ -71,10 +72,10 @@ def plan_audit(words: Sequence[str]) -> AuditPlan:
     first = _first_seed(rest)
     seeds = range(first, first + audit.models)
     rest = [*(w for w in rest if _key(w) != "seed"), f"seed={','.join(map(str, seeds))}"]
-    plan = make_plan(rest)
-    if len(plan.metrics_seeds) > 1:
+    comparison = comparison_of(rest)
+    if len(comparison.metrics_seeds) > 1:
         raise ConfigError("metrics.seed lists several values, but an audit takes one.")
-    return AuditPlan(kind, audit, plan)
+    return Audit(kind, audit, comparison)
 
 
 def _key(word: str) -> str:
@@ -105,41 +106,36 @@ def _first_seed(words: Sequence[str]) -> int:
     return int(text)
 
 
-def _shadowed(one: Planned) -> Planned:
+def _shadowed(run: Run) -> Run:
     """Return a run with the people its shadow forgets."""
-    forget = one.config.forget
+    forget = run.config.forget
     if forget.fraction is None or forget.published:
         # The same people for every shadow.
         forget = replace(forget, seed=0)
     else:
-        forget = replace(forget, seed=one.train_seed, rounds=True)
-    return replace(one, config=replace(one.config, forget=forget))
+        forget = replace(forget, seed=run.train_seed, rounds=True)
+    return run.with_config(replace(run.config, forget=forget))
 
 
-def trainings(plan: AuditPlan) -> list[Planned]:
+def trainings(audit: Audit) -> list[Run]:
     """Return Original, Retrained and control of every shadow, shadow by shadow."""
     planned = []
-    for one in training_runs(plan.plan):
-        planned.append(_shadowed(one))
-        if one.role == "retrained" and plan.audit.control:
-            planned.append(_shadowed(_control(one)))
+    for run in training_runs(audit.comparison):
+        planned.append(_shadowed(run))
+        if run.role == "retrained" and audit.settings.control:
+            planned.append(_shadowed(_control(run)))
     return planned
 
 
-def _control(retrained: Planned) -> Planned:
+def _control(retrained: Run) -> Run:
     config = retrained.config
     run = replace(config.run, name=f"control-seed{retrained.train_seed}")
     config = replace(config, seed=config.seed + CONTROL_SEED, run=run)
     label = model_label("control", retrained.train_seed)
-    return replace(retrained, label=label, role="control", config=config)
+    return replace(retrained, label=label, role="control", settings=config)
 
 
-def unlearnings(plan: AuditPlan) -> list[Planned]:
+def unlearnings(audit: Audit) -> list[Run]:
     """Return every method on every shadow, shadow by shadow."""
-    runs = [_shadowed(one) for one in unlearning_runs(plan.plan, plan.plan.configs)]
-    return sorted(runs, key=lambda one: one.train_seed)
-
-
-def title_of(one: Planned) -> str:
-    """Return the world a run belongs to: original, retrained, control, or method and variant."""
-    return " ".join(filter(None, (one.method, one.variant))) if one.method else one.role
+    runs = unlearning_runs(audit.comparison, audit.comparison.configs)
+    return sorted(map(_shadowed, runs), key=lambda run: run.train_seed)

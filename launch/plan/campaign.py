@@ -14,12 +14,12 @@ from pathlib import Path
 from dlfd_dist.config import ClusterConfig, JobConfig, to_dict
 from dlfd_dist.errors import ConfigError
 
-from .check import IdentifyAll, Stages, digest
-from .runs import Campaign, CampaignRun, title_of
+from .check import CheckAll, Stages, digest
+from .runs import Plan, Run
 
 
-def plan_campaign(verb: str, words: Sequence[str]) -> Campaign:
-    """Return the campaign of runs that `dlfd submit VERB ...` asks for, every run validated."""
+def plan_campaign(verb: str, words: Sequence[str]) -> Plan:
+    """Return the plan of the runs that `dlfd submit VERB ...` asks for, every run validated."""
     from dlfd_dist.compose import split_cluster, with_sweep
 
     if verb == "audit":
@@ -38,39 +38,43 @@ def plan_campaign(verb: str, words: Sequence[str]) -> Campaign:
 # --- comparisons: methods x seeds on their own Original and Retrained
 
 
-def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> Campaign:
-    from .compare import make_plan, measurement_runs, training_runs, unlearning_runs
+def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> Plan:
+    from .compare import comparison_of
+    from .comparison import measurement_runs, training_runs, unlearning_runs
     from .contrasts import named_contrasts
     from .trial_people import original_of, tuning_measurements, tuning_models
     from .tuning import plan_trials, races_of, trial_runs, tuning_record
 
-    plan = make_plan(words)
-    first = plan.configs[0]
-    if not first.names_people:
+    asked = comparison_of(words)
+    if not asked.configs[0].names_people:
         raise ConfigError("Nobody to forget: give forget.request=FILE or forget.fraction=0.2.")
-    stages = Stages([*training_runs(plan), *tuning_models(plan)], cluster)
-    planned_trials = plan_trials(plan)
+    stages = Stages([*training_runs(asked), *tuning_models(asked)], cluster)
+    planned_trials = plan_trials(asked)
     tries = trial_runs(planned_trials)
     trials = stages.start(tries)
-    measurements = stages.start([*measurement_runs(plan), *tuning_measurements(plan)])
-    methods = stages.start(unlearning_runs(plan, plan.configs))
-    out, originals = plan.out.absolute(), {original_of(plan, one) for one in tries}
-    needed = [one.key for one in measurements if one.label in originals]
+    measurements = stages.start([*measurement_runs(asked), *tuning_measurements(asked)])
+    methods = stages.start(unlearning_runs(asked, asked.configs))
+    originals = {original_of(asked, run) for run in tries}
+    needed = [run.key for run in measurements if run.label in originals]
     runs = [*stages.trained, *trials, *measurements, *_after_trials(methods, trials, needed)]
-    later = {
-        "contrasts": named_contrasts(plan),
-        "tuning": tuning_record(plan, []) if plan.compare.tune else None,
-        "races": {title: race.values() for title, race in races_of(plan, planned_trials).items()},
+    races = races_of(asked, planned_trials)
+    for_finisher = {
+        "contrasts": named_contrasts(asked),
+        "tuning": tuning_record(asked, []) if asked.compare.tune else None,
+        "races": {title: race.values() for title, race in races.items()},
     }
-    return Campaign(out, verb, list(words), cluster, runs, plan.left_out, later=later)
+    return Plan(
+        asked.out.absolute(), verb, list(words), cluster, runs, "comparison", for_finisher,
+        asked.left_out,
+    )  # fmt: skip
 
 
 def _after_trials(
-    methods: Sequence[CampaignRun], trials: Sequence[CampaignRun], measured: Sequence[str]
-) -> list[CampaignRun]:
+    methods: Sequence[Run], trials: Sequence[Run], measured: Sequence[str]
+) -> list[Run]:
     """Let every run of a method wait for the end of the method's trials, which choose its settings.
 
-    Its directory is known when it has begun: the attempts tell it.
+    The directory of such a run is known when the run has begun: the attempts tell it.
 
     Parameters
     ----------
@@ -78,58 +82,58 @@ def _after_trials(
     """
     by_title: dict[str, list[str]] = {}
     for trial in trials:
-        by_title.setdefault(title_of(trial), []).append(trial.key)
-    found = []
+        by_title.setdefault(trial.title, []).append(trial.key)
+    runs = []
     for run in methods:
-        after = tuple(by_title.get(title_of(run), ()))
+        after = tuple(by_title.get(run.title, ()))
         if after:
             after = (*after, *measured)
             key = hashlib.sha256("-".join([run.key, *after]).encode()).hexdigest()[:8]
             run = replace(run, key=key, after=after, directory=None)
-        found.append(run)
-    return found
+        runs.append(run)
+    return runs
 
 
-def _audit_campaign(words: Sequence[str]) -> Campaign:
+def _audit_campaign(words: Sequence[str]) -> Plan:
     from dlfd_dist.compose import split_cluster
 
-    from .audit import plan_audit, trainings, unlearnings
+    from .audit import audit_of, trainings, unlearnings
 
     # The first word is the kind of audit, which is no setting.
     cluster, rest = split_cluster(words[1:])
     words = [*words[:1], *rest]
-    plan = plan_audit(words)
+    audit = audit_of(words)
     runs = []
-    for seed in plan.seeds:
+    for seed in audit.seeds:
         # Each shadow model forgets people of its own.
-        own, others = (
-            [one for one in stage if one.train_seed == seed]
-            for stage in (trainings(plan), unlearnings(plan))
+        trained, unlearned = (
+            [run for run in stage if run.train_seed == seed]
+            for stage in (trainings(audit), unlearnings(audit))
         )
-        stages = Stages(own, cluster)
-        runs += [*stages.trained, *stages.start(others)]
-    later = {"kind": plan.kind, "audit": to_dict(plan.audit)}
-    left_out = plan.plan.left_out
-    return Campaign(plan.out.absolute(), "audit", list(words), cluster, runs, left_out, later=later)
+        stages = Stages(trained, cluster)
+        runs += [*stages.trained, *stages.start(unlearned)]
+    for_finisher = {"kind": audit.kind, "audit": to_dict(audit.settings)}
+    return Plan(
+        audit.out.absolute(), "audit", list(words), cluster, runs, "audit", for_finisher,
+        audit.comparison.left_out,
+    )  # fmt: skip
 
 
-def _grid_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> Campaign:
+def _grid_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> Plan:
     from dlfd_dist.compose import expand_grid
 
-    from .compare import placed
-    from .runs import Planned
+    from .comparison import placed
 
     points = expand_grid(words)
     listed = [k for k in _keys(points) if len({_value(p, k) for p in points}) > 1]
     composed = list(_compose_points(verb, points))
     out = Path(composed[0].run.dir or f"runs/{verb}-{digest(words)}").absolute()
-    planned: list[tuple[Planned, tuple[str, ...]]] = []
+    runs = []
     for point, config in zip(points, composed, strict=True):
         title = " ".join(f"{key}={_value(point, key)}" for key in listed) or verb
         name = "".join(c if c.isalnum() or c in "=-._" else "-" for c in title)[:80]
-        one = Planned(title, verb, config.seed, placed(config, out / "runs", name))
-        planned.append((one, ()))
-    return Campaign(out, verb, list(words), cluster, IdentifyAll(cluster).all(planned))
+        runs.append(Run(title, verb, config.seed, placed(config, out / "runs", name)))
+    return Plan(out, verb, list(words), cluster, CheckAll(cluster)(runs), "page")
 
 
 def _keys(points: Sequence[Sequence[str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Planned runs become runs of a campaign: checked, with their key, place and shape."""
+"""Planned runs are checked, and get their key, directory, shape and estimate."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dlfd_dist.config import ClusterConfig, JobConfig, signature, to_dict
+from dlfd_dist.config import ClusterConfig, JobConfig, signature
 from dlfd_dist.run_dir import RunDir
 
-from .runs import TRAINED, CampaignRun
+from .comparison import parents_of, with_models
+from .runs import Run
 from .shape import choose_spec
 
 if TYPE_CHECKING:
     from dlfd_dist.data.loaders import ResolvedRows
     from dlfd_dist.models import Classifier
-
-    from .runs import Planned
 
 
 def digest(words: Sequence[str]) -> str:
@@ -29,72 +28,65 @@ def digest(words: Sequence[str]) -> str:
 
 
 class Stages:
-    """Trainings, and what starts from their models; all of one data set."""
+    """Trainings, and the runs that start from their models."""
 
-    def __init__(self, trainings: Sequence[Planned], cluster: ClusterConfig):
-        self.identify = IdentifyAll(cluster)
-        self.trained = self.identify.all([(one, ()) for one in absolute(trainings)])
+    def __init__(self, trainings: Sequence[Run], cluster: ClusterConfig):
+        self.check = CheckAll(cluster)
+        self.trained = self.check(absolute(trainings))
 
-    def start(self, planned: Sequence[Planned]) -> list[CampaignRun]:
+    def start(self, planned: Sequence[Run]) -> list[Run]:
         """Return runs that start from the trainings of their train seed."""
-        from .compare import parents_of, with_models
-
         models = {run.label: Path(run.directory or "") for run in self.trained}
         keys = {run.label: run.key for run in self.trained}
-        ready = with_models(absolute(planned), models)
-        parents = [tuple(keys[label] for label in parents_of(one)) for one in ready]
-        return self.identify.all(list(zip(ready, parents, strict=True)))
+        return self.check([
+            replace(run, parents=tuple(keys[label] for label in parents_of(run)))
+            for run in with_models(absolute(planned), models)
+        ])  # fmt: skip
 
 
-def absolute(planned: Sequence[Planned]) -> list[Planned]:
+def absolute(planned: Sequence[Run]) -> list[Run]:
     """Return runs whose directories do not depend on where a job starts."""
-    return [
-        replace(
-            one,
-            config=replace(
-                one.config,
-                run=replace(one.config.run, root=str(Path(one.config.run.root).absolute())),
-            ),
-        )
-        for one in planned
-    ]
+    runs = []
+    for run in planned:
+        root = str(Path(run.config.run.root).absolute())
+        runs.append(run.with_config(replace(run.config, run=replace(run.config.run, root=root))))
+    return runs
 
 
-class IdentifyAll:
-    """Turns planned runs into runs of a campaign, whatever data and draw they have."""
+class CheckAll:
+    """Checks runs, whatever data and draw they have; each draw is read once."""
 
     def __init__(self, cluster: ClusterConfig):
         from dlfd_dist.data.loaders import RowReader
 
         self.cluster, self.read = cluster, RowReader(draw=False)
-        self.identifiers: dict[str, Identify] = {}
+        self.checks: dict[str, Check] = {}
 
-    def all(self, planned: Sequence[tuple[Planned, tuple[str, ...]]]) -> list[CampaignRun]:
+    def __call__(self, planned: Sequence[Run]) -> list[Run]:
         """Return the runs of one stage in their order, each with a key of its own."""
-        by_rows: dict[str, list[tuple[Planned, tuple[str, ...]]]] = {}
-        for one, parents in planned:
-            by_rows.setdefault(self._key(one.config), []).append((one, parents))
-        found = [run for key, ones in by_rows.items() for run in self.identifiers[key].all(ones)]
-        place = {one.label: number for number, (one, _) in enumerate(planned)}
-        runs: dict[str, CampaignRun] = {}
-        for run in sorted(found, key=lambda run: place[run.label]):
+        by_rows: dict[str, list[Run]] = {}
+        for run in planned:
+            by_rows.setdefault(self._rows_of(run.config), []).append(run)
+        checked = [run for name, group in by_rows.items() for run in self.checks[name](group)]
+        place = {run.label: number for number, run in enumerate(planned)}
+        runs: dict[str, Run] = {}
+        for run in sorted(checked, key=lambda run: place[run.label]):
             # Two seeds may draw the same people.
             key = digest([run.key, run.label]) if run.key in runs else run.key
             runs[key] = replace(run, key=key)
         return list(runs.values())
 
-    def _key(self, config: JobConfig) -> str:
+    def _rows_of(self, config: JobConfig) -> str:
         from dlfd_dist.data.loaders import rows_key
 
-        key = rows_key(config.data, config.drawn_forget)
-        if key not in self.identifiers:
-            rows = self.read(config.data, config.drawn_forget)
-            self.identifiers[key] = Identify(rows, self.cluster)
-        return key
+        name = rows_key(config.data, config.drawn_forget)
+        if name not in self.checks:
+            self.checks[name] = Check(self.read(config.data, config.drawn_forget), self.cluster)
+        return name
 
 
-class Identify:
-    """Turns planned runs into runs of a campaign; digests of one data set are taken once."""
+class Check:
+    """Checks the runs of one data set and draw; digests are taken once."""
 
     def __init__(self, rows: ResolvedRows, cluster: ClusterConfig):
         self.rows, self.cluster = rows, cluster
@@ -103,20 +95,18 @@ class Identify:
         self.models: dict[str, Classifier] = {}
         self.fitting: set[tuple[str, str]] = set()
 
-    def all(self, planned: Sequence[tuple[Planned, tuple[str, ...]]]) -> list[CampaignRun]:
+    def __call__(self, planned: Sequence[Run]) -> list[Run]:
         """Return the runs of one stage, each with its key, directory and shape."""
         # Runs that may share a pack: trainings of one seed, and what has the same parents.
-        together = Counter((one.train_seed if _trains(one) else None, p) for one, p in planned)
-        runs = [
-            self._run(one, parents, together[one.train_seed if _trains(one) else None, parents])
-            for one, parents in planned
-        ]
+        packs = [(run.train_seed if run.trains else None, run.parents) for run in planned]
+        sizes = Counter(packs)
+        runs = [self._run(run, sizes[pack]) for run, pack in zip(planned, packs, strict=True)]
         return list({run.key: run for run in runs}.values())
 
-    def _run(self, one: Planned, parents: tuple[str, ...], num_runs: int) -> CampaignRun:
+    def _run(self, run: Run, num_runs: int) -> Run:
         from dlfd_dist.jobs.context import check_enough
 
-        config = one.config
+        config, parents = run.config, run.parents
         seconds = self._cost(config)
         spec = choose_spec(self.cluster, config, minutes=seconds / 60, num_runs=num_runs)
         config.validate(spec.ranks_per_run)
@@ -129,10 +119,9 @@ class Identify:
             sign = signature(config, self.digests | self._inputs(config))
             directory = str(Path(config.run.root) / f"{config.run.name}-{sign}")
             key = key if parents else sign
-        return CampaignRun(
-            key, one.label, one.role, to_dict(config), spec, one.train_seed, one.variant, parents,
-            directory, seconds, draw=one.draw, tuning=one.tuning,
-        )  # fmt: skip
+        return replace(
+            run, key=key, settings=config, spec=spec, directory=directory, rank_seconds=seconds
+        )
 
     def _cost(self, config: JobConfig) -> float:
         """Return the estimate; runs that differ by seed and place alone cost the same."""
@@ -182,7 +171,7 @@ class Identify:
         return self.models[shape]
 
     def _inputs(self, config: JobConfig) -> dict[str, str]:
-        """Return SHA-256 of the models it starts from."""
+        """Return SHA-256 of the models that the run starts from."""
         from dlfd_dist.digests import file_digest
         from dlfd_dist.models import weights_path
 
@@ -192,7 +181,3 @@ class Identify:
 def _models(config: JobConfig) -> dict[str, str]:
     paths = {"checkpoint": config.checkpoint, "reference": config.reference}
     return {name: path for name, path in paths.items() if path is not None}
-
-
-def _trains(one: Planned) -> bool:
-    return one.role in TRAINED and one.config.verb == "train"

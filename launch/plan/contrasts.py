@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from dlfd_dist.errors import ConfigError
 
 if TYPE_CHECKING:
-    from .runs import Plan
+    from .comparison import Comparison
 
 
-def named_contrasts(plan: Plan) -> dict[str, Any]:
+def named_contrasts(comparison: Comparison) -> dict[str, Any]:
     """Return the contrasts of a comparison as comparison.json holds them: pairs of labels, margin.
 
     Raises ConfigError for a row that the comparison does not have.
@@ -22,17 +22,17 @@ def named_contrasts(plan: Plan) -> dict[str, Any]:
     from dlfd_dist.report.summary import in_order
 
     rows = dict(ROLE_LABELS)
-    methods = {config.run.name: label_of(config.run.name) for config in plan.configs}
-    if plan.compare.contrasts is None:
+    methods = {config.run.name: label_of(config.run.name) for config in comparison.configs}
+    if comparison.compare.contrasts is None:
         pairs = default_pairs(in_order([*rows.values(), *methods.values()]))
     else:
         others = {**rows, **methods, "best": BEST}
         pairs = [
             (_row(subject, methods, pair), _row(other, others, pair))
-            for pair in plan.compare.contrasts
+            for pair in comparison.compare.contrasts
             for subject, other in [pair.split("/")]
         ]
-    return {"pairs": [list(pair) for pair in pairs], "margin": plan.compare.margin}
+    return {"pairs": [list(pair) for pair in pairs], "margin": comparison.compare.margin}
 
 
 def _row(name: str, rows: Mapping[str, str], pair: str) -> str:

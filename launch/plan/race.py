@@ -1,4 +1,4 @@
-"""The trials of a method, and what decides between them once they have run.
+"""The trials of a method, and how the best of them is chosen.
 
 A plan file holds a `Race`, so that no job works out anew what a command line asked for.
 """
@@ -15,10 +15,10 @@ from dlfd_dist.objectives import OBJECTIVES, Objective, on_val
 from dlfd_dist.run_dir import RunDir
 
 if TYPE_CHECKING:
-    from .runs import Planned
+    from .runs import Run
 
 
-class Held(NamedTuple):
+class Against(NamedTuple):
     """A run of a trial and the models that it is held against, by label."""
 
     run: str
@@ -29,21 +29,21 @@ class Held(NamedTuple):
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial of a method and, once it has run, what it was worth on val."""
+    """One trial of a method, with its value on val once it has run."""
 
     name: str
     """Of the method or its variant."""
     settings: dict[str, Any]
     """The values of the settings that are searched."""
-    held: tuple[Held, ...]
+    against: tuple[Against, ...]
     """One per pair of seeds that it is judged on."""
-    runs: tuple[Planned, ...] = ()
+    runs: tuple[Run, ...] = ()
     value: float | None = None
-    """The mean over the runs; None: one of them did not finish."""
+    """The mean over the runs; None: a run did not finish."""
     left_as_is: bool = False
-    """Whether it left the model as it is, on one of its seeds or more; it is then never chosen."""
+    """Whether a run of the trial left its model as it is; such a trial is never chosen."""
     untouched: float | None = None
-    """What Original is worth on the same people."""
+    """The value of Original on the same people."""
 
     def judged(self, objective: Objective, done: Mapping[str, Path]) -> Trial:
         """Return the trial with the value that its runs reached on val.
@@ -52,23 +52,23 @@ class Trial:
         ----------
         done : run directories by label, of the trials and of the models they are held against
         """
-        originals = [held.original for held in self.held]
+        originals = [pair.original for pair in self.against]
         untouched = self._mean(objective, originals, done)
-        value = self._mean(objective, [held.run for held in self.held], done)
+        value = self._mean(objective, [pair.run for pair in self.against], done)
         if untouched is None or value is None:
             return replace(self, value=None, untouched=untouched)
-        still = any(_left_as_is(done[held.run]) for held in self.held)
+        still = any(_left_as_is(done[pair.run]) for pair in self.against)
         return replace(self, value=value, left_as_is=still, untouched=untouched)
 
     def _mean(
         self, objective: Objective, labels: Sequence[str], done: Mapping[str, Path]
     ) -> float | None:
-        """Return the mean worth of models on val; None where one has no result."""
+        """Return the mean value of models on val; None where a model has no result."""
         if not all(label in done for label in labels):
             return None
         values = []
-        for label, held in zip(labels, self.held, strict=True):
-            retrained = _figures(done, held.retrained) if objective.needs_retrained else None
+        for label, pair in zip(labels, self.against, strict=True):
+            retrained = _figures(done, pair.retrained) if objective.needs_retrained else None
             values.append(objective.value(_figures(done, label), retrained))
         return fmean(values)
 
@@ -78,7 +78,7 @@ def _figures(done: Mapping[str, Path], label: str) -> dict[str, float]:
 
 
 def _left_as_is(path: Path) -> bool:
-    """Return whether a run moved nothing; one of an older version does not say so."""
+    """Return whether a run left its model as it is; results of older versions do not say."""
     return bool((RunDir(path).read_result().get("against_original") or {}).get("left_as_is"))
 
 
@@ -112,7 +112,7 @@ class Race:
     def read(cls, values: Mapping[str, Any]) -> Race:
         """Return the race that a plan file holds."""
         trials = [
-            Trial(t["name"], t["settings"], tuple(Held(*held) for held in t["held"]))
+            Trial(t["name"], t["settings"], tuple(Against(*pair) for pair in t["against"]))
             for t in values["trials"]
         ]
         return cls(values["objective"], values["searched"], values["given"], trials)

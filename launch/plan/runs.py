@@ -1,4 +1,4 @@
-"""The records of plans: runs before and after they have a key, a place and a shape.
+"""The record of a run, and the record of a plan: its runs, the cluster, and who finishes it.
 
 torch and Hydra are not loaded: status and logs read plans too.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dlfd_dist.access import PRIVATE
-from dlfd_dist.config import ClusterConfig, CompareConfig, JobConfig, to_dict
+from dlfd_dist.config import ClusterConfig, JobConfig, to_dict
+from dlfd_dist.errors import RunDirError
 from dlfd_dist.run_dir import RunDir
 
 from .shape import LaunchSpec
@@ -23,83 +25,78 @@ TRAINED = ("original", "retrained", "control")
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A run of the comparison."""
+class Run:
+    """One run of a plan."""
 
     label: str
-    """What it is called, such as `dlfd seed 1`; no two runs share one."""
+    """The name of the run, such as `dlfd seed 1`; no two runs of a request share one."""
     role: str
-    """original, retrained, trial or method"""
+    """original, retrained, control, trial, method, search, or the verb of a grid"""
     train_seed: int
-    config: JobConfig
+    settings: JobConfig | Mapping[str, Any]
+    """The configuration; of a run from a plan file its plain values (see `config`)."""
     variant: str = ""
-    """What sets it apart from other runs of its method, such as `dynamic=False`."""
+    """What sets the run apart from other runs of its method, such as `dynamic=False`."""
     draw: int | None = None
     """The seed of the people drawn, where they are others than those that the seed draws: of a
     trained model that is held against them, and of a trial."""
     tuning: bool = False
     """Whether trials alone are held against this model, so that it is in no row of the table."""
 
+    # What `plan.check` fills in for runs that are submitted.
+    key: str = ""
+    """8 hex digits: the signature or, before its models exist, that of settings and parents."""
+    spec: LaunchSpec = field(default_factory=LaunchSpec)
+    parents: tuple[str, ...] = ()
+    """Keys of the runs whose models this run starts from."""
+    after: tuple[str, ...] = ()
+    """Keys of the runs that must have ended before this run, well or not."""
+    directory: str | None = None
+    """The run directory, where it is known before the run."""
+    rank_seconds: float = 0.0
+    """The estimated seconds on one rank."""
+
+    @functools.cached_property
+    def config(self) -> JobConfig:
+        """The configuration. To read all settings of a run from a plan file takes some 10 ms."""
+        if isinstance(self.settings, JobConfig):
+            return self.settings
+        from dlfd_dist.compose import job_from_dict
+
+        return job_from_dict(dict(self.settings))
+
+    def with_config(self, config: JobConfig) -> Run:
+        return replace(self, settings=config)
+
+    def setting(self, name: str) -> Any:
+        """Return the value of one setting, such as `method.name`; the others are not read."""
+        value: Any = self.settings
+        for part in name.split("."):
+            value = value[part] if isinstance(value, Mapping) else getattr(value, part)
+        return value
+
+    @property
+    def verb(self) -> str:
+        return "search" if self.role == "search" else self.setting("verb")
+
+    @property
+    def trains(self) -> bool:
+        """Whether the run trains a model that others start from."""
+        return self.role in TRAINED and self.verb == "train"
+
     @property
     def seed(self) -> int:
-        """The seed in its row of the table."""
-        return self.config.seed if self.draw is None else self.draw
+        """The seed in the run's row of the table."""
+        return self.setting("seed") if self.draw is None else self.draw
 
     @property
     def method(self) -> str | None:
-        return self.config.method.name if self.config.verb == "unlearn" else None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A comparison, before any of its runs has a model to start from."""
-
-    compare: CompareConfig
-    configs: list[JobConfig]
-    """One per method or variant of it, which run.name says, with the first seed; the checkpoint is
-    filled in when it is there."""
-    pairs: list[tuple[int, int]]
-    """(train seed, seed), in the order of the runs."""
-    given: frozenset[str]
-    """The settings on the command line or in the sweep of the experiment."""
-    left_out: list[str]
-    """Variants that cannot be, each with the reason."""
-    metrics_seeds: tuple[int, ...] = (0,)
-    """Evaluation seeds; trials have the first."""
+        return self.setting("method.name") if self.verb == "unlearn" else None
 
     @property
-    def out(self) -> Path:
-        return Path(self.configs[0].run.dir or "runs/compare")
-
-    @property
-    def train_seeds(self) -> list[int]:
-        return list(dict.fromkeys(train_seed for train_seed, _ in self.pairs))
-
-
-@dataclass(frozen=True)
-class CampaignRun:
-    """A run of the campaign, as its plan file holds it."""
-
-    key: str
-    """8 hex digits: the signature or, before its models exist, that of settings and parents."""
-    label: str
-    role: str
-    """original, retrained, control, trial, method, train or evaluate"""
-    config: dict[str, Any]
-    spec: LaunchSpec
-    train_seed: int | None = None
-    variant: str = ""
-    parents: tuple[str, ...] = ()
-    """Keys of the runs whose models it starts from."""
-    directory: str | None = None
-    """Where it lies, when that is known before it has run."""
-    rank_seconds: float = 0.0
-    """The estimate on one rank."""
-    after: tuple[str, ...] = ()
-    """Keys of the runs that must have ended before it, well or not."""
-    draw: int | None = None
-    tuning: bool = False
-    """Both as in the planned run."""
+    def title(self) -> str:
+        """The method with its variant, or the role of a run without a method."""
+        return f"{self.method} {self.variant}".strip() if self.method else self.role
 
 
 def campaign_name(path: Path) -> str:
@@ -108,19 +105,23 @@ def campaign_name(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Campaign:
-    """What a submission asks for."""
+class Plan:
+    """The runs that a command line asks for."""
 
     path: Path
+    """The directory of the campaign."""
     verb: str
     words: list[str]
     cluster: ClusterConfig
-    runs: list[CampaignRun]
-    left_out: list[str] = field(default_factory=list)
-    directories: dict[str, str] = field(default_factory=dict)
-    """Where runs lie that have begun, beyond what the plan knows."""
-    later: dict[str, Any] = field(default_factory=dict)
+    runs: list[Run]
+    finisher: str
+    """The name of what makes the report of the finished runs (`verbs.task.FINISHERS`)."""
+    for_finisher: dict[str, Any] = field(default_factory=dict)
     """What jobs and the report need of the request, in plain values: no job reads the words."""
+    left_out: list[str] = field(default_factory=list)
+    """Variants that cannot be, each with the reason."""
+    directories: dict[str, str] = field(default_factory=dict)
+    """The directories of runs that have begun, by key, beyond those that the runs name."""
 
     @property
     def name(self) -> str:
@@ -129,10 +130,10 @@ class Campaign:
     @property
     def mode(self) -> str:
         """Mode of the directories that the runs make (run.mode)."""
-        return self.runs[0].config["run"]["mode"] if self.runs else PRIVATE
+        return self.runs[0].setting("run.mode") if self.runs else PRIVATE
 
     @functools.cached_property
-    def by_key(self) -> dict[str, CampaignRun]:
+    def by_key(self) -> dict[str, Run]:
         return {run.key: run for run in self.runs}
 
     def finished(self) -> dict[str, Path]:
@@ -143,45 +144,41 @@ class Campaign:
 
     def text(self) -> str:
         """Return the plan file: everything that tasks, retry and report need."""
-        values = {
-            "verb": self.verb,
-            "words": self.words,
-            "cluster": to_dict(self.cluster),
-            "later": self.later,
-            "runs": [asdict(run) for run in self.runs],
-        }
+        values = {name: getattr(self, name) for name in IN_FILE}
+        values |= {"cluster": to_dict(self.cluster), "runs": [to_dict(run) for run in self.runs]}
         return json.dumps(values, sort_keys=True) + "\n"
 
-    @property
+    @functools.cached_property
     def plan_name(self) -> str:
         """Name of the plan file, from its content: the same request again writes the same file."""
         return hashlib.sha256(self.text().encode()).hexdigest()[:12] + ".json"
 
 
-def read_plan(file: Path) -> tuple[dict[str, Any], list[CampaignRun]]:
-    """Return what a plan file holds: verb, words and cluster, and the runs."""
+IN_FILE = ("verb", "words", "cluster", "runs", "finisher", "for_finisher")
+
+
+def read_plan(campaign: Path, name: str) -> Plan:
+    """Return the plan of a campaign from its file; RunDirError for that of another version."""
+    file = campaign / "plans" / name
     values = json.loads(file.read_text(encoding="utf-8"))
-    runs = [
-        CampaignRun(
-            **{
-                **run,
-                "spec": LaunchSpec(**run["spec"]),
-                "parents": tuple(run["parents"]),
-                "after": tuple(run.get("after", ())),
-            }
-        )
-        for run in values.pop("runs")
-    ]
-    return values, runs
+    try:
+        runs = [_read_run(run) for run in values.pop("runs")]
+        cluster = ClusterConfig(**values.pop("cluster"))
+        return Plan(campaign, runs=runs, cluster=cluster, **values)
+    except (KeyError, TypeError) as err:
+        raise RunDirError(
+            f"{file} was written by another version of dlfd: take that version for this campaign, "
+            "or submit to another run.dir."
+        ) from err
 
 
-def title_of(run: CampaignRun) -> str:
-    """Return the method of a run with its variant, as a comparison calls it."""
-    return f"{run.config['method']['name']} {run.variant}".strip()
+def _read_run(values: Mapping[str, Any]) -> Run:
+    spec, parents, after = LaunchSpec(**values["spec"]), values["parents"], values["after"]
+    return Run(**{**values, "spec": spec, "parents": tuple(parents), "after": tuple(after)})
 
 
-def choice_file(campaign: Path, run: CampaignRun) -> Path:
-    """Where the settings stand that the trials before a run chose."""
+def choice_file(campaign: Path, run: Run) -> Path:
+    """Return the file with the settings that the trials before a run chose."""
     digest = hashlib.sha256("-".join(run.after).encode()).hexdigest()[:8]
-    name = "".join(c if c.isalnum() or c in "=-._" else "-" for c in title_of(run))
+    name = "".join(c if c.isalnum() or c in "=-._" else "-" for c in run.title)
     return campaign / "tuning" / f"{name}-{digest}.json"

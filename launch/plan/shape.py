@@ -1,4 +1,4 @@
-"""What a job asks of the cluster: ranks of a run in, nodes x tasks out."""
+"""The shape of a job: from the ranks of a run to nodes and tasks per node."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LaunchSpec:
     packed: bool = False
     """Several runs, each on one rank, instead of one run on all ranks."""
     why: str = field(default="", compare=False)
-    """Why the planner chose so."""
+    """Why the planner chose this shape."""
     ray: bool = False
     """One process on each node, which starts Ray there; the tasks are the room that Ray has."""
 
@@ -74,12 +74,12 @@ def asked_shape(cluster: ClusterConfig) -> tuple[int, int] | None:
 def choose_spec(
     cluster: ClusterConfig, config: JobConfig, *, minutes: float, num_runs: int
 ) -> LaunchSpec:
-    """Return how runs like this one are placed, with the reason.
+    """Return the shape of runs like this run, with the reason.
 
     Parameters
     ----------
-    minutes : what one of them is estimated to take on one rank
-    num_runs : how many of them there are
+    minutes : the estimate for one such run on one rank
+    num_runs : the number of such runs
     """
     shape = asked_shape(cluster)
     took = f"a run takes about {minutes:.1f} min on one rank"

@@ -8,7 +8,7 @@ _shares: dict[str, float] = {}
 
 
 def fitted_space(space: Space, config: JobConfig) -> Space:
-    """Return a space whose ranges are those of whom a run forgets."""
+    """Return a space whose ranges fit the share of the images that a run forgets."""
     return at_share(space, _share_forgotten(config)) if needs_share(space) else space
 
 

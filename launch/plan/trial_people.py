@@ -1,4 +1,4 @@
-"""Whom the trials of a tuning forget: a draw of their own, and the models that it needs.
+"""The people that the trials of a tuning forget, and the models that these trials need.
 
 Settings that were chosen on the people whom the comparison forgets would fit them. Where the seeds
 of a comparison draw people, the trials forget a draw that no seed of it has, against a Retrained
@@ -11,68 +11,76 @@ import itertools
 from dataclasses import replace
 
 from dlfd_dist.config import JobConfig
-from dlfd_dist.objectives import OBJECTIVES
 
-from .compare import draws_of, measurement_run, model_label, people_of, training_run
-from .runs import Plan, Planned
+from .comparison import (
+    Comparison,
+    draws_of,
+    measurement_run,
+    model_label,
+    people_of,
+    training_run,
+)
+from .runs import Run
 
 FIRST_DRAW = 1_000_000
-"""The draw of compare.tune_seed=0; comparisons seldom have a seed so high, and where one does the
-next is taken."""
+"""The draw of compare.tune_seed=0; comparisons seldom have a seed so high. Where a comparison has
+it, the next free seed is taken."""
 
 Pair = tuple[int, int]
 
 
-def tuning_pairs(plan: Plan) -> list[Pair]:
+def tuning_pairs(comparison: Comparison) -> list[Pair]:
     """Return the (train seed, seed) pairs that trials run on."""
-    return plan.pairs[: plan.compare.tune_seeds]
+    return comparison.pairs[: comparison.compare.tune_seeds]
 
 
-def trial_draws(plan: Plan) -> dict[Pair, int]:
-    """Return the seed of the people whom trials forget, by pair; empty where they have no own."""
-    forget = plan.configs[0].forget
+def trial_draws(comparison: Comparison) -> dict[Pair, int]:
+    """Return the seeds of the draws that trials forget, by pair; empty: the comparison's draws."""
+    forget = comparison.configs[0].forget
     drawn = forget.fraction is not None and forget.seed is None and not forget.published
-    if not (plan.compare.tune and drawn and OBJECTIVES[plan.compare.objective].needs_retrained):
+    if not (comparison.compare.tune and drawn and comparison.objective.needs_retrained):
         return {}
-    taken = {seed for pair in plan.pairs for seed in pair}
-    free = (s for s in itertools.count(FIRST_DRAW + plan.compare.tune_seed) if s not in taken)
-    return dict(zip(tuning_pairs(plan), free, strict=False))
+    taken = {seed for pair in comparison.pairs for seed in pair}
+    free = (s for s in itertools.count(FIRST_DRAW + comparison.compare.tune_seed) if s not in taken)
+    return dict(zip(tuning_pairs(comparison), free, strict=False))
 
 
-def tuning_models(plan: Plan) -> list[Planned]:
+def tuning_models(comparison: Comparison) -> list[Run]:
     """Return the trainings of Retrained without each draw of the trials."""
     return [
-        _for_tuning(plan, training_run(plan, "retrained", train_seed, draw))
-        for (train_seed, _), draw in trial_draws(plan).items()
+        _for_tuning(comparison, training_run(comparison, "retrained", train_seed, draw))
+        for (train_seed, _), draw in trial_draws(comparison).items()
     ]
 
 
-def tuning_measurements(plan: Plan) -> list[Planned]:
-    """Return Original measured on each draw of the trials: what doing nothing is worth there."""
+def tuning_measurements(comparison: Comparison) -> list[Run]:
+    """Return the measurements of Original on each draw of the trials: how good doing nothing is."""
     return [
         _for_tuning(
-            plan,
+            comparison,
             measurement_run(
-                training_run(plan, "original", train_seed, None), draw, plan.metrics_seeds[0]
+                training_run(comparison, "original", train_seed, None),
+                draw,
+                comparison.metrics_seeds[0],
             ),
         )
-        for (train_seed, _), draw in trial_draws(plan).items()
+        for (train_seed, _), draw in trial_draws(comparison).items()
     ]
 
 
-def _for_tuning(plan: Plan, one: Planned) -> Planned:
-    run = replace(one.config.run, root=str(plan.out / "tuning"))
-    always = OBJECTIVES[plan.compare.objective].resurfaces
-    metrics = replace(one.config.metrics, resurface_always=always)
-    return replace(one, config=replace(one.config, run=run, metrics=metrics), tuning=True)
+def _for_tuning(comparison: Comparison, run: Run) -> Run:
+    placed = replace(run.config.run, root=str(comparison.out / "tuning"))
+    always = comparison.objective.resurfaces
+    metrics = replace(run.config.metrics, resurface_always=always)
+    return replace(run, settings=replace(run.config, run=placed, metrics=metrics), tuning=True)
 
 
-def original_of(plan: Plan, trial: Planned) -> str:
+def original_of(comparison: Comparison, trial: Run) -> str:
     """Return the label of the run that measured Original on the people whom a trial forgets."""
-    people, at_training = people_of(trial), draws_of(plan)[trial.train_seed][0]
+    people, at_training = people_of(trial), draws_of(comparison)[trial.train_seed][0]
     return model_label("original", trial.train_seed, None if people == at_training else people)
 
 
 def on_people_of_trials(config: JobConfig, draw: int | None) -> JobConfig:
-    """Return the configuration of a trial: it forgets the draw, or whom the comparison forgets."""
+    """Return the configuration of a trial that forgets a draw; None: the comparison's people."""
     return config if draw is None else replace(config, forget=replace(config.forget, seed=draw))

@@ -14,52 +14,53 @@ from pathlib import Path
 from typing import Any
 
 from dlfd_dist.config import JobConfig, Space, draw_from, search_space, used_space
-from dlfd_dist.objectives import OBJECTIVES
 
-from .compare import parents_of, placed, seeded, with_settings
-from .race import Held, Race, Trial, chosen_trial
-from .runs import Plan, Planned
+from .comparison import Comparison, parents_of, placed, seeded, with_settings
+from .race import Against, Race, Trial, chosen_trial
+from .runs import Run
 from .spaces import fitted_space
 from .trial_people import on_people_of_trials, original_of, trial_draws, tuning_pairs
 
 
 def searched(config: JobConfig, given: frozenset[str]) -> Space:
-    """Return the settings that are drawn and their ranges; one the user gave is not drawn."""
+    """Return the settings that are drawn, with their ranges; settings of the user are not drawn."""
     space = fitted_space(used_space(config.method), config)
     return {name: values for name, values in space.items() if name not in given}
 
 
-def plan_trials(plan: Plan) -> list[Trial]:
+def plan_trials(comparison: Comparison) -> list[Trial]:
     """Return the trials of every method that has something to search, on the same seeds."""
     return [
-        _trial(plan, config, number)
-        for config in plan.configs
-        if searched(config, plan.given)
-        for number in range(plan.compare.tune)
+        _trial(comparison, config, number)
+        for config in comparison.configs
+        if searched(config, comparison.given)
+        for number in range(comparison.compare.tune)
     ]
 
 
-def _trial(plan: Plan, config: JobConfig, number: int) -> Trial:
-    space = searched(config, plan.given)
+def _trial(comparison: Comparison, config: JobConfig, number: int) -> Trial:
+    space = searched(config, comparison.given)
     if number > 0:
-        drawn = draw_from(space, config.method.name, number, plan.compare.tune_seed)
+        drawn = draw_from(space, config.method.name, number, comparison.compare.tune_seed)
         config = with_settings(config, drawn)
     settings = {name: _value(config, name) for name in space}
-    runs = tuple(_run(plan, config, number, *pair) for pair in tuning_pairs(plan))
-    held = tuple(Held(run.label, original_of(plan, run), parents_of(run)[1]) for run in runs)
-    return Trial(config.run.name, settings, held, runs)
+    runs = tuple(_run(comparison, config, number, *pair) for pair in tuning_pairs(comparison))
+    against = tuple(
+        Against(run.label, original_of(comparison, run), parents_of(run)[1]) for run in runs
+    )
+    return Trial(config.run.name, settings, against, runs)
 
 
-def _run(plan: Plan, config: JobConfig, number: int, train_seed: int, seed: int) -> Planned:
+def _run(comparison: Comparison, config: JobConfig, number: int, train_seed: int, seed: int) -> Run:
     label = seeded(f"{config.run.name} trial {number}", train_seed, seed)
     name = seeded(f"{config.run.name}-trial{number}", train_seed, seed, sep="-").replace(" ", "-")
     variant = config.run.name.removeprefix(config.method.name).strip()
-    draw = trial_draws(plan).get((train_seed, seed))
-    config = on_people_of_trials(placed(config, plan.out / "tuning", name), draw)
-    if not OBJECTIVES[plan.compare.objective].resurfaces:
-        # It takes as long as an unlearning itself, and a trial is judged by none of it.
+    draw = trial_draws(comparison).get((train_seed, seed))
+    config = on_people_of_trials(placed(config, comparison.out / "tuning", name), draw)
+    if not comparison.objective.resurfaces:
+        # Resurfacing takes as long as an unlearning, and no trial is judged by it.
         config = with_settings(config, {"metrics.resurface_steps": 0})
-    return Planned(label, "trial", train_seed, replace(config, seed=seed), variant, draw)
+    return Run(label, "trial", train_seed, replace(config, seed=seed), variant, draw)
 
 
 def _value(config: JobConfig, setting: str) -> Any:
@@ -67,43 +68,45 @@ def _value(config: JobConfig, setting: str) -> Any:
     return getattr(getattr(config, section), name)
 
 
-def trial_runs(trials: Sequence[Trial]) -> list[Planned]:
+def trial_runs(trials: Sequence[Trial]) -> list[Run]:
     return [run for trial in trials for run in trial.runs]
 
 
-def judged(plan: Plan, trials: Sequence[Trial], done: Mapping[str, Path]) -> list[Trial]:
+def judged(
+    comparison: Comparison, trials: Sequence[Trial], done: Mapping[str, Path]
+) -> list[Trial]:
     """Return the trials with the values that their runs reached on val.
 
     Parameters
     ----------
     done : run directories by label, of the trials and of the models they are held against
     """
-    return [trial.judged(OBJECTIVES[plan.compare.objective], done) for trial in trials]
+    return [trial.judged(comparison.objective, done) for trial in trials]
 
 
-def races_of(plan: Plan, trials: Sequence[Trial]) -> dict[str, Race]:
+def races_of(comparison: Comparison, trials: Sequence[Trial]) -> dict[str, Race]:
     """Return the race of each method, by its title."""
     titles = dict.fromkeys(trial.name for trial in trials)
-    return {title: race_of(plan, [t for t in trials if t.name == title]) for title in titles}
+    return {title: race_of(comparison, [t for t in trials if t.name == title]) for title in titles}
 
 
-def race_of(plan: Plan, trials: Sequence[Trial]) -> Race:
+def race_of(comparison: Comparison, trials: Sequence[Trial]) -> Race:
     """Return the race of the trials of one method."""
-    config = next(c for c in plan.configs if c.run.name == trials[0].name)
-    given = sorted(plan.given & search_space(config.method.name).keys())
+    config = next(c for c in comparison.configs if c.run.name == trials[0].name)
+    given = sorted(comparison.given & search_space(config.method.name).keys())
     return Race(
-        plan.compare.objective,
-        {name: str(values) for name, values in searched(config, plan.given).items()},
+        comparison.compare.objective,
+        {name: str(values) for name, values in searched(config, comparison.given).items()},
         {name: _value(config, name) for name in given},
         [replace(trial, runs=()) for trial in trials],
     )
 
 
-def tuned_configs(plan: Plan, trials: Sequence[Trial]) -> list[JobConfig]:
+def tuned_configs(comparison: Comparison, trials: Sequence[Trial]) -> list[JobConfig]:
     """Return every method with the settings chosen for it, or its own where no trial was better
-    than leaving the model as it is; one whose trials all failed is left out."""
-    objective, tuned = OBJECTIVES[plan.compare.objective], []
-    for config in plan.configs:
+    than leaving the model as it is; a method whose trials all failed is left out."""
+    objective, tuned = comparison.objective, []
+    for config in comparison.configs:
         own = [trial for trial in trials if trial.name == config.run.name]
         best = chosen_trial(own, objective)
         if best is not None:
@@ -113,17 +116,17 @@ def tuned_configs(plan: Plan, trials: Sequence[Trial]) -> list[JobConfig]:
     return tuned
 
 
-def tuning_record(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
+def tuning_record(comparison: Comparison, trials: Sequence[Trial]) -> dict[str, Any]:
     """Return what was tried, on whom, and what was chosen, for comparison.json.
 
     `draws` are the seeds of the people whom the trials forgot, per pair; empty where these are the
     people of the comparison.
     """
     return {
-        "trials": plan.compare.tune,
-        "seed": plan.compare.tune_seed,
-        "pairs": tuning_pairs(plan),
-        "draws": list(trial_draws(plan).values()),
-        "objective": OBJECTIVES[plan.compare.objective].title,
-        "methods": {title: race.record() for title, race in races_of(plan, trials).items()},
+        "trials": comparison.compare.tune,
+        "seed": comparison.compare.tune_seed,
+        "pairs": tuning_pairs(comparison),
+        "draws": list(trial_draws(comparison).values()),
+        "objective": comparison.objective.title,
+        "methods": {title: race.record() for title, race in races_of(comparison, trials).items()},
     }

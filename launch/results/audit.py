@@ -25,8 +25,7 @@ from dlfd_dist.report.ensemble import (
 )
 from dlfd_dist.run_dir import write_json, write_text
 
-from ..plan.audit import title_of
-from ..plan.runs import Planned
+from ..plan.runs import Run
 
 FILES = ("audit.json", "audit.csv", "audit.salt.json", "report.html")
 COLUMNS = (
@@ -43,7 +42,7 @@ def write_audit(
     out: Path,
     kind: str,
     audit: AuditConfig,
-    wanted: Sequence[Planned],
+    wanted: Sequence[Run],
     done: Mapping[str, Path],
     rows: ResolvedRows,
 ) -> dict[str, Any]:
@@ -56,32 +55,34 @@ def write_audit(
     done : directories of the finished runs by label
     rows : of any shadow: people, image paths and the split are the same for all
     """
-    seeds = list(dict.fromkeys(one.train_seed for one in wanted))
+    seeds = list(dict.fromkeys(run.train_seed for run in wanted))
     shadows = [
-        Shadow(title_of(one), one.role, seeds.index(one.train_seed), done.get(one.label))
-        for one in wanted
+        Shadow(run.title, run.role, seeds.index(run.train_seed), done.get(run.label))
+        for run in wanted
     ]
     manifest = rows.manifest
     worlds = read_worlds(shadows, len(seeds), len(manifest.image_paths))
     judge = Judge(worlds, manifest.identities, rows.splits.val, audit)
     people, paths = [str(name) for name in judge.names], list(manifest.image_paths)
     salt = _salt(out, [*people, *paths])
-    found = {title: judge.world(title) for title in worlds if title != "retrained"}
+    judged = {title: judge.world(title) for title in worlds if title != "retrained"}
     result = {
         "kind": kind,
         "title": manifest.title,
         "settings": _settings(audit, wanted[0]),
-        "worlds": {title: _world(one, audit.top, people, salt) for title, one in found.items()},
+        "worlds": {
+            title: _world(world, audit.top, people, salt) for title, world in judged.items()
+        },
         "cost": {title: world.seconds for title, world in worlds.items()},
-        "missing": [one.label for one in wanted if one.label not in done],
+        "missing": [run.label for run in wanted if run.label not in done],
     }
     write_json(out / "audit.json", result)
-    write_text(out / "audit.csv", _csv(found, people, paths, salt))
+    write_text(out / "audit.csv", _csv(judged, people, paths, salt))
     write_audit_page(out)
     return result
 
 
-def _settings(audit: AuditConfig, first: Planned) -> dict[str, Any]:
+def _settings(audit: AuditConfig, first: Run) -> dict[str, Any]:
     forget = first.config.forget
     return {
         "models": audit.models,
@@ -97,13 +98,13 @@ def _settings(audit: AuditConfig, first: Planned) -> dict[str, Any]:
 def _world(judged: Judged, top: int, people: Sequence[str], salt: Salt) -> dict[str, Any]:
     exposed = [
         {
-            "pseudonym": salt.pseudonym(people[one.number]), "auc": one.auc,
-            "auc_interval": one.auc_interval, "num_images": band(one.num_images),
-            "num_models": one.num_models,
+            "pseudonym": salt.pseudonym(people[person.number]), "auc": person.auc,
+            "auc_interval": person.auc_interval, "num_images": band(person.num_images),
+            "num_models": person.num_models,
         }
-        for one in most_exposed(judged, top)
+        for person in most_exposed(judged, top)
     ]  # fmt: skip
-    aucs = sorted(one.auc for one in exposures(judged))
+    aucs = sorted(person.auc for person in exposures(judged))
     return {
         "role": judged.role, "num_models": judged.num_models, **judged.figures, "roc": judged.roc,
         "person_aucs": aucs, "most_exposed": exposed,
@@ -119,22 +120,22 @@ def _salt(out: Path, entries: Sequence[str]) -> Salt:
 
 
 def _csv(
-    found: Mapping[str, Judged], people: Sequence[str], paths: Sequence[str], salt: Salt
+    worlds: Mapping[str, Judged], people: Sequence[str], paths: Sequence[str], salt: Salt
 ) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for title, judged in found.items():
+    for title, judged in worlds.items():
         for unit, entries in (("person", people), ("image", paths)):
-            told = {
-                salt.pseudonym(entries[one.number]): one
-                for one in exposures(judged, by_image=unit == "image")
+            exposed = {
+                salt.pseudonym(entries[exposure.number]): exposure
+                for exposure in exposures(judged, by_image=unit == "image")
             }
             # In the order of the pseudonyms: that of the data is that of the names.
-            for pseudonym, one in sorted(told.items()):
-                near = "" if math.isnan(one.klom_forget) else f"{one.klom_forget:.6g}"
+            for pseudonym, exposure in sorted(exposed.items()):
+                near = "" if math.isnan(exposure.klom_forget) else f"{exposure.klom_forget:.6g}"
                 writer.writerow([
-                    cell(title), unit, pseudonym, band(one.num_images), one.num_models,
-                    f"{one.auc:.6g}", f"{one.mean_log_ratio:.6g}", near,
+                    cell(title), unit, pseudonym, band(exposure.num_images), exposure.num_models,
+                    f"{exposure.auc:.6g}", f"{exposure.mean_log_ratio:.6g}", near,
                 ])  # fmt: skip
     return buffer.getvalue()

@@ -13,7 +13,7 @@ from dlfd_dist.report.summary import findings_of, summarise
 from dlfd_dist.report.tables import contrasts_csv, csv_table, latex_table, markdown_table
 from dlfd_dist.run_dir import write_json, write_text
 
-from ..plan.runs import Planned
+from ..plan.runs import Run
 
 COMPARE_LOCK = "compare.lock"
 """Held while files of a comparison are written, by a campaign's report job too."""
@@ -24,10 +24,10 @@ FILES = (
 
 
 @dataclass(frozen=True)
-class Ran:
+class Outcome:
     """A comparison whose runs have ended."""
 
-    wanted: list[Planned]
+    wanted: list[Run]
     """Every run of the table."""
     done: dict[str, Path]
     """The directories of the finished ones by label."""
@@ -38,36 +38,39 @@ class Ran:
     """Pairs of rows and the margin of a tie, named before the runs."""
 
 
-def write_results(out: Path, ran: Ran, title: str) -> list[str]:
+def write_results(out: Path, outcome: Outcome, title: str) -> list[str]:
     """Write comparison.json, summary.json, tables and page; return the runs that are missing."""
-    full_title = f"{title}: {ran.data_title}"
-    entries = [_entry(one, ran.done[one.label], out) for one in ran.wanted if one.label in ran.done]
-    missing = [one.label for one in ran.wanted if one.label not in ran.done]
+    full_title = f"{title}: {outcome.data_title}"
+    entries = [
+        _entry(run, outcome.done[run.label], out)
+        for run in outcome.wanted
+        if run.label in outcome.done
+    ]
+    missing = [run.label for run in outcome.wanted if run.label not in outcome.done]
     content = {
-        "title": full_title, "runs": entries, "missing": missing, "tuning": ran.tuning,
-        "contrasts": ran.contrasts,
+        "title": full_title, "runs": entries, "missing": missing, "tuning": outcome.tuning,
+        "contrasts": outcome.contrasts,
     }  # fmt: skip
     write_json(out / "comparison.json", content)
     records = read_comparison(out).records
-    rows, findings = summarise(records), findings_of(records, ran.contrasts)
+    rows, findings = summarise(records), findings_of(records, outcome.contrasts)
     write_json(out / "summary.json", {**findings.to_dict(), "rows": rows})
-    write_text(out / "table.md", markdown_table(rows, ran.tuning, missing, findings))
-    write_text(out / "table.tex", latex_table(rows, ran.tuning, missing, findings))
+    write_text(out / "table.md", markdown_table(rows, outcome.tuning, missing, findings))
+    write_text(out / "table.tex", latex_table(rows, outcome.tuning, missing, findings))
     write_text(out / "table.csv", csv_table(rows, findings))
     write_text(out / "contrasts.csv", contrasts_csv(findings))
     page = out / "report.html"
     write_report(
-        records, page, title=full_title, missing=missing, tuning=ran.tuning, contrasts=ran.contrasts
+        records,
+        page,
+        title=full_title,
+        missing=missing,
+        tuning=outcome.tuning,
+        contrasts=outcome.contrasts,
     )
     return missing
 
 
-def _entry(one: Planned, path: Path, out: Path) -> dict[str, Any]:
-    return {
-        "role": one.role,
-        "method": one.method,
-        "variant": one.variant,
-        "seed": one.seed,
-        "train_seed": one.train_seed,
-        "run_dir": os.path.relpath(path, out),
-    }
+def _entry(run: Run, path: Path, out: Path) -> dict[str, Any]:
+    names = ("role", "method", "variant", "seed", "train_seed")
+    return {name: getattr(run, name) for name in names} | {"run_dir": os.path.relpath(path, out)}

@@ -18,6 +18,8 @@ from dlfd_dist.report.summary import Findings, findings_of, summarise
 from dlfd_dist.report.tables import Row, csv_table, latex_table, markdown_table, text_table
 from dlfd_dist.run_dir import write_text
 
+from ..dry_run import dry_run_text, indented
+
 PAGES = (".html", ".htm")
 
 
@@ -25,19 +27,22 @@ def run_report(words: Sequence[str], *, out: str | None, dry_run: bool, as_json:
     """Write a page from run directories; a comparison directory stands for all its runs."""
     if not words:
         raise ConfigError("Nothing to report: give one or more run directories.")
-    found = _read([Path(word) for word in words])
-    records = found.records
+    runs = _read([Path(word) for word in words])
+    records = runs.records
     page = Path(out) if out else Path(words[0]) / "report.html"
-    rows, findings = summarise(records), findings_of(records, found.contrasts)
-    table = _table(page, rows, findings, found)
+    rows, findings = summarise(records), findings_of(records, runs.contrasts)
+    table = _table(page, rows, findings, runs)
     if dry_run:
-        _print_plan(records, page, is_page=table is None, as_json=as_json)
+        paths = [str(record.path) for record in records]
+        figures = [f"{page.parent / page.stem}_figures/"] if table is None else []
+        lines = ["# runs that would be reported", *indented(paths)]
+        print(dry_run_text({"runs": paths}, lines, [str(page), *figures], as_json=as_json))
         return 0
     try:
         if table is None:
             write_report(
-                records, page, title=found.title, missing=found.missing, tuning=found.tuning,
-                contrasts=found.contrasts,
+                records, page, title=runs.title, missing=runs.missing, tuning=runs.tuning,
+                contrasts=runs.contrasts,
             )  # fmt: skip
         else:
             page.parent.mkdir(parents=True, exist_ok=True)
@@ -50,12 +55,12 @@ def run_report(words: Sequence[str], *, out: str | None, dry_run: bool, as_json:
         shown = {"summary": rows, **findings.to_dict(), "report": str(page)}
         print(json.dumps(shown, indent=2, sort_keys=True))
     else:
-        print(text_table(rows, found.tuning, findings))
+        print(text_table(rows, runs.tuning, findings))
         print(f"report: {page}")
     return 0
 
 
-def _table(out: Path, rows: Sequence[Row], findings: Findings, found: Comparison) -> str | None:
+def _table(out: Path, rows: Sequence[Row], findings: Findings, runs: Comparison) -> str | None:
     """Return the table that the name of a file asks for by its ending; None: the page.
 
     Raises ConfigError where nothing is written to files of such a name.
@@ -65,9 +70,9 @@ def _table(out: Path, rows: Sequence[Row], findings: Findings, found: Comparison
         return None
     tables: dict[str, Callable[[], str]] = {
         ".csv": lambda: csv_table(rows, findings),
-        ".md": lambda: markdown_table(rows, found.tuning, found.missing, findings),
-        ".tex": lambda: latex_table(rows, found.tuning, found.missing, findings),
-        ".txt": lambda: text_table(rows, found.tuning, findings),
+        ".md": lambda: markdown_table(rows, runs.tuning, runs.missing, findings),
+        ".tex": lambda: latex_table(rows, runs.tuning, runs.missing, findings),
+        ".txt": lambda: text_table(rows, runs.tuning, findings),
     }
     if ending not in tables:
         raise ConfigError(
@@ -77,34 +82,20 @@ def _table(out: Path, rows: Sequence[Row], findings: Findings, found: Comparison
     return tables[ending]()
 
 
-def _print_plan(records: Sequence[RunRecord], page: Path, *, is_page: bool, as_json: bool) -> None:
-    runs = [str(record.path) for record in records]
-    files = [str(page), *([f"{page.parent / page.stem}_figures/"] if is_page else [])]
-    if as_json:
-        print(json.dumps({"dry_run": True, "runs": runs, "files": files}, indent=2, sort_keys=True))
-        return
-    print("# runs that would be reported")
-    for run in runs:
-        print(f"  {run}")
-    print("# files that would be written")
-    for file in files:
-        print(f"  {file}")
-
-
 def _read(paths: Sequence[Path]) -> Comparison:
     """Return the runs of all paths as one comparison; each run once, however often named."""
     records: dict[str, RunRecord] = {}
-    read = [_read_one(path) for path in paths]
-    for one in read:
-        records |= {str(record.path.resolve()): record for record in one.records}
+    parts = [_read_part(path) for path in paths]
+    for part in parts:
+        records |= {str(record.path.resolve()): record for record in part.records}
     # What several comparisons tuned, each on models of its own, makes no common record.
-    alone = len(read) == 1
-    tuning, contrasts = (read[0].tuning, read[0].contrasts) if alone else (None, None)
-    missing = [name for one in read for name in one.missing]
-    return Comparison(read[0].title, list(records.values()), missing, tuning, contrasts)
+    alone = len(parts) == 1
+    tuning, contrasts = (parts[0].tuning, parts[0].contrasts) if alone else (None, None)
+    missing = [name for part in parts for name in part.missing]
+    return Comparison(parts[0].title, list(records.values()), missing, tuning, contrasts)
 
 
-def _read_one(path: Path) -> Comparison:
+def _read_part(path: Path) -> Comparison:
     if (path / "comparison.json").is_file():
         return read_comparison(path)
     records = load_with_references(path)

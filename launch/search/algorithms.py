@@ -36,7 +36,7 @@ def param_space(plan: SearchPlan) -> dict[str, Any]:
 
     if plan.search.sampler != "random":
         return {}
-    return {"point": tune.grid_search([{"settings": one} for one in plan.points()])}
+    return {"point": tune.grid_search([{"settings": settings} for settings in plan.points()])}
 
 
 def searcher(plan: SearchPlan, concurrent: int) -> Any:
@@ -57,14 +57,14 @@ def searcher(plan: SearchPlan, concurrent: int) -> Any:
         sampler = optuna.samplers.TPESampler(seed=search.seed, n_startup_trials=startup)
     objective = OBJECTIVES[search.objective]
     two = objective.several
-    found = OptunaSearch(
-        space={f"{PREFIX}{name}": one for name, one in distributions(plan.space).items()},
+    algorithm = OptunaSearch(
+        space={f"{PREFIX}{name}": values for name, values in distributions(plan.space).items()},
         metric=["accuracy", "forgetting_score"] if two else "objective",
         mode=["max", "min"] if two else objective.mode,
         points_to_evaluate=[{f"{PREFIX}{name}": value for name, value in _inside(plan).items()}],
         sampler=sampler,
     )
-    return ConcurrencyLimiter(found, max_concurrent=concurrent)
+    return ConcurrencyLimiter(algorithm, max_concurrent=concurrent)
 
 
 def _inside(plan: SearchPlan) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def nearest(values: Range, value: Any) -> Any:
         return value
     numbers = [v for v in values.values if isinstance(v, int | float)]
     if numbers and isinstance(value, int | float):
-        return min(numbers, key=lambda one: abs(one - value))
+        return min(numbers, key=lambda number: abs(number - value))
     return values.values[0]
 
 

@@ -33,7 +33,7 @@ ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # Trials are the work of the allocation: at Ray's own 15 any other process goes before them.
     "RAY_worker_niceness": "0",
-    # Memory is for SLURM or the system to mind, which know what else runs here.
+    # SLURM or the system limits memory: they know what else runs here.
     "RAY_memory_monitor_refresh_ms": "0",
     # Of Tune's own logs only those for TensorBoard are wanted.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -45,7 +45,7 @@ ENVIRONMENT = {
     "RAY_DEDUP_LOGS": "0",
 }
 ADDRESS, NODES, PORTS = "DLFD_RAY_ADDRESS", "DLFD_RAY_NODES", "DLFD_RAY_PORTS"
-"""What launch.search.node tells of the Ray it started: address, nodes, free ports LOW-HIGH."""
+"""Variables that launch.search.node sets: address and nodes of its Ray, free ports LOW-HIGH."""
 WATCH_S = 5.0
 MISSING = (
     "Ray and Optuna are needed for 'dlfd search', and {name} is not installed: install them with "
@@ -92,10 +92,10 @@ def require_ray() -> None:
 
     for name in ("ray", "optuna"):
         try:
-            found = find_spec(name)
+            spec = find_spec(name)
         except ValueError:
-            found = None
-        if found is None:
+            spec = None
+        if spec is None:
             raise ConfigError(MISSING.format(name=name))
 
 
@@ -107,7 +107,7 @@ def local_room(search: SearchConfig) -> Room:
 
 
 def gpus_per_rank(search: SearchConfig, device: str, room: Room) -> float:
-    """Return search.gpus_per_trial, else one where there is one and it may be used."""
+    """Return search.gpus_per_trial, or 1 where there are GPUs; 0 on the CPU."""
     if device == "cpu":
         return 0.0
     return (1.0 if room.gpus else 0.0) if search.gpus_per_trial is None else search.gpus_per_trial
@@ -131,8 +131,8 @@ def ray_cluster(search: SearchConfig) -> Iterator[Room]:
         if NODES in os.environ and started:
             _wait_for_nodes(search, int(os.environ[NODES]))
             threading.Thread(target=_watch_nodes, args=[ended], daemon=True).start()
-        found = ray.cluster_resources()
-        yield Room(found.get("CPU", 0.0), found.get("GPU", 0.0), max(1, num_nodes()))
+        resources = ray.cluster_resources()
+        yield Room(resources.get("CPU", 0.0), resources.get("GPU", 0.0), max(1, num_nodes()))
     finally:
         ended.set()
         if started:
@@ -172,9 +172,11 @@ def _watch_nodes(ended: threading.Event) -> None:
     wanted = int(os.environ[NODES])
     while not ended.wait(WATCH_S):
         with contextlib.suppress(Exception):
-            found = num_nodes()
-            if found < wanted and not ended.is_set():
-                logger.warning("of %d nodes %d are left: the search stops and saves", wanted, found)
+            num_left = num_nodes()
+            if num_left < wanted and not ended.is_set():
+                logger.warning(
+                    "of %d nodes %d are left: the search stops and saves", wanted, num_left
+                )
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
 

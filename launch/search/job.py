@@ -16,7 +16,8 @@ from dlfd_dist.errors import STOPPED, DlfdError
 from dlfd_dist.run_dir import RunDir
 
 from ..execute.task import SIGNALS
-from .plan import SearchPlan, claim, read_search, rows_of
+from .identity import claim
+from .plan import SearchPlan, read_search, rows_of
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def carried_out(search: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return STOPPED  # outside of Tune there is nothing to save
     except RuntimeError as err:
-        # So Tune tells of a worker that somebody killed (Ray 2.60); its state is on disk.
+        # Tune's message for a worker that was killed (Ray 2.60); the search's state is on disk.
         if not str(err).startswith("Caught unexpected exception"):
             raise
         print(f"dlfd: {str(err).splitlines()[0]}", file=sys.stderr)

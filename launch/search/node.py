@@ -38,7 +38,7 @@ BLOCKS, SIZE, FIRST_PORT = 70, 300, 10000
 LEFT_S = 3.0
 """How long Ray's workers may outlive Ray."""
 KILL_ROUNDS = 3
-"""One that hangs in the kernel cannot be killed, and must not hold the job."""
+"""A process that hangs in the kernel cannot be killed, and must not hold the job."""
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -109,7 +109,7 @@ class Step:
 
 def main(command: Sequence[str]) -> int:
     for number in SIGNALS:
-        # The first node decides; a job that is told to stop saves before Ray ends.
+        # The first node decides; a job that is asked to stop saves before Ray ends.
         signal.signal(number, lambda *_: None)
     step = Step.of(os.environ)
     try:
@@ -146,17 +146,17 @@ def _lead(command: Sequence[str], step: Step) -> int:
     ray = _start(step.ray_start(), step)
     try:
         driver = _start(command, step)
-        told: list[int] = []
+        signals: list[int] = []
 
-        def tell(number: int, _frame: object) -> None:
-            told.append(number)
+        def pass_on(number: int, _frame: object) -> None:
+            signals.append(number)
             driver.send_signal(signal.SIGTERM)
 
         for number in SIGNALS:
-            signal.signal(number, tell)
+            signal.signal(number, pass_on)
         status = _ended(driver, ray)
-        # Ray may end a driver that was told to stop before it says 75; its state is on disk.
-        return STOPPED if told and status != 0 else status
+        # Ray may end a driver that was asked to stop before it exits with 75; its state is on disk.
+        return STOPPED if signals and status != 0 else status
     finally:
         _end(ray)
 

@@ -1,4 +1,4 @@
-"""Cores that one trial has for itself, among all trials of a node, whoever started them."""
+"""Binding of trials to cores: no two trials on a node share a core, whoever started them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def pinned(num: int) -> Iterator[list[int]]:
     folder = private_folder(Path(tempfile.gettempdir()) / f"dlfd-cores-{os.getuid()}")
     before = os.sched_getaffinity(0)
     with contextlib.ExitStack() as stack:
-        held = [core for core in sorted(before) if _take(stack, folder / f"core_{core}.lock")]
-        cores = held[:num]
+        taken = [core for core in sorted(before) if _take(stack, folder / f"core_{core}.lock")]
+        cores = taken[:num]
         if len(cores) < num:
             yield []
             return

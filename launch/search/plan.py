@@ -5,16 +5,12 @@ Ray is not known here, so that a dry run and every refusal need none.
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dlfd_dist import __version__
 from dlfd_dist.compose import (
     compose_job,
     expand_grid,
@@ -30,29 +26,21 @@ from dlfd_dist.config import (
     Uniform,
     draw_from,
     read_space,
-    signature,
     space_from,
     space_values,
     to_dict,
     used_space,
 )
 from dlfd_dist.data.loaders import ResolvedRows, resolve_rows
-from dlfd_dist.errors import ConfigError, RunDirError
-from dlfd_dist.jobs.context import check_retrained, input_digests
+from dlfd_dist.errors import ConfigError
+from dlfd_dist.jobs.context import check_retrained
 from dlfd_dist.jobs.plan import num_steps
 from dlfd_dist.objectives import OBJECTIVES
 from dlfd_dist.registry import near_match
-from dlfd_dist.resources import checkout
-from dlfd_dist.run_dir import write_json
 
-from ..plan.compare import require_resurfacing, with_settings
+from ..plan.compare import require_resurfacing
+from ..plan.comparison import with_settings
 from ..plan.spaces import fitted_space
-
-# What may differ between two starts of one search: where it runs, and what comes after the trials.
-NOT_IN_IDENTITY = (
-    "replicate", "replicate_seeds", "concurrent", "address", "object_store_mb", "pin",
-    "cpus_per_trial", "gpus_per_trial", "workers_per_trial", "join_s",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -132,7 +120,7 @@ def make_plan(overrides: Sequence[str]) -> SearchPlan:
         )
     config = compose_job("unlearn", rest)
     out = Path(config.run.dir or "runs/search").absolute()
-    given = {one.split("=", 1)[0].lstrip("+") for one in rest}
+    given = {word.split("=", 1)[0].lstrip("+") for word in rest}
     space = _space(search, config, given)
     _check(search, config, space)
     return SearchPlan(search, _placed(config, search, out), space, out)
@@ -249,141 +237,6 @@ def longest(plan: SearchPlan, rows: ResolvedRows) -> int:
         most = epochs.high if isinstance(epochs, Uniform) else max(epochs.values)
         config = with_settings(config, {"method.epochs": math.ceil(most)})
     return num_steps(config, rows)
-
-
-def identity(plan: SearchPlan, rows: ResolvedRows) -> dict[str, Any]:
-    """Return what makes the search this one: inputs, code, settings, space."""
-    inputs = input_digests(plan.config, rows)
-    settings = {k: v for k, v in asdict(plan.search).items() if k not in NOT_IN_IDENTITY}
-    return {
-        "inputs": inputs,
-        "code": {"version": __version__, "revision": _revision()},
-        "config": signature(plan.config, inputs),
-        "search": settings,
-        "space": {name: str(values) for name, values in plan.space.items()},
-        "method": plan.config.method.name,
-        "title": rows.manifest.title,
-    }
-
-
-def _revision() -> str | None:
-    """Return the last commit that touched what a search runs; None outside a checkout."""
-    root = checkout()
-    if root is None or not (root / ".git").exists():
-        return None
-    words = ["log", "-1", "--format=%H", "--", "dlfd_dist", "launch/search"]
-    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
-    return done.stdout.strip() or None
-
-
-def check_same(plan: SearchPlan, rows: ResolvedRows) -> dict[str, Any]:
-    """Return the identity; RunDirError where the directory holds another search."""
-    mine, held = identity(plan, rows), _held(plan)
-    if held is not None:
-        _refuse_other(plan, _difference(held, mine) or _code_difference(held, mine))
-    return mine
-
-
-def _refuse_other(plan: SearchPlan, difference: str | None) -> None:
-    if difference:
-        raise RunDirError(
-            f"run.dir={plan.out} is another search: {difference} Choose another directory, or "
-            "start it as it was begun."
-        )
-
-
-def claim(plan: SearchPlan, rows: ResolvedRows, *, resume: bool | None) -> None:
-    """Take the directory of the search; RunDirError where it is not this search's.
-
-    resume: whether there must be a search to go on with; None: there may be one. A job that
-        comes back goes on though somebody committed in the meantime; the log says so
-    """
-    held = _held(plan)
-    if held is None:
-        if resume:
-            raise RunDirError(
-                f"run.dir={plan.out} holds no search to go on with: leave --resume out, or give "
-                "the run.dir of the search."
-            )
-        try:
-            if _in_use(plan.out):
-                raise RunDirError(
-                    f"run.dir={plan.out} exists and is not a search: choose another directory."
-                )
-            plan.out.mkdir(parents=True, exist_ok=True)
-            write_json(plan.identity, identity(plan, rows))
-        except OSError as err:
-            raise RunDirError(
-                f"run.dir={plan.out} cannot be written ({err.strerror}): choose another directory."
-            ) from err
-        return
-    if resume is False:
-        raise RunDirError(
-            f"run.dir={plan.out} holds a search already: add --resume to go on with it, or choose "
-            "another directory."
-        )
-    mine = identity(plan, rows)
-    _refuse_other(plan, _difference(held, mine))
-    other_code = _code_difference(held, mine)
-    if resume is None and other_code:
-        if mine["code"] not in (later := held.get("went_on_at", [])):
-            print(f"warning: this search goes on though {other_code}", file=sys.stderr)
-            write_json(plan.identity, {**held, "went_on_at": [*later, mine["code"]]})
-        return
-    _refuse_other(plan, other_code)
-
-
-def _in_use(path: Path) -> bool:
-    """Return whether a path holds files that no search and no campaign of ours wrote."""
-    if not path.is_dir():
-        return path.exists()
-    return any(path.iterdir()) and not (path / "ledger.jsonl").is_file()
-
-
-def _held(plan: SearchPlan) -> dict[str, Any] | None:
-    if not plan.identity.is_file():
-        return None
-    try:
-        held = json.loads(plan.identity.read_text(encoding="utf-8"))
-        return held if isinstance(held, dict) and "inputs" in held else {}
-    except (OSError, ValueError) as err:
-        raise RunDirError(
-            f"{plan.identity} is damaged, so nobody can tell which search this is: choose another "
-            "run.dir."
-        ) from err
-
-
-def _difference(held: Mapping[str, Any], mine: Mapping[str, Any]) -> str | None:
-    """Return one sentence on what differs first, None if it is the same search."""
-    names = {"data": "data set", "request": "forget request", "checkpoint": "checkpoint"}
-    for key in {**mine["inputs"], **held.get("inputs", {})}:
-        was, now = held.get("inputs", {}).get(key), mine["inputs"].get(key)
-        if was != now:
-            what = names.get(key, key)
-            return f"its {what} is {_short(was)}, and this one's is {_short(now)}."
-    for key, now in mine["search"].items():
-        was = held.get("search", {}).get(key)
-        if was != now:
-            return f"its search.{key} is {was}, and this one's is {now}."
-    if held.get("method") != mine["method"]:
-        return f"its method is {held.get('method')}, and this one's is {mine['method']}."
-    if held.get("space") != mine["space"]:
-        return "its search space is another."
-    if held.get("config") != mine["config"]:
-        return "other settings on the command line."
-    return None
-
-
-def _code_difference(held: Mapping[str, Any], mine: Mapping[str, Any]) -> str | None:
-    for key, now in mine["code"].items():
-        was = held.get("code", {}).get(key)
-        if was != now:
-            return f"it was begun at code {key} {_short(was)}, and the code is at {_short(now)}."
-    return None
-
-
-def _short(value: Any) -> str:
-    return str(value)[:12] if value else "none"
 
 
 def rows_of(plan: SearchPlan, *, draw: bool) -> ResolvedRows:

@@ -30,7 +30,7 @@ class _Row:
 
 
 class Table:
-    """The trials of one phase; told of every report and every end."""
+    """The trials of one phase, from every report and every end."""
 
     def __init__(self, search: SearchConfig, total: int, title: str):
         self.search, self.total, self.title = search, total, title
@@ -144,7 +144,7 @@ class Ended:
 
 
 class Watch:
-    """What this process knows of the phase that runs; Tune's saved callbacks look it up here."""
+    """The current phase of this process; Tune's saved callbacks look it up here."""
 
     table: Table | None = None
     ended: ClassVar[list[Ended]] = []
@@ -156,13 +156,13 @@ def number_of(trial: Any) -> int:
 
 
 def callback() -> Any:
-    """Return a callback of Tune that tells the table of the phase that runs.
+    """Return a callback of Tune that keeps the table of the current phase.
 
     Tune saves it with the search and restores it in another process, so it holds nothing itself.
     """
     from ray.tune import Callback
 
-    class Told(Callback):
+    class Follow(Callback):
         def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             watch, point = _here()
             settings = point.of(trial.config).settings
@@ -183,13 +183,13 @@ def callback() -> Any:
             watch, point = _here()
             watch.ended = [
                 Ended(
-                    one.trial_id, one.status, point.of(one.config), dict(one.last_result or {}),
-                    one.error_file,
+                    trial.trial_id, trial.status, point.of(trial.config),
+                    dict(trial.last_result or {}), trial.error_file,
                 )
-                for one in sorted(trials, key=number_of)
+                for trial in sorted(trials, key=number_of)
             ]  # fmt: skip
 
-    return Told()
+    return Follow()
 
 
 def _here() -> tuple[Any, Any]:
@@ -198,5 +198,5 @@ def _here() -> tuple[Any, Any]:
 
     return (
         importlib.import_module("launch.search.progress").Watch,
-        importlib.import_module("launch.search.trial").Point,
+        importlib.import_module("launch.search.point").Point,
     )

@@ -18,7 +18,9 @@ from typing import Any
 from dlfd_dist.runtime.env import RankInfo
 
 from .cluster import PORTS
-from .trial import Point, Report, Shared, run_rank
+from .point import Point, Shared
+from .reports import Report
+from .trial import run_rank
 
 END_S = 120.0
 """How long the other ranks may take to end after the first has."""
@@ -35,26 +37,31 @@ def resources(cpus: int, gpus: float, workers: int) -> Any:
 
 
 def run_all(
-    point: Point, shared: Shared, report: Report, trial_id: str, held: Path | None, gpus: float
+    point: Point,
+    shared: Shared,
+    report: Report,
+    trial_id: str,
+    checkpoint: Path | None,
+    gpus: float,
 ) -> None:
     """Run a trial on all of its ranks; this process is the first."""
     import ray
 
     world_size = shared.search.workers_per_trial
     if world_size == 1:
-        run_rank(point, shared, report, trial_id, held)
+        run_rank(point, shared, report, trial_id, checkpoint)
         return
     others = _others(world_size, shared.search.cpus_per_trial, gpus)
     meeting = {"MASTER_ADDR": ray.util.get_node_ip_address(), "MASTER_PORT": str(free_port())}
     infos = [RankInfo(rank, 0, world_size, 1, rank, "ray") for rank in range(world_size)]
     work = [
-        actor.run.remote(info, meeting, point, shared, trial_id, held)
+        actor.run.remote(info, meeting, point, shared, trial_id, checkpoint)
         for actor, info in zip(others, infos[1:], strict=True)
     ]
     try:
         os.environ.update(meeting)
         try:
-            run_rank(point, shared, report, trial_id, held, infos[0])
+            run_rank(point, shared, report, trial_id, checkpoint, infos[0])
         finally:
             ray.get(work, timeout=END_S)
     except SystemExit:
@@ -93,11 +100,11 @@ class Rank:
 
     def run(
         self, info: RankInfo, meeting: dict[str, str], point: Point, shared: Shared,
-        trial_id: str, held: Path | None,
+        trial_id: str, checkpoint: Path | None,
     ) -> None:  # fmt: skip
         os.environ.update(meeting)
         try:
-            run_rank(point, shared, lambda *_: None, trial_id, held, info)
+            run_rank(point, shared, lambda *_: None, trial_id, checkpoint, info)
         except SystemExit:
             return  # the first rank was stopped; to Ray it would be the end of this process
 
@@ -126,8 +133,8 @@ def tune_trial(config: dict[str, Any], *, shared: Shared, gpus: float) -> None:
         checkpoint = Checkpoint.from_directory(str(folder)) if folder else None
         tune.report(dict(figures), checkpoint=checkpoint)
 
-    held = get_checkpoint()
+    saved = get_checkpoint()
     trial_id = get_context().get_trial_id() or ""
-    with held.as_directory() if held else contextlib.nullcontext() as folder:
+    with saved.as_directory() if saved else contextlib.nullcontext() as folder:
         begin = Path(folder) if folder else None
         run_all(Point.of(config), shared, report, trial_id, begin, gpus)

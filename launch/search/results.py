@@ -1,4 +1,4 @@
-"""What came of a search: rows, Pareto front, importance, search.csv, best.yaml, results.json."""
+"""The results of a search: rows, Pareto front, importance, search.csv, best.yaml, results.json."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ Row = dict[str, Any]
 
 def rows_of(ended: Sequence[Ended], out: Path) -> list[Row]:
     """Return a row per trial, in the order they were begun."""
-    return [_row(number, one, out) for number, one in enumerate(ended)]
+    return [_row(number, trial, out) for number, trial in enumerate(ended)]
 
 
-def _row(number: int, one: Ended, out: Path) -> Row:
-    figures = one.figures
+def _row(number: int, trial: Ended, out: Path) -> Row:
+    figures = trial.figures
     run_dir = figures.get("run_dir") or None
     failed = figures.get("failed") or ""
-    if one.status == "ERROR":
-        failed = _last_line(one.error_file)
+    if trial.status == "ERROR":
+        failed = _last_line(trial.error_file)
     state = (
         "failed" if failed
         else "finished" if figures.get("finished")
-        else "stopped" if one.status == "TERMINATED"
+        else "stopped" if trial.status == "TERMINATED"
         else "unfinished"
     )  # fmt: skip
     known = {name: figures.get(name) if state != "failed" else None for name in FIGURES}
@@ -56,8 +56,8 @@ def _row(number: int, one: Ended, out: Path) -> Row:
         "trial": number,
         "state": state,
         **known,
-        "seed": one.point.seed,
-        "settings": one.point.settings,
+        "seed": trial.point.seed,
+        "settings": trial.point.settings,
         "run_dir": str(Path(run_dir).relative_to(out)) if run_dir else None,
         "failed": failed,
     }
@@ -77,7 +77,7 @@ def finished(rows: Sequence[Row]) -> list[Row]:
 
 
 def moved(rows: Sequence[Row]) -> list[Row]:
-    """Return the finished trials that did not leave the model as it is: a choice is one of them."""
+    """Return the finished trials that changed the model; the choice is among them."""
     return [row for row in finished(rows) if not row["left_as_is"]]
 
 
@@ -123,8 +123,8 @@ def judged(candidate: Row, replicates: Sequence[Row], search: SearchConfig) -> d
     """Return what a candidate is worth over the seeds of its replicates, with the bound.
 
     The mean exceeds the bound (or, of a gap, stays below it) with 90 % confidence, by Student's t.
-    With one seed the standard error is that of the measurement. The trial that made it a candidate
-    does not count: it was chosen for its luck as well.
+    With one seed the standard error is that of the measurement. The trial of the search
+    does not count: it became a candidate partly by luck.
     """
     values = [row["objective"] for row in finished(replicates)]
     if not values:
@@ -145,7 +145,11 @@ def all_judged(
     for row in replicates:
         row["trial"] = next(c["trial"] for c in chosen if c["settings"] == row["settings"])
     return replicates, [
-        judged(row, [one for one in replicates if one["trial"] == row["trial"]], plan.search)
+        judged(
+            row,
+            [replicate for replicate in replicates if replicate["trial"] == row["trial"]],
+            plan.search,
+        )
         for row in chosen
     ]
 
@@ -168,9 +172,11 @@ def winner(
     untouched model.
     """
     objective = OBJECTIVES[search.objective]
-    known = [one for one in candidates if one["bound"] is not None]
+    known = [candidate for candidate in candidates if candidate["bound"] is not None]
     if known:
-        better = [one for one in known if objective.is_better(one["mean"], untouched)]
+        better = [
+            candidate for candidate in known if objective.is_better(candidate["mean"], untouched)
+        ]
         best = min(better, key=lambda c: (objective.sign * c["bound"], c["trial"]), default=None)
         return next((row for row in rows if best and row["trial"] == best["trial"]), None)
     better = [r for r in ranked(rows, search) if objective.is_better(r["objective"], untouched)]
@@ -212,8 +218,8 @@ def importance(rows: Sequence[Row], plan: SearchPlan) -> dict[str, float]:
             )
         )
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=plan.search.seed)
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: float(share) for name, share in found.items()}
+    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(share) for name, share in shares.items()}
 
 
 def write_end(plan: SearchPlan, content: Mapping[str, Any], restarts: int) -> None:
@@ -269,7 +275,7 @@ def write_all(
     write_text(plan.out / "search.csv", csv_text(rows, replicates, list(plan.space)))
     write_json(plan.out / "results.json", content)
     if best is None:
-        # The best of one seed may not have stood the others.
+        # The best trial of one seed may be worse on the other seeds.
         (plan.out / "best.yaml").unlink(missing_ok=True)
     else:
         write_text(plan.out / "best.yaml", best_text(plan, best, candidates, untouched))
@@ -305,11 +311,11 @@ def best_text(
     lines += [
         f"{title}: {best['objective']:.4f} in the search, {untouched:.4f} of the untouched model"
     ]
-    for one in candidates:
-        if one["trial"] == best["trial"] and one["mean"] is not None:
+    for candidate in candidates:
+        if candidate["trial"] == best["trial"] and candidate["mean"] is not None:
             lines += [
-                f"mean of {len(one['values'])} other seeds {one['mean']:.4f}, "
-                f"{CONFIDENCE:.0%} bound {one['bound']:.4f}"
+                f"mean of {len(candidate['values'])} other seeds {candidate['mean']:.4f}, "
+                f"{CONFIDENCE:.0%} bound {candidate['bound']:.4f}"
             ]
     if plan.search.scheduler == "pbt":
         lines += ["pbt: these settings held at the end of a run that others began (lineage.json)"]

@@ -26,14 +26,17 @@ from dlfd_dist.run_dir import exclusively, write_text
 from dlfd_dist.runtime.checkpoint import drop_checkpoints
 from dlfd_dist.runtime.env import job_info, refuse_ranks
 
+from ..dry_run import dry_run_text, indented
 from ..execute.ranks import cores
 from .algorithms import param_space, perturb_every, scheduler, searcher
 from .cluster import ADDRESS, Room, gpus_per_rank, local_room, ray_cluster, require_ray
-from .plan import SearchPlan, check_reference, claim, longest, make_plan, rows_of
+from .identity import claim
+from .plan import SearchPlan, check_reference, longest, make_plan, rows_of
+from .point import Shared
 from .progress import Ended, Table, Watch, callback, short
 from .results import FILES, Row, all_judged, candidates, write_all, write_end
 from .results import rows_of as result_rows
-from .trial import Shared, reference_of, untouched_value
+from .trial import reference_of, untouched_value
 
 logger = logging.getLogger("dlfd_dist.search")
 
@@ -225,7 +228,7 @@ class _Phases:
         with contextlib.redirect_stdout(None):
             tuner.fit()
         Watch.table.close()
-        done = [one for one in Watch.ended if one.status in ("TERMINATED", "ERROR")]
+        done = [trial for trial in Watch.ended if trial.status in ("TERMINATED", "ERROR")]
         if len(done) < total:
             raise Stopped()
         return Watch.ended
@@ -275,13 +278,15 @@ def show(plan: SearchPlan, content: dict[str, Any], *, as_json: bool) -> None:
         return
     best = next(row for row in rows if row["trial"] == content["winner"])
     print(f"objective  {content['title']}")
-    for one in content["candidates"]:
-        if one["mean"] is not None:
-            mark = "*" if one["trial"] == content["winner"] else " "
+    for candidate in content["candidates"]:
+        if candidate["mean"] is not None:
+            number, values = candidate["trial"], candidate["values"]
+            mark = "*" if number == content["winner"] else " "
             print(
-                f"{mark} trial {one['trial']:3d} in the search "
-                f"{next(r['objective'] for r in rows if r['trial'] == one['trial']):.3f}, mean of "
-                f"{len(one['values'])} other seeds {one['mean']:.3f}, bound {one['bound']:.3f}"
+                f"{mark} trial {number:3d} in the search "
+                f"{next(r['objective'] for r in rows if r['trial'] == number):.3f}, mean of "
+                f"{len(values)} other seeds {candidate['mean']:.3f}, "
+                f"bound {candidate['bound']:.3f}"
             )
     settings = " ".join(f"{name}={short(value)}" for name, value in best["settings"].items())
     print(f"chosen     trial {best['trial']}: {settings}")
@@ -293,33 +298,24 @@ def show(plan: SearchPlan, content: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _print_plan(plan: SearchPlan, *, as_json: bool) -> None:
-    rows = rows_of(plan, draw=False)
-    search = plan.search
+    rows, search = rows_of(plan, draw=False), plan.search
     at_a_time = local_room(search).at_a_time(search, _gpus(plan, local_room(search)))
     steps = longest(plan, rows)
     space = {name: str(values) for name, values in plan.space.items()}
-    files = [str(plan.out / name) for name in FILES]
-    if as_json:
-        shown = {
-            "dry_run": True, "config": to_dict(plan.config), "search": to_dict(search),
-            "space": space, "at_a_time": at_a_time, "max_steps": steps, "files": files,
-        }  # fmt: skip
-        print(json.dumps(shown, indent=2, sort_keys=True))
-        return
-    print(config_text(plan.config))
-    print(
+    values = {
+        "config": to_dict(plan.config), "search": to_dict(search), "space": space,
+        "at_a_time": at_a_time, "max_steps": steps,
+    }  # fmt: skip
+    lines = [
+        config_text(plan.config),
         f"# search: {search.num_samples} trials of method={plan.config.method.name}, "
-        f"{at_a_time} at a time on {cores()} cores, at most {steps} steps each"
-    )
-    by = OBJECTIVES[search.objective].title
-    print(f"# sampler {search.sampler}, scheduler {search.scheduler}, by {by}")
-    for name, values in space.items():
-        print(f"  {name}: {values}")
-    print(
+        f"{at_a_time} at a time on {cores()} cores, at most {steps} steps each",
+        f"# sampler {search.sampler}, scheduler {search.scheduler}, "
+        f"by {OBJECTIVES[search.objective].title}",
+        *indented(f"{name}: {ranges}" for name, ranges in space.items()),
         f"# then the best {search.replicate} again with {search.replicate_seeds} other seeds"
         if search.replicate
-        else "# the best trial wins, by one seed"
-    )
-    print("# files that would be written")
-    for file in files:
-        print(f"  {file}")
+        else "# the best trial wins, by one seed",
+    ]
+    files = [str(plan.out / name) for name in FILES]
+    print(dry_run_text(values, lines, files, as_json=as_json))

@@ -25,7 +25,7 @@ MAX_BYTES = MAX_SOCKET_BYTES - len(BELOW)
 def ray_folder(env: Mapping[str, str]) -> dict[str, str]:
     """Return the variable that gives Ray a folder which this user alone can enter.
 
-    It is `dlfd-ray-UID` in RAY_TMPDIR, in TMPDIR or in /tmp; or RAY_TMPDIR, if that is one.
+    The folder is `dlfd-ray-UID` in RAY_TMPDIR, in TMPDIR or in /tmp, or a private RAY_TMPDIR.
     Raises ConfigError where RAY_TMPDIR is given and cannot be used, or no folder can.
     """
     given = env.get("RAY_TMPDIR")

@@ -6,17 +6,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from dlfd_dist.config import ClusterConfig, to_dict
+from dlfd_dist.config import ClusterConfig
 from dlfd_dist.jobs.context import check_enough
 
 from ..plan.cost import rank_seconds
-from ..plan.runs import Campaign, CampaignRun
+from ..plan.runs import Plan, Run
 from ..plan.shape import LaunchSpec, asked_shape
 from .cluster import Room, gpus_per_rank, require_ray
-from .plan import SearchPlan, check_reference, check_same, make_plan, rows_of
+from .identity import check_same
+from .plan import SearchPlan, check_reference, make_plan, rows_of
 
 
-def search_campaign(words: Sequence[str], cluster: ClusterConfig) -> Campaign:
+def search_campaign(words: Sequence[str], cluster: ClusterConfig) -> Plan:
     """Return the job of a search; nothing is written, and everything it names is checked."""
     plan = make_plan(words)
     rows = rows_of(plan, draw=False)
@@ -24,17 +25,17 @@ def search_campaign(words: Sequence[str], cluster: ClusterConfig) -> Campaign:
     check_reference(plan, rows)
     check_same(plan, rows)
     run = _run(plan, cluster, rank_seconds(plan.config, rows, cluster))
-    return Campaign(
-        plan.out, "search", list(words), cluster, [run], later={"search": plan.values()}
+    return Plan(
+        plan.out, "search", list(words), cluster, [run], "search", {"search": plan.values()}
     )
 
 
-def _run(plan: SearchPlan, cluster: ClusterConfig, seconds: float) -> CampaignRun:
+def _run(plan: SearchPlan, cluster: ClusterConfig, seconds: float) -> Run:
     """Return the search as a run.
 
     Parameters
     ----------
-    seconds : what a trial is estimated to take on one rank
+    seconds : the estimate for a trial on one rank
     """
     require_ray()
     spec = _allocation(cluster)
@@ -45,8 +46,8 @@ def _run(plan: SearchPlan, cluster: ClusterConfig, seconds: float) -> CampaignRu
         room.check(search, gpus_per_rank(search, plan.config.runtime.device, room))
     num = search.num_samples + (search.replicate + 1) * search.replicate_seeds
     key = hashlib.sha256(json.dumps(["search", str(plan.out)]).encode()).hexdigest()[:8]
-    return CampaignRun(
-        key, "search", "search", {**to_dict(plan.config), "verb": "search"}, spec,
+    return Run(
+        "search", "search", plan.config.seed, plan.config, key=key, spec=spec,
         directory=str(plan.out), rank_seconds=seconds * num,
     )  # fmt: skip
 

@@ -35,13 +35,15 @@ from dlfd_dist.provenance import current, environment, utc
 from dlfd_dist.run_dir import RunDir
 from dlfd_dist.yaml_text import read_yaml
 
+from ..dry_run import dry_run_text
+
 
 def run_keygen(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
     """Write a new pair of keys."""
-    path = _one(words, "keygen", "PATH, where the private key shall lie")
+    path = _path(words, "keygen", "PATH, where the private key shall lie")
     files = [str(path), str(public_path(path))]
     if dry_run:
-        _print_plan(files, as_json=as_json)
+        print(dry_run_text({}, (), files, as_json=as_json))
         return 0
     mark = fingerprint(generate(path))
     if as_json:
@@ -56,15 +58,16 @@ def run_certify(
     words: Sequence[str], *, key: str | None, names: bool, dry_run: bool, as_json: bool
 ) -> int:
     """Write the certificate of a finished run."""
-    path = _one(words, "certify", "the directory of a finished run")
-    files = read_run(path)
+    path = _path(words, "certify", "the directory of a finished run")
+    evidence = read_run(path)
     refuse_second(path)
     private = None if key is None else read_private(Path(key))
     if dry_run:
-        _print_plan([str(path / CERTIFICATE), str(path / SALT)], as_json=as_json)
+        files = [str(path / CERTIFICATE), str(path / SALT)]
+        print(dry_run_text({}, (), files, as_json=as_json))
         return 0
     signed_by = None if private is None else fingerprint(private.public_key())
-    document = issue(files, _recorded(files.run, signed_by), names=names, key=private)
+    document = issue(evidence, _recorded(evidence.run, signed_by), names=names, key=private)
     if as_json:
         print(json.dumps(document, indent=2, sort_keys=True))
         return 0
@@ -78,12 +81,13 @@ def run_verify(
     words: Sequence[str], *, recompute: bool, as_json: bool, public_key: str | None = None,
     checkpoint: str | None = None, reference: str | None = None,
 ) -> int:  # fmt: skip
-    """Check a certificate; 0 when every check holds, 1 when one does not.
+    """Check a certificate; return 0 when every check holds, 1 when a check fails.
 
-    UNKNOWN_SIGNER when every check holds and no key that is trusted vouches for it: whoever can
-    write the run directory may have certified other files anew, with a key of their own or none.
+    UNKNOWN_SIGNER is returned when every check holds and no trusted key vouches for the
+    certificate: a user who can write the run directory may have certified other files, with any
+    key or none.
     """
-    path = _one(words, "verify", "a run directory or its certificate.json")
+    path = _path(words, "verify", "a run directory or its certificate.json")
     key, model, retrained = (
         None if name is None else Path(name) for name in (public_key, checkpoint, reference)
     )
@@ -98,8 +102,8 @@ def run_verify(
     good = all(check.ok for check in checks)
     if as_json:
         listed = [asdict(check) for check in checks]
-        found = {"ok": good, "authentic": good and key is not None, "checks": listed, **STATEMENT}
-        print(json.dumps(found, indent=2, sort_keys=True))
+        outcome = {"ok": good, "authentic": good and key is not None, "checks": listed, **STATEMENT}
+        print(json.dumps(outcome, indent=2, sort_keys=True))
     else:
         _print_checks(checks, recompute=recompute)
         print(f"\n{_outcome(checks, trusted=key is not None)}")
@@ -134,20 +138,11 @@ def _print_checks(checks: Sequence[Check], *, recompute: bool) -> None:
             print(f"  - {line}")
 
 
-def _one(words: Sequence[str], verb: str, what: str) -> Path:
+def _path(words: Sequence[str], verb: str, what: str) -> Path:
     if len(words) != 1:
-        found = f"{len(words)} words" if words else "nothing"
-        raise ConfigError(f"'dlfd {verb}' was given {found}: give {what}.")
+        given = f"{len(words)} words" if words else "nothing"
+        raise ConfigError(f"'dlfd {verb}' was given {given}: give {what}.")
     return Path(words[0])
-
-
-def _print_plan(files: Sequence[str], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"dry_run": True, "files": files}, indent=2))
-        return
-    print("# files that would be written")
-    for file in files:
-        print(f"  {file}")
 
 
 def _recorded(run: RunDir, signed_by: str | None) -> Recorded:
@@ -207,8 +202,8 @@ def _measure_in(folder: str, run: RunDir, reference: Path | None) -> dict[str, A
     if reference:
         config = replace(config, reference=str(reference))
     data = resolve_data(config.data, config.drawn_forget)
-    held = json.loads(run.identity.read_text(encoding="utf-8"))
-    inputs = held["inputs"]
+    identity = json.loads(run.identity.read_text(encoding="utf-8"))
+    inputs = identity["inputs"]
     # Older runs did not write down the contents of their images.
     changed = [
         name for name, digest in data.digests().items() if inputs.get(name, digest) != digest
@@ -224,7 +219,7 @@ def _measure_in(folder: str, run: RunDir, reference: Path | None) -> dict[str, A
             data, config.data, collectives=collectives, dtype=DTYPES[config.runtime.dtype],
             channels_last=config.runtime.channels_last,
         )  # fmt: skip
-        prepared = Prepared(config, data, held["inputs"], held["signature"], run, people)
+        prepared = Prepared(config, data, inputs, identity["signature"], run, people)
         job = Job(prepared, collectives, batches)
         parts = outputs_of_parts(job.model(str(run.model)), batches, config)
         others = outputs_of_fresh(job), outputs_of_reference(job)

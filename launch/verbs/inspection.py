@@ -13,21 +13,20 @@ from dlfd_dist.errors import ConfigError
 def run_inspect(words: Sequence[str], *, as_json: bool) -> int:
     """Print what is known of a checkpoint; no code of it is run."""
     if len(words) != 1:
-        found = f"{len(words)} words" if words else "nothing"
-        raise ConfigError(f"'dlfd inspect' was given {found}: give a file of weights.")
-    told = inspect_checkpoint(Path(words[0]))
+        given = f"{len(words)} words" if words else "nothing"
+        raise ConfigError(f"'dlfd inspect' was given {given}: give a file of weights.")
+    facts = inspect_checkpoint(Path(words[0]))
     if as_json:
-        print(json.dumps(told, indent=2, sort_keys=True))
+        print(json.dumps(facts, indent=2, sort_keys=True))
         return 0
-    print(f"file         {told['file']}")
-    print(
-        f"tensors      {told['num_tensors']}, {told['num_parameters']:,} numbers, {told['types']}"
-    )
-    print(f"names        {told['first_name']} ... {told['last_name']}")
-    print(f"outputs      {told['num_outputs'] or 'not known'}")
-    for settings in told["fits"]:
+    print(f"file         {facts['file']}")
+    numbers = f"{facts['num_parameters']:,} numbers"
+    print(f"tensors      {facts['num_tensors']}, {numbers}, {facts['types']}")
+    print(f"names        {facts['first_name']} ... {facts['last_name']}")
+    print(f"outputs      {facts['num_outputs'] or 'not known'}")
+    for settings in facts["fits"]:
         print(f"fits         {settings}")
-    print(f"command      {told['command']}")
+    print(f"command      {facts['command']}")
     return 0
 
 

@@ -12,6 +12,8 @@ from dlfd_dist.config import JobConfig
 from dlfd_dist.errors import RunDirError
 from dlfd_dist.run_dir import write_json, write_text
 
+from ..dry_run import dry_run_text
+
 FILES = ("leaks.json", "leaks.csv", "leaks.html")
 MAX_PICTURES = 200
 """Pairs whose pictures a page shows; the list has all of them."""
@@ -23,20 +25,17 @@ def run_leaks(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
     folder = Path(config.run.dir or Path(config.run.root) / "leaks")
     if dry_run:
         files = [str(folder / name) for name in FILES]
-        if as_json:
-            print(json.dumps({"dry_run": True, "files": files}, indent=2))
-        else:
-            print("\n".join(["# files that would be written", *(f"  {file}" for file in files)]))
+        print(dry_run_text({}, (), files, as_json=as_json))
         return 0
-    found, told = _audit(config, folder)
+    counted, sentences = _audit(config, folder)
     if as_json:
-        print(json.dumps({**found, "run_dir": str(folder)}, indent=2, sort_keys=True))
+        print(json.dumps({**counted, "run_dir": str(folder)}, indent=2, sort_keys=True))
         return 0
-    print(f"{found['title']}: {found['pairs']} pairs, {found['across_parts']} across parts")
-    for kind, counts in found["counts"].items():
+    print(f"{counted['title']}: {counted['pairs']} pairs, {counted['across_parts']} across parts")
+    for kind, counts in counted["counts"].items():
         for parts, number in counts.items():
             print(f"  {kind:6} {parts:16} {number}")
-    for sentence in told:
+    for sentence in sentences:
         print(f"request: {sentence}")
     print(f"page: {folder / 'leaks.html'}")
     return 0
@@ -58,7 +57,7 @@ def _audit(config: JobConfig, folder: Path) -> tuple[dict[str, Any], tuple[str, 
         make_cache_dir(config.data),
         verify=config.data.verify,
     )
-    found = {**audit.to_dict(), "title": rows.manifest.title, "images": len(rows.manifest)}
+    counted = {**audit.to_dict(), "title": rows.manifest.title, "images": len(rows.manifest)}
     shown = audit.pairs[:MAX_PICTURES] if rows.manifest.may_show else ()
     pictures = [
         tuple(rows.manifest.root / path for path in (pair.image_path, pair.other_path))
@@ -66,11 +65,11 @@ def _audit(config: JobConfig, folder: Path) -> tuple[dict[str, Any], tuple[str, 
     ]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / FILES[0], found)
+        write_json(folder / FILES[0], counted)
         write_text(folder / FILES[1], audit.to_csv())
-        write_text(folder / FILES[2], leaks_page(found, shown, pictures, rows.manifest.credit))
+        write_text(folder / FILES[2], leaks_page(counted, shown, pictures, rows.manifest.credit))
     except OSError as err:
         raise RunDirError(
             f"run.dir={folder} cannot be written ({err.strerror}): choose another directory."
         ) from err
-    return found, audit.told
+    return counted, audit.told

@@ -75,15 +75,15 @@ def _table(verb: str) -> Registry[Any]:
 
 def _row(setting: str, name: str) -> dict[str, str]:
     point = offered(setting).get(name)
-    verb = next(verb for verb, held in SETTINGS.items() if held == setting)
+    verb = next(verb for verb, listed in SETTINGS.items() if listed == setting)
     try:
-        found = _table(verb).get(name)
+        entry = _table(verb).get(name)
     except ConfigError as err:
         # A broken plugin is listed with what is wrong.
         return {"name": name, "sentence": str(err), "package": _package(point)}
-    lines = (inspect.getdoc(found) or "").split("\n\n")[0].split("\n")
-    ours = found.__module__.startswith("dlfd_dist.")
-    package = "dlfd-dist" if ours else _package(point) or found.__module__
+    lines = (inspect.getdoc(entry) or "").split("\n\n")[0].split("\n")
+    ours = entry.__module__.startswith("dlfd_dist.")
+    package = "dlfd-dist" if ours else _package(point) or entry.__module__
     return {"name": name, "sentence": " ".join(lines), "package": package}
 
 

@@ -1,4 +1,4 @@
-"""dlfd logs: what a run said, or one rank of it, to its end where asked for."""
+"""dlfd logs: the output of a run or of one of its ranks; -f follows it to its end."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _run(word: str) -> tuple[Path | None, str | None]:
 def _status(campaign: Path | None, key: str | None) -> RunStatus | None:
     if campaign is None:
         return None
-    return next((one for one in run_states(campaign) if one.key == key), None)
+    return next((status for status in run_states(campaign) if status.key == key), None)
 
 
 def _file(path: Path, campaign: Path | None, key: str | None, rank: int | None) -> Path:

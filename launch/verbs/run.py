@@ -1,6 +1,6 @@
 """The verbs that are one run: train, unlearn, evaluate.
 
-torch is loaded after the settings are composed: a wrong one is refused in half a second.
+torch is loaded after the settings are composed: a wrong setting is refused in half a second.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dlfd_dist.config import JobConfig, to_dict
 from dlfd_dist.logs import setup_console
 from dlfd_dist.runtime.env import rank_info
 
+from ..dry_run import dry_run_text, indented
 from ..execute.ranks import run_local
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def run_verb(verb: str, overrides: Sequence[str], *, dry_run: bool, as_json: boo
     prepared = prepare(config, config.runtime.world_size)
     if not prepared.finished():
         if config.runtime.world_size > 1:
-            # The ranks are told their run by its directory.
+            # The ranks get the run by its directory.
             prepared.claim()
         status = run_local([config], [prepared.run_dir.config], lambda *_: prepared)
         if status:
@@ -77,12 +78,11 @@ def print_dry_run(configs: Sequence[JobConfig], *, as_json: bool) -> None:
         runs = [{"config": to_dict(c), **p} for c, p in zip(configs, plans, strict=True)]
         print(json.dumps({"dry_run": True, "runs": runs}, indent=2, sort_keys=True))
         return
-    for config, one in zip(configs, plans, strict=True):
-        print(f"# {config.verb}: resolved configuration")
-        print(config_text(config))
-        print("# plan")
-        for line in one["plan"]:
-            print(f"  {line}")
-        print("# files that would be written")
-        for file in one["files"]:
-            print(f"  {file}")
+    for config, lines in zip(configs, plans, strict=True):
+        print(dry_run_text({}, plan_lines(config, lines["plan"]), lines["files"], as_json=False))
+
+
+def plan_lines(config: JobConfig, lines: Sequence[str], title: str | None = None) -> list[str]:
+    """Return the configuration and the plan of one run, as a person reads them."""
+    head = f"# {title or config.verb}: resolved configuration"
+    return [head, config_text(config), "# plan", *indented(lines)]

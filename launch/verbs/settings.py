@@ -69,10 +69,10 @@ def verb_help(verb: str, words: Sequence[str]) -> str:
         *_section(config, "", values, missing),
     ]
     for field in dataclasses.fields(config):
-        held = getattr(config, field.name)
+        section_value = getattr(config, field.name)
         unread = field.name in ("synthesis", "ot") and config.method.name not in SYNTHESISE
-        if dataclasses.is_dataclass(held) and field.name in values and not unread:
-            lines += _section(held, f"{field.name}.", values[field.name], missing)
+        if dataclasses.is_dataclass(section_value) and field.name in values and not unread:
+            lines += _section(section_value, f"{field.name}.", values[field.name], missing)
     return "\n".join([*lines, own_text]).rstrip() + "\n"
 
 
@@ -87,20 +87,20 @@ def _section(
     config: Any, prefix: str, values: Mapping[str, Any], missing: Sequence[str]
 ) -> Iterator[str]:
     """Yield the lines of one section: its title, and every setting with its sentences."""
-    told, allowed = sentences(type(config)), choices(type(config))
+    texts, allowed = sentences(type(config)), choices(type(config))
     yield ""
     yield f"{prefix.rstrip('.') or 'run'}: {_first_line(type(config))}"
     for field in dataclasses.fields(config):
         if field.name == "verb" or field.name not in values:
             continue
-        value, held = values[field.name], getattr(config, field.name)
-        if dataclasses.is_dataclass(held):
+        value, inner = values[field.name], getattr(config, field.name)
+        if dataclasses.is_dataclass(inner):
             # The sections of a run follow it; those within a section are shown in it.
-            yield from _section(held, f"{prefix}{field.name}.", value, ()) if prefix else ()
+            yield from _section(inner, f"{prefix}{field.name}.", value, ()) if prefix else ()
             continue
         name = f"{prefix}{field.name}"
         yield f"  {name}={'(needed)' if name in missing else _shown(value, name)}"
-        text = " ".join(told.get(field.name, "").split())
+        text = " ".join(texts.get(field.name, "").split())
         listed = [c for c in allowed.get(name, ()) if c not in text]
         if listed:
             text = f"{text} One of {', '.join(allowed[name])}.".strip()
@@ -121,22 +121,22 @@ def _first_line(cls: type) -> str:
 
 def sentences(cls: type) -> dict[str, str]:
     """Return the text under each field of a section, of what it inherits too."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if not dataclasses.is_dataclass(base):
             continue
         body = _tree(base).body
         for field, text in zip(body, body[1:], strict=False):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                held = text.value if isinstance(text, ast.Expr) else None
-                if isinstance(held, ast.Constant) and isinstance(held.value, str):
-                    found[field.target.id] = held.value
-    return found
+                constant = text.value if isinstance(text, ast.Expr) else None
+                if isinstance(constant, ast.Constant) and isinstance(constant.value, str):
+                    texts[field.target.id] = constant.value
+    return texts
 
 
 def choices(cls: type) -> dict[str, tuple[str, ...]]:
     """Return the words that a setting may be, by its whole name, as `one_of` checks them."""
-    found: dict[str, tuple[str, ...]] = {}
+    words: dict[str, tuple[str, ...]] = {}
     for base in cls.__mro__:
         if not dataclasses.is_dataclass(base):
             continue
@@ -145,8 +145,8 @@ def choices(cls: type) -> dict[str, tuple[str, ...]]:
                 continue
             name, _, allowed = node.args
             if isinstance(name, ast.Constant) and isinstance(name.value, str):
-                found.setdefault(name.value, _words(allowed, base))
-    return found
+                words.setdefault(name.value, _words(allowed, base))
+    return words
 
 
 def _words(allowed: ast.expr, base: type) -> tuple[str, ...]:

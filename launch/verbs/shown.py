@@ -25,7 +25,7 @@ def show_plan(submission: Submission, *, as_json: bool) -> None:
     show_head(submission)
     for row in rows:
         _show_row(row)
-    limit = submission.campaign.cluster.max_running
+    limit = submission.plan.cluster.max_running
     if limit:
         print(
             f"  cluster.max_running={limit}: at most {limit} of these tasks run at once, over all "
@@ -58,9 +58,9 @@ def _show_row(row: dict[str, Any]) -> None:
 
 def facts_of(submission: Submission) -> dict[str, Any]:
     """Return the campaign, what need not be done again, and the estimate of the rest."""
-    labels = {run.key: run.label for run in submission.campaign.runs}
+    labels = {run.key: run.label for run in submission.plan.runs}
     return {
-        "campaign": str(submission.campaign.path),
+        "campaign": str(submission.plan.path),
         "reused": [labels[key] for key in submission.finished],
         "joined": [labels[key] for key in submission.joined],
         "estimated_device_hours": round(submission.device_hours, 3),
@@ -69,7 +69,7 @@ def facts_of(submission: Submission) -> dict[str, Any]:
 
 def show_head(submission: Submission) -> None:
     facts = facts_of(submission)
-    print(f"campaign {facts['campaign']}: {len(submission.campaign.runs)} runs")
+    print(f"campaign {facts['campaign']}: {len(submission.plan.runs)} runs")
     for name, what in (("reused", "finished before"), ("joined", "queued already")):
         if facts[name]:
             print(f"  {what}: {', '.join(facts[name])}")
@@ -88,7 +88,7 @@ def show_answers(submission: Submission, answers: dict[str, str], *, as_json: bo
 
 def show_submission(submission: Submission, *, as_json: bool) -> None:
     """Say what was queued, and how to follow it."""
-    labels = {run.key: run.label for run in submission.campaign.runs}
+    labels = {run.key: run.label for run in submission.plan.runs}
     jobs = [
         {"job_id": place.job_id, "job": place.job, "run": labels[key]}
         for key, place in submission.placed.items()
@@ -103,4 +103,4 @@ def show_submission(submission: Submission, *, as_json: bool) -> None:
     for job_id in submission.job_ids:
         names = [job["run"] for job in jobs if job["job_id"].split("_")[0] == job_id]
         print(f"  {job_id}: {', '.join(names) or 'report'}")
-    print(f"follow it: dlfd status {submission.campaign.path}")
+    print(f"follow it: dlfd status {submission.plan.path}")

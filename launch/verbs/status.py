@@ -6,8 +6,8 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from ..execute.states import (
     summary,
 )
 from ..execute.usage import Usage, total, usage_of
-from ..plan.runs import Campaign, read_plan
+from ..plan.runs import Plan, read_plan
 from .shown import show_submission
 from .submit import submit
 
@@ -44,18 +44,23 @@ def run_status(words: Sequence[str], *, watch: bool, as_json: bool) -> int:
     if not paths:
         raise ConfigError("There is no campaign under runs/: give the directory of one.")
     try:
-        found = _watch(paths, words, as_json=as_json) if watch else _look(paths, words, as_json)
+        statuses = _watch(paths, words, as_json=as_json) if watch else _look(paths, words, as_json)
     except KeyboardInterrupt:
         return INTERRUPTED
-    return 1 if any(s.state in ENDED_BADLY for one in found.values() for s in one) else 0
+    return 1 if _any(statuses, ENDED_BADLY) else 0
+
+
+def _any(campaigns: Mapping[Path, Sequence[RunStatus]], states: Sequence[str]) -> bool:
+    """Return whether a run of any campaign is in one of the states."""
+    return any(status.state in states for runs in campaigns.values() for status in runs)
 
 
 def _look(
     paths: Sequence[Path], words: Sequence[str], as_json: bool
 ) -> dict[Path, list[RunStatus]]:
-    found = {path: run_states(path) for path in paths}
-    _show(found, detailed=bool(words), as_json=as_json)
-    return found
+    statuses = {path: run_states(path) for path in paths}
+    _show(statuses, detailed=bool(words), as_json=as_json)
+    return statuses
 
 
 def _watch(
@@ -66,19 +71,19 @@ def _watch(
     while True:
         if sys.stdout.isatty() and not as_json:
             steer(CLEAR, sys.stdout)
-        found = _look(paths, words, as_json)
-        if not any(s.state in UNDER_WAY for one in found.values() for s in one):
-            return found
+        statuses = _look(paths, words, as_json)
+        if not _any(statuses, UNDER_WAY):
+            return statuses
         time.sleep(delay)
         delay = min(WATCH_LAST_S, delay * 1.5)
 
 
-def _show(found: dict[Path, list[RunStatus]], *, detailed: bool, as_json: bool) -> None:
+def _show(statuses_of: dict[Path, list[RunStatus]], *, detailed: bool, as_json: bool) -> None:
     if as_json:
-        shown = [_as_dict(path, statuses) for path, statuses in found.items()]
+        shown = [_as_dict(path, statuses) for path, statuses in statuses_of.items()]
         print(json.dumps(shown[0] if detailed and len(shown) == 1 else shown, indent=2))
         return
-    for path, statuses in found.items():
+    for path, statuses in statuses_of.items():
         _show_head(path, statuses)
         if detailed:
             for status in statuses:
@@ -116,15 +121,15 @@ def code_note(path: Path) -> str | None:
 
 
 def _show_head(path: Path, statuses: Sequence[RunStatus]) -> None:
-    found = summary(statuses)
-    counts = ", ".join(f"{number} {state}" for state, number in sorted(found["counts"].items()))
+    totals = summary(statuses)
+    counts = ", ".join(f"{number} {state}" for state, number in sorted(totals["counts"].items()))
     print(f"{path}: {len(statuses)} runs: {counts}")
     used, estimate = (
-        found[f"finished_{name}"] for name in ("device_hours", "estimated_device_hours")
+        totals[f"finished_{name}"] for name in ("device_hours", "estimated_device_hours")
     )
-    if found["counts"].get("finished"):
+    if totals["counts"].get("finished"):
         print(f"  device hours of what is finished: {used:.3f}, estimated {estimate:.3f}")
-    _show_usage(path, statuses, found["device_energy_joules"])
+    _show_usage(path, statuses, totals["device_energy_joules"])
     note = code_note(path)
     if note:
         print(f"  {note}")
@@ -225,16 +230,9 @@ def run_retry(words: Sequence[str], *, failed: bool, as_json: bool) -> int:
     return 0
 
 
-def _stored(path: Path) -> Campaign:
-    """Return the campaign as its last plan has it, with every run that was ever asked for."""
-    from dlfd_dist.compose import cluster_from_dict
-
+def _stored(path: Path) -> Plan:
+    """Return the last plan of a campaign, with every run that was ever asked for."""
     ledger = Ledger(path)
-    last = [e["plan"] for e in ledger.events() if e["event"] == "planned"][-1]
-    values, _ = read_plan(path / "plans" / last)
-    directories = {s.key: s.directory for s in run_states(path)}
-    return Campaign(
-        path, values["verb"], values["words"], cluster_from_dict(values["cluster"]),
-        planned_runs(path, ledger), directories={k: d for k, d in directories.items() if d},
-        later=values["later"],
-    )  # fmt: skip
+    last = read_plan(path, ledger.last_planned()["plan"])
+    directories = {s.key: s.directory for s in run_states(path) if s.directory}
+    return replace(last, runs=planned_runs(path, ledger), directories=directories)

@@ -21,7 +21,7 @@ from ..execute.queues import SlurmQueue, settle, start_locally
 from ..execute.states import directories_of, live
 from ..execute.submission import Submission, job_of
 from ..plan.campaign import plan_campaign
-from ..plan.runs import Campaign
+from ..plan.runs import Plan
 from .shown import show_answers, show_plan, show_submission
 from .task import CampaignTask
 
@@ -32,29 +32,29 @@ def run_submit(words: Sequence[str], *, dry_run: bool, test_only: bool, as_json:
     """Submit a campaign, or show what would be submitted."""
     mind_working_directory()
     verb, *overrides = words or [""]
-    campaign = campaign_of(verb, overrides)
-    for variant in campaign.left_out:
+    plan = plan_of(verb, overrides)
+    for variant in plan.left_out:
         print(f"left out: {variant}", file=sys.stderr)
-    _warn_of_local_disk(campaign)
+    _warn_of_local_disk(plan)
     if dry_run:
-        show_plan(_look(campaign), as_json=as_json)
+        show_plan(_look(plan), as_json=as_json)
         return 0
-    if campaign.cluster.kind == "slurm":
-        slurm.check_cluster(campaign.cluster, max(run.spec.nodes for run in campaign.runs))
+    if plan.cluster.kind == "slurm":
+        slurm.check_cluster(plan.cluster, max(run.spec.nodes for run in plan.runs))
     if test_only:
-        submission = _look(campaign)
+        submission = _look(plan)
         answers = {
             batch.name: slurm.test_only(submission.job(batch).executor().text())
             for batch in [*submission.batches, submission.report]
         }
         show_answers(submission, answers, as_json=as_json)
         return 0
-    submission = submit(campaign)
+    submission = submit(plan)
     show_submission(submission, as_json=as_json)
     return 0
 
 
-def campaign_of(verb: str, words: Sequence[str]) -> Campaign:
+def plan_of(verb: str, words: Sequence[str]) -> Plan:
     """Return what `dlfd submit VERB ...` asks for; nothing is written."""
     if verb not in VERBS:
         raise ConfigError(
@@ -70,68 +70,68 @@ def campaign_of(verb: str, words: Sequence[str]) -> Campaign:
     return search_campaign(rest, cluster)
 
 
-def _warn_of_local_disk(campaign: Campaign) -> None:
-    if campaign.cluster.kind == "local":
+def _warn_of_local_disk(plan: Plan) -> None:
+    if plan.cluster.kind == "local":
         return
-    for local in campaign.cluster.local_paths:
-        if campaign.path.is_relative_to(local):
+    for local in plan.cluster.local_paths:
+        if plan.path.is_relative_to(local):
             print(
-                f"warning: run.dir={campaign.path} lies under {local}, which other nodes often do "
+                f"warning: run.dir={plan.path} lies under {local}, which other nodes often do "
                 "not see: a campaign needs a file system that all nodes share.",
                 file=sys.stderr,
             )
             return
 
 
-def _look(campaign: Campaign) -> Submission:
+def _look(plan: Plan) -> Submission:
     """Return what would be submitted; nothing is written, and without SLURM nothing is asked."""
-    ledger = Ledger(campaign.path)
+    ledger = Ledger(plan.path)
     joined = live(ledger) if ledger.file.is_file() and slurm.has("squeue") else {}
-    return _submission(campaign, ledger, joined)
+    return _submission(plan, ledger, joined)
 
 
-def _submission(campaign: Campaign, ledger: Ledger, joined: Mapping[str, Placement]) -> Submission:
-    wanted = {run.key for run in campaign.runs}
+def _submission(plan: Plan, ledger: Ledger, joined: Mapping[str, Placement]) -> Submission:
+    wanted = {run.key for run in plan.runs}
     ids = [place.job_id.split("_")[0] for place in joined.values()]
     busy = list(dict.fromkeys(job_id for job_id in ids if not job_id.startswith("local:")))
     joined = {key: place for key, place in joined.items() if key in wanted}
     number = 1 + sum(event["event"] == "planned" for event in ledger.events())
-    code_dir = checkout() if not campaign.cluster.prefix else None
+    code_dir = checkout() if not plan.cluster.prefix else None
     # Runs that wait for trials have directories that no plan knows.
-    begun = directories_of(campaign.path, ledger, campaign.runs)
-    finished = replace(campaign, directories=begun | campaign.directories).finished()
-    return Submission(campaign, number, finished, joined, busy, code_dir)
+    begun = directories_of(plan.path, ledger, plan.runs)
+    finished = replace(plan, directories=begun | plan.directories).finished()
+    return Submission(plan, number, finished, joined, busy, code_dir)
 
 
-def submit(campaign: Campaign) -> Submission:
+def submit(plan: Plan) -> Submission:
     """Queue what is neither finished nor queued; the ledger is held meanwhile."""
-    _ask_first(campaign)
+    _ask_first(plan)
     # Whoever writes plan, code or jobs of a campaign decides what runs as this user.
     with for_others_to_read_only():
-        _create(campaign.path)
-        ledger = Ledger(campaign.path)
+        _create(plan.path)
+        ledger = Ledger(plan.path)
         with ledger.locked():
-            return _queue(campaign, ledger)
+            return _queue(plan, ledger)
 
 
-def _queue(campaign: Campaign, ledger: Ledger) -> Submission:
+def _queue(plan: Plan, ledger: Ledger) -> Submission:
     settle(ledger, CampaignTask)
-    submission = _submission(campaign, ledger, live(ledger))
-    _record(campaign, ledger, submission)
-    if campaign.cluster.kind == "local":
+    submission = _submission(plan, ledger, live(ledger))
+    _record(plan, ledger, submission)
+    if plan.cluster.kind == "local":
         start_locally(submission, ledger, CampaignTask)
     else:
         submission.hand_to(SlurmQueue(submission, ledger, CampaignTask))
     return submission
 
 
-def _ask_first(campaign: Campaign) -> None:
-    """Let sbatch judge every shape before anything is written: account, QOS, limits of the site."""
-    if campaign.cluster.kind == "local":
+def _ask_first(plan: Plan) -> None:
+    """Let sbatch check every shape before anything is written: account, QOS, limits of the site."""
+    if plan.cluster.kind == "local":
         return
-    for spec in dict.fromkeys(run.spec for run in campaign.runs):
+    for spec in dict.fromkeys(run.spec for run in plan.runs):
         batch = Batch("test", ((),), spec, title="a question")
-        job = replace(job_of(campaign, batch, None), output=Path("/dev/null"))
+        job = replace(job_of(plan, batch, None), output=Path("/dev/null"))
         slurm.test_only(job.executor().text())
 
 
@@ -154,15 +154,15 @@ def _create(path: Path) -> None:
     )
 
 
-def _record(campaign: Campaign, ledger: Ledger, submission: Submission) -> None:
+def _record(plan: Plan, ledger: Ledger, submission: Submission) -> None:
     """Write plan and code, and note the submission."""
-    write_text(campaign.path / "plans" / campaign.plan_name, campaign.text())
+    write_text(plan.path / "plans" / plan.plan_name, plan.text())
     now, diff = current()
-    store(campaign.path, now, diff)
-    if campaign.cluster.snapshot:
-        submission.code = snapshot(campaign.path, now)
+    store(plan.path, now, diff)
+    if plan.cluster.snapshot:
+        submission.code = snapshot(plan.path, now)
     reused = {key: str(path) for key, path in submission.finished.items()}
     ledger.append(
-        "planned", plan=campaign.plan_name, reused=reused, joined=sorted(submission.joined),
-        words=[campaign.verb, *campaign.words], code=asdict(now),
+        "planned", plan=plan.plan_name, reused=reused, joined=sorted(submission.joined),
+        words=[plan.verb, *plan.words], code=asdict(now),
     )  # fmt: skip

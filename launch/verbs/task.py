@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from dlfd_dist.data.loaders import DataReader
     from dlfd_dist.run_dir import RunDir
 
-    from ..plan.runs import CampaignRun
+    from ..plan.runs import Plan, Run
 
 Done = tuple[int, "RunDir | None"]
-"""Exit status of a run on this rank, and its directory where this rank knows it."""
+"""The exit status of a run on this rank, and the run directory where this rank knows it."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +67,11 @@ class CampaignTask(JobTask):
             return self._report(record) if record["report"] else self._work(record)
 
     def _report(self, record: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-        from ..results.campaign import write_campaign_report
-
-        values, _ = self._plan(record)
-        if values["verb"] == "search":
-            from ..search.job import report_search
-
-            status = report_search(self.campaign)
+        if self._plan(record).finisher == "search":
+            from ..search.job import report_search as finish
         else:
-            status = write_campaign_report(self.campaign)
-        return status, {"run_dir": str(self.campaign)}
+            from ..results.campaign import write_campaign_report as finish
+        return finish(self.campaign), {"run_dir": str(self.campaign)}
 
     def _work(self, record: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         from dlfd_dist.runtime.env import rank_info
@@ -96,17 +91,16 @@ class CampaignTask(JobTask):
     def _record(self) -> dict[str, Any]:
         return json.loads((self.campaign / "jobs" / f"{self.job}.json").read_text("utf-8"))
 
-    def _plan(self, record: Mapping[str, Any]) -> tuple[dict[str, Any], list[CampaignRun]]:
+    def _plan(self, record: Mapping[str, Any]) -> Plan:
         from ..plan.runs import read_plan
 
-        return read_plan(self.campaign / "plans" / record["plan"])
+        return read_plan(self.campaign, record["plan"])
 
-    def _runs(self, record: Mapping[str, Any]) -> list[CampaignRun]:
-        _, runs = self._plan(record)
-        by_key = {run.key: run for run in runs}
+    def _runs(self, record: Mapping[str, Any]) -> list[Run]:
+        by_key = self._plan(record).by_key
         return [by_key[key] for key in record["units"][self.index]]
 
-    def _run_pack(self, runs: list[CampaignRun], record: Mapping[str, Any]) -> list[Done]:
+    def _run_pack(self, runs: list[Run], record: Mapping[str, Any]) -> list[Done]:
         """Run this rank's share of a pack, each run alone on it and with a log of its own."""
         rank, ranks = _leave_the_others()
         leave_when_asked()
@@ -114,22 +108,22 @@ class CampaignTask(JobTask):
         for run in runs[rank::ranks]:
             done.append(self._run(run, record))
             if done[-1][0] == STOPPED:
-                # In the job's log too: it is the only one of the runs that never began.
+                # In the job's log too, which is the only log of the runs that never began.
                 _tell_if_it_is_the_last(None)
                 return [done[-1]]
         return done
 
-    def _run(self, run: CampaignRun, record: Mapping[str, Any]) -> Done:
+    def _run(self, run: Run, record: Mapping[str, Any]) -> Done:
         from dlfd_dist.__main__ import run_ranks
         from dlfd_dist.errors import DlfdError
         from dlfd_dist.jobs import prepare
         from dlfd_dist.runtime.env import rank_info
 
         try:
-            if run.config["verb"] == "search":
+            if run.role == "search":
                 from ..search.job import SearchJob
 
-                search = SearchJob.read(self._plan(record)[0]["later"]["search"])
+                search = SearchJob.read(self._plan(record).for_finisher["search"])
                 run_dir = search.claim()
                 return self._run_as_main(run, run_dir, search, record), run_dir
             config = _ready(run)
@@ -148,12 +142,12 @@ class CampaignTask(JobTask):
             return err.exit_status, None
 
     def _run_as_main(
-        self, run: CampaignRun, run_dir: RunDir, work: Callable[[], int], record: Mapping[str, Any]
+        self, run: Run, run_dir: RunDir, work: Callable[[], int], record: Mapping[str, Any]
     ) -> int:
         from dlfd_dist.runtime.env import STARTS_BEFORE, job_info
 
-        from ..execute.attempts import attempt, read_attempts
         from ..execute.background import LOCAL_JOB
+        from ..execute.journal import attempt, read_attempts
         from ..execute.places import job_log
         from ..execute.restart import make_restartable
 
@@ -208,13 +202,12 @@ def say_what_differs(record: Mapping[str, Any]) -> None:
         )  # fmt: skip
 
 
-def _ready(run: CampaignRun) -> JobConfig:
-    """Return the configuration of a run whose parents are finished; ConfigError if one is not."""
-    from dlfd_dist.compose import job_from_dict
+def _ready(run: Run) -> JobConfig:
+    """Return the configuration of a run; ConfigError if a parent of it is not finished."""
     from dlfd_dist.errors import ConfigError
     from dlfd_dist.run_dir import RunDir
 
-    config = job_from_dict(run.config)
+    config = run.config
     for path in (config.checkpoint, config.reference):
         if run.parents and path and not RunDir(Path(path)).finished():
             raise ConfigError(f"the run it starts from is not finished: {path}.")

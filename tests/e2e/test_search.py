@@ -21,7 +21,8 @@ from dlfd_dist.run_dir import RunDir, read_events
 from launch.execute.ranks import cores
 from launch.search.cluster import ray_cluster
 from launch.search.plan import make_plan
-from launch.search.trial import Point, Shared, reference_of, run_rank
+from launch.search.point import Point, Shared
+from launch.search.trial import reference_of, run_rank
 from tests.fakes.command_line import Ended, Faces, Process, command
 
 Dlfd = Callable[..., Ended]

@@ -12,7 +12,7 @@ import pytest
 
 from dlfd_dist.run_dir import append_event
 from launch.cli import main
-from launch.execute.attempts import attempts_file
+from launch.execute.journal import attempts_file
 from tests.fakes.slurm import FakeSlurm
 
 GIVEN = [

@@ -23,7 +23,7 @@ from benchmarks.faults import (
     run_campaigns,
 )
 from dlfd_dist.run_dir import RunDir, append_event, read_events, truncate_events
-from launch.execute.attempts import attempts_file
+from launch.execute.journal import attempts_file
 from tests.fakes.faults import KINDS
 from tests.slurm.cluster import Lab
 

@@ -9,7 +9,7 @@ import pytest
 from dlfd_dist.data.loaders import resolve_rows
 from dlfd_dist.errors import ConfigError
 from launch.execute.batches import make_batches
-from launch.plan.audit import CONTROL_SEED, plan_audit, title_of, trainings, unlearnings
+from launch.plan.audit import CONTROL_SEED, audit_of, trainings, unlearnings
 from launch.plan.campaign import plan_campaign
 
 GIVEN = ["ulira", "data=synthetic", "run.dir=out"]
@@ -21,12 +21,12 @@ def people_of(config) -> frozenset[str]:
 
 
 def forgotten(*words: str) -> list[frozenset[str]]:
-    return [people_of(o.config) for o in trainings(plan_audit([*GIVEN, *words])) if
+    return [people_of(o.config) for o in trainings(audit_of([*GIVEN, *words])) if
             o.role == "retrained"]  # fmt: skip
 
 
 def test_every_shadow_has_original_retrained_control_and_the_methods():
-    plan = plan_audit([*GIVEN, "audit.models=2", "method=dlfd,finetune"])
+    plan = audit_of([*GIVEN, "audit.models=2", "method=dlfd,finetune"])
     assert [one.label for one in trainings(plan)] == [
         "retrained seed 0", "control seed 0", "original seed 0",
         "retrained seed 1", "control seed 1", "original seed 1",
@@ -34,11 +34,11 @@ def test_every_shadow_has_original_retrained_control_and_the_methods():
     assert [one.label for one in unlearnings(plan)] == [
         "dlfd seed 0", "finetune seed 0", "dlfd seed 1", "finetune seed 1",
     ]  # fmt: skip
-    assert {title_of(one) for one in unlearnings(plan)} == {"dlfd", "finetune"}
+    assert {one.title for one in unlearnings(plan)} == {"dlfd", "finetune"}
 
 
 def test_all_models_of_a_shadow_forget_the_same_people_and_the_control_has_another_seed():
-    plan = plan_audit([*GIVEN, "audit.models=2"])
+    plan = audit_of([*GIVEN, "audit.models=2"])
     runs = [*trainings(plan), *unlearnings(plan)]
     for seed in (0, 1):
         mine = [one for one in runs if one.train_seed == seed]
@@ -59,7 +59,7 @@ def test_forget_sets_have_equal_size_and_cover_everybody_equally_often(fraction,
 
 
 def test_more_models_begin_with_the_same_ones():
-    few, many = (plan_audit([*GIVEN, f"audit.models={n}"]) for n in (2, 4))
+    few, many = (audit_of([*GIVEN, f"audit.models={n}"]) for n in (2, 4))
     for runs in (trainings, unlearnings):
         ours, theirs = runs(few), runs(many)
         assert [o.config for o in ours] == [t.config for t in theirs][: len(ours)]
@@ -68,7 +68,7 @@ def test_more_models_begin_with_the_same_ones():
 def test_a_request_is_forgotten_by_all_shadows(tmp_path):
     request = tmp_path / "request.txt"
     request.write_text("0003\n")
-    plan = plan_audit([*GIVEN, f"forget.request={request}", "audit.models=3"])
+    plan = audit_of([*GIVEN, f"forget.request={request}", "audit.models=3"])
     assert not plan.draws
     assert len({repr(one.config.forget) for one in [*trainings(plan), *unlearnings(plan)]}) == 1
 
@@ -90,7 +90,7 @@ def test_a_request_is_forgotten_by_all_shadows(tmp_path):
 )
 def test_bad_input_is_one_sentence(words, message):
     with pytest.raises(ConfigError, match=message):
-        plan_audit([*words, "data=synthetic"] if words else words)
+        audit_of([*words, "data=synthetic"] if words else words)
 
 
 # --- as a campaign

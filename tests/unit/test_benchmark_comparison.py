@@ -12,7 +12,8 @@ from PIL import Image
 from benchmarks.comparison import FAIR, SETS, SETTINGS
 from dlfd_dist.data.label_shares import forget_labels
 from dlfd_dist.data.loaders import resolve_rows
-from launch.plan.compare import make_plan, unlearning_runs
+from launch.plan.compare import comparison_of
+from launch.plan.comparison import unlearning_runs
 from launch.plan.contrasts import named_contrasts
 from launch.plan.trial_people import trial_draws
 
@@ -36,7 +37,7 @@ def test_a_large_set_is_read_by_its_own_columns(
             label = rng.integers(0, classes)
             rows.writerow(["0.jpg", f"p{person}", label, *values, split])
     chosen = {s.split("=", 1)[0]: s for s in [*FAIR, *SETTINGS[name]]}
-    plan = make_plan([*chosen.values(), f"data.root={tmp_path}"])
+    plan = comparison_of([*chosen.values(), f"data.root={tmp_path}"])
     config = plan.configs[0]
     found = resolve_rows(config.data, config.drawn_forget)
     assert found.manifest.num_outputs == classes
@@ -55,7 +56,7 @@ COMPARING = [name for name in sorted(SETTINGS) if not name.endswith("_gate")]
 @pytest.mark.parametrize("name", COMPARING)
 def test_all_methods_of_a_comparison_have_equal_steps_and_enough_trials(name: str):
     chosen = {s.split("=", 1)[0]: s for s in [*FAIR, *SETTINGS[name]]}
-    plan = make_plan([*chosen.values(), "data.root=somewhere"])
+    plan = comparison_of([*chosen.values(), "data.root=somewhere"])
     assert plan.compare.steps is not None
     assert plan.compare.objective == "gap"
     assert plan.compare.tune == 0 or plan.compare.tune >= (12 if name.startswith("table_") else 20)
@@ -66,7 +67,7 @@ def test_all_methods_of_a_comparison_have_equal_steps_and_enough_trials(name: st
 @pytest.mark.parametrize("name", SETS)
 def test_the_whole_table_names_its_contrasts_and_forgets_other_people_in_each_seed(name: str):
     chosen = {s.split("=", 1)[0]: s for s in [*FAIR, *SETTINGS[f"table_{name}"]]}
-    plan = make_plan([*chosen.values(), "data.root=somewhere"])
+    plan = comparison_of([*chosen.values(), "data.root=somewhere"])
     drawn = [run.config.drawn_forget.seed for run in unlearning_runs(plan, plan.configs[:1])]
     assert drawn == [0, 1, 2, 3, 4]
     assert set(trial_draws(plan).values()).isdisjoint(drawn)
@@ -86,6 +87,6 @@ def test_the_whole_table_names_its_contrasts_and_forgets_other_people_in_each_se
 @pytest.mark.parametrize("name", sorted(set(SETTINGS) - set(COMPARING)))
 def test_a_gate_has_three_seeds_and_nothing_that_is_compared(name: str):
     chosen = {s.split("=", 1)[0]: s for s in [*FAIR, *SETTINGS[name]]}
-    plan = make_plan([*chosen.values(), "data.root=somewhere"])
+    plan = comparison_of([*chosen.values(), "data.root=somewhere"])
     assert [config.method.name for config in plan.configs] == ["finetune"]
     assert (len(plan.train_seeds), plan.compare.tune, plan.compare.steps) == (3, 0, None)

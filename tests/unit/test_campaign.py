@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -10,12 +11,12 @@ import pytest
 
 from dlfd_dist.compose import split_cluster
 from dlfd_dist.config import ClusterConfig, JobConfig, ModelConfig, TrainConfig
-from dlfd_dist.errors import CheckpointError, ConfigError
+from dlfd_dist.errors import CheckpointError, ConfigError, RunDirError
 from dlfd_dist.models import build_model, save_weights
 from dlfd_dist.runtime.env import job_info
 from launch.execute.batches import Batch, make_batches
 from launch.plan.campaign import plan_campaign
-from launch.plan.runs import Campaign, read_plan
+from launch.plan.runs import Plan, read_plan
 from launch.plan.shape import LaunchSpec, asked_shape, choose_spec
 
 GIVEN = [
@@ -24,11 +25,11 @@ GIVEN = [
 ]  # fmt: skip
 
 
-def plan(verb: str, tmp_path: Path, *words: str) -> Campaign:
+def plan(verb: str, tmp_path: Path, *words: str) -> Plan:
     return plan_campaign(verb, [*GIVEN, f"run.dir={tmp_path}/campaign", *words])
 
 
-def units(campaign: Campaign) -> list[tuple[str, list[list[str]]]]:
+def units(campaign: Plan) -> list[tuple[str, list[list[str]]]]:
     labels = {run.key: run.label for run in campaign.runs}
     return [
         (batch.name, [[labels[key] for key in unit] for unit in batch.units])
@@ -46,11 +47,11 @@ def test_a_grid_is_trainings_then_what_starts_from_them(tmp_path: Path):
     ]  # fmt: skip
     labels = {run.key: run.label for run in campaign.runs}
     for run in campaign.runs:
-        seed = run.config["seed"]
+        seed = run.config.seed
         wanted = [f"original seed {seed}", f"retrained seed {seed}"] if run.role == "method" else []
         assert [labels[parent] for parent in run.parents] == wanted
         if run.parents:
-            assert run.config["checkpoint"] == campaign.by_key[run.parents[0]].directory
+            assert run.config.checkpoint == campaign.by_key[run.parents[0]].directory
 
 
 def test_short_runs_are_packed_and_a_pack_of_models_holds_one_seed_only(tmp_path: Path):
@@ -145,12 +146,23 @@ def test_an_array_longer_than_the_site_allows_is_cut(tmp_path: Path):
 
 def test_the_plan_file_holds_the_campaign(tmp_path: Path):
     campaign = plan("compare", tmp_path, "method=finetune")
-    file = tmp_path / "plan.json"
-    file.write_text(campaign.text(), encoding="utf-8")
-    values, runs = read_plan(file)
-    assert runs == campaign.runs
-    assert (values["verb"], values["cluster"]["partition"]) == ("compare", "batch")
+    (campaign.path / "plans").mkdir(parents=True)
+    (campaign.path / "plans" / campaign.plan_name).write_text(campaign.text(), encoding="utf-8")
+    read = read_plan(campaign.path, campaign.plan_name)
+    assert [run.with_config(run.config) for run in read.runs] == campaign.runs
+    assert (read.verb, read.cluster, read.words) == ("compare", campaign.cluster, campaign.words)
+    assert read.text() == campaign.text()
     assert plan("compare", tmp_path, "method=finetune").plan_name == campaign.plan_name
+
+
+@pytest.mark.parametrize("change", [{"later": {}}, {"runs": [{"key": "0"}]}, {"cluster": {"x": 1}}])
+def test_a_plan_of_another_version_is_refused_in_one_sentence(tmp_path: Path, change):
+    campaign = plan("train", tmp_path)
+    (campaign.path / "plans").mkdir(parents=True)
+    values = json.loads(campaign.text()) | change
+    (campaign.path / "plans" / "old.json").write_text(json.dumps(values))
+    with pytest.raises(RunDirError, match=r"old.json was written by another version of dlfd"):
+        read_plan(campaign.path, "old.json")
 
 
 def test_the_key_of_a_run_stays_when_a_method_or_the_shape_changes(tmp_path: Path):

@@ -14,17 +14,18 @@ import pytest
 from launch.execute.journal import Ledger
 from launch.plan import audit as audit_planning
 from launch.plan.campaign import plan_campaign
-from launch.plan.compare import make_plan, measurement_runs, training_runs
-from launch.plan.compare import unlearning_runs as unlearnings_of
+from launch.plan.compare import comparison_of
+from launch.plan.comparison import measurement_runs, training_runs
+from launch.plan.comparison import unlearning_runs as unlearnings_of
 from launch.plan.contrasts import named_contrasts
-from launch.plan.runs import Campaign, Planned
+from launch.plan.runs import Plan, Run
 from launch.plan.tuning import tuning_record
 from launch.results import campaign as results
 from tests.unit.test_campaign import GIVEN, plan
 
 
 @pytest.fixture
-def report(monkeypatch: pytest.MonkeyPatch) -> Callable[[Campaign], SimpleNamespace]:
+def report(monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan], SimpleNamespace]:
     """Return what gives a campaign whose runs are finished its report, and says what it wrote."""
     written = SimpleNamespace()
     monkeypatch.setattr(
@@ -36,7 +37,7 @@ def report(monkeypatch: pytest.MonkeyPatch) -> Callable[[Campaign], SimpleNamesp
         results, "write_results", lambda out, ran, title: vars(written).update(ran=ran)
     )
 
-    def make(campaign: Campaign) -> SimpleNamespace:
+    def make(campaign: Plan) -> SimpleNamespace:
         (campaign.path / "plans").mkdir(parents=True)
         (campaign.path / "plans" / campaign.plan_name).write_text(campaign.text())
         folder = campaign.path / "done"
@@ -51,7 +52,7 @@ def report(monkeypatch: pytest.MonkeyPatch) -> Callable[[Campaign], SimpleNamesp
     return make
 
 
-def shown(planned: Planned) -> tuple[Any, ...]:
+def shown(planned: Run) -> tuple[Any, ...]:
     """Return what a report makes a row of."""
     return (
         planned.label, planned.role, planned.train_seed, planned.method, planned.variant,
@@ -66,13 +67,11 @@ def test_an_audit_is_reported_as_if_its_words_were_read_again(report, tmp_path: 
     ]  # fmt: skip
     campaign = plan_campaign("audit", words)
     written = report(campaign)
-    asked = audit_planning.plan_audit(campaign.words)
+    asked = audit_planning.audit_of(campaign.words)
     wanted = [*audit_planning.trainings(asked), *audit_planning.unlearnings(asked)]
-    assert (written.kind, astuple(written.audit)) == ("klom", astuple(asked.audit))
+    assert (written.kind, astuple(written.audit)) == ("klom", astuple(asked.settings))
     assert sorted(map(shown, written.wanted), key=str) == sorted(map(shown, wanted), key=str)
-    worlds = [
-        list(dict.fromkeys(map(audit_planning.title_of, w))) for w in (written.wanted, wanted)
-    ]
+    worlds = [list(dict.fromkeys(run.title for run in w)) for w in (written.wanted, wanted)]
     assert worlds[0] == worlds[1]
     assert written.wanted[0].config.forget == wanted[0].config.forget
     assert len(written.rows.manifest.image_paths) > 0
@@ -85,7 +84,7 @@ def test_a_comparison_is_reported_as_if_its_words_were_read_again(
     words = ["method=dlfd,scrub", "seed=0,1", f"compare.tune={tune}", "compare.margin=0.07"]
     campaign = plan("compare", tmp_path, *words)
     ran = report(campaign).ran
-    asked = make_plan(campaign.words)
+    asked = comparison_of(campaign.words)
     runs = [*training_runs(asked), *measurement_runs(asked), *unlearnings_of(asked, asked.configs)]
     assert list(map(shown, ran.wanted)) == list(map(shown, runs))
     assert ran.contrasts == named_contrasts(asked)

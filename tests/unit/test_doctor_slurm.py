@@ -12,9 +12,12 @@ import pytest
 
 from dlfd_dist import __version__
 from launch.cli import main
+from launch.doctor import probe_job
 from launch.doctor import slurm as doctor_slurm
+from launch.doctor.probe_job import output_of, probe_script
+from launch.doctor.question import Question, read_question
 from launch.doctor.report import run_doctor
-from launch.doctor.slurm import Node, Question, output_of, probe_script, read_question
+from launch.doctor.slurm import Node
 from tests.fakes.slurm_on_path import FakeSlurm, fake_environment
 
 Doctor = Callable[..., tuple[int, dict[str, Any]]]
@@ -93,7 +96,7 @@ def test_a_node_that_stays_silent_is_counted(
     slurm: FakeSlurm, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ):
     (slurm.findings / "node_1.json").unlink()
-    monkeypatch.setattr(doctor_slurm, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(probe_job, "PATIENCE_S", 0.1)
     status, checks = doctor()
     assert status == 1
     assert checks["python on the nodes"]["found"].startswith("1 of 2 nodes answered")

@@ -29,7 +29,8 @@ from dlfd_dist.resources import resource_dir
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
 from launch.plan.campaign import plan_campaign
-from launch.plan.compare import make_plan, unlearning_runs
+from launch.plan.compare import comparison_of
+from launch.plan.comparison import unlearning_runs
 from launch.verbs.compare import run_compare
 from tests.fakes.layouts import write_manifest, write_mucac, write_mufac, write_raf_db
 
@@ -214,7 +215,7 @@ def dry_run(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
 
 
 def compared(*words: str) -> list[str]:
-    plan = make_plan(with_sweep([*words, "data=synthetic"]))
+    plan = comparison_of(with_sweep([*words, "data=synthetic"]))
     return [one.label for one in unlearning_runs(plan, plan.configs)]
 
 
@@ -259,7 +260,7 @@ def test_the_command_line_replaces_what_an_experiment_sweeps_over(words, labels)
 
 def test_a_setting_given_once_reaches_the_runs():
     words = ["experiment=table3_ablation", "data=synthetic", "method.dynamic=false"]
-    finetune, *variants = make_plan(with_sweep(words)).configs
+    finetune, *variants = comparison_of(with_sweep(words)).configs
     assert finetune.method.name == "finetune"
     assert [(dlfd(c).distancing, dlfd(c).classification, dlfd(c).dynamic) for c in variants] == [
         (True, True, False), (True, False, False), (False, True, False),
@@ -313,7 +314,7 @@ def test_a_submitted_comparison_has_the_runs_of_the_experiment(tmp_path):
         f"{name} seed 4" for name in ["original", "retrained", *names]
     }
     # Its jobs plan from these words: they hold the sweep, whatever becomes of the file.
-    again = make_plan(campaign.words)
+    again = comparison_of(campaign.words)
     assert [config.run.name for config in again.configs] == names
 
 

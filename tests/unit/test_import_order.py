@@ -36,7 +36,7 @@ EVIDENCE_MAY = {
 HEAVY_IN_LAUNCH = {"torch", "ray", "submitit", "matplotlib", "numpy", "sklearn"}
 
 
-ROOMS = ("children", "plan", "execute", "results", "search", "verbs")
+ROOMS = ("children", "dry_run", "plan", "execute", "results", "search", "verbs")
 """The rooms of launch/; each may import those before it. Its other files import all of them."""
 TOP = {"cli", "completion", "library", "torchrun", "__init__"}
 

@@ -21,7 +21,6 @@ from dlfd_dist import locks
 from dlfd_dist.errors import RunDirError
 from dlfd_dist.locks import Held, locked
 from dlfd_dist.run_dir import RunDir, exclusively
-from launch.execute import attempts
 from launch.execute import journal as ledger
 from launch.search.pinning import pinned
 
@@ -160,7 +159,7 @@ def test_every_place_that_locks_goes_on_without_locks_and_warns(tmp_path, monkey
     with exclusively(tmp_path / "compare.lock", "dlfd compare"):
         with ledger.Ledger(tmp_path).locked() as book:
             book.append("planned", reused={})
-        with attempts.attempt(tmp_path, "a", {}) as status:
+        with ledger.attempt(tmp_path, "a", {}) as status:
             status.append(0)
         with RunDir(tmp_path / "run").running(), pinned(1) as cores:
             assert len(cores) == 1

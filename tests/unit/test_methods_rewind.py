@@ -12,7 +12,7 @@ from dlfd_dist.jobs import run_job
 from dlfd_dist.run_dir import RunDir, read_events
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag, StoppedEarly
-from launch.plan.compare import make_plan
+from launch.plan.compare import comparison_of
 from tests.fakes.method_lab import depends_on_forget, equal, lab, moves, weights
 from tests.fakes.small_model import TWO_CONVS, small_classifier
 from tests.fakes.stops import StopAfter
@@ -106,6 +106,6 @@ def test_keep_every_lies_within_the_training(value):
 )
 def test_a_comparison_whose_original_keeps_too_little_is_refused_before_it_begins(words, message):
     with pytest.raises(ConfigError, match=message):
-        make_plan([*TINY_FACES, "method=finetune,rewind", "compare.contrasts=[]", *words])
-    make_plan([*TINY_FACES, "method=finetune", "compare.contrasts=[]", *words])
-    make_plan([*TINY_FACES, "method=rewind", "compare.contrasts=[]", "train.keep_every=5"])
+        comparison_of([*TINY_FACES, "method=finetune,rewind", "compare.contrasts=[]", *words])
+    comparison_of([*TINY_FACES, "method=finetune", "compare.contrasts=[]", *words])
+    comparison_of([*TINY_FACES, "method=rewind", "compare.contrasts=[]", "train.keep_every=5"])

@@ -9,8 +9,8 @@ import pytest
 from dlfd_dist.compose import split_compare
 from dlfd_dist.config import CompareConfig, JobConfig
 from dlfd_dist.errors import ConfigError
-from launch.plan.compare import (
-    make_plan,
+from launch.plan.compare import comparison_of
+from launch.plan.comparison import (
     measurement_runs,
     training_runs,
     unlearning_runs,
@@ -23,7 +23,7 @@ GIVEN = ["data=synthetic", "forget.fraction=0.25", "run.dir=out"]
 
 
 def labels(*overrides: str) -> list[str]:
-    plan = make_plan([*GIVEN, *overrides])
+    plan = comparison_of([*GIVEN, *overrides])
     return [one.label for one in unlearning_runs(plan, plan.configs)]
 
 
@@ -81,7 +81,7 @@ def test_wrong_setting_of_compare_is_refused(override, message):
 @pytest.mark.parametrize("override", ["compare=3", "~compare.tune", "compare={tune: 3}"])
 def test_what_is_not_a_setting_of_compare_is_refused_with_the_runs(override):
     with pytest.raises(ConfigError, match="compare"):
-        make_plan([*GIVEN, override])
+        comparison_of([*GIVEN, override])
 
 
 # --- methods and seeds
@@ -92,7 +92,7 @@ def test_without_methods_and_seeds_dlfd_is_compared_with_finetune_on_one_seed():
 
 
 def test_each_seed_unlearns_the_model_trained_with_it():
-    plan = make_plan([*GIVEN, "method=dlfd,finetune", "seed=3,1"])
+    plan = comparison_of([*GIVEN, "method=dlfd,finetune", "seed=3,1"])
     assert plan.pairs == [(3, 3), (1, 1)]
     assert [one.label for one in training_runs(plan)] == [
         "retrained seed 3", "original seed 3", "retrained seed 1", "original seed 1",
@@ -104,7 +104,7 @@ def test_each_seed_unlearns_the_model_trained_with_it():
 
 
 def test_original_is_trained_on_everybody_and_retrained_without_the_forgotten():
-    trainings = training_runs(make_plan([*GIVEN, "seed=0,1"]))
+    trainings = training_runs(comparison_of([*GIVEN, "seed=0,1"]))
     assert {(one.role, one.config.train.on) for one in trainings} == {
         ("original", "all"), ("retrained", "retain"),
     }  # fmt: skip
@@ -120,7 +120,7 @@ def test_given_train_seeds_every_seed_unlearns_every_model():
 def test_a_run_has_one_directory_name_however_its_seeds_were_asked_for():
     """Then finished runs are found again when train seeds are added."""
     plans = (
-        make_plan([*GIVEN, "method=finetune", *more])
+        comparison_of([*GIVEN, "method=finetune", *more])
         for more in (["seed=0,1"], ["seed=0,1", "compare.train_seeds=0,1"])
     )
     few, many = (
@@ -148,14 +148,14 @@ def test_lists_that_would_change_the_trained_models_are_refused(override):
     with pytest.raises(
         ConfigError, match=f"{key} lists several values, but Original and Retrained"
     ):
-        make_plan([*GIVEN, override])
+        comparison_of([*GIVEN, override])
 
 
 # --- variants of a method
 
 
 def test_several_values_of_a_setting_are_variants_and_the_methods_own_value_bears_its_name():
-    plan = make_plan([*GIVEN, "method=finetune,dlfd", "method.dynamic=true,false", "seed=0,1"])
+    plan = comparison_of([*GIVEN, "method=finetune,dlfd", "method.dynamic=true,false", "seed=0,1"])
     runs = unlearning_runs(plan, plan.configs)
     assert [(one.label, one.variant) for one in runs] == [
         ("finetune seed 0", ""), ("finetune seed 1", ""),
@@ -175,7 +175,7 @@ def test_settings_of_synthesis_and_transport_make_variants_too():
 
 def test_a_variant_that_cannot_be_is_left_out_and_named():
     switches = ["method.distancing=true,false", "method.classification=true,false"]
-    plan = make_plan([*GIVEN, "method=dlfd", *switches])
+    plan = comparison_of([*GIVEN, "method=dlfd", *switches])
     assert [config.run.name for config in plan.configs] == [
         "dlfd", "dlfd classification=false", "dlfd distancing=false",
     ]  # fmt: skip
@@ -186,35 +186,36 @@ def test_a_variant_that_cannot_be_is_left_out_and_named():
 
 def test_variants_none_of_which_can_be_are_refused_like_a_single_one():
     with pytest.raises(ConfigError, match="method.lr=-1.* is not allowed"):
-        make_plan([*GIVEN, "method=dlfd", "method.lr=-1,-2"])
+        comparison_of([*GIVEN, "method=dlfd", "method.lr=-1,-2"])
 
 
 # --- what reaches which run
 
 
 def test_data_are_the_same_in_all_runs():
-    plan = make_plan([*GIVEN, "seed=0,1", "compare.train_seeds=0,5"])
+    plan = comparison_of([*GIVEN, "seed=0,1", "compare.train_seeds=0,5"])
     runs = [*training_runs(plan), *unlearning_runs(plan, plan.configs)]
     assert len({repr(one.config.data) for one in runs}) == 1
 
 
 def test_a_setting_of_one_method_does_not_reach_the_others():
     given = ["method=finetune,dlfd", "method.forget_weight=7", "method.epochs=2"]
-    finetune, dlfd = make_plan([*GIVEN, *given, "synthesis.steps=3", "ot.reg=0.5"]).configs
+    finetune, dlfd = comparison_of([*GIVEN, *given, "synthesis.steps=3", "ot.reg=0.5"]).configs
     assert (dlfd.method.forget_weight, dlfd.synthesis.steps, dlfd.ot.reg) == (7, 3, 0.5)
     assert (finetune.method.epochs, dlfd.method.epochs) == (2, 2)
-    plain = make_plan([*GIVEN, "method=finetune", "method.epochs=2"]).configs[0]
+    plain = comparison_of([*GIVEN, "method=finetune", "method.epochs=2"]).configs[0]
     assert finetune == plain
 
 
 def test_a_setting_of_no_compared_method_is_refused():
     with pytest.raises(ConfigError, match="method=finetune has no setting 'method.forget_weight'"):
-        make_plan([*GIVEN, "method=finetune", "method.forget_weight=7"])
+        comparison_of([*GIVEN, "method=finetune", "method.forget_weight=7"])
 
 
 def test_settings_of_compare_reach_no_run():
-    plans = (make_plan([*GIVEN, *more]) for more in ([], ["compare.tune=3", "compare.workers=1"]))
-    without, given = ([*training_runs(p), *unlearning_runs(p, p.configs)] for p in plans)
+    words = ([], ["compare.tune=3", "compare.workers=1"])
+    asked = [comparison_of([*GIVEN, *more]) for more in words]
+    without, given = ([*training_runs(c), *unlearning_runs(c, c.configs)] for c in asked)
     assert without == given
 
 
@@ -225,7 +226,7 @@ def test_settings_are_replaced_in_their_sections_alone():
 
 
 def test_a_run_waits_for_both_models_of_its_train_seed():
-    plan = make_plan([*GIVEN, "method=finetune", "compare.train_seeds=0,1", "forget.seed=0"])
+    plan = comparison_of([*GIVEN, "method=finetune", "compare.train_seeds=0,1", "forget.seed=0"])
     names = {"original seed 0": "o0", "original seed 1": "o1", "retrained seed 1": "r1"}
     models = {label: Path(name) for label, name in names.items()}
     ready = with_models(unlearning_runs(plan, plan.configs), models)
@@ -239,7 +240,7 @@ def test_a_run_waits_for_both_models_of_its_train_seed():
 
 def draws(*overrides: str) -> dict[str, tuple[int, int | None]]:
     """Return train seed and seed of the draw of the trained models, by label."""
-    plan = make_plan([*GIVEN, "method=finetune", *overrides])
+    plan = comparison_of([*GIVEN, "method=finetune", *overrides])
     runs = [*training_runs(plan), *measurement_runs(plan)]
     return {one.label: (one.config.seed, one.config.drawn_forget.seed) for one in runs}
 
@@ -272,7 +273,7 @@ def test_people_who_are_not_drawn_by_seed_share_a_retrained(same):
 
 
 def test_a_run_starts_from_the_retrained_that_never_saw_its_people():
-    plan = make_plan([*GIVEN, "method=finetune", "seed=0,1", "compare.train_seeds=0"])
+    plan = comparison_of([*GIVEN, "method=finetune", "seed=0,1", "compare.train_seeds=0"])
     models = {one.label: Path(one.label) for one in training_runs(plan)}
     runs = [*unlearning_runs(plan, plan.configs), *measurement_runs(plan)]
     starts = {
@@ -308,7 +309,7 @@ def test_evaluation_seeds_are_an_axis_of_the_methods_and_measure_the_trainings_a
         "method=finetune", "compare.train_seeds=0,1", "seed=4,5", "metrics.seed=0,7",
         "forget.seed=0",
     ]  # fmt: skip
-    plan = make_plan([*GIVEN, *words])
+    plan = comparison_of([*GIVEN, *words])
     runs = unlearning_runs(plan, plan.configs)
     axes = [(one.train_seed, one.config.seed, one.config.metrics.seed) for one in runs]
     assert axes == [(t, s, m) for t in (0, 1) for s in (4, 5) for m in (0, 7)]
@@ -327,12 +328,12 @@ def test_evaluation_seeds_are_an_axis_of_the_methods_and_measure_the_trainings_a
         ("retrained-seed-0", None), ("original-seed-0", "retrained-seed-0")
     ]  # fmt: skip
     assert again[0].label == "retrained seed 0 measured with seed 7"
-    alone = make_plan([*GIVEN, "method=finetune", "metrics.seed=7"])
+    alone = comparison_of([*GIVEN, "method=finetune", "metrics.seed=7"])
     assert [one.config.metrics.seed for one in unlearning_runs(alone, alone.configs)] == [7]
     assert unlearning_runs(alone, alone.configs)[0].label == "finetune seed 0"
     assert measurement_runs(alone) == []
     with pytest.raises(ConfigError, match=r"metrics.seed=-1 is not allowed: it must be >= 0"):
-        make_plan([*GIVEN, "metrics.seed=0,-1"])
+        comparison_of([*GIVEN, "metrics.seed=0,-1"])
 
 
 # --- contrasts
@@ -361,11 +362,11 @@ def test_evaluation_seeds_are_an_axis_of_the_methods_and_measure_the_trainings_a
     ],
 )  # fmt: skip
 def test_contrasts_are_named_before_the_runs(overrides, pairs):
-    plan = make_plan([*GIVEN, *overrides])
+    plan = comparison_of([*GIVEN, *overrides])
     assert named_contrasts(plan) == {"pairs": pairs, "margin": 0.03}
 
 
 @pytest.mark.parametrize("pair", ["ssd/dlfd", "dlfd/ssd", "original/dlfd", "best/dlfd"])
 def test_a_contrast_of_a_row_that_is_not_there_is_refused(pair):
     with pytest.raises(ConfigError, match=f"compare.contrasts={pair} names '(ssd|original|best)'"):
-        make_plan([*GIVEN, "method=dlfd", f"compare.contrasts={pair}"])
+        comparison_of([*GIVEN, "method=dlfd", f"compare.contrasts={pair}"])

@@ -23,8 +23,8 @@ from dlfd_dist.config import (
 from dlfd_dist.errors import ConfigError, DataError, RunDirError
 from dlfd_dist.methods import methods
 from dlfd_dist.resources import resource_dir
-from launch.plan.compare import with_settings
-from launch.search import cluster, plan, results
+from launch.plan.comparison import with_settings
+from launch.search import cluster, identity, plan, results
 from launch.search.algorithms import nearest
 from launch.search.cluster import Room
 from launch.search.pinning import pinned
@@ -195,8 +195,8 @@ class Held:
             "inputs": {"data": "aa", "request": "bb"}, "code": {"version": "1", "revision": "cc"},
             "config": "dd", "search": {"num_samples": 3}, "space": {}, "method": "dlfd",
         } | changes  # fmt: skip
-        monkeypatch.setattr(plan, "identity", lambda *_: json.loads(json.dumps(mine)))
-        plan.claim(self.plan, None, resume=resume)  # type: ignore[arg-type]
+        monkeypatch.setattr(identity, "identity", lambda *_: json.loads(json.dumps(mine)))
+        identity.claim(self.plan, None, resume=resume)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,8 @@ import pytest
 
 from dlfd_dist.run_dir import append_event
 from launch.execute import states as module
-from launch.execute.attempts import attempts_file
 from launch.execute.causes import cause
-from launch.execute.journal import Ledger
+from launch.execute.journal import Ledger, attempts_file
 from launch.execute.places import job_log
 from launch.execute.slurm import _expanded, minutes
 from launch.verbs.task import main as task_main

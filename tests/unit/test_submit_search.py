@@ -15,7 +15,7 @@ from launch.execute.batches import make_batches
 from launch.execute.submission import Submission
 from launch.search.node import Step
 from launch.search.plan import make_plan, read_search
-from launch.verbs.submit import campaign_of
+from launch.verbs.submit import plan_of
 
 GIVEN = [
     "data=synthetic", "data.image_size=32", "data.synthetic.num_identities=12", "cluster=slurm_lab",
@@ -37,7 +37,7 @@ def given(tiny, tmp_path: Path) -> list[str]:
 
 
 def test_a_search_with_ray_is_one_job_on_all_nodes(given: list[str]):
-    campaign = campaign_of("search", [*given, "cluster.nodes=2", "cluster.tasks_per_node=3"])
+    campaign = plan_of("search", [*given, "cluster.nodes=2", "cluster.tasks_per_node=3"])
     (batch,) = make_batches(campaign.runs, campaign.cluster, 1)
     submission = Submission(campaign, 1, {}, {})
     text = submission.job(batch).executor().text()
@@ -52,7 +52,7 @@ def test_a_job_finds_its_search_in_the_plan_file_and_reads_no_command_line(
     given: list[str], search: str
 ):
     words = [*given, f"search={search}"]
-    values = json.loads(campaign_of("search", words).text())["later"]["search"]
+    values = json.loads(plan_of("search", words).text())["for_finisher"]["search"]
     plan = make_plan([word for word in words if not word.startswith("cluster=")])
     assert read_search(values) == plan
 
@@ -68,7 +68,7 @@ def test_a_job_finds_its_search_in_the_plan_file_and_reads_no_command_line(
 )  # fmt: skip
 def test_a_search_that_the_cluster_cannot_run_is_refused(given: list[str], words, said: str):
     with pytest.raises(ConfigError, match=said):
-        campaign_of("search", [*given, *words])
+        plan_of("search", [*given, *words])
 
 
 @pytest.mark.parametrize(("node", "number"), [("0", 10), ("1", 9)])

@@ -10,13 +10,8 @@ import pytest
 
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.objectives import OBJECTIVES
-from launch.plan.compare import (
-    make_plan,
-    measurement_runs,
-    training_runs,
-    unlearning_runs,
-    with_models,
-)
+from launch.plan.compare import comparison_of
+from launch.plan.comparison import measurement_runs, training_runs, unlearning_runs, with_models
 from launch.plan.race import Trial, best_trial, chosen_trial
 from launch.plan.trial_people import original_of, tuning_measurements, tuning_models
 from launch.plan.tuning import (
@@ -35,7 +30,7 @@ GIVEN = ["data=synthetic", "forget.fraction=0.25", "run.dir=out", "seed=4,5"]
 
 def plan_of(*overrides: str):
     words = ["method=finetune,dlfd_official,dlfd", "compare.tune=3", "compare.objective=nomus"]
-    return make_plan([*GIVEN, *words, *overrides])
+    return comparison_of([*GIVEN, *words, *overrides])
 
 
 def of_method(trials: list[Trial], name: str) -> list[Trial]:
@@ -344,7 +339,7 @@ def test_the_record_tells_what_was_tried_and_what_that_gained():
 
 
 def test_equal_steps_replace_the_epochs_of_every_method_that_takes_steps():
-    plan = make_plan([*GIVEN, "method=scrub,ssd", "compare.steps=40", "compare.tune=2"])
+    plan = comparison_of([*GIVEN, "method=scrub,ssd", "compare.steps=40", "compare.tune=2"])
     scrub, ssd = plan.configs
     assert (scrub.method.steps, ssd.method.steps) == (40, None)
     assert "method.epochs" not in searched(scrub, plan.given)
@@ -355,7 +350,7 @@ def test_equal_steps_replace_the_epochs_of_every_method_that_takes_steps():
 
 def test_the_authors_loop_keeps_its_own_beside_methods_of_equal_steps():
     words = ["method.probe_every=20", "method.select=last", "compare.steps=40"]
-    official, dlfd = make_plan([*GIVEN, "method=dlfd_official,dlfd", *words]).configs
+    official, dlfd = comparison_of([*GIVEN, "method=dlfd_official,dlfd", *words]).configs
     assert (dlfd.method.steps, dlfd.method.probe_every, dlfd.method.select) == (40, 20, "last")
     own = (official.method.steps, official.method.probe_every, official.method.select)
     assert own == (None, 1, "accuracy")
@@ -373,4 +368,4 @@ def test_the_authors_loop_keeps_its_own_beside_methods_of_equal_steps():
 )
 def test_equal_steps_beside_what_they_replace_are_refused(words: list[str], said: str):
     with pytest.raises(ConfigError, match=said):
-        make_plan([*GIVEN, "compare.steps=40", *words])
+        comparison_of([*GIVEN, "compare.steps=40", *words])
