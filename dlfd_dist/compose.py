@@ -122,7 +122,7 @@ def with_sweep(overrides: Sequence[str]) -> list[str]:
         for one in _parse(overrides)
         if one.key_or_group in ("experiment", "scale") and not one.is_sweep_override()
     }
-    arguments = [_group_override(one, resource_dir("configs")) for one in chosen.values()]
+    arguments = [_group_override(one) for one in chosen.values()]
     with _composing():
         composed = compose("config", overrides=[*arguments, *HYDRAS_OWN], return_hydra_config=True)
         params = composed.hydra.sweeper.params or {}
@@ -165,7 +165,7 @@ def split_cluster(overrides: Sequence[str]) -> tuple[ClusterConfig, list[str]]:
     for parsed in _parse(rest):
         if parsed.key_or_group == "cluster":
             name = str(parsed.value())
-            _group_override(parsed, resource_dir("configs"))
+            _group_override(parsed)
     rest = [one for one in rest if one.split("=", 1)[0] != "cluster"]
     values = _read_yaml(resource_dir("configs") / "cluster" / f"{name}.yaml") | given
     if isinstance(values.get("pack"), int):
@@ -183,7 +183,7 @@ def split_search(overrides: Sequence[str]) -> tuple[SearchConfig, list[str]]:
     for parsed in _parse(rest):
         if parsed.key_or_group == "search":
             name = str(parsed.value())
-            _group_override(parsed, resource_dir("configs"))
+            _group_override(parsed)
     rest = [one for one in rest if one.split("=", 1)[0] != "search"]
     values = _read_yaml(resource_dir("configs") / "search" / f"{name}.yaml") | given
     return _build(SearchConfig, values, "search.", {}), rest
