@@ -31,7 +31,7 @@ from .algorithms import param_space, perturb_every, scheduler, searcher
 from .cluster import ADDRESS, Room, gpus_per_rank, local_room, ray_cluster, require_ray
 from .plan import SearchPlan, check_reference, claim, longest, make_plan, rows_of
 from .progress import Ended, Table, Watch, callback, short
-from .results import FILES, Row, all_judged, candidates, write_all, write_end
+from .results import FILES, Row, all_judged, bound_text, candidates, write_all, write_end
 from .results import rows_of as result_rows
 from .trial import Shared, reference_of, untouched_value
 
@@ -281,7 +281,7 @@ def show(plan: SearchPlan, content: dict[str, Any], *, as_json: bool) -> None:
             print(
                 f"{mark} trial {one['trial']:3d} in the search "
                 f"{next(r['objective'] for r in rows if r['trial'] == one['trial']):.3f}, mean of "
-                f"{len(one['values'])} other seeds {one['mean']:.3f}, bound {one['bound']:.3f}"
+                f"{len(one['values'])} other seeds {one['mean']:.3f}, {bound_text(one['bound'], 3)}"
             )
     settings = " ".join(f"{name}={short(value)}" for name, value in best["settings"].items())
     print(f"chosen     trial {best['trial']}: {settings}")
