@@ -155,9 +155,9 @@ def main() -> None:
     images = ", ".join(f"{1000 * f['image']:.2f} ms at {p} px" for p, f in by_pixels.items())
     trials = plans[SETS[0]].compare.tune
     text = (
-        f"{chr(10).join(lines)}\n\nThe columns of the sets are core-hours: five seeds, and {trials} "
-        f"trials of every method that has something to draw, at its own settings. Of an image: "
-        f"{images}. Counted up from these pieces, not run."
+        f"{chr(10).join(lines)}\n\nThe columns of the sets are core-hours: five seeds, and "
+        f"{trials} trials of every method that has something to draw, at its own settings. Of an "
+        f"image: {images}. Counted up from these pieces, not run."
     )
     print(text)
     if args.write:
