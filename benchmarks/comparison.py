@@ -18,7 +18,7 @@ person) age_group, gender, race and split, for lfw_smile (LFW, several) smile an
 
 table is the whole table: the sets utk_age, lfw_smile and ck48, folders of PATH, one after another.
 Five seeds, each of which forgets people of its own; two epochs of steps for every method but
-dlfd_official, which keeps its authors' loop; 12 trials each on people of no seed; contrasts named
+dlfd_official, which keeps its authors' loop; 20 trials each on people of no seed; contrasts named
 before. It goes on where it was stopped. Written:
 benchmarks/results/comparison_<name>_<hardware>_<date>.md with table, tuned settings, figure and
 versions; numbers, no images of people.
@@ -102,7 +102,7 @@ DLFM_ABLATION = [
 TABLE = [
     "method=finetune,reset,gli,msg,ct,fcs,amun,rewind,weight_distortion,weight_dist_reg,scrub,salun,"
     "dlfm,dlfd,dlfd_official",
-    "task=faces", "method.select=last", "method.probe_every=40", "compare.tune=12",
+    "task=faces", "method.select=last", "method.probe_every=40", TUNED,
     "compare.contrasts=[dlfd/original,dlfd/finetune,dlfd/gli,dlfd/reset,dlfd/best]",
     "seed=0,1,2,3,4", "train.keep_every=2", "data.leaks=false",
 ]  # fmt: skip

@@ -17,6 +17,9 @@ PAGE = HERE / "README.md"
 HEAD = "| what | figure | file in results/ |\n| --- | ---: | --- |\n"
 TABLE = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- end of figures -->)", re.DOTALL)
 LONGEST_ROW = 120
+TRIALS = re.compile(r"Settings taken after (\d+) trials each")
+MIN_TRIALS = 20
+"""Of every method, before a figure of methods may be shown."""
 
 
 def main() -> None:
@@ -26,14 +29,24 @@ def main() -> None:
 
 def table() -> str:
     """Return the table, a row for each entry of figures.yaml."""
-    entries = yaml.safe_load((HERE / "figures.yaml").read_text(encoding="utf-8"))
-    return HEAD + "".join(f"{row(entry)}\n" for entry in entries)
+    return HEAD + "".join(f"{row(entry)}\n" for entry in entries())
+
+
+def entries() -> list[dict[str, str]]:
+    """Return what figures.yaml lists: what, result, find and show of each figure."""
+    return yaml.safe_load((HERE / "figures.yaml").read_text(encoding="utf-8"))
 
 
 def row(entry: dict[str, Any]) -> str:
-    """Return a row; ValueError where the file lacks the figure or the row is too long."""
+    """Return a row of the table.
+
+    Raises ValueError where the file lacks the figure, compares methods after too few trials, or
+    the row is too long.
+    """
     path = newest(entry["result"])
-    found = re.search(entry["find"], path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    _check_trials(path, text)
+    found = re.search(entry["find"], text)
     if found is None:
         raise ValueError(f"{path.name} has no figure for '{entry['what']}': {entry['find']}")
     figure = entry["show"].format(*map(_number, found.groups()))
@@ -41,6 +54,18 @@ def row(entry: dict[str, Any]) -> str:
     if len(shown) > LONGEST_ROW:
         raise ValueError(f"the row of '{entry['what']}' has {len(shown)} characters: {shown}")
     return shown
+
+
+def _check_trials(path: Path, text: str) -> None:
+    """Refuse a comparison of methods with fewer than MIN_TRIALS; a gate compares none."""
+    if not path.name.startswith("comparison_") or "_gate_" in path.name:
+        return
+    tuned = TRIALS.search(text)
+    if tuned is None or int(tuned[1]) < MIN_TRIALS:
+        number = tuned[1] if tuned else "none"
+        raise ValueError(
+            f"{path.name}: a figure of methods needs {MIN_TRIALS} trials, not {number}"
+        )
 
 
 def newest(name: str) -> Path:

@@ -154,10 +154,11 @@ def main() -> None:
     sums = " | ".join(f"{sum(by_set[name].values()):.1f}" for name in SETS)
     lines.append(f"| all, core-hours | | | {sums} |")
     images = ", ".join(f"{1000 * f['image']:.2f} ms at {p} px" for p, f in by_pixels.items())
+    trials = plans[SETS[0]].compare.tune
     text = (
-        f"{chr(10).join(lines)}\n\nThe columns of the sets are core-hours: five seeds, and 12 "
-        f"trials of every method that has something to draw, at its own settings. Of an image: "
-        f"{images}. Counted up from these pieces, not run."
+        f"{chr(10).join(lines)}\n\nThe columns of the sets are core-hours: five seeds, and "
+        f"{trials} trials of every method that has something to draw, at its own settings. Of an "
+        f"image: {images}. Counted up from these pieces, not run."
     )
     print(text)
     if args.write:

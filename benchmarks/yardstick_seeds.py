@@ -38,6 +38,9 @@ EFFECTS = (0.0, 1.0, 2.0, 3.0)
 """True differences in standard deviations of a paired difference."""
 NUM_SEEDS, OLD_TESTS, NEW_TESTS = 5, 12, 4
 REDRAWN = 400
+WANTED = (0.93, 0.97)
+"""The coverage that an interval of 95 % may have."""
+COVERED = ".93 to .97, or none below five"
 Interval = Callable[[np.ndarray, np.random.Generator], Sequence[float] | None]
 
 
@@ -128,7 +131,7 @@ def rows(tables: int = 2000) -> list[Row]:
             f"coverage of the 95 % interval, {shape[0]} trainings x {shape[1]} seeds, {name}",
             coverage(hierarchical, shape, spread, tables // 4),
             coverage(mixed, shape, spread, tables),
-            ".93 to .97, or none below five",
+            COVERED,
         )
         for shape in SHAPES
         for name, spread in SPREADS.items()
@@ -159,8 +162,28 @@ def section(tables: int = 2000) -> str:
         "| what | old | new | wanted |",
         "| --- | ---: | ---: | --- |",
     ]
-    lines += [f"| {r.what} | {_text(r.old)} | {_text(r.new)} | {r.wanted} |" for r in rows(tables)]
+    lines += [
+        f"| {r.what} | {_text(r.old)} | {_text(r.new)} | {r.wanted}{outside(r, tables)} |"
+        for r in rows(tables)
+    ]
     return "\n".join(lines) + "\n"
+
+
+def outside(row: Row, tables: int) -> str:
+    """Return by how much a new coverage misses WANTED, beside its error; empty where it does not.
+
+    The error is the standard error of a share of so many tables.
+    """
+    if row.wanted != COVERED or row.new is None:
+        return ""
+    low, high = WANTED
+    apart = max(low - row.new, row.new - high)
+    if apart <= 0:
+        return ""
+    error = (row.new * (1 - row.new) / tables) ** 0.5
+    side, end = ("above", high) if row.new > high else ("below", low)
+    size = "less" if apart < error else "more"
+    return f"; {side} {_text(end)} by {apart:.3f}, {size} than its error of {error:.3f}"
 
 
 def _text(share: float | None) -> str:

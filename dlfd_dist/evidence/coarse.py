@@ -19,8 +19,8 @@ RATIOS = {"mia_paper_floor", "expected_share"}
 
 EXACT = {
     "test_accuracy", "val_accuracy", "alike", "lr", "margin", "p_value", "weight_change",
-    "loss_barrier", "confidence_change", "divergence", "js_divergence", "rf_js", "rf_js_original",
-    "zero_retrain_forgetting", "median_difference", "scatter_ratio", "silhouette",
+    "loss_barrier", "confidence_change", "logit_change", "divergence", "js_divergence", "rf_js",
+    "rf_js_original", "zero_retrain_forgetting", "median_difference", "scatter_ratio", "silhouette",
 }  # fmt: skip
 """Figures that are no share of the images of the request, nor of those beside it in training."""
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from .accuracy import correct
 from .estimates import Estimate, people_mean
+from .people import MIN_PEOPLE
 from .similarity import js_divergence, predictions
 
 GAP_PARTS = (
@@ -35,7 +36,7 @@ class Answers(Protocol):
 class GapPart:
     """A difference to Retrained, model minus Retrained, with its 95 % interval over people.
 
-    The interval is None where there are fewer than two people, or the attack has none.
+    The interval is None where there are fewer than two people, of the attack fewer than MIN_PEOPLE.
     """
 
     difference: float
@@ -78,9 +79,16 @@ def attack_gap(own: Mapping[str, Any], other: Mapping[str, Any]) -> GapPart:
     """Return how much more the attack tells of one model than of another.
 
     The errors of both are added as if independent; people who are easy in both make the true error
-    smaller, so that the interval is rather too wide.
+    smaller, so that the interval is rather too wide. With fewer than MIN_PEOPLE on a side of either
+    attack the interval is None, as it would not cover what it claims.
     """
     difference = own["accuracy"] - other["accuracy"]
+    if any(
+        (attack.get(f"num_{side}_people") or MIN_PEOPLE) < MIN_PEOPLE
+        for attack in (own, other)
+        for side in ("member", "nonmember")
+    ):
+        return GapPart(difference, None)
     error = attack_error(own, other)
     return GapPart(difference, Estimate(difference, error, math.inf).interval())
 

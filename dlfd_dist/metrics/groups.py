@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-MIN_PEOPLE = 10
-"""Of a group of fewer people nothing is concluded."""
+from .people import MIN_PEOPLE
 
 
 def accuracy_by_group(

@@ -160,18 +160,30 @@ def _on_val(record: RunRecord) -> dict[str, Any] | None:
 def _contrast(
     records: Sequence[RunRecord], subject: str, other: str, metric: str, margin: float
 ) -> tuple[Contrast, Estimate | None]:
-    own, reference = (_by_seeds(of_label(records, name), metric) for name in (subject, other))
-    differences = [
-        (*seeds, value - partner)
-        for seeds, value in own.items()
-        if (partner := _partner(reference, seeds, trained=other in (ORIGINAL, RETRAINED)))
-        is not None
-    ]
+    differences = _differences(records, subject, other, metric)
     bare = Contrast(subject, other, metric, margin, num_values=len(differences))
     found = over_seeds(differences)
     if found is None:
         return replace(bare, reason=_why_untested(differences)), None
     return replace(bare, difference=found.mean, interval=found.interval(), p=found.p), found
+
+
+def paired(records: Sequence[RunRecord], subject: str, other: str, metric: str) -> Estimate | None:
+    """Return the mean difference of two rows over the seeds of both; None of too few seeds."""
+    return over_seeds(_differences(records, subject, other, metric))
+
+
+def _differences(
+    records: Sequence[RunRecord], subject: str, other: str, metric: str
+) -> list[tuple[int, int, float]]:
+    """Return train seed, seed and the difference of subject to other, for the seeds of both."""
+    own, reference = (_by_seeds(of_label(records, name), metric) for name in (subject, other))
+    return [
+        (*seeds, value - partner)
+        for seeds, value in own.items()
+        if (partner := _partner(reference, seeds, trained=other in (ORIGINAL, RETRAINED)))
+        is not None
+    ]
 
 
 def _partner(

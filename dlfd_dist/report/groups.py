@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from ..metrics.groups import MIN_PEOPLE
+from ..metrics.people import MIN_PEOPLE
 from .records import RunRecord, of_label
 
 PART = "test"
@@ -59,7 +59,7 @@ def _of_column(label: str, column: str, runs: Sequence[Mapping[str, Any]]) -> li
 
 
 def group_lines(records: Sequence[RunRecord]) -> list[str]:
-    """Return a sentence per method and column: whose accuracy fell most, beside the mean."""
+    """Return sentences per method and column: whose accuracy fell most, and every group's."""
     rows = group_rows(records)
     lines = []
     for worst in (row for row in rows if row.worst):
@@ -70,12 +70,26 @@ def group_lines(records: Sequence[RunRecord]) -> list[str]:
             f"{worst.method}: the test accuracy of {worst.column}={worst.group} changed by "
             f"{worst.change:+.3f}, that of all by {mean:+.3f}; no {worst.column} lost more."
         )
+    lines += _before_after(rows)
     small = list(dict.fromkeys(f"{r.column}={r.group}" for r in rows if r.too_small))
     if small:
         lines.append(
             f"Too small for a statement (fewer than {MIN_PEOPLE} people in test): "
             f"{', '.join(small)}."
         )
+    return lines
+
+
+def _before_after(rows: Sequence[GroupRow]) -> list[str]:
+    """Return a sentence per method and column: the accuracy of every group before and after."""
+    lines = []
+    for method, column in dict.fromkeys((r.method, r.column) for r in rows if r.before is not None):
+        groups = ", ".join(
+            f"{row.group} {_number(row.before, '.3f')} to {_number(row.after, '.3f')}"
+            for row in rows
+            if (row.method, row.column) == (method, column)
+        )
+        lines.append(f"{method}, test accuracy before and after by {column}: {groups}.")
     return lines
 
 

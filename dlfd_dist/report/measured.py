@@ -51,6 +51,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "same_answers_forget": (_MOVED, "same_answers", "forget"),
     "synthesised_share": (_MOVED, "synthesised_share"),
     "rf_js": (_MOVED, "rf_js"),
+    "rf_js_original": (_MOVED, "rf_js_original"),
     "alike_share": ("alike", "share"),
     **{
         name: (name,)

@@ -7,17 +7,20 @@ from typing import Any
 
 from .style import role_styles
 from .tables import format_seeds, format_signed, format_value, marks
+from .tuning import DASH
 
 Row = dict[str, Any]
 Column = tuple[str, str, int]
-"""title, metric, digits; SIGNED in place of digits for a difference with its sign"""
-SIGNED = -1
+"""title, metric, digits; or SIGNED for a difference with its sign, TEXT for words"""
+SIGNED, TEXT = -1, -2
 
 MAIN_COLUMNS: tuple[Column, ...] = (
     ("NoMUS ↑", "nomus", 3),
     ("Test accuracy ↑", "test_accuracy", 3),
     ("Forgetting score ↓", "forgetting_score", 3),
-    ("Attack AUC", "mia_auc", 3),
+    ("Attack accuracy", "mia_accuracy", 3),
+    ("Attack that counted", "attack", TEXT),
+    ("Attack AUC (of the confidence)", "mia_auc", 3),
     ("Gap to Retrained ↓", "gap_to_retrained", 3),
 )
 DETAILS: tuple[tuple[str, tuple[Column, ...]], ...] = (
@@ -45,6 +48,7 @@ DETAILS: tuple[tuple[str, tuple[Column, ...]], ...] = (
             ("Steps that synthesised", "synthesised_share", 2),
             ("Most frequent answer (share)", "alike_share", 3),
             ("Retrain-free divergence (bits)", "rf_js", 4),
+            ("before unlearning", "rf_js_original", 4),
         ),
     ),
     (
@@ -119,6 +123,8 @@ def measurements(rows: Sequence[Row], columns: Sequence[Column]) -> list[dict[st
 
 
 def _cell(row: Row, metric: str, digits: int) -> str:
+    if digits == TEXT:
+        return row[metric] or DASH
     if digits == SIGNED:
         return format_signed(row, metric)
     return format_value(row, metric, digits=digits)

@@ -69,8 +69,9 @@ def summarise(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     `floor`, `low_power`, `over_forgetting`, `left_as_is`, `only_confidence` and `alike` say that
     the flag of that name fired in most of the runs, `relearns_late` that the relearn time is a
     lower bound, for a run was not back in the steps given. `without_retrained` is the verdict of
-    all runs. Rows of a single run also carry its intervals over people, `attack_interval` and
-    `attack_auc_interval`.
+    all runs, `attack` the attack that counted, `optimiser_steps` the different numbers of steps
+    that the runs took, empty where they are unknown. Rows of a single run also carry its intervals
+    over people, `attack_interval` and `attack_auc_interval`.
     """
     records = with_gaps(records)
     rows = [_row(label, of_label(records, label)) for label in labels_in_order(records)]
@@ -121,7 +122,8 @@ def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
         "without_retrained": _without_retrained(records),
         "mixed_settings": len(set(map(_settings, _of_first_verb(records)))) > 1,
         "group_lines": group_lines(records),
-        "optimiser_steps": _optimiser_steps(records[0]),
+        "attack": _attack_named(records),
+        "optimiser_steps": sorted({s for r in records if (s := _optimiser_steps(r)) is not None}),
         "reference_people": records[0].result.get("reference_people"),
         "attack_interval": only.get("interval"),
         "attack_auc_interval": only.get("auc_interval"),
@@ -141,12 +143,26 @@ def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
 
 
 def _optimiser_steps(record: RunRecord) -> int | None:
-    """Return the steps that method.steps gave a run, 0 of a method without any; else None."""
-    method = record.config.get("method") or {}
+    """Return the steps that an unlearning run took, 0 of a method without any; None if unknown."""
     if not record.unlearned:
         return None
+    method = record.config.get("method") or {}
     known = METHOD_CONFIGS.get(method["name"])
-    return 0 if known is not None and not known.takes_steps else method.get("steps")
+    if known is not None and not known.takes_steps:
+        return 0
+    # Under method.steps noise steps and the like come on top, and are the method's own.
+    return method.get("steps") or record.result.get("num_steps")
+
+
+def _attack_named(records: Sequence[RunRecord]) -> str | None:
+    """Return the attack that counted in most runs, such as `correctness (2 of 3)`."""
+    names = [name for record in records if (name := record.mia.get("attack"))]
+    if not names:
+        return None
+    most = max(dict.fromkeys(names), key=names.count)
+    count = names.count(most)
+    text = most.replace("_", " ")
+    return text if count == len(names) else f"{text} ({count} of {len(names)})"
 
 
 def _instead(records: Sequence[RunRecord]) -> dict[str, Any]:

@@ -23,7 +23,9 @@ COLUMNS = (
     ("NoMUS", "nomus"),
     ("Test acc.", "test_accuracy"),
     ("Forgetting", "forgetting_score"),
-    ("Attack AUC", "mia_auc"),
+    ("Attack acc.", "mia_accuracy"),
+    ("Attack", "attack"),
+    ("AUC of the confidence", "mia_auc"),
     ("Gap", "gap_to_retrained"),
 )
 WHERE_MEASURED = (
@@ -183,9 +185,13 @@ def _grid(rows: Sequence[Row]) -> list[list[tuple[str, str]]]:
     for row in rows:
         mark = marks(row)
         cells = [(row["method"], mark["method"]), (format_seeds(row), mark["seeds"])]
-        cells += [(format_value(row, name), mark.get(name, "")) for name in metrics.values()]
+        cells += [(_shown(row, name), mark.get(name, "")) for name in metrics.values()]
         grid.append(cells)
     return grid
+
+
+def _shown(row: Row, name: str) -> str:
+    return row["attack"] or DASH if name == "attack" else format_value(row, name)
 
 
 def text_table(
@@ -318,6 +324,7 @@ def _csv_cells(row: Row, head: str) -> list[tuple[str, Any]]:
         ("num_seeds", row["num_seeds"]),
         ("train_seeds", " ".join(map(str, row["train_seeds"]))),
         ("metrics_seeds", " ".join(map(str, row["metrics_seeds"]))),
+        ("attack", row["attack"] or ""),
         *((name, row[name]) for name in _CSV_FLAGS),
     ]
     for metric in METRICS:

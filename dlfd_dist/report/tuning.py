@@ -12,6 +12,10 @@ from .records import label_of
 
 Tuning = Mapping[str, Any]
 DASH = "–"
+UNEQUAL_STEPS = (
+    "The methods took unequally many optimiser steps: a difference between them may be one of "
+    "steps."
+)
 
 
 def tuning_lines(tuning: Tuning | None) -> list[str]:
@@ -40,14 +44,23 @@ def no_gain_line(names: Sequence[str]) -> str:
 
 
 def steps_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return which methods took how many optimiser steps; nothing where no number was given."""
-    names: dict[int, list[str]] = {}
+    """Return which methods took how many optimiser steps, and whether they were equally many.
+
+    Nothing where no run says how many it took, as those of earlier versions.
+    """
+    names: dict[tuple[int, ...], list[str]] = {}
     for row in rows:
-        if row["optimiser_steps"] is not None:
-            names.setdefault(row["optimiser_steps"], []).append(row["method"])
-    without = names.pop(0, [])
-    told = [f"{number} optimiser steps in all: {', '.join(of)}." for number, of in names.items()]
-    return [*told, *([f"No optimiser steps: {', '.join(without)}."] if told and without else [])]
+        if row["optimiser_steps"]:
+            names.setdefault(tuple(row["optimiser_steps"]), []).append(row["method"])
+    without = names.pop((0,), [])
+    lines = [f"{_ends(counts)} optimiser steps in all: {', '.join(of)}."
+             for counts, of in names.items()]  # fmt: skip
+    lines += [f"No optimiser steps: {', '.join(without)}."] if without and lines else []
+    return [*lines, *([UNEQUAL_STEPS] if len(names) > 1 else [])]
+
+
+def _ends(counts: Sequence[int]) -> str:
+    return str(counts[0]) if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
 
 
 def tuned_rows(tuning: Tuning | None) -> list[dict[str, Any]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..metrics import Estimate, attack_error
 from ..metrics.without_retrained import GONE, NOT_SAID, NOT_SHOWN, STILL_THERE
 from ..plain import band
+from .contrasts import paired
 from .gate import Gate
 from .records import ORIGINAL, RETRAINED, RunRecord, of_label
 
@@ -179,7 +182,24 @@ def _floor_caveats(row: Row, original: Row | None) -> list[str]:
     return [caveat.strip() for caveat in caveats]
 
 
-def _overlap_caveats(row: Row, original: Row | None, retrained: Row | None) -> list[str]:
+def _missed(records: Sequence[RunRecord], subject: str, other: str) -> str:
+    """Return which difference would have been missed; nothing where the error is unknown.
+
+    Over the seeds that both rows have; of a single run each over people, by the attack's accuracy,
+    whose errors are added as if independent.
+    """
+    found = paired(records, subject, other, "forgetting_score")
+    if found is None:
+        own, reference = (of_label(records, name)[0].mia for name in (subject, other))
+        if not (own.get("interval") and reference.get("interval")):
+            return ""
+        found = Estimate(0.0, attack_error(own, reference), math.inf)
+    return f" A difference below {found.detectable():.3f} is missed in a fifth of the cases."
+
+
+def _overlap_caveats(
+    row: Row, original: Row | None, retrained: Row | None, records: Sequence[RunRecord]
+) -> list[str]:
     mine = forgetting_interval(row)
     kind = "over seeds" if row["forgetting_score_interval"] else "of the attack"
     caveats = []
@@ -191,7 +211,7 @@ def _overlap_caveats(row: Row, original: Row | None, retrained: Row | None) -> l
     ):
         caveats.append(
             f"The 95 % intervals {kind} of {row['method']} and Original overlap in the forgetting "
-            "score: an improvement is not established."
+            "score: an improvement is not established." + _missed(records, row["method"], ORIGINAL)
         )
     if (
         retrained is not None
@@ -201,7 +221,7 @@ def _overlap_caveats(row: Row, original: Row | None, retrained: Row | None) -> l
         caveats.append(
             f"The 95 % intervals {kind} of {row['method']} and Retrained overlap in the forgetting "
             "score: no difference from retraining was found, which does not prove that there is "
-            "none."
+            "none." + _missed(records, row["method"], RETRAINED)
         )
     return caveats
 
@@ -302,6 +322,8 @@ def alone(rows: Sequence[Row], records: Sequence[RunRecord]) -> Alone | None:
             f"{row['rf_js']:.4f} bits: how far the answers on forgotten images are, class by "
             "class, from those of the model before unlearning on images it never saw; 0 is alike"
         )
+        if row["rf_js_original"] is not None:
+            text += f"; before unlearning it was {row['rf_js_original']:.4f} bits"
         figures.append(("Retrain-free divergence", text))
     return Alone(found["verdict"], found["reason"], figures)
 
@@ -321,7 +343,7 @@ def judge(rows: Sequence[Row], records: Sequence[RunRecord], gate: Gate | None =
         *([ORIGINAL_NOT_ATTACKED] if original is not None and not _attacked(original) else []),
         *_floor_caveats(row, original),
         *([WITHIN_LABELS] if row["within_labels"] else []),
-        *_overlap_caveats(row, original, retrained),
+        *_overlap_caveats(row, original, retrained, records),
         *_cost_caveats(row, retrained),
         *_over_forgetting_caveats(row, retrained),
         *_resurfacing_caveats(row, retrained),

@@ -123,18 +123,20 @@ def judged(candidate: Row, replicates: Sequence[Row], search: SearchConfig) -> d
     """Return what a candidate is worth over the seeds of its replicates, with the bound.
 
     The mean exceeds the bound (or, of a gap, stays below it) with 90 % confidence, by Student's t.
-    With one seed the standard error is that of the measurement. The trial of the search
-    does not count: it became a candidate partly by luck.
+    With one seed there is a bound by the standard error of the measurement, which is known of nomus
+    alone; of another objective the bound is None. The trial of the search does not count: it became
+    a candidate partly by luck.
     """
     values = [row["objective"] for row in finished(replicates)]
     if not values:
         return {"trial": candidate["trial"], "values": [], "mean": None, "bound": None}
     mean = statistics.fmean(values)
     if len(values) == 1:
-        half = _t(10**6) * float(finished(replicates)[0]["nomus_se"] or 0.0)
+        error = finished(replicates)[0]["nomus_se"] if search.objective == "nomus" else None
+        half = None if error is None else _t(10**6) * float(error)
     else:
         half = _t(len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
-    bound = mean + OBJECTIVES[search.objective].sign * half
+    bound = None if half is None else mean + OBJECTIVES[search.objective].sign * half
     return {"trial": candidate["trial"], "values": values, "mean": mean, "bound": bound}
 
 
@@ -168,19 +170,30 @@ def winner(
 ) -> Row | None:
     """Return the trial with the best bound; without replicates the best trial; None without any.
 
-    Only those are chosen from whose mean, or value without replicates, is better than that of the
-    untouched model.
+    Candidates without a bound come after those with one, by their means. Only those are chosen
+    from whose mean, or value without replicates, is better than that of the untouched model.
     """
     objective = OBJECTIVES[search.objective]
-    known = [candidate for candidate in candidates if candidate["bound"] is not None]
+    known = [candidate for candidate in candidates if candidate["mean"] is not None]
     if known:
         better = [
             candidate for candidate in known if objective.is_better(candidate["mean"], untouched)
         ]
-        best = min(better, key=lambda c: (objective.sign * c["bound"], c["trial"]), default=None)
+        best = min(better, key=lambda c: _place(c, objective.sign), default=None)
         return next((row for row in rows if best and row["trial"] == best["trial"]), None)
     better = [r for r in ranked(rows, search) if objective.is_better(r["objective"], untouched)]
     return next(iter(better), None)
+
+
+def _place(candidate: Mapping[str, Any], sign: int) -> tuple[bool, float, int]:
+    bound = candidate["bound"]
+    value = candidate["mean"] if bound is None else bound
+    return bound is None, sign * value, candidate["trial"]
+
+
+def bound_text(bound: float | None, digits: int) -> str:
+    """Return the bound of a candidate in words."""
+    return "no bound of one seed" if bound is None else f"bound {bound:.{digits}f}"
 
 
 def why_none(rows: Sequence[Row], search: SearchConfig, untouched: float) -> str:
@@ -315,7 +328,8 @@ def best_text(
         if candidate["trial"] == best["trial"] and candidate["mean"] is not None:
             lines += [
                 f"mean of {len(candidate['values'])} other seeds {candidate['mean']:.4f}, "
-                f"{CONFIDENCE:.0%} bound {candidate['bound']:.4f}"
+                + (f"{CONFIDENCE:.0%} " if candidate["bound"] is not None else "")
+                + bound_text(candidate["bound"], 4)
             ]
     if plan.search.scheduler == "pbt":
         lines += ["pbt: these settings held at the end of a run that others began (lineage.json)"]

@@ -34,7 +34,7 @@ from .identity import claim
 from .plan import SearchPlan, check_reference, longest, make_plan, rows_of
 from .point import Shared
 from .progress import Ended, Table, Watch, callback, short
-from .results import FILES, Row, all_judged, candidates, write_all, write_end
+from .results import FILES, Row, all_judged, bound_text, candidates, write_all, write_end
 from .results import rows_of as result_rows
 from .trial import reference_of, untouched_value
 
@@ -286,7 +286,7 @@ def show(plan: SearchPlan, content: dict[str, Any], *, as_json: bool) -> None:
                 f"{mark} trial {number:3d} in the search "
                 f"{next(r['objective'] for r in rows if r['trial'] == number):.3f}, mean of "
                 f"{len(values)} other seeds {candidate['mean']:.3f}, "
-                f"bound {candidate['bound']:.3f}"
+                f"{bound_text(candidate['bound'], 3)}"
             )
     settings = " ".join(f"{name}={short(value)}" for name, value in best["settings"].items())
     print(f"chosen     trial {best['trial']}: {settings}")

@@ -105,6 +105,7 @@ def moved_by(weights: float, bits: float, **changes: Any) -> dict[str, Any]:
         "divergence": {part: bits for part in parts},
         "same_answers": {part: 0.8 for part in parts},
         "confidence_change": {part: -0.01 for part in parts},
+        "logit_change": {part: -0.05 for part in parts},
         "retain_images": SIZES["retain"],
         "synthesised_share": None,
         "left_as_is": False,

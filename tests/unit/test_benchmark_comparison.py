@@ -59,7 +59,7 @@ def test_all_methods_of_a_comparison_have_equal_steps_and_enough_trials(name: st
     plan = comparison_of([*chosen.values(), "data.root=somewhere"])
     assert plan.compare.steps is not None
     assert plan.compare.objective == "gap"
-    assert plan.compare.tune == 0 or plan.compare.tune >= (12 if name.startswith("table_") else 20)
+    assert plan.compare.tune == 0 or plan.compare.tune >= 20
     steps = {c.method.steps for c in plan.configs if c.method.name not in ("ssd", "dlfd_official")}
     assert steps == {plan.compare.steps}
 

@@ -47,7 +47,7 @@ def test_the_worst_group_is_the_one_that_lost_most_beside_the_mean():
 
 def test_a_group_of_few_people_is_too_small_however_many_images_it_has():
     values = np.repeat(["a", "b"], [90, 90])
-    people = np.concatenate([np.repeat(np.arange(30), 3), np.repeat(np.arange(100, 109), 10)])
+    people = np.concatenate([np.repeat(np.arange(30), 3), np.repeat(np.arange(100, 115), 6)])
     after, before = np.ones(180), np.ones(180)
     after[90:] = 0
     found = accuracy_by_group(values, people, after, before)
@@ -81,10 +81,10 @@ def test_an_interval_treats_people_as_independent_and_not_their_images():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A set of 60 people of one image, 24 of them for the test; its names are hostile."""
+    """A set of 72 people of one image, 36 of them for the test; its names are hostile."""
     root = tmp_path_factory.mktemp("set")
     rng = np.random.default_rng(0)
-    splits = ["train"] * 24 + ["val"] * 12 + ["test"] * 24
+    splits = ["train"] * 24 + ["val"] * 12 + ["test"] * 36
     with (root / "metadata.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["image_path", "identity", "label", "split", "gender", "note"])
@@ -92,7 +92,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(root / f"{number}.png")
             gender = "<b>f</b>" if number % 2 else "m"
-            gender = "" if number == 59 else gender
+            gender = "" if number == 71 else gender
             rows.writerow([f"{number}.png", f"p{number}", number % 2, split, gender, number])
     return root
 
@@ -115,11 +115,11 @@ def test_result_table_and_page_tell_whom_forgetting_cost_most(folder, tmp_path):
     test = json.loads((tmp_path / "run" / "result.json").read_text())["groups"]["gender"]["test"]
     found = test["groups"]
     assert list(found) == ["<b>f</b>", "m", "unknown"]
-    assert [g["people"] for g in found.values()] == [11, 12, 1]
+    assert [g["people"] for g in found.values()] == [17, 18, 1]
     for name, group in found.items():
         assert group["before"] == before["groups"][name]["accuracy"]
         assert group["change"] == pytest.approx(group["accuracy"] - group["before"])
-    weighted = sum(g["accuracy"] * g["images"] for g in found.values()) / 24
+    weighted = sum(g["accuracy"] * g["images"] for g in found.values()) / 36
     assert weighted == pytest.approx(result["test_accuracy"])
     changes = {name: g["change"] for name, g in found.items() if not g["too_small"]}
     assert test["worst"]["group"] == min(changes, key=lambda name: changes[name])
@@ -129,6 +129,10 @@ def test_result_table_and_page_tell_whom_forgetting_cost_most(folder, tmp_path):
     table = markdown_table(summarise(records))
     assert line in table.replace("\\", "")
     assert "gender=unknown" in table
+    both = (f"{g['before']:.3f} to {g['accuracy']:.3f}" for g in found.values())
+    shown = zip(("<b>f</b>", "m", "unknown"), both, strict=True)
+    every = ", ".join(f"{name} {figures}" for name, figures in shown)
+    assert f"NegGrad, test accuracy before and after by gender: {every}." in table
     write_report(records, tmp_path / "page.html", title="Groups")
     page = (tmp_path / "page.html").read_text()
     assert "Accuracy by group" in page
@@ -149,7 +153,7 @@ def test_without_groups_nothing_is_told_of_them(folder, tmp_path):
     ("groups", "message"),
     [
         ("[gendre]", r"data.groups=gendre is no column of .* Did you mean 'gender'"),
-        ("[note]", r"data.groups=note has 60 values: name a column of at most 50"),
+        ("[note]", r"data.groups=note has 72 values: name a column of at most 50"),
     ],
 )
 def test_a_column_that_is_no_group_is_refused_in_a_sentence(folder, groups, message):

@@ -58,6 +58,40 @@ def test_a_model_that_is_surer_or_answers_otherwise_does_not_only_lower_its_conf
         assert not against_original(0.1, {"retain": part, "forget": part})["only_confidence"]
 
 
+def test_a_fall_from_saturated_logits_is_marked_though_no_probability_moves():
+    """Logits of CK+48: 30 before and 5 after are probabilities of 1.000 and .987."""
+    before = 30 * np.eye(3)[LABELS]
+    part = moved(before / 6, before)
+    assert part is not None
+    assert part.confidence_change > -0.02
+    assert part.logit_change == pytest.approx((5 - np.log(2)) / (30 - np.log(2)) - 1)
+    for weights in (0.02, 0.001):
+        found = against_original(weights, dict.fromkeys(("retain", "forget", "val"), part))
+        assert (found["only_confidence"], found["left_as_is"]) == (True, False)
+        assert "its logit confidence by -85 %" in found["reason"]
+    surer = moved(before, before / 6)
+    assert not against_original(0.02, {"forget": surer, "val": surer})["only_confidence"]
+    pairs = np.stack([np.zeros((90, 2)), np.full((90, 2), 30.0)], axis=-1)
+    several = moved(pairs / 6, pairs)
+    assert several is not None
+    assert several.logit_change == pytest.approx(-5 / 6)
+
+
+@pytest.mark.parametrize("majority", [0.6, 0.8, 0.9, 0.95])
+def test_a_majority_class_that_is_always_answered_counts(majority):
+    labels = (np.arange(200) >= 200 * majority).astype(int)
+    always = np.tile([3.0, 0.0], (200, 1))
+    found = alike(always, labels)
+    assert found.flag
+    assert found.balanced_accuracy == 0.5
+    assert "50.0 % of the answers are right" in found.reason
+    nearly = always.copy()
+    nearly[:1] = nearly[:1, ::-1]
+    assert alike(nearly, labels).flag
+    # A model that knows both classes gives the majority as often as it is there.
+    assert not alike(3.0 * np.eye(2)[labels], labels).flag
+
+
 def test_answers_alike_are_no_fault_where_the_labels_are():
     logits = np.tile([3.0, 0.0, 0.0], (90, 1))
     assert alike(logits, LABELS).flag

@@ -85,6 +85,15 @@ def test_the_interval_of_a_part_is_over_people_and_that_of_the_attack_adds_both_
     assert wide[0] >= 0
 
 
+@pytest.mark.parametrize("side", ["num_member_people", "num_nonmember_people"])
+def test_the_attack_has_no_interval_of_fewer_than_sixteen_people(side):
+    few, enough = ({**attack(0.7), side: number} for number in (15, 16))
+    for pair in ((few, attack(0.5)), (attack(0.5), few)):
+        assert attack_gap(*pair).interval is None
+    assert attack_gap(few, attack(0.5)).difference == pytest.approx(0.2)
+    assert attack_gap(enough, attack(0.5)).interval is not None
+
+
 def test_salun_s_attack_is_the_share_of_forgotten_images_taken_for_never_seen():
     retain, test = RANDOM.uniform(0.001, 0.01, 300), RANDOM.uniform(1.5, 3, 90)
     assert salun_mia(retain, test, np.full(20, 0.005)) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,47 @@ def test_readme_is_short_and_begins_with_its_two_commands():
         ["make", "demo"],
         ["make", "test"],
     ]
+
+
+def test_the_first_screen_says_what_is_known_before_the_commands():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    first = "\n".join(lines[: lines.index("```bash")])
+    assert "**Which method forgets best is not known yet.**" in first
+    assert all(row.split(" | ")[1] in first for row in figures.table().splitlines()[2:4])
+    below = first[first.index("docs/pictures/losses.svg") :]
+    assert "6 forgotten and 6 unseen people and one seed" in below
+    assert "*Nothing can be ranked here*" in below
+
+
+def test_withdrawn_result_files_are_gone():
+    stored = {path.stem for path in (figures.HERE / "results").iterdir()}
+    names = ("collapse_ck48", "audit_orl", "audit_ck48")
+    assert not stored & {f"{name}_cpu2_2026-11-27" for name in names}
+
+
+def test_figures_of_methods_need_twenty_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(figures, "HERE", tmp_path)
+    (tmp_path / "results").mkdir()
+    file = tmp_path / "results" / "comparison_ck48_cpu2_2026-11-30.md"
+    entry = {"what": "gap of DLFD", "result": "comparison_ck48_cpu2", "find": r"gap (\S+)",
+             "show": "{0:.2f}"}  # fmt: skip
+    for tuned in ("", "Settings taken after 12 trials each, by gap:\n"):
+        file.write_text(f"gap 0.12\n{tuned}")
+        with pytest.raises(ValueError, match="needs 20 trials"):
+            figures.row(entry)
+    file.write_text("gap 0.12\nSettings taken after 20 trials each, by gap:\n")
+    assert figures.row(entry).startswith("| gap of DLFD | 0.12 |")
+    # A gate holds Original against Retrained, which have nothing to tune.
+    (tmp_path / "results" / "comparison_ck48_gate_cpu2_2026-11-30.md").write_text("gap 0.1\n")
+    figures.row({**entry, "result": "comparison_ck48_gate_cpu2"})
+
+
+def test_every_figure_of_the_readme_stands_in_the_table_of_figures():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"\| (\d*\.\d+[^|]*) \|", readme)
+    known = {row.split(" | ")[1] for row in figures.table().splitlines()[2:]}
+    assert len(shown) >= 2
+    assert set(shown) <= known
 
 
 def test_table_of_figures_is_that_of_the_result_files():

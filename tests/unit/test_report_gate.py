@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from dlfd_dist.compose import compose_job
+from dlfd_dist.data.loaders import resolve_rows
+from dlfd_dist.metrics import Samples, membership_attack
 from dlfd_dist.report import csv_table, latex_table, markdown_table, summarise, text_table
 from dlfd_dist.report.gate import gate_of
 from dlfd_dist.report.html import write_report
@@ -47,6 +50,32 @@ def test_of_few_seeds_the_error_is_that_over_people(records):
     assert not closed.is_open
     assert closed.sentence.startswith(f"{CLOSED}: the attack scores +0.020 (95 % interval over")
     assert "no more than its error" in closed.sentence
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_demo_s_own_people_are_too_few_to_rank_however_well_they_are_told(records, seed):
+    """ORL as `dlfd demo` plans it: its people are counted, and no attack on them opens the gate."""
+    config = compose_job("train", ["experiment=demo", f"seed={seed}"])
+    found = resolve_rows(config.data, config.drawn_forget)
+    people = found.manifest.identities
+    sides = [
+        Samples.of(np.tile([score, 0.0], (len(rows), 1)), np.zeros(len(rows), int),
+                   np.unique(people[rows], return_inverse=True)[1] + 100 * k)
+        for k, (score, rows) in enumerate(((9.0, found.splits.forget), (1.0, found.splits.test)))
+    ]  # fmt: skip
+    told = membership_attack(*sides, num_permutations=19, num_repeats=1)
+    assert (told.num_member_people, told.num_nonmember_people) == (6, 6)
+    assert told.floor
+    assert "on a side the attack cannot tell" in told.floor_reason
+    runs = [
+        with_attack(first(records, label), accuracy, num_member_people=6, num_nonmember_people=6)
+        for label, accuracy in (("Original", told.accuracy), ("Retrained", 0.5), ("DLFD", 0.5))
+    ]
+    gate = gate_of(runs)
+    assert gate is not None
+    assert not gate.is_open
+    assert gate.sentence.startswith(f"{CLOSED}: 6 people on a side cannot tell, it takes 16")
+    assert text_table(summarise(runs), findings=findings_of(runs)).startswith(CLOSED)
 
 
 def test_from_five_seeds_on_it_is_that_over_seeds(records):

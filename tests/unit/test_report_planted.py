@@ -17,32 +17,44 @@ from tests.fakes.reports import first, with_result
 
 LABELS = np.arange(60) % 3
 BEFORE = 4 * np.eye(3)[LABELS] + np.random.default_rng(0).normal(0, 1, (60, 3))
+SATURATED = 30 * np.eye(3)[LABELS]
+"""Logits as on CK+48, whose probabilities are all 1."""
+MOSTLY = (np.arange(60) >= 54).astype(int)
+"""Labels of which nine in ten are one."""
+ALWAYS = np.tile([6.0, 0, 0], (60, 1))
+LEFT = ("left_as_is", "Left the model as it is", "∅")
+PALER = ("only_confidence", "Only lowers its confidence", "↓")
+SAME = ("alike", "Answers everything alike", "≡")
 PLANTED = {
-    "left_as_is": (1e-5, BEFORE, "Left the model as it is", "∅"),
-    "only_confidence": (0.02, BEFORE / 5, "Only lowers its confidence", "↓"),
-    "alike": (0.3, np.tile([6.0, 0, 0], (60, 1)), "Answers everything alike", "≡"),
+    "left_as_is": (1e-5, BEFORE, BEFORE, LABELS, *LEFT),
+    "only_confidence": (0.02, BEFORE, BEFORE / 5, LABELS, *PALER),
+    "only_confidence, saturated": (0.02, SATURATED, SATURATED / 6, LABELS, *PALER),
+    "alike": (0.3, BEFORE, ALWAYS, LABELS, *SAME),
+    "alike, of a majority": (0.3, BEFORE, ALWAYS, MOSTLY, *SAME),
 }
+"""What a method left behind: weights moved, logits before and after, labels; flag, words, mark."""
+FLAGS = ("left_as_is", "only_confidence", "alike")
 
 
-def planted(run, flag: str):
+def planted(run, name: str):
     """Return a run as the planted method would have left it."""
-    weights, after, *_ = PLANTED[flag]
-    parts = dict.fromkeys(("retain", "forget", "val"), moved(after, BEFORE))
+    weights, before, after, labels, *_ = PLANTED[name]
+    parts = dict.fromkeys(("retain", "forget", "val"), moved(after, before))
     told = {**run.result["against_original"], **against_original(weights, parts)}
-    answers = alike(after, LABELS)
+    answers = alike(after, labels)
     assert answers is not None
     return with_result(run, against_original=told, alike=answers.to_dict())
 
 
-@pytest.mark.parametrize("flag", PLANTED)
-def test_a_planted_method_is_recognised_by_table_and_page(records, flag, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_method_is_recognised_by_table_and_page(records, name, tmp_path, monkeypatch):
     monkeypatch.setattr("dlfd_dist.report.html.plan_figures", lambda *_: [])
-    words, mark = PLANTED[flag][2:]
+    flag, words, mark = PLANTED[name][4:]
     others = [run for run in records if run.label in ("Original", "Retrained")]
-    runs = [*others, *(planted(run, flag) for run in of_label(records, "DLFD"))]
+    runs = [*others, *(planted(run, name) for run in of_label(records, "DLFD"))]
     rows = summarise(runs)
     assert [row[flag] for row in rows] == [False, False, True]
-    assert sum(rows[-1][name] for name in PLANTED) == 1
+    assert sum(rows[-1][other] for other in FLAGS) == 1
     for table in (text_table(rows), markdown_table(rows)):
         assert f"DLFD{mark}" in table
         assert f"{mark} {words}" in table
@@ -68,7 +80,7 @@ def test_a_flag_needs_most_of_the_runs_and_older_results_have_none(records):
     names = ("against_original", "alike", "without_retrained", "salun_mia")
     result = {k: v for k, v in first(records, "DLFD").result.items() if k not in names}
     (row,) = summarise([dataclasses.replace(runs[0], result=result)])
-    assert not any(row[flag] for flag in PLANTED)
+    assert not any(row[flag] for flag in FLAGS)
     assert row["weight_change"] is None
     assert row["without_retrained"] is None
 

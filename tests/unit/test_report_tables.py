@@ -167,7 +167,8 @@ def test_one_seed_is_marked(records):
 def test_text_table_is_aligned_and_explains_its_marks(rows):
     lines = text_table(rows).splitlines()
     assert re.split(r"\s{2,}", lines[0]) == [
-        "Method", "Seeds", "NoMUS", "Test acc.", "Forgetting", "Attack AUC", "Gap",
+        "Method", "Seeds", "NoMUS", "Test acc.", "Forgetting", "Attack acc.", "Attack",
+        "AUC of the confidence", "Gap",
     ]  # fmt: skip
     column = lines[0].index("Seeds")
     assert all(line[column] == "3" for line in lines[2:7])
@@ -301,3 +302,31 @@ def test_tables_say_how_many_optimiser_steps_all_methods_took(rows, records, tab
     text = table(summarise(changed))
     assert "350 optimiser steps in all: Fine-tune." in text
     assert "No optimiser steps: SSD." in text
+    assert "unequally many" not in text
+
+
+@pytest.mark.parametrize("table", [text_table, markdown_table, latex_table])
+def test_tables_say_where_methods_took_unequally_many_steps(records, table):
+    finetune, dlfd = (of_label(records, label) for label in ("Fine-tune", "DLFD"))
+    runs = [with_result(run, num_steps=350) for run in finetune]
+    for count in (350, 51):
+        text = table(summarise([*runs, *(with_result(run, num_steps=count) for run in dlfd)]))
+        assert ("unequally many optimiser steps" in text) is (count == 51)
+        assert f"350 optimiser steps in all: Fine-tune{', DLFD' * (count == 350)}." in text
+    assert "51 optimiser steps in all: DLFD." in text
+    runs = [with_result(run, num_steps=50 + k) for k, run in enumerate(dlfd)]
+    assert "50 to 52 optimiser steps in all: DLFD." in table(summarise(runs))
+
+
+@pytest.mark.parametrize("table", [text_table, markdown_table, latex_table, csv_table])
+def test_tables_name_the_attack_that_counted(records, table):
+    runs = of_label(records, "DLFD")
+    named = [
+        with_attack(run, 0.6, attack=name)
+        for run, name in zip(runs, ("correctness", "loss", "correctness"), strict=True)
+    ]
+    assert "correctness (2 of 3)" in table(summarise(named))
+    assert "confidence" in table(summarise(runs))
+    assert summarise(named)[0]["mia_accuracy"] == pytest.approx(0.6)
+    older = [with_result(run, mia={**run.mia, "attack": None}) for run in runs]
+    assert summarise(older)[0]["attack"] is None

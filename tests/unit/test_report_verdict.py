@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
+from scipy.stats import norm
 
+from dlfd_dist.metrics import Estimate
 from dlfd_dist.report import summarise
 from dlfd_dist.report.records import of_label
 from dlfd_dist.report.verdict import alone, forgetting_interval, forgotten, judge
@@ -57,6 +60,25 @@ def test_verdict_says_that_the_attack_was_taken_within_labels(records):
     for given, said in ((records, False), (runs, True)):
         caveats = verdict_of(*given).caveats
         assert any("taken within labels" in caveat for caveat in caveats) is said
+
+
+def test_where_intervals_overlap_the_smallest_difference_that_is_found_is_named(records):
+    labels = ("Original", "Retrained", "DLFD")
+    alone = [with_attack(first(records, label), 0.52, floor=False) for label in labels]
+    error = np.hypot(0.01, 0.01) / norm.ppf(0.975)
+    wanted = error * (norm.ppf(0.975) + norm.ppf(0.8))
+    said = [c for c in verdict_of(*alone).caveats if "overlap" in c]
+    assert len(said) == 2
+    assert all(f"below {wanted:.3f} is missed in a fifth of the cases" in c for c in said)
+    seeds = []
+    for label in labels:
+        for k, run in enumerate(of_label(records, label)):
+            accuracy = 0.52 + 0.01 * (k + 1) * (label == "DLFD")
+            seeds.append(with_attack(run, accuracy, floor=False))
+    found = Estimate(0.02, 0.01 / 3**0.5, 2).detectable()
+    said = [c for c in verdict_of(*seeds).caveats if "overlap" in c]
+    assert said
+    assert all(f"below {found:.3f} is missed" in caveat for caveat in said)
 
 
 def test_verdict_says_what_overlaps(records):

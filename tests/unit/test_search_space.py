@@ -62,6 +62,28 @@ def test_a_space_names_settings_of_its_method_and_bounds_that_it_allows(method: 
             with_settings(config, {name: value})
 
 
+PAPERS_EPOCHS = {
+    "finetune": 2, "neggrad": 1, "neggrad_plus": 10, "cf_k": 30, "eu_k": 62, "unsir": 1,
+    "bad_teacher": 1, "scrub": 5, "salun": 10, "l1_sparse": 10, "reset": 2,
+    "weight_distortion": 100, "weight_dist_reg": 100, "gli": 1, "fcs": 8, "ct": 3, "msg": 5,
+    "amun": 10, "rewind": 10, "dlfd": 1,
+}  # fmt: skip
+"""Epochs of the papers, or of their authors' code, as docs/methods.md states them."""
+
+
+@pytest.mark.parametrize("method", PAPERS_EPOCHS)
+def test_the_epochs_of_its_paper_are_in_the_range_of_every_method(method: str):
+    names = {"unsir": "method.repair_epochs"}
+    values = search_space(method)[names.get(method, "method.epochs")]
+    assert isinstance(values, Choice)
+    assert PAPERS_EPOCHS[method] in values.values
+
+
+def test_every_method_with_epochs_in_its_space_has_those_of_its_paper_named():
+    drawn = {m for m in METHOD_CONFIGS if any("epochs" in n for n in search_space(m))}
+    assert drawn - {"dlfm"} == set(PAPERS_EPOCHS)  # DLFM is our own
+
+
 def test_what_is_appended_to_a_space_leaves_the_draws_before_it_alone():
     space = search_space("dlfd")
     before = dict(list(space.items())[:7])
@@ -274,6 +296,23 @@ def test_the_bound_is_students():
     assert found["bound"] == pytest.approx(0.8 - 1.8856 * 0.1 / 3**0.5, abs=1e-4)
     one = results.judged(row(1, 0.9), [row(1, 0.8)], search)
     assert one["bound"] == pytest.approx(0.8 - 1.2816 * 0.05, abs=1e-4)
+
+
+def test_of_one_seed_another_objective_than_nomus_has_no_bound():
+    search = make_plan([*GIVEN, "reference=retrained"]).search
+    rows = [row(0, 0.10), row(1, 0.05)]
+    found = [
+        results.judged(r, [row(r["trial"], v)], search)
+        for r, v in zip(rows, (0.11, 0.04), strict=True)
+    ]
+    assert [one["bound"] for one in found] == [None, None]
+    assert results.winner(rows, found, search, untouched=0.2) is rows[1]
+    # A candidate of several seeds has a bound, and comes before a candidate of one.
+    several = results.judged(rows[0], [row(0, v) for v in (0.10, 0.11, 0.12)], search)
+    assert several["bound"] > several["mean"]
+    assert results.winner(rows, [several, found[1]], search, untouched=0.2) is rows[0]
+    assert results.bound_text(None, 3) == "no bound of one seed"
+    assert results.bound_text(0.25, 3) == "bound 0.250"
 
 
 def test_of_a_gap_the_small_one_wins():
