@@ -85,7 +85,7 @@ def _log_shares(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows, top = np.arange(len(logits)), logits.argmax(1)
     below = log_p.copy()
     below[rows, top] = -np.inf
-    log_rest = logsumexp(below, axis=1)
+    log_rest = np.asarray(logsumexp(below, axis=1))
     log_p[rows, top] = np.log1p(-np.exp(log_rest))
     below[rows, top] = 0.0
     log_others = np.log1p(-np.exp(below), where=below < 0, out=np.zeros_like(below))
