@@ -282,12 +282,20 @@ def test_missing_file_and_folder_are_refused(tmp_path):
         load_config(tmp_path)
 
 
+NEEDED = {
+    "factory": ["data.factory=mypkg.mine:make", "model.factory=mypkg.mine:make"],
+    "timm": ["model.name=resnet18"], "torchvision": ["model.name=resnet50"],
+}  # fmt: skip
+"""What a file of a group cannot do without."""
+
+
 @pytest.mark.parametrize("group", ["data", "model", "method"])
 def test_each_group_file_is_named_as_the_key_it_sets(group):
     for path in (resource_dir("configs") / group).glob("*.yaml"):
-        named = [f"{group}.factory=mypkg.mine:make"] if path.stem == "factory" else []
+        named = [word for word in NEEDED.get(path.stem, []) if word.startswith(f"{group}.")]
         config = compose_job("train", [f"{group}={path.stem}", *named])
-        assert getattr(config, group).name == path.stem
+        section = getattr(config, group)
+        assert path.stem in (section.name, getattr(section, "library", None))
 
 
 def test_a_resource_that_is_not_installed_is_named():
