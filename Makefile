@@ -48,7 +48,7 @@ style: setup
 
 # Shown at once when it ends, so that tests may write meanwhile.
 types: setup
-	@output=$$($(BIN)/pyright 2>&1); status=$$?; printf '\npyright: %s\n' "$$output"; exit $$status
+	@output=$$(nice -n 19 $(BIN)/pyright 2>&1); status=$$?; printf '\npyright: %s\n' "$$output"; exit $$status
 
 unit: setup
 	$(PYTEST) -n 2 tests/unit

@@ -10,9 +10,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dlfd_dist.config import SearchConfig
 from dlfd_dist.errors import ConfigError, DlfdError
@@ -46,6 +46,8 @@ ENVIRONMENT = {
 }
 ADDRESS, NODES, PORTS = "DLFD_RAY_ADDRESS", "DLFD_RAY_NODES", "DLFD_RAY_PORTS"
 """Variables that launch.search.node sets: address and nodes of its Ray, free ports LOW-HIGH."""
+STARTS = 3
+"""Times that a Ray of this machine may be too slow."""
 WATCH_S = 5.0
 MISSING = (
     "Ray and Optuna are needed for 'dlfd search', and {name} is not installed: install them with "
@@ -212,7 +214,8 @@ def _start(search: SearchConfig) -> None:
             ) from err
         return
     room = local_room(search)
-    ray.init(
+    _patiently(
+        ray.init,
         # Without it Ray would join whatever else of it runs on this machine.
         address="local",
         num_cpus=int(room.cpus),
@@ -220,4 +223,23 @@ def _start(search: SearchConfig) -> None:
         object_store_memory=search.object_store_mb * 1_000_000,
         include_dashboard=False,
         **quiet,
+    )
+
+
+def _patiently(start: Callable[..., Any], **options: Any) -> None:
+    """Start Ray on this machine; it gives itself 30 s, which a busy machine may not have.
+
+    Raises ConfigError where it was too slow STARTS times.
+    """
+    for number in range(1, STARTS + 1):
+        try:
+            start(**options)
+            return
+        except Exception as err:  # Ray has no kind of its own for it (2.60)
+            if "timed out during startup" not in str(err):
+                raise
+            logger.warning("Ray was not ready after 30 s, try %d of %d", number, STARTS)
+    raise ConfigError(
+        f"Ray was not ready after 30 s, {STARTS} times: other processes take this machine's cores. "
+        "Start the search again when they have ended, or with --resume where it had begun."
     )

@@ -8,11 +8,13 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dlfd_dist.errors import ConfigError
 from launch.search import sockets
+from launch.search.cluster import _patiently
 from launch.search.sockets import BELOW, MAX_BYTES, NAME, ray_folder
 
 LONG = "/tmp/" + 95 * "x"
@@ -117,3 +119,32 @@ def test_a_node_says_it_in_one_sentence():
     assert done.returncode == 2
     assert "RAY_TMPDIR" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# --- a machine that is too busy
+
+
+@pytest.mark.parametrize(("slow", "starts"), [(0, 1), (2, 3)])
+def test_a_ray_that_is_too_slow_is_started_again(slow: int, starts: int):
+    asked: list[dict[str, Any]] = []
+
+    def start(**options: Any) -> None:
+        asked.append(options)
+        if len(asked) <= slow:
+            raise Exception("The current node timed out during startup. This could happen ...")
+
+    _patiently(start, num_cpus=2)
+    assert asked == [{"num_cpus": 2}] * starts
+
+
+def test_a_ray_that_stays_too_slow_is_one_sentence_and_anything_else_is_raised():
+    def slow() -> None:
+        raise Exception("The current node timed out during startup.")
+
+    def broken() -> None:
+        raise RuntimeError("no such interface")
+
+    with pytest.raises(ConfigError, match="not ready after 30 s, 3 times"):
+        _patiently(slow)
+    with pytest.raises(RuntimeError, match="no such interface"):
+        _patiently(broken)
