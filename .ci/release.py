@@ -115,6 +115,6 @@ def unresolved(dist: Path, *words: str, root: Path = ROOT) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    found = [*faults(Path(sys.argv[1])), *unresolved(Path(sys.argv[1]))]
-    print("\n".join(found) or f"{sys.argv[1]} can be released")
-    sys.exit(bool(found))
+    problems = [*faults(Path(sys.argv[1])), *unresolved(Path(sys.argv[1]))]
+    print("\n".join(problems) or f"{sys.argv[1]} can be released")
+    sys.exit(bool(problems))

@@ -53,7 +53,7 @@ def accuracy_coverage(shape: Shape, simulations: int) -> tuple[float, int]:
 
     Fewer worlds than asked for where they would take more than ROW_SECONDS of one core.
     """
-    rng, held, worlds, start = np.random.default_rng(4), 0, 0, time.process_time()
+    rng, covered, worlds, start = np.random.default_rng(4), 0, 0, time.process_time()
     for seed in range(simulations):
         if worlds and time.process_time() - start > ROW_SECONDS:
             break
@@ -61,8 +61,8 @@ def accuracy_coverage(shape: Shape, simulations: int) -> tuple[float, int]:
         found = membership_attack(
             *drawn(EQUAL, shape, rng), seed=seed, num_permutations=PERMUTATIONS, num_repeats=1
         )
-        held += found.interval[0] <= 0.5 <= found.interval[1]
-    return held / worlds, worlds
+        covered += found.interval[0] <= 0.5 <= found.interval[1]
+    return covered / worlds, worlds
 
 
 def forgotten_too_hard(shape: Shape, simulations: int) -> tuple[float, float]:

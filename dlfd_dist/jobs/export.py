@@ -91,8 +91,8 @@ def incoming(
             "give checkpoint=PATH of that file."
         )
     tensors, keys = opened(file)
-    names = {n: held for n, held in names_in_file(tensors, own).items() if n in own}
-    dtypes = {name: tensors[held].dtype for name, held in names.items()}
+    names = {n: theirs for n, theirs in names_in_file(tensors, own).items() if n in own}
+    dtypes = {name: tensors[theirs].dtype for name, theirs in names.items()}
     return Incoming(names, keys, dtypes, file.suffix)
 
 
@@ -153,16 +153,16 @@ def export(
 
 def _state_dict(run: RunDir, module: nn.Module | None, came: Incoming, file: Path) -> float:
     own = load_file(run.model)
-    tensors = {held: own[name].to(came.dtypes[name]) for name, held in came.names.items()}
+    tensors = {theirs: own[name].to(came.dtypes[name]) for name, theirs in came.names.items()}
     if file.suffix == ".safetensors":
         save_file(tensors, file)
     else:
-        held: Any = tensors
+        content: Any = tensors
         for key in reversed(came.keys):
-            held = {key: held}
-        torch.save(held, file)
+            content = {key: content}
+        torch.save(content, file)
     read = tensors_of(file)
-    weights = {name: read[held].to(own[name].dtype) for name, held in came.names.items()}
+    weights = {name: read[theirs].to(own[name].dtype) for name, theirs in came.names.items()}
     kinds = [came.dtypes[name] for name, t in own.items() if t.is_floating_point()]
     coarsest = min(kinds, key=lambda kind: torch.finfo(kind).bits)
     if module is None:
@@ -289,8 +289,8 @@ class Renamed(nn.Module):
             **dict(module.named_parameters(remove_duplicate=False)),
             **dict(module.named_buffers()),
         }
-        for name, held in names.items():
-            *path, last = held.split(".")
+        for name, theirs in names.items():
+            *path, last = theirs.split(".")
             place: nn.Module = self
             for part in path:
                 if part not in place._modules:
@@ -302,8 +302,8 @@ class Renamed(nn.Module):
                 place.register_buffer(last, tensor)
 
     def forward(self, images: Tensor) -> Tensor:
-        held = _tensors(self)
-        weights = {name: held[there] for name, there in self._names.items()}
+        tensors = _tensors(self)
+        weights = {name: tensors[there] for name, there in self._names.items()}
         return torch.func.functional_call(self._inner, weights, (images,))
 
 

@@ -91,7 +91,8 @@ def looked_at(site: dict[Path, Page]) -> list[Path]:
     if os.environ.get("DLFD_ALL_PAGES"):
         return list(site)
     firsts = {path.parent: path for path in reversed(site)}.values()
-    return [p for p in site if p in firsts or p.stem == "api" or "tutorial" in p.stem]
+    also = ("index", "api")
+    return [p for p in site if p in firsts or p.stem in also or "tutorial" in p.stem]
 
 
 @needs_browser
