@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import re
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,6 +16,9 @@ from .phases import phase
 
 LOSS = re.compile(r"gloo/|NCCL|Connection (reset|closed) by peer")
 """What the messages of a backend that lost a peer hold."""
+
+_LAST: collections.deque[dist.Work] = collections.deque(maxlen=4)
+"""The last collectives of gloo, two for each of its two threads; see `finish`."""
 
 
 def shard_counts(total: int, world_size: int) -> list[int]:
@@ -107,9 +112,21 @@ class Collectives:
     def _call(self, operation, *args) -> None:
         try:
             with phase("gather"):
-                operation(*args)
+                finish(operation, *args)
         except RuntimeError as err:
             raise collective_error(self.rank, err) from err
+
+
+def finish(operation: Callable[..., dist.Work], *args: object) -> None:
+    """Do a collective on tensors of any device, and return when it is done.
+
+    A thread of gloo lets go of the tensors some time after that. Were it the last to hold them, it
+    would need the interpreter, and would abort a process that is just ending. So they stay here
+    until others have come.
+    """
+    work = operation(*args, async_op=True)
+    work.wait()
+    _LAST.append(work)
 
 
 def tells_of_loss(err: Exception, collectives: Collectives) -> bool:

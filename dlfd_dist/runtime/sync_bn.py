@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .collectives import finish
+
 
 def _global_statistics(input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return count (1,), mean (C,) and biased variance (C,) of the rows of all ranks.
@@ -31,7 +33,7 @@ def _global_statistics(input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         variance = mean = input.new_zeros(input.shape[1])
     own = torch.stack([count.expand_as(mean), mean, variance * count])
     parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, own)
+    finish(dist.all_gather, parts, own)
     counts, means, deviations = torch.stack(parts).unbind(1)
     total = counts.sum(0)
     mean = (counts * means).sum(0) / total
@@ -63,7 +65,7 @@ class _GlobalNorm(torch.autograd.Function):
         else:  # the kernel divides by the number of rows
             grad_input, grad_weight, grad_bias = grad, weight * 0, weight * 0
         sums = torch.stack([grad_weight, grad_bias])
-        dist.all_reduce(sums)
+        finish(dist.all_reduce, sums)
         # What the statistics add to the gradient is, per channel, a line in the input.
         scale = torch.rsqrt(variance + ctx.eps)
         slope = weight * scale * scale * sums[0] / count
