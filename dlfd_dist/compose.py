@@ -40,13 +40,14 @@ from .plugins import load, load_modules
 from .registry import known as known_names
 from .registry import near_match
 from .resources import resource_dir
+from .trackers import check_trackers
 from .yaml_text import YAMLError, read_yaml, write_yaml
 
 TUNED_SECTIONS = ("method", "synthesis", "ot")
 """What a file of +tuned= may set."""
 
 SIMPLE = "a number, a word or a list"
-LISTS = ("data.label", "data.groups", "plugins")
+LISTS = ("data.label", "data.groups", "plugins", "trackers")
 """Settings of several values, which commas may part as in a sweep."""
 
 PLAIN_METHOD = "method=finetune"
@@ -436,7 +437,9 @@ def compose_job(verb: str, overrides: Sequence[str]) -> JobConfig:
         values = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(values, dict)
     _normalise_as_library(values, {key for key, _ in settings})
-    return job_from_dict({str(k): v for k, v in values.items()} | {"verb": verb})
+    config = job_from_dict({str(k): v for k, v in values.items()} | {"verb": verb})
+    check_trackers(config.trackers)
+    return config
 
 
 def _normalise_as_library(values: dict[Any, Any], given: set[str]) -> None:
@@ -463,6 +466,8 @@ def job_from_dict(values: dict[str, Any]) -> JobConfig:
     name = (values.get("method") or {}).get("name", "finetune")
     listed = values.get("plugins") or []
     load_modules([listed] if isinstance(listed, str) else listed)
+    if isinstance(values.get("trackers"), str):
+        values["trackers"] = [values["trackers"]]
     if not isinstance(name, str) or _method_config(name) is None:
         raise ConfigError(
             f"method={name} is not known. Available: {', '.join(sorted(METHOD_CONFIGS))}."

@@ -118,6 +118,16 @@ class RunDir:
         return self.path / "metrics.jsonl"
 
     @property
+    def tracking(self) -> Path:
+        """tracking.json: the random name that trackers know the run by."""
+        return self.path / "tracking.json"
+
+    @property
+    def trackers(self) -> Path:
+        """What trackers write, a folder each (trackers=[csv,...])."""
+        return self.path / "trackers"
+
+    @property
     def samples(self) -> Path:
         """Per-sample losses, confidences and features of the evaluation."""
         return self.path / "samples.safetensors"

@@ -82,6 +82,9 @@ class JobConfig:
     plugins: list[str] = field(default_factory=list)
     """Modules of other packages that register methods, models or data sets when they are imported;
     what has an entry point need not be here."""
+    trackers: list[str] = field(default_factory=list)
+    """Where the main rank tells its figures while the run goes on: csv, mlflow, tensorboard, wandb,
+    or those of a plugin. They change nothing of the result."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     forget: ForgetConfig = field(default_factory=ForgetConfig)
@@ -215,7 +218,7 @@ def signature(config: JobConfig, inputs: dict[str, str]) -> str:
         else:
             values[section] = {k: v for k, v in values[section].items() if k not in names}
     # What they registered and was chosen is among the inputs, by the digest of its code.
-    del values["plugins"]
+    del values["plugins"], values["trackers"]
     for section, names in COUNT_IF_GIVEN.items():
         for name in names:
             if not values[section].get(name):

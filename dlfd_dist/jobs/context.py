@@ -35,6 +35,7 @@ from ..runtime.collectives import Collectives
 from ..runtime.env import RankInfo, job_info
 from ..runtime.init import pick_device
 from ..runtime.seeding import derive_seed, purpose_key
+from ..trackers import Tracking, check_trackers
 from .agreement import check_agreement
 from .lost_ranks import explained
 from .models import DTYPES, checked_outline, make_model, num_bytes
@@ -103,6 +104,8 @@ class Job:
     batches: Batches
     reference: Batches | None = None
     """of the people who are set apart"""
+    tracking: Tracking | None = None
+    """on the main rank of a run with trackers"""
 
     @property
     def reference_ids(self) -> np.ndarray:
@@ -167,6 +170,7 @@ def prepare(config: JobConfig, world_size: int, reader: DataReader | None = None
     reader : has the data sets that this process has read before
     """
     config.validate(world_size)
+    check_trackers(config.trackers)
     pick_device(config.runtime, RankInfo())
     reader = reader or DataReader()
     rows = reader.rows(config.data, config.drawn_forget)
@@ -413,8 +417,12 @@ def open_job(prepared: Prepared, collectives: Collectives) -> Iterator[Job]:
             __version__, config.verb, collectives.world_size, collectives.device,
         )  # fmt: skip
         _tell_leaks(prepared)
+        job = make_job(prepared, collectives)
+        if config.trackers and collectives.is_main and not prepared.run_dir.finished():
+            job = replace(job, tracking=Tracking(config, prepared.run_dir))
+            stack.callback(job.tracking.close)
         with explained(prepared.run_dir, collectives, handler):
-            yield make_job(prepared, collectives)
+            yield job
 
 
 def _start(prepared: Prepared, stack: contextlib.ExitStack) -> None:

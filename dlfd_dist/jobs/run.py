@@ -8,6 +8,7 @@ from typing import Any
 from ..config import JobConfig
 from ..runtime.collectives import Collectives
 from ..runtime.preemption import StopFlag
+from ..trackers.page import write_page
 from .context import Job, Prepared, open_job, prepare
 from .evaluate import evaluate_checkpoint
 from .train import train
@@ -25,7 +26,10 @@ def run_prepared(prepared: Prepared, collectives: Collectives, stop: StopFlag) -
     with open_job(prepared, collectives) as job:
         if job.run_dir.finished():
             return job.run_dir.read_result()
-        return JOBS[prepared.config.verb](job, stop)
+        result = JOBS[prepared.config.verb](job, stop)
+        if job.tracking is not None:
+            job.tracking.end(result, lambda: write_page(job.run_dir))
+        return result
 
 
 def run_job(config: JobConfig, collectives: Collectives, stop: StopFlag) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from ..logs import Progress
 from ..methods import Updater
 from ..models import Classifier
-from ..run_dir import append_event, truncate_events
+from ..run_dir import append_event, read_events, truncate_events
 from ..runtime.checkpoint import (
     Checkpoint,
     State,
@@ -85,11 +85,16 @@ class Session:
             # Without a checkpoint even the probe before the first step is made again.
             last_kept = -1 if held is None else self.first
             truncate_events(self.job.run_dir.metrics, last_kept)
+        if self.job.tracking is not None:
+            self.job.tracking.begin(read_events(self.job.run_dir.metrics))
 
     def record(self, event: str, step: int, **values: Any) -> None:
-        """Append an event to metrics.jsonl."""
+        """Append an event to metrics.jsonl, and tell it to the trackers."""
+        told = {"event": event, "step": step, **values}
         if self.job.collectives.is_main:
-            append_event(self.job.run_dir.metrics, {"event": event, "step": step, **values})
+            append_event(self.job.run_dir.metrics, told)
+        if self.job.tracking is not None:
+            self.job.tracking.event(told)
 
     def keep_best(self, **values: Any) -> None:
         """Take the model as it is now for the best one."""

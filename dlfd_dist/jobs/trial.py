@@ -22,6 +22,7 @@ from ..runtime.checkpoint import drop_checkpoints
 from ..runtime.collectives import Collectives
 from ..runtime.preemption import StopFlag
 from ..runtime.seeding import purpose_key, shuffled
+from ..trackers import check_trackers
 from .acted import acted
 from .context import Job, Prepared, make_job, matched, open_job
 from .evaluation import ATTACK_FIGURES, against_val, peak_memory_mb, run_model, save_samples
@@ -47,6 +48,7 @@ def prepare_trial(
     inputs : digests of the data and the checkpoint, and of anything else the trial begins with
     """
     config.validate(world_size)
+    check_trackers(config.trackers)
     model = model_outline(config, data)
     methods.get(config.method.name).check(config.method, model)
     known, sign, run_dir = trial_identity(config, inputs)
@@ -71,7 +73,11 @@ def run_trial(
     with open_job(prepared, collectives) as job:
         if job.run_dir.finished():
             return job.run_dir.read_result()
-        return unlearn(job, stop, observe=observe, end=finish_trial)
+        result = unlearn(job, stop, observe=observe, end=finish_trial)
+        if job.tracking is not None:
+            # A page would show figures of test, which a trial does not measure.
+            job.tracking.end(result, list)
+        return result
 
 
 def finish_trial(session: Session, *, selected_step: int | None, selection: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BASE = {
     "errors", "access", "plain", "registry", "plugins", "factories", "libraries", "resources",
     "provenance", "digests", "config", "logs", "locks", "run_dir", "compose", "objectives",
-    "yaml_text", "__init__",
+    "yaml_text", "trackers", "__init__",
 }  # fmt: skip
 LAYERS: list[set[str]] = [
     BASE,
@@ -32,6 +32,9 @@ REPORT_MAY = {
 EVIDENCE_MAY = {
     "errors", "access", "plain", "yaml_text", "digests", "config", "run_dir", "metrics", "evidence",
     "__init__",
+}  # fmt: skip
+TRACKERS_MAY = {
+    "errors", "registry", "locks", "config", "run_dir", "report", "trackers", "__init__",
 }  # fmt: skip
 HEAVY_IN_LAUNCH = {"torch", "ray", "submitit", "matplotlib", "numpy", "sklearn"}
 
@@ -72,6 +75,8 @@ def allowed(room: str) -> set[str]:
         return REPORT_MAY
     if room == "evidence":
         return EVIDENCE_MAY
+    if room == "trackers":
+        return TRACKERS_MAY
     if room == "__init__":
         return BASE | {"api"}  # for type checkers alone, as the test below shows
     if room == "api":

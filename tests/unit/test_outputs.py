@@ -58,6 +58,15 @@ class Made:
             yield path.name, path.read_text(encoding="utf-8")
         for path in sorted((self.run.path / "report_figures").iterdir()):
             yield "name of a figure", path.name
+        for path in tracked(self.run):
+            yield f"{path.name} of a tracker", path.read_bytes().decode(errors="replace")
+
+
+def tracked(run: RunDir) -> list[Path]:
+    """Return the files that trackers wrote, but for pictures, which a test of pages looks at."""
+    folders = (run.trackers, run.path.parent / "mlflow-artifacts")
+    found = [path for folder in folders for path in folder.rglob("*") if path.suffix != ".png"]
+    return sorted(p for p in [*found, run.path.parent / "mlflow.db"] if p.is_file())
 
 
 def asked(person: str, single: list[str]) -> str:
@@ -90,7 +99,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             words = [*data, f"checkpoint={folder / 'original'}", "method=finetune"]
             assert main(["train", *data, "train.on=all", original]) == 0, out.getvalue()
-            assert main(["unlearn", *words, f"run.dir={run.path}"]) == 0, out.getvalue()
+            told = "trackers=[csv,mlflow,tensorboard,wandb]"
+            assert main(["unlearn", *words, told, f"run.dir={run.path}"]) == 0, out.getvalue()
             assert main(["report", str(run.path)]) == 0, out.getvalue()
             assert main(["certify", str(run.path)]) == 0, out.getvalue()
     finally:
@@ -108,6 +118,12 @@ def test_no_output_names_anybody(made: Made):
     for where, text in made.outputs():
         found = [name for name in names if any(way in text for way in written(name))]
         assert not found, f"{where} names {found}"
+
+
+def test_every_tracker_is_among_the_outputs(made: Made):
+    names = {path.suffix for path in tracked(made.run)}
+    assert {".csv", ".wandb", ".db", ".html"} <= names
+    assert any("tfevents" in path.name for path in tracked(made.run))
 
 
 def test_nobody_can_be_guessed_from_an_output(made: Made, tmp_path: Path):
