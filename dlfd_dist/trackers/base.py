@@ -1,4 +1,4 @@
-"""What a tracker is, what it is told of a run, and the table of those there are."""
+"""The class that trackers derive from, what runs tell them, and the table of their names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Tracked:
     folder: Path
     """inside the run directory, for the files of this tracker"""
     shared: Path
-    """the folder of the group, or the one that holds the run directory"""
+    """the folder of the group, or the parent of the run directory"""
 
 
 class Tracker(abc.ABC):
@@ -43,7 +43,7 @@ class Tracker(abc.ABC):
 
     @abc.abstractmethod
     def start(self, run: Tracked) -> Mapping[str, int]:
-        """Open the run, or the one that an earlier start of it opened.
+        """Open the run, or go on in it after an earlier start.
 
         Returns
         -------
