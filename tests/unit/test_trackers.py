@@ -78,7 +78,8 @@ def test_hyperparameters_are_numbers_and_choices_alone(tmp_path: Path):
         "data=manifest", "data.root=/home/Ann Lee", "data.label=ann",
         "model.factory=ann.nets:build",
         "model.args.who=ann", "forget.request=/home/ann.txt", "checkpoint=/home/ann", "method=dlfm",
-        "method.reference=manifest", "method.reference_manifest=ann.csv", "run.name=ann", "plugins=[json]",
+        "method.reference=manifest", "method.reference_manifest=ann.csv",
+        "run.name=ann", "plugins=[json]",
     ]  # fmt: skip
     found = settings_of(compose_job("unlearn", words))
     assert not [name for name, value in found.items() if "ann" in f"{name} {value}".lower()]
