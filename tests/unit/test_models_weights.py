@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from dlfd_dist.errors import CheckpointError
 from dlfd_dist.models import Classifier, load_weights, save_weights, weights_path
 from dlfd_dist.models.weights import read_state
 from dlfd_dist.run_dir import RunDir
-from tests.fakes.models import TORCHVISION, assert_same_weights, build, images
+from tests.fakes.models import TORCHVISION, assert_same_weights, blank, build, images
 from tests.fakes.small_model import small_classifier
 
 
@@ -36,24 +35,11 @@ def networks() -> dict[str, Classifier]:
     return models
 
 
-@pytest.fixture
-def blank(networks: dict[str, Classifier]) -> Callable[[str], Classifier]:
-    """Return a maker of ResNets of zeros; a copy costs a tenth of drawing new weights."""
-
-    def make(head: str) -> Classifier:
-        model = copy.deepcopy(networks[head])
-        for tensor in model.state_dict().values():
-            tensor.zero_()
-        return model
-
-    return make
-
-
 @pytest.mark.parametrize("head", ["linear", "mlp"])
-def test_weights_survive_saving_and_loading(head, networks, blank, tmp_path):
+def test_weights_survive_saving_and_loading(head, networks, tmp_path):
     path = tmp_path / "a folder" / "größe 'x'.safetensors"
     save_weights(networks[head], path)
-    model = blank(head)
+    model = blank(networks[head])
     load_weights(model, path)
     assert_same_weights(networks[head], model)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
@@ -96,11 +82,11 @@ FORMS = {
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 @pytest.mark.parametrize("form", FORMS)
-def test_foreign_pth_loads_under_our_names(form, legacy, networks, blank, tmp_path):
+def test_foreign_pth_loads_under_our_names(form, legacy, networks, tmp_path):
     head, rename = FORMS[form]
     path = tmp_path / "model.pth"
     torch.save(rename(networks[head]), path, _use_new_zipfile_serialization=not legacy)
-    model = blank(head)
+    model = blank(networks[head])
     load_weights(model, path)
     assert_same_weights(networks[head], model)
 

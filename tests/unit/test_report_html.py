@@ -23,7 +23,7 @@ def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the figures of a page empty: their titles, captions and files stay."""
 
     def plans(*data):
-        return [replace(plan, draw=lambda _narrow: Figure()) for plan in plan_figures(*data)]
+        return [replace(plan, draw=lambda _narrow: Figure((1, 1))) for plan in plan_figures(*data)]
 
     monkeypatch.setattr("dlfd_dist.report.html.plan_figures", plans)
 
