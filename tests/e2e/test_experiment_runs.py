@@ -7,13 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from dlfd_dist.compose import compose_job
+from dlfd_dist.compose import compose_job, group_options
 from dlfd_dist.jobs.run import run_job
-from dlfd_dist.resources import resource_dir
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
 
-EXPERIMENTS = sorted(p.stem for p in (resource_dir("configs") / "experiment").glob("*.yaml"))
+EXPERIMENTS = group_options("experiment")
 SMOKE = {
     "demo": ["method=l1_sparse"],
     "dlfm_ablation": ["method=dlfm", "method.reference=synthesised"],

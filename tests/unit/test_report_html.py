@@ -1,4 +1,4 @@
-"""The page: escaped, without images that may not be shown, and with every number of a run."""
+"""The page: its tests, marks and settings, escaped, without images that may not be shown."""
 
 from __future__ import annotations
 
