@@ -5,7 +5,7 @@
 
 Runs their train_dlfd and our unlearning job side by side, prints what differs after every step and
 how fast each is. `--write` records what their code gives in tests/records/dlfd_official.json, which
-tests/unit/test_official_parity.py holds ours to. Nothing of theirs is kept here; what their code
+tests/e2e/test_official_parity.py holds ours to. Nothing of theirs is kept here; what their code
 needs a GPU for is patched from outside.
 """
 

@@ -29,6 +29,15 @@ def visible(text: str) -> str:
     return "".join(c.encode("unicode_escape").decode() if _is_hidden(c) else c for c in text)
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, in the plural where the number wants that.
+
+    >>> counted(1, "run"), counted(2, "run"), counted(0, "person", "people")
+    ('1 run', '2 runs', '0 people')
+    """
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
 def _is_hidden(char: str) -> bool:
     return char not in LAYOUT and unicodedata.category(char) in HIDDEN
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..config import DataConfig
 from ..errors import DataError
+from ..plain import counted
 from ..registry import near_match
 from .decode import IMAGE_SUFFIXES, OTHER_SUFFIXES
 from .manifest import SPLITS, Manifest, datasets, require_label, require_root
@@ -93,13 +94,16 @@ def _tell_unsupported(folder: Path, *, skip: bool) -> None:
         return
     if not skip:
         raise DataError(
-            f"{folder} holds {len(files)} images of formats that are not read, {files[0]} among "
-            "them: convert them (to PNG, say), or leave them out with data.skip_unsupported=true."
+            f"{folder} holds {counted(len(files), 'image')} of formats that are not read, "
+            f"{files[0]} for one: convert them (to PNG, say), or leave them out with "
+            "data.skip_unsupported=true."
         )
     # The name of a file or folder may be that of a person.
     kinds = sorted({Path(file).suffix.lower() for file in files})
     logger.warning(
-        "%d images of formats that are not read are left out (%s)", len(files), ", ".join(kinds)
+        "left out: %s of formats that are not read (%s)",
+        counted(len(files), "image"),
+        ", ".join(kinds),
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..config import DataConfig
 from ..errors import DataError
+from ..plain import counted
 from .manifest import SPLITS, Manifest
 
 
@@ -53,7 +54,8 @@ def _draw_splits(manifest: Manifest, cfg: DataConfig) -> np.ndarray:
     num_test = max(1, round(cfg.test_fraction * len(people)))
     if num_val + num_test >= len(people):
         raise DataError(
-            f"{manifest.title} has {len(people)} people, too few for train, val and test."
+            f"{manifest.title} has {counted(len(people), 'person', 'people')}, too few for train, "
+            "val and test."
         )
     split_of_person = np.full(len(people), "train", dtype="<U5")
     split_of_person[order[:num_val]] = "val"

@@ -28,7 +28,7 @@ from ..libraries import code_digest as library_digest
 from ..logs import close_rank_log, open_rank_log
 from ..methods import methods
 from ..models import Classifier, backbones, check_weights, weights_path
-from ..plain import band
+from ..plain import band, counted
 from ..provenance import of_this_process, utc
 from ..run_dir import RunDir, write_json, write_text
 from ..runtime.collectives import Collectives
@@ -413,8 +413,8 @@ def open_job(prepared: Prepared, collectives: Collectives) -> Iterator[Job]:
         handler = open_rank_log(prepared.run_dir.rank_log(collectives.rank), collectives.rank)
         stack.callback(close_rank_log, handler)
         logger.info(
-            "dlfd-dist %s, %s, %d ranks on %s",
-            __version__, config.verb, collectives.world_size, collectives.device,
+            "dlfd-dist %s, %s, %s on %s",
+            __version__, config.verb, counted(collectives.world_size, "rank"), collectives.device,
         )  # fmt: skip
         _tell_leaks(prepared)
         job = make_job(prepared, collectives)

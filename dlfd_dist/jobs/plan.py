@@ -9,6 +9,7 @@ from ..config import JobConfig
 from ..data.loaders import ResolvedRows, resolve_rows
 from ..methods import methods
 from ..models import weights_path
+from ..plain import counted
 from ..run_dir import RunDir
 from .context import checked_outline, input_digests, run_identity
 from .course import Course, fitted
@@ -52,9 +53,11 @@ def _lines(config: JobConfig, rows: ResolvedRows, run_dir: RunDir) -> list[str]:
     splits, request = rows.splits, rows.request
     matched = sum(line.status == "matched" for line in request.lines)
     lines = [
-        f"data: {rows.manifest.title}, {len(rows.manifest)} images, retain {len(splits.retain)}, "
+        f"data: {rows.manifest.title}, {counted(len(rows.manifest), 'image')}, "
+        f"retain {len(splits.retain)}, "
         f"forget {len(splits.forget)}, val {len(splits.val)}, test {len(splits.test)}",
-        f"request: {len(request.lines)} entries, {matched} in training, {len(request.rows)} images",
+        f"request: {counted(len(request.lines), 'entry', 'entries')}, {matched} in training, "
+        f"{counted(len(request.rows), 'image')}",
     ]
     if config.data.leaks and not rows.manifest.synthetic:
         lines.append("leak audit: equal and nearly equal images are looked for first (leaks.csv)")

@@ -94,7 +94,9 @@ class DLFM(UnlearningMethod):
 
     def observe(self, probe: Probe) -> dict[str, Any]:
         if self.cfg.dynamic:
-            self.matching = abs(probe.mia_auc - CHANCE) > probe.auc_error
+            by_confidence = abs(probe.mia_auc - CHANCE) > probe.auc_error
+            by_any_attack = probe.forgetting_score > probe.forgetting_score_se
+            self.matching = by_confidence or by_any_attack
         return {"matching": self.matching, "over_forgotten": probe.over_forgotten}
 
     def state_dict(self) -> dict[str, Any]:

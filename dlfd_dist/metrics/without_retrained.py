@@ -8,6 +8,7 @@ from typing import Any
 
 from scipy.special import stdtrit
 
+from ..plain import counted
 from .people import MIN_PEOPLE
 
 MARGIN = 0.05
@@ -67,8 +68,8 @@ def without_retrained(attack: Mapping[str, Any]) -> WithoutRetrained:
         )
     if min(people) < MIN_PEOPLE:
         reason = (
-            f"{min(people)} people on a side cannot tell: it takes {MIN_PEOPLE} for an interval "
-            "over people that holds what it promises."
+            f"{counted(min(people), 'person', 'people')} on a side cannot tell: it takes "
+            f"{MIN_PEOPLE} for an interval over people that holds what it promises."
         )
         return WithoutRetrained(NOT_SHOWN, reason, figures, people)
     if all(figure["within"] for figure in figures.values()):

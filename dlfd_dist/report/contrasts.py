@@ -15,6 +15,7 @@ import numpy as np
 
 from ..metrics import Estimate
 from ..objectives import gap_on_val, on_val
+from ..plain import counted
 from .intervals import MIN_CROSSED, is_crossed, over_evaluations, over_seeds
 from .records import DLFD, FINE_TUNE, ORIGINAL, RETRAINED, RunRecord, of_label
 
@@ -207,7 +208,7 @@ def _by_seeds(records: Sequence[RunRecord], metric: str) -> dict[tuple[int, int]
 def _why_untested(differences: Sequence[tuple[int, int, float]]) -> str:
     if is_crossed((train_seed, seed) for train_seed, seed, _ in differences):
         return f"crossed seeds need {MIN_CROSSED} of either axis."
-    return f"{len(differences)} seeds in common, and a test needs 2."
+    return f"{counted(len(differences), 'seed')} in common, and a test needs 2."
 
 
 def _adjusted(found: Sequence[tuple[Contrast, Estimate | None]]) -> list[Contrast]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..metrics import Estimate, attack_error
 from ..metrics.people import MIN_PEOPLE
+from ..plain import counted
 from .intervals import over_seeds
 from .records import ORIGINAL, RETRAINED, RunRecord, of_label
 
@@ -70,8 +71,8 @@ def _judged(pairs: Sequence[tuple[RunRecord, RunRecord]]) -> Gate:
     why = ""
     if people is not None and people < MIN_PEOPLE:
         why = (
-            f"{people} people on a side cannot tell, it takes {MIN_PEOPLE}; the attack scores "
-            f"{told} more on {ORIGINAL} than on {RETRAINED}."
+            f"{counted(people, 'person', 'people')} on a side cannot tell, it takes {MIN_PEOPLE}; "
+            f"the attack scores {told} more on {ORIGINAL} than on {RETRAINED}."
         )
     elif interval[0] <= 0:
         why = (

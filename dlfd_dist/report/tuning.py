@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..plain import counted
 from .records import label_of
 
 Tuning = Mapping[str, Any]
@@ -28,7 +29,7 @@ def tuning_lines(tuning: Tuning | None) -> list[str]:
         else "the people whom the comparison forgets"
     )  # fmt: skip
     told = (
-        f"Tuned: {tuning['trials']} trials per method on {tuning['objective']}, "
+        f"Tuned: {counted(tuning['trials'], 'trial')} per method on {tuning['objective']}, "
         f"each judged on {len(tuning['pairs'])} of the seeds, on {whom}."
     )
     names = [label_of(name) for name, found in tuning["methods"].items() if found.get("no_gain")]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dlfd_dist.plain import counted
+
 from .check import Check
 from .probe import NodeFinding
 
@@ -60,7 +62,7 @@ def _same_python(findings: Sequence[NodeFinding]) -> Check:
 
 
 def _rendezvous(findings: Sequence[NodeFinding]) -> Check:
-    name = f"{len(findings)} nodes over gloo"
+    name = f"{counted(len(findings), 'node')} over gloo"
     local = [f.node for f in findings if f.address.startswith("127.")]
     if len(findings) > 1 and local:
         remedy = "take the node's name off the line of 127.0.0.1 or 127.0.1.1 in its /etc/hosts"
@@ -96,7 +98,7 @@ def _nccl(findings: Sequence[NodeFinding]) -> Check:
     if not tried:
         return Check("nodes over NCCL", True, "not tried: no CUDA device was asked for or seen")
     remedy = "set NCCL_SOCKET_IFNAME, and NCCL_DEBUG=INFO to see what NCCL chose"
-    return Check("nodes over NCCL", all(f.nccl for f in tried), f"{len(tried)} nodes", remedy)
+    return Check("nodes over NCCL", all(f.nccl for f in tried), counted(len(tried), "node"), remedy)
 
 
 def _clocks(findings: Sequence[NodeFinding]) -> Check:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlfd_dist.locks import take
+from dlfd_dist.plain import counted
 from dlfd_dist.run_dir import write_text
 
 from ..execute.slurm import SchedulerError, call
@@ -122,7 +123,7 @@ def check_accounting() -> Check:
 def check_gres(question: Question, nodes: Sequence[Node]) -> Check:
     kind = question.site.gpu_type
     per_node = Counter(node.gpus_of(kind) for node in nodes)
-    finding = ", ".join(f"{n} nodes with {gpus}" for gpus, n in sorted(per_node.items()))
+    finding = ", ".join(f"{counted(n, 'node')} with {gpus}" for gpus, n in sorted(per_node.items()))
     finding += f" of {kind}" if kind else ""
     enough = sum(n for gpus, n in per_node.items() if gpus >= question.gpus_per_node)
     remedy = "give a smaller gpus_per_node=, fewer nodes=, or another partition="

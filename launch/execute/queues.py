@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dlfd_dist.plain import counted
 from dlfd_dist.run_dir import write_json
 
 from . import slurm
@@ -44,8 +45,8 @@ class SlurmQueue:
         except slurm.SchedulerError as err:
             self.ledger.append("refused", job=batch.name, why=str(err))
             raise slurm.SchedulerError(
-                f"{err} {len(self.submission.job_ids)} jobs of the campaign are queued; the same "
-                "command submits the others."
+                f"{err} Queued of the campaign: {counted(len(self.submission.job_ids), 'job')}; "
+                "the same command submits the others."
             ) from err
         job_id = first.job_id.partition("_")[0]
         self.ledger.append("submitted", job_id=job_id, **facts)

@@ -22,6 +22,7 @@ from dlfd_dist.jobs import prepare
 from dlfd_dist.jobs.plan import num_steps
 from dlfd_dist.logs import setup_console
 from dlfd_dist.objectives import OBJECTIVES
+from dlfd_dist.plain import counted
 from dlfd_dist.run_dir import exclusively, write_text
 from dlfd_dist.runtime.checkpoint import drop_checkpoints
 from dlfd_dist.runtime.env import job_info, refuse_ranks
@@ -308,8 +309,8 @@ def _print_plan(plan: SearchPlan, *, as_json: bool) -> None:
     }  # fmt: skip
     lines = [
         config_text(plan.config),
-        f"# search: {search.num_samples} trials of method={plan.config.method.name}, "
-        f"{at_a_time} at a time on {cores()} cores, at most {steps} steps each",
+        f"# search: {counted(search.num_samples, 'trial')} of method={plan.config.method.name}, "
+        f"{at_a_time} at a time on {counted(cores(), 'core')}, at most {steps} steps each",
         f"# sampler {search.sampler}, scheduler {search.scheduler}, "
         f"by {OBJECTIVES[search.objective].title}",
         *indented(f"{name}: {ranges}" for name, ranges in space.items()),

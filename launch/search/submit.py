@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from dlfd_dist.config import ClusterConfig
 from dlfd_dist.jobs.context import check_enough
+from dlfd_dist.plain import counted
 
 from ..plan.cost import rank_seconds
 from ..plan.runs import Plan, Run
@@ -59,4 +60,6 @@ def _allocation(cluster: ClusterConfig) -> LaunchSpec:
     nodes, tasks = asked_shape(cluster) or (1, 0)
     if cluster.tasks_per_node is None and cluster.ranks is None:
         tasks = cluster.max_tasks_per_node
-    return LaunchSpec(nodes, tasks, ray=True, why=f"Ray on {nodes} nodes, trials on their cores")
+    return LaunchSpec(
+        nodes, tasks, ray=True, why=f"Ray on {counted(nodes, 'node')}, trials on their cores"
+    )

@@ -12,6 +12,7 @@ from dlfd_dist.errors import ConfigError
 from dlfd_dist.jobs import prepare
 from dlfd_dist.jobs.context import check_enough
 from dlfd_dist.logs import setup_console
+from dlfd_dist.plain import counted
 from dlfd_dist.report.records import read_comparison
 from dlfd_dist.report.summary import findings_of, summarise
 from dlfd_dist.report.tables import text_table
@@ -138,12 +139,12 @@ def _show_plan(comparison: Comparison, *, as_json: bool) -> None:
         "workers": num_workers(comparison.configs[0], workers),
     }  # fmt: skip
     lines = [
-        f"# comparison: {len(labels)} runs under {comparison.out / 'runs'}, "
+        f"# comparison: {counted(len(labels), 'run')} under {comparison.out / 'runs'}, "
         f"{at_a_time(comparison, workers)}, those finished before are reused",
         *indented(labels),
     ]
     if comparison.compare.tune:
-        runs = f"{len(trials)} trials in {len(trial_runs(trials))} runs"
+        runs = f"{counted(len(trials), 'trial')} in {counted(len(trial_runs(trials)), 'run')}"
         lines.append(f"# tuning: {runs} before it, under {comparison.out / 'tuning'}")
         lines += [f"  {run.label}, for the trials alone" for run in for_trials]
         lines += indented(_trial_lines(comparison, trials))
@@ -159,4 +160,4 @@ def _trial_lines(comparison: Comparison, trials: Sequence[Trial]) -> Iterator[st
         spans = searched(config, comparison.given)
         ranges = "; ".join(f"{key}: {span}" for key, span in spans.items())
         what = f" ({ranges})" if ranges else ", nothing to search"
-        yield f"{config.run.name}: {number} trials{what}"
+        yield f"{config.run.name}: {counted(number, 'trial')}{what}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
 import sys
 import textwrap
@@ -155,7 +156,9 @@ def _words(allowed: ast.expr, base: type) -> tuple[str, ...]:
     return tuple(ast.literal_eval(allowed))
 
 
+@functools.cache
 def _tree(cls: type) -> ast.ClassDef:
+    """Return the source of a class, which takes 2 ms to find; help asks for each of them twice."""
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     assert isinstance(tree, ast.ClassDef)
     return tree

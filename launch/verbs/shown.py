@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from dlfd_dist.plain import counted
+
 from ..execute.batch import Waits
 from ..execute.batches import Batch
 from ..execute.submission import REPORT, Submission
@@ -48,11 +50,12 @@ def _job_row(submission: Submission, batch: Batch, waits: Waits) -> dict[str, An
 
 
 def _show_row(row: dict[str, Any]) -> None:
-    shape = f"{row['nodes']} x {row['tasks_per_node']} ranks"
+    shape = f"{row['nodes']} x {counted(row['tasks_per_node'], 'rank')}"
+    size = f"{counted(row['runs'], 'run')} in {counted(row['tasks'], 'task')} of {shape}"
     success = "after the same task of" if row["by_task"] else "after"
     kinds = ((success, "waits_for"), ("when ended", "waits_for_end_of"))
     after = [f", {kind} {' '.join(row[name])}" for kind, name in kinds if row[name]]
-    print(f"  {row['job']}: {row['runs']} runs in {row['tasks']} tasks of {shape}", *after, sep="")
+    print(f"  {row['job']}: {size}", *after, sep="")
     print(f"    {row['what']} ({row['why']})")
 
 
@@ -69,7 +72,7 @@ def facts_of(submission: Submission) -> dict[str, Any]:
 
 def show_head(submission: Submission) -> None:
     facts = facts_of(submission)
-    print(f"campaign {facts['campaign']}: {len(submission.plan.runs)} runs")
+    print(f"campaign {facts['campaign']}: {counted(len(submission.plan.runs), 'run')}")
     for name, what in (("reused", "finished before"), ("joined", "queued already")):
         if facts[name]:
             print(f"  {what}: {', '.join(facts[name])}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dlfd_dist.errors import INTERRUPTED, ConfigError
-from dlfd_dist.plain import steer
+from dlfd_dist.plain import counted, steer
 
 from ..execute import slurm
 from ..execute.background import cancel as cancel_local
@@ -123,7 +123,7 @@ def code_note(path: Path) -> str | None:
 def _show_head(path: Path, statuses: Sequence[RunStatus]) -> None:
     totals = summary(statuses)
     counts = ", ".join(f"{number} {state}" for state, number in sorted(totals["counts"].items()))
-    print(f"{path}: {len(statuses)} runs: {counts}")
+    print(f"{path}: {counted(len(statuses), 'run')}: {counts}")
     used, estimate = (
         totals[f"finished_{name}"] for name in ("device_hours", "estimated_device_hours")
     )
@@ -192,9 +192,8 @@ def run_cancel(words: Sequence[str]) -> int:
         if slurm_ids:
             slurm.scancel(slurm_ids)
         ledger.append("cancelled", keys=[s.key for s in chosen], job_ids=ids)
-    print(
-        f"cancelled {len(chosen)} runs: {', '.join(s.label for s in chosen) or 'none was queued'}"
-    )
+    labels = ", ".join(s.label for s in chosen) or "none was queued"
+    print(f"cancelled {counted(len(chosen), 'run')}: {labels}")
     return 0
 
 

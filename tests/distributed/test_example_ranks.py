@@ -12,12 +12,7 @@ import torch
 
 from dlfd_dist.run_dir import RunDir
 from dlfd_dist.runtime.collectives import Collectives
-
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-QUICK = {
-    "method.max_steps": 4, "method.select": "last", "metrics.num_bootstrap": 5,
-    "metrics.resurface_steps": 0, "runtime.dtype": "float64", "train_mode": "sync_bn",
-}  # fmt: skip
+from tests.fakes.examples import EXAMPLES, PROJECTS, QUICK
 
 
 def forgotten(group: Collectives | None, folder: Path, weights: Path, out: Path) -> dict[str, Any]:
@@ -32,7 +27,7 @@ def forgotten(group: Collectives | None, folder: Path, weights: Path, out: Path)
             sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("name", ["plain_pytorch", "two_heads"])
+@pytest.mark.parametrize("name", [project.folder for project in PROJECTS])
 def test_two_ranks_give_the_weights_of_one(tmp_path: Path, ranks, monkeypatch, name: str):
     folder, weights = EXAMPLES / name, tmp_path / "model.pth"
     monkeypatch.syspath_prepend(str(folder))

@@ -1,7 +1,7 @@
 """SLURM at its boundary: its commands as programs in a folder of PATH.
 
 They record their arguments, sbatch the options of its script too, and keep one table of jobs, whose
-states a test sets.
+states a test sets. Tests call them hundreds of times: they import no more than they need.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = """#!{python} -S
-import json, os, re, shlex, sys
-from pathlib import Path
-folder, name, words = Path({folder!r}), Path(sys.argv[0]).name, sys.argv[1:]
-state = json.loads((folder / "state.json").read_text())
+import json, os, sys
+os.chdir({folder!r})
+name, words = os.path.basename(sys.argv[0]), sys.argv[1:]
+with open("state.json") as file:
+    state = json.load(file)
+def keep():
+    with open("state.json", "w") as file:
+        json.dump(state, file)
 if name == "sbatch":
+    import re, shlex
     text = sys.stdin.read()
     options = re.findall("^#SBATCH (.*)", text, re.MULTILINE)
     words += [word for option in options for word in shlex.split(option)]
-with (folder / "calls.jsonl").open("a") as file:
+with open("calls.jsonl", "a") as file:
     inside = [k for k in os.environ if k.startswith("SLURM_JOB")]
     file.write(json.dumps([name, words, inside]) + "\\n")
 if name in state["refuse"]:
@@ -38,7 +43,7 @@ if name == "sbatch":
     title = re.search(r"--job-name=(\\S+)", text)[1]
     for one in ids:
         state["jobs"][one] = {{"state": "PENDING", "name": title, "queued": True, "code": "0:0"}}
-    (folder / "state.json").write_text(json.dumps(state))
+    keep()
     print(job)
 elif name == "squeue":
     want = words[words.index("-n") + 1] if "-n" in words else None
@@ -57,7 +62,7 @@ elif name == "scancel":
     for one, job in state["jobs"].items():
         if one in words or one.split("_")[0] in words:
             job.update(queued=False, state="CANCELLED by 0")
-    (folder / "state.json").write_text(json.dumps(state))
+    keep()
 elif name == "scontrol":
     for one, job in state["jobs"].items():
         if "controller" in job:

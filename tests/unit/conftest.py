@@ -1,24 +1,11 @@
-"""Fixtures of the unit tests: a comparison of three methods, written once, for the report."""
+"""Fixtures of the unit tests: the table of a comparison, and runs of several trainings."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
 from dlfd_dist.report import load_comparison, summarise
-from tests.fakes.reports import ALL_METHODS
 from tests.fakes.run_dirs import write_comparison
-
-
-@pytest.fixture(scope="session")
-def comparison(tmp_path_factory) -> Path:
-    return write_comparison(tmp_path_factory.mktemp("a b's") / "compare", methods=ALL_METHODS)
-
-
-@pytest.fixture(scope="session")
-def records(comparison):
-    return load_comparison(comparison)
 
 
 @pytest.fixture(scope="session")

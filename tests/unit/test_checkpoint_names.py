@@ -13,6 +13,7 @@ from dlfd_dist.config import ModelConfig
 from dlfd_dist.errors import CheckpointError
 from dlfd_dist.models import Classifier, build_model, load_weights, save_weights
 from dlfd_dist.models.weights import read_state
+from tests.fakes.models import blank
 
 
 def build(name: str = "resnet18", *, num_outputs: int = 3, seed: int = 0, **values) -> Classifier:
@@ -46,9 +47,14 @@ FORMS: dict[str, Callable[[Classifier], dict[str, Any]]] = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def source() -> Classifier:
+    return build(seed=5)
+
+
 @pytest.mark.parametrize("form", FORMS)
-def test_weights_of_other_trainings_load(form, tmp_path):
-    source, model = build(seed=5), build(seed=9)
+def test_weights_of_other_trainings_load(form, source, tmp_path):
+    model = blank(source)
     torch.save(FORMS[form](source), tmp_path / "model.pth")
     load_weights(model, tmp_path / "model.pth")
     torch.testing.assert_close(model.state_dict(), source.state_dict(), rtol=0, atol=0)

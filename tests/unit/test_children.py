@@ -17,27 +17,12 @@ from launch.children import child_environment, mind_working_directory, python_wo
 from launch.execute import background as local
 from launch.execute.places import job_folder
 from launch.execute.process import CONTROLLER, Process
-from launch.execute.ranks import run_module
-
-HOSTILE = "open(__file__ + '.ran', 'w').close()\n"
+from tests.fakes.intruders import ran, set_trap
 
 
 @pytest.fixture
 def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a working directory whose files bear the names of ours, of Python's and of others."""
-    for name in ("launch/__init__.py", "dlfd_dist/__init__.py", "random.py", "torch.py", "yaml.py"):
-        path = tmp_path / "work" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(HOSTILE)
-    monkeypatch.chdir(tmp_path / "work")
-    # main() sets these of the process that it runs in.
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.environ.get("PYTHONPATH", ""), "", "."]))
-    monkeypatch.delenv(children.SAFE_PATH, raising=False)
-    return tmp_path / "work"
-
-
-def ran(trap: Path) -> list[str]:
-    return [path.name for path in trap.rglob("*.ran")]
+    return set_trap(tmp_path, monkeypatch)
 
 
 def test_a_child_runs_our_module_whatever_lies_in_the_working_directory(trap: Path):
@@ -59,14 +44,6 @@ def test_the_process_of_a_local_campaign_runs_our_code(trap: Path, tmp_path: Pat
     os.waitpid(process.pid, 0)
     [result] = (tmp_path / "campaign" / "jobs" / "submitit").glob("*_result.pkl")
     assert result.stat().st_size
-    assert not ran(trap)
-
-
-def test_local_ranks_run_our_code_and_meet_where_no_other_machine_reaches(
-    trap: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(os, "environ", os.environ.copy())
-    assert run_module("tests.fakes.meeting", 2) == 0
     assert not ran(trap)
 
 

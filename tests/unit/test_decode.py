@@ -236,11 +236,11 @@ def test_images_that_are_not_read_are_refused_unless_allowed(tmp_path, caplog):
 
     root = folder(tmp_path, "a/ann/1.png", "a/bob/1.heic", "b/ann/2.png")
     load = datasets.get("image_folder")
-    with pytest.raises(DataError, match=r"holds 1 images of formats.*1.heic.*skip_unsupported"):
+    with pytest.raises(DataError, match=r"holds 1 image of formats.*1.heic.*skip_unsupported"):
         load(DataConfig(name="image_folder", root=str(root)))
     manifest = load(DataConfig(name="image_folder", root=str(root), skip_unsupported=True))
     assert len(manifest) == 2
-    assert "1 images of formats that are not read are left out" in caplog.text
+    assert "left out: 1 image of formats that are not read" in caplog.text
 
 
 def test_the_folder_is_the_person_where_asked(tmp_path):

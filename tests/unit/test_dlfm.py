@@ -229,13 +229,18 @@ def test_while_it_rests_the_forget_set_and_the_strangers_are_not_read():
 
 
 @pytest.mark.parametrize(
-    ("value", "acts"), [(0.70, True), (0.54, False), (0.46, False), (0.30, True)]
-)
-def test_matching_acts_beyond_the_standard_error_on_either_side(value, acts):
+    ("auc", "score", "acts"),
+    [(0.70, 0.02, True), (0.54, 0.02, False), (0.46, 0.02, False), (0.30, 0.02, True),
+     (0.50, 0.10, True)],
+)  # fmt: skip
+def test_matching_acts_beyond_the_standard_error_of_the_confidence_or_of_the_strongest_attack(
+    auc, score, acts
+):
     method = lab("dlfm").method
     for before in (True, False):
         method.matching = before
-        told = method.observe(Probe(1, 0.8, 0.9, 0.1, value, 0.8, auc_error=0.05))
+        probe = Probe(1, 0.8, 0.9, score, auc, 0.8, auc_error=0.05, forgetting_score_se=0.03)
+        told = method.observe(probe)
         assert method.matching is acts
         assert told["matching"] is acts
 

@@ -180,7 +180,7 @@ def test_more_gpus_than_the_nodes_have_are_refused_before_the_job(slurm: FakeSlu
     slurm.sinfo("node1|idle|gpu:4", "node2|idle|gpu:2")
     status, checks = doctor("gpus_per_node=4")
     assert status == 1
-    assert checks["GPUs of the partition"]["found"] == "1 nodes with 2, 1 nodes with 4"
+    assert checks["GPUs of the partition"]["found"] == "1 node with 2, 1 node with 4"
     assert "probe job" not in checks
 
 

@@ -1,27 +1,17 @@
-"""Accuracy by group: the figures, data.groups, and what result, table and page say."""
+"""Accuracy by group: the figures, and data.groups."""
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from dlfd_dist.compose import compose_job
 from dlfd_dist.data.loaders import resolve_rows
 from dlfd_dist.errors import DataError
-from dlfd_dist.jobs import run_job
 from dlfd_dist.metrics.groups import accuracy_by_group, interval_over_people, worst_group
-from dlfd_dist.report.html import write_report
-from dlfd_dist.report.records import load_with_references
-from dlfd_dist.report.summary import summarise
-from dlfd_dist.report.tables import markdown_table
-from dlfd_dist.runtime.collectives import Collectives
-from dlfd_dist.runtime.preemption import StopFlag
-from tests.fakes.tiny import TINY_RUN
+from tests.fakes.groups import words, write_groups
 
 
 def one_image_each(*groups: tuple[str, int, float, float]) -> tuple[np.ndarray, ...]:
@@ -81,72 +71,7 @@ def test_an_interval_treats_people_as_independent_and_not_their_images():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A set of 72 people of one image, 36 of them for the test; its names are hostile."""
-    root = tmp_path_factory.mktemp("set")
-    rng = np.random.default_rng(0)
-    splits = ["train"] * 24 + ["val"] * 12 + ["test"] * 36
-    with (root / "metadata.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["image_path", "identity", "label", "split", "gender", "note"])
-        for number, split in enumerate(splits):
-            pixels = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / f"{number}.png")
-            gender = "<b>f</b>" if number % 2 else "m"
-            gender = "" if number == 71 else gender
-            rows.writerow([f"{number}.png", f"p{number}", number % 2, split, gender, number])
-    return root
-
-
-def words(folder: Path, *overrides: str) -> list[str]:
-    given = ["data=manifest", f"data.root={folder}", "data.image_size=16", "forget.fraction=0.25"]
-    return [*given, *TINY_RUN, *overrides]
-
-
-def test_result_table_and_page_tell_whom_forgetting_cost_most(folder, tmp_path):
-    groups = ["data.groups=gender", "train.epochs=20"]
-    train = compose_job("train", words(folder, *groups, f"run.dir={tmp_path / 'original'}"))
-    before = run_job(train, Collectives(), StopFlag())["groups"]["gender"]["test"]
-    assert before["worst"] is None
-    unlearn = compose_job("unlearn", words(
-        folder, *groups, "method=neggrad", "method.lr=0.1", f"checkpoint={tmp_path / 'original'}",
-        f"run.dir={tmp_path / 'run'}",
-    ))  # fmt: skip
-    result = run_job(unlearn, Collectives(), StopFlag())
-    test = json.loads((tmp_path / "run" / "result.json").read_text())["groups"]["gender"]["test"]
-    found = test["groups"]
-    assert list(found) == ["<b>f</b>", "m", "unknown"]
-    assert [g["people"] for g in found.values()] == [17, 18, 1]
-    for name, group in found.items():
-        assert group["before"] == before["groups"][name]["accuracy"]
-        assert group["change"] == pytest.approx(group["accuracy"] - group["before"])
-    weighted = sum(g["accuracy"] * g["images"] for g in found.values()) / 36
-    assert weighted == pytest.approx(result["test_accuracy"])
-    changes = {name: g["change"] for name, g in found.items() if not g["too_small"]}
-    assert test["worst"]["group"] == min(changes, key=lambda name: changes[name])
-
-    records = load_with_references(tmp_path / "run")
-    line = f"NegGrad: the test accuracy of gender={test['worst']['group']} changed by"
-    table = markdown_table(summarise(records))
-    assert line in table.replace("\\", "")
-    assert "gender=unknown" in table
-    both = (f"{g['before']:.3f} to {g['accuracy']:.3f}" for g in found.values())
-    shown = zip(("<b>f</b>", "m", "unknown"), both, strict=True)
-    every = ", ".join(f"{name} {figures}" for name, figures in shown)
-    assert f"NegGrad, test accuracy before and after by gender: {every}." in table
-    write_report(records, tmp_path / "page.html", title="Groups")
-    page = (tmp_path / "page.html").read_text()
-    assert "Accuracy by group" in page
-    assert "lost most" in page
-    assert "too small" in page
-    assert "<b>f</b>" not in page
-
-
-def test_without_groups_nothing_is_told_of_them(folder, tmp_path):
-    config = compose_job("train", words(folder, "train.max_steps=1", f"run.dir={tmp_path / 'run'}"))
-    assert "groups" not in run_job(config, Collectives(), StopFlag())
-    records = load_with_references(tmp_path / "run")
-    write_report(records, tmp_path / "page.html", title="No groups")
-    assert "Accuracy by group" not in (tmp_path / "page.html").read_text()
+    return write_groups(tmp_path_factory.mktemp("set"))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
 from pathlib import Path
@@ -16,7 +17,7 @@ from dlfd_dist.errors import CheckpointError
 from dlfd_dist.models import Classifier, load_weights, save_weights, weights_path
 from dlfd_dist.models.weights import read_state
 from dlfd_dist.run_dir import RunDir
-from tests.fakes.models import TORCHVISION, assert_same_weights, build, images
+from tests.fakes.models import TORCHVISION, assert_same_weights, blank, build, images
 from tests.fakes.small_model import small_classifier
 
 
@@ -38,7 +39,7 @@ def networks() -> dict[str, Classifier]:
 def test_weights_survive_saving_and_loading(head, networks, tmp_path):
     path = tmp_path / "a folder" / "größe 'x'.safetensors"
     save_weights(networks[head], path)
-    model = build(head=head, seed=9)
+    model = blank(networks[head])
     load_weights(model, path)
     assert_same_weights(networks[head], model)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
@@ -85,7 +86,7 @@ def test_foreign_pth_loads_under_our_names(form, legacy, networks, tmp_path):
     head, rename = FORMS[form]
     path = tmp_path / "model.pth"
     torch.save(rename(networks[head]), path, _use_new_zipfile_serialization=not legacy)
-    model = build(head=head, seed=9)
+    model = blank(networks[head])
     load_weights(model, path)
     assert_same_weights(networks[head], model)
 
@@ -126,7 +127,8 @@ def test_weights_of_another_model_are_refused_and_nothing_is_loaded(
     saved, wanted, message, tmp_path
 ):
     save_weights(build(**saved), tmp_path / "m.safetensors")
-    model, untouched = build(seed=4, **wanted), build(seed=4, **wanted)
+    model = build(seed=4, **wanted)
+    untouched = copy.deepcopy(model)
     with pytest.raises(CheckpointError, match=message):
         load_weights(model, tmp_path / "m.safetensors")
     assert_same_weights(untouched, model)

@@ -15,16 +15,15 @@ from dlfd_dist.compose import compose_job
 from dlfd_dist.config import DataConfig, ForgetConfig
 from dlfd_dist.data import clean as cleaning
 from dlfd_dist.data import mufac
-from dlfd_dist.data.cache import make_cache_dir
 from dlfd_dist.data.clean import image_digests, remove_equal
-from dlfd_dist.data.leaks import audit_leaks
-from dlfd_dist.data.loaders import ResolvedRows, resolve_data, resolve_rows
+from dlfd_dist.data.loaders import resolve_data, resolve_rows
 from dlfd_dist.data.manifest import Manifest
 from dlfd_dist.data.splits import make_splits
 from dlfd_dist.errors import ConfigError, DataError
 from dlfd_dist.jobs import prepare
 from dlfd_dist.jobs.plan import plan
 from tests.fakes.layouts import write_csv, write_image
+from tests.fakes.mufac import config, file_names, resolve
 
 # name -> seed of the picture; equal seeds are equal pixels. Forgotten are the first four of train.
 TRAIN = {
@@ -72,22 +71,6 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             rows.append({"image_path": name, "age_class": name.split("_")[-1][0]})
         write_csv(tmp_path / f"custom_{split}_dataset.csv", rows)
     return tmp_path
-
-
-def config(root: Path, **settings) -> DataConfig:
-    cache_dir = str(root / "cache")
-    return DataConfig(
-        **{"name": "mufac", "root": str(root), "image_size": 8, "cache_dir": cache_dir, **settings}
-    )
-
-
-def resolve(root: Path, **settings) -> ResolvedRows:
-    return resolve_rows(config(root, **settings), ForgetConfig(published=True))
-
-
-def file_names(rows: ResolvedRows) -> dict[str, list[str]]:
-    paths = rows.manifest.image_paths
-    return {part: [Path(paths[i]).name for i in ids] for part, ids in rows.splits.parts().items()}
 
 
 def test_raw_keeps_every_row(root):
@@ -294,68 +277,3 @@ def test_any_grouping_keeps_one_image_of_each_group_in_the_first_part(seed):
     for part, rows in after.parts().items():
         earlier = [before.parts()[p] for p in order[: order.index(part)]]
         assert not set(digests[rows]) & {d for ids in earlier for d in digests[ids]}
-
-
-PUBLISHED = {
-    "retain": {"retain": 5513 - 18, "shared": 18, "again": 3012},
-    "forget": {"forget": 1080 - 18, "shared": 18, "again": 420},
-    "val": {"val": 1211, "again": 328},
-    "test": {"test": 1118, "retain": 40, "forget": 14, "val": 16, "again": 316},
-}
-"""Part -> how many pictures, from the pool of which part, and how many images of it are copies."""
-
-
-def published_pictures() -> dict[str, list[str]]:
-    """Return the picture of every image: 8 of the 18 that retain and forget share are twice in
-    forget, so that 26 images to forget are in retain too."""
-    rng = np.random.default_rng(0)
-    pictures = {}
-    for part, sizes in PUBLISHED.items():
-        numbers = dict(sizes)
-        again = numbers.pop("again")
-        found = [f"{pool} {i}" for pool, number in numbers.items() for i in range(number)]
-        own = [picture for picture in found if picture.startswith(part)]
-        twice = [f"shared {i}" for i in range(8)] if part == "forget" else []
-        copies = [own[i] for i in rng.integers(len(own), size=again - len(twice))]
-        pictures[part] = list(rng.permutation([*found, *twice, *copies]))
-    return pictures
-
-
-def test_a_mufac_of_full_size_has_the_published_counts(tmp_path):
-    pictures = published_pictures()
-    rows = {"train": pictures["forget"] + pictures["retain"], "val": pictures["val"],
-            "test": pictures["test"]}  # fmt: skip
-    assert {split: len(of) for split, of in rows.items()} == {
-        "train": 10025, "val": 1539, "test": 1504
-    }  # fmt: skip
-    seeds = {picture: seed for seed, picture in enumerate(sorted({*sum(rows.values(), [])}))}
-    for number, (split, of) in enumerate(rows.items()):
-        names = [f"F{number}{i:05d}_AGE_D_18_a{i}.png" for i in range(len(of))]
-        for name, picture in zip(names, of, strict=True):
-            write_noise(tmp_path / f"{split}_images" / name, seeds[picture])
-        write_csv(
-            tmp_path / f"custom_{split}_dataset.csv",
-            [{"image_path": name, "age_class": "a"} for name in names],
-        )
-    raw = resolve(tmp_path)
-    audit = audit_leaks(raw.manifest, raw.splits, raw.request, make_cache_dir(config(tmp_path)))
-    found = audit.counts()
-    assert found["near"] == {}
-    exact = found["exact"]
-    assert (exact["retain-retain"], exact["forget-forget"]) == (3012, 420)
-    assert exact["retain-forget"] == 26
-    assert exact["retain-test"] + exact["forget-test"] == 54
-    assert exact["val-test"] == 16
-    assert {part: len(names) for part, names in file_names(raw).items()} == {
-        "retain": 8525, "forget": 1500, "val": 1539, "test": 1504
-    }  # fmt: skip
-    clean = resolve(tmp_path, clean=True)
-    assert {part: len(names) for part, names in file_names(clean).items()} == {
-        "retain": 5513, "forget": 1062, "val": 1211, "test": 1118
-    }  # fmt: skip
-
-
-def write_noise(path: Path, seed: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path, compress_level=0)

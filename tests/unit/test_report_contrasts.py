@@ -107,7 +107,7 @@ def test_runs_without_seeds_in_common_are_not_tested(records):
     runs = [r for r in records if r.label != "DLFD" or r.seed == 0]
     found = of(contrasts_of(runs, PAIR), "nomus")
     assert (found.verdict, found.p) == ("not tested", None)
-    assert "1 seeds in common" in found.sentence
+    assert "1 seed in common" in found.sentence
     assert contrasts_of([], PAIR)[0].num_values == 0
 
 

@@ -30,10 +30,14 @@ def at(end: str) -> str:
 
 
 @pytest.fixture
-def campaigns(tmp_path, monkeypatch, capfd) -> Campaigns:
-    made = make_campaigns(tmp_path, monkeypatch, capfd)
-    assert made.submit("train", "seed=0,1").status == 0
-    return made
+def nothing_submitted(tmp_path, monkeypatch, capfd) -> Campaigns:
+    return make_campaigns(tmp_path, monkeypatch, capfd)
+
+
+@pytest.fixture
+def campaigns(nothing_submitted: Campaigns) -> Campaigns:
+    assert nothing_submitted.submit("train", "seed=0,1").status == 0
+    return nothing_submitted
 
 
 def task(words: list[str]) -> int:
@@ -166,9 +170,9 @@ def test_status_shows_the_cause_the_lines_and_the_log(campaigns: Campaigns):
 
 @pytest.mark.parametrize("pack", ["1", "2"], ids=["alone", "packed"])
 def test_a_run_out_of_restarts_is_failed_and_says_how_it_goes_on(
-    tmp_path, monkeypatch, capfd, pack
+    nothing_submitted: Campaigns, monkeypatch, capfd, pack
 ):
-    made = make_campaigns(tmp_path, monkeypatch, capfd)
+    made = nothing_submitted
     assert made.submit("train", "seed=0,1", f"cluster.pack={pack}", "cluster.max_restarts=3")
     monkeypatch.setattr("dlfd_dist.__main__.run_ranks", _saves_at_step_7_and_stops)
     for name, value in (("JOB_ID", "101"), ("RESTART_COUNT", "3")):
@@ -330,8 +334,8 @@ def test_a_log_is_followed_until_its_run_has_ended(campaigns: Campaigns, monkeyp
         (["status", "--dry-run"], "--dry-run is not an option of 'dlfd status'"),
     ],
 )
-def test_a_wrong_word_is_one_sentence(campaigns: Campaigns, words, message):
-    told = campaigns.run(*words)
+def test_a_wrong_word_is_one_sentence(nothing_submitted: Campaigns, words, message):
+    told = nothing_submitted.run(*words)
     assert told.status == 2
     assert message in told.err
     assert told.err.count("\n") == 1

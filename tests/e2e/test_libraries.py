@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -218,9 +219,13 @@ def test_normalisation_with_its_activation_is_shared_and_not_folded(
         get_world_size = staticmethod(lambda: 2)
 
         @staticmethod
-        def all_gather(parts: list[torch.Tensor], own: torch.Tensor) -> None:
+        def all_gather(
+            parts: list[torch.Tensor], own: torch.Tensor, async_op: bool
+        ) -> SimpleNamespace:
+            assert async_op
             for part in parts:
                 part.copy_(own)
+            return SimpleNamespace(wait=lambda: None)
 
     expected = plain.train()(images)
     monkeypatch.setattr(sync_bn, "dist", TwoAlike)

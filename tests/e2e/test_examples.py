@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -19,52 +15,15 @@ from dlfd_dist.jobs import run_job
 from dlfd_dist.models import build_model, load_weights
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
+from tests.fakes.examples import EXAMPLES, PROJECTS, QUICK, Project, modules, project_in
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-QUICK = {
-    "method.max_steps": 6, "method.select": "last", "metrics.num_bootstrap": 5,
-    "metrics.resurface_steps": 0, "runtime.dtype": "float64",
-}  # fmt: skip
+OWN_NETWORKS = [project for project in PROJECTS if project.folder != "timm_grey"]
 
 
-@dataclass(frozen=True)
-class Project:
-    """A project of examples/ and what it forgets with."""
-
-    folder: str
-    factory: str
-    """of the model"""
-    method: str
-    images: int
-    """of a person"""
-
-
-PROJECTS = [
-    Project("plain_pytorch", "project:SmileNet", "scrub", images=6),
-    Project("two_heads", "forget:Logits", "dlfd", images=8),
-]
-
-
-@contextlib.contextmanager
-def project_in(monkeypatch: pytest.MonkeyPatch, folder: str) -> Iterator[None]:
-    """Let a project and what it adds be imported; both are forgotten again."""
-    monkeypatch.syspath_prepend(str(EXAMPLES / folder))
-    try:
-        yield
-    finally:
-        for name in ("forget", "project"):
-            sys.modules.pop(name, None)
-
-
-@pytest.fixture(params=PROJECTS, ids=lambda project: project.folder)
+@pytest.fixture(params=OWN_NETWORKS, ids=lambda project: project.folder)
 def project(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     with project_in(monkeypatch, request.param.folder):
         yield request.param
-
-
-def modules() -> tuple[ModuleType, ModuleType]:
-    """Return the project itself and the script that it adds."""
-    return importlib.import_module("project"), importlib.import_module("forget")
 
 
 def test_a_project_forgets_a_person_in_ten_lines(project: Project, tmp_path: Path):
@@ -126,7 +85,7 @@ def _forget_with_timm(tmp_path: Path) -> None:
     assert_named_run_is_the_same(run, named, weights, tmp_path, size=32, channels=1)
 
 
-@pytest.mark.parametrize("folder", ["plain_pytorch", "two_heads", "timm_grey"])
+@pytest.mark.parametrize("folder", [project.folder for project in PROJECTS])
 def test_what_is_added_is_at_most_ten_lines(folder: str):
     source = (EXAMPLES / folder / "forget.py").read_text().split("import dlfd_dist")[1]
     body = source.split("if __name__")[0].splitlines()[1:]
