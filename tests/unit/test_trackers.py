@@ -75,14 +75,15 @@ def test_trackers_make_no_other_run():
 
 def test_hyperparameters_are_numbers_and_choices_alone(tmp_path: Path):
     words = [
-        "data=manifest", "data.root=/home/Ann Lee", "data.label=ann",
-        "model.factory=ann.nets:build",
-        "model.args.who=ann", "forget.request=/home/ann.txt", "checkpoint=/home/ann", "method=dlfm",
-        "method.reference=manifest", "method.reference_manifest=ann.csv",
-        "run.name=ann", "plugins=[json]",
+        "data=manifest", "data.root=/home/Hedvig Lee", "data.label=hedvig",
+        "model.factory=hedvig.nets:build",
+        "model.args.who=hedvig", "forget.request=/home/hedvig.txt",
+        "checkpoint=/home/hedvig", "method=dlfm",
+        "method.reference=manifest", "method.reference_manifest=hedvig.csv",
+        "run.name=hedvig", "plugins=[json]",
     ]  # fmt: skip
     found = settings_of(compose_job("unlearn", words))
-    assert not [name for name, value in found.items() if "ann" in f"{name} {value}".lower()]
+    assert not [name for name, value in found.items() if "hedvig" in f"{name} {value}".lower()]
     assert found["method.name"] == "dlfm"
     assert "train.lr" not in found
     assert {"seed", "method.lr", "runtime.world_size"} <= found.keys()
