@@ -419,8 +419,9 @@ def open_job(prepared: Prepared, collectives: Collectives) -> Iterator[Job]:
         _tell_leaks(prepared)
         job = make_job(prepared, collectives)
         if config.trackers and collectives.is_main and not prepared.run_dir.finished():
-            job = replace(job, tracking=Tracking(config, prepared.run_dir))
-            stack.callback(job.tracking.close)
+            tracking = Tracking(config, prepared.run_dir)
+            stack.callback(tracking.close)
+            job = replace(job, tracking=tracking)
         with explained(prepared.run_dir, collectives, handler):
             yield job
 

@@ -21,8 +21,13 @@ class TensorBoardTracker(Tracker):
     _file: IO[bytes]
 
     def start(self, run: Tracked) -> Mapping[str, int]:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
+        # Messages of protobuf are made when their module is imported; pyright cannot know them.
+        from tensorboard.compat.proto.event_pb2 import (
+            Event,  # pyright: ignore[reportAttributeAccessIssue]
+        )
+        from tensorboard.compat.proto.summary_pb2 import (
+            Summary,  # pyright: ignore[reportAttributeAccessIssue]
+        )
         from tensorboard.plugins.hparams import summary_v2
         from tensorboard.summary.writer.record_writer import RecordWriter
 
