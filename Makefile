@@ -26,6 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt --upgrade pip setuptools
 	$(BIN)/python -m pip install -q --no-compile -c constraints.txt torch torchvision -e '.[search,demo,docs,dev]'
 	touch $(STAMP)
+	@echo "dlfd is in $(VENV): . $(BIN)/activate"
 
 demo: setup
 	$(BIN)/dlfd demo

@@ -88,15 +88,17 @@ def submit(
     out: str | Path,
     seed: int | Sequence[int] = 0,
     settings: Mapping[str, Any] | None = None,
+    dry_run: bool = False,
 ) -> Path:
     """Submit a verb and grid as SLURM jobs, as `dlfd submit VERB`; parameters as of `compare`.
 
     cluster : a file of configs/cluster/, such as slurm_generic
+    dry_run : print the plan and every batch script, and queue nothing; needs no SLURM
     """
     from .verbs.submit import run_submit
 
     words = [verb, *_words(model, data, method, seed, out, settings), f"cluster={cluster}"]
-    status = run_submit(words, dry_run=False, test_only=False, as_json=False)
+    status = run_submit(words, dry_run=dry_run, test_only=False, as_json=False)
     return _done("submit", status, out)
 
 

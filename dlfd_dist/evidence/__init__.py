@@ -8,7 +8,7 @@ from .keys import fingerprint, generate, public_path, read_private, read_public
 from .recomputed import ABSOLUTE, RELATIVE
 from .sections import Recorded
 from .statement import STATEMENT
-from .verify import Check, Given, verify
+from .verify import Check, Given, stands_alone, verify
 
 __all__ = [
     "ABSOLUTE",
@@ -27,5 +27,6 @@ __all__ = [
     "read_public",
     "read_run",
     "refuse_second",
+    "stands_alone",
     "verify",
 ]

@@ -54,6 +54,8 @@ NOTHING = Given()
 def verify(path: Path, given: Given = NOTHING) -> list[Check]:
     """Check a certificate, or that of a run directory, beside the files it certifies.
 
+    Of a certificate that stands alone (`stands_alone`) form, chain and signature are checked.
+
     Raises DataError where there is no certificate at all.
     """
     file = path / CERTIFICATE if path.is_dir() else path
@@ -63,6 +65,8 @@ def verify(path: Path, given: Given = NOTHING) -> list[Check]:
         return [form]  # nothing else can be read out of it
     sections, run = document["sections"], RunDir(file.parent)
     checks = [form, _chain(document), _signature(document, given.public_key)]
+    if stands_alone(path):
+        return checks
     salt, salt_check = _salt(run, sections)
     checks += [salt_check, *_files(run, salt, sections["files"])]
     intact = all(check.ok for check in checks[3:])
@@ -74,6 +78,15 @@ def verify(path: Path, given: Given = NOTHING) -> list[Check]:
             _recompute(run, sections, given, given.measure) if intact else _not_read("recompute")
         )
     return checks
+
+
+def stands_alone(path: Path) -> bool:
+    """Return whether a certificate's own file was given, and nothing of its run lies beside it."""
+    if path.is_dir():
+        return False
+    run = RunDir(path.parent)
+    beside = (run.path / SALT, *certified_files(run, all_names=True))
+    return not any(file.exists() for file in beside)
 
 
 def _form(document: dict[str, Any], content: bytes) -> Check:

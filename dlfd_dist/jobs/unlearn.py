@@ -7,11 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..config import MethodConfig
 from ..methods import MethodContext, Probe, StepBatch, UnlearningMethod, Updater, methods
+from ..metrics.people import MIN_PEOPLE
 from ..models import Classifier
+from ..plain import counted
 from ..runtime.phases import phase
 from ..runtime.preemption import StopFlag
 from ..runtime.seeding import purpose_key
@@ -56,7 +59,9 @@ def unlearn(
     if session.first:
         method.load_state_dict(session.values["method"])
         method.load_tensors(session.tensors)
-    elif method.initial_probe:
+    else:
+        _tell_few(job)
+    if not session.first and method.initial_probe:
         observe(session, _probe(session, method, 0, selectable=False))
     for turn in course.turns(session.first):
         lr = updater.set_epoch(_scheduled_at(cfg, turn, course), turn.phase.lr)
@@ -82,6 +87,19 @@ def unlearn(
         selected_step=session.best_values.get("step", course.num_steps),
         selection=_selection(session, cfg),
     )
+
+
+def _tell_few(job: Job) -> None:
+    """Tell whoever forgets so few people that what method.dynamic goes by sees nothing."""
+    identities, splits = job.data.manifest.identities, job.data.splits
+    fewest = min(len(np.unique(identities[ids])) for ids in (splits.forget, splits.val))
+    dynamic = getattr(job.config.method, "dynamic", False)
+    if dynamic and fewest < MIN_PEOPLE and job.collectives.is_main:
+        logger.warning(
+            "probes cannot see the forgetting of %s, it takes %d in the request and in val: "
+            "method.dynamic=true may rest from the first step on; method.dynamic=false does not",
+            counted(fewest, "person", "people"), MIN_PEOPLE,
+        )  # fmt: skip
 
 
 def _with_epochs(job: Job) -> Job:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..metrics import Estimate, attack_error
+from ..metrics.people import MIN_PEOPLE
 from ..metrics.without_retrained import GONE, NOT_SAID, NOT_SHOWN, STILL_THERE
 from ..plain import band
 from .contrasts import paired
@@ -167,19 +168,35 @@ def _alone_caveats(row: Row, retrained: Row | None) -> list[str]:
 
 
 def _floor_caveats(row: Row, original: Row | None) -> list[str]:
-    caveats = []
     if original is not None and original["floor"]:
-        caveats.append(
+        return [
             "The attack does not succeed on Original either, so this comparison cannot show that "
-            f"anything was forgotten. {original['floor_reason']}"
+            f"anything was forgotten. {original['floor_reason']}".strip()
+        ]
+    if not row["floor"]:
+        return []
+    told = f"The attack is at its floor on {row['method']}: "
+    if original is None or any(row[flag] for flag in INSTEAD):
+        told += "it finds nothing here, which says nothing about forgetting."
+    else:
+        told += (
+            "that is what forgetting should look like, but a stronger attack may still find traces."
         )
-    if row["floor"]:
-        reason = "" if caveats else row["floor_reason"]
-        caveats.append(
-            f"The attack is at its floor on {row['method']}: that is what forgetting should look "
-            f"like, but a stronger attack may still find traces. {reason}"
-        )
-    return [caveat.strip() for caveat in caveats]
+    return [f"{told} {row['floor_reason']}".strip()]
+
+
+def _answer_caveats(row: Row, original: Row | None, retrained: Row | None) -> list[str]:
+    """Say how the model answers images of the request, where the attack says nothing."""
+    same = row["same_answers_forget"]
+    blind = row["floor"] or (original is not None and original["floor"])
+    if same is None or not blind:
+        return []
+    told = f"On {100 * same:.1f} % of the images of the request it answers as before unlearning"
+    if row["forget_accuracy"] is not None:
+        told += f", and {100 * row['forget_accuracy']:.1f} % of its answers are right"
+        if retrained is not None and retrained["forget_accuracy"] is not None:
+            told += f" (Retrained: {100 * retrained['forget_accuracy']:.1f} %)"
+    return [f"{told}."]
 
 
 def _missed(records: Sequence[RunRecord], subject: str, other: str) -> str:
@@ -295,6 +312,8 @@ class Alone:
     verdict: str
     reason: str
     figures: list[tuple[str, str]]
+    has_gap: bool = False
+    """The run was measured against Retrained, whose own run is not in the report."""
     not_said: tuple[str, ...] = NOT_SAID
 
 
@@ -306,7 +325,11 @@ def alone(rows: Sequence[Row], records: Sequence[RunRecord]) -> Alone | None:
     found = row["without_retrained"]
     titles = {"accuracy": "Accuracy of the attack", "auc": "AUC of the attack"}
     figures = []
+    few = bool(found["num_people"]) and min(found["num_people"]) < MIN_PEOPLE
     for name, figure in found["figures"].items():
+        if few:
+            figures.append((titles[name], f"{figure['value']:.3f}; so few people give no interval"))
+            continue
         low, high = figure["interval_90"]
         within = "lies" if figure["within"] else "does not lie"
         text = (
@@ -325,7 +348,8 @@ def alone(rows: Sequence[Row], records: Sequence[RunRecord]) -> Alone | None:
         if row["rf_js_original"] is not None:
             text += f"; before unlearning it was {row['rf_js_original']:.4f} bits"
         figures.append(("Retrain-free divergence", text))
-    return Alone(found["verdict"], found["reason"], figures)
+    has_gap = row["gap_to_retrained"] is not None
+    return Alone(found["verdict"], found["reason"], figures, has_gap)
 
 
 def judge(rows: Sequence[Row], records: Sequence[RunRecord], gate: Gate | None = None) -> Verdict:
@@ -339,6 +363,7 @@ def judge(rows: Sequence[Row], records: Sequence[RunRecord], gate: Gate | None =
     caveats = [
         *([gate.sentence] if gate is not None and not gate.is_open else []),
         *[row[f"{flag}_reason"] for flag in INSTEAD if row[flag]],
+        *_answer_caveats(row, original, retrained),
         *_alone_caveats(row, retrained),
         *([ORIGINAL_NOT_ATTACKED] if original is not None and not _attacked(original) else []),
         *_floor_caveats(row, original),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dlfd_dist import __version__
-from dlfd_dist.errors import UNKNOWN_SIGNER, ConfigError, DataError
+from dlfd_dist.errors import CERTIFICATE_ALONE, UNKNOWN_SIGNER, ConfigError, DataError
 from dlfd_dist.evidence import (
     ABSOLUTE,
     CERTIFICATE,
@@ -29,6 +29,7 @@ from dlfd_dist.evidence import (
     read_public,
     read_run,
     refuse_second,
+    stands_alone,
     verify,
 )
 from dlfd_dist.provenance import current, environment, utc
@@ -36,6 +37,9 @@ from dlfd_dist.run_dir import RunDir
 from dlfd_dist.yaml_text import read_yaml
 
 from ..dry_run import dry_run_text
+
+TO_MIND = ("left_as_is", "only_confidence", "alike", "attack_floor", "over_forgetting")
+"""Guards of a result that whoever certifies it is told of."""
 
 
 def run_keygen(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
@@ -71,6 +75,10 @@ def run_certify(
     if as_json:
         print(json.dumps(document, indent=2, sort_keys=True))
         return 0
+    guards = evidence.result.get("guards", {})
+    for name in TO_MIND:
+        if name in guards and guards[name]["flag"]:
+            print(f"mind         {guards[name]['reason']}")
     print(f"certificate  {path / CERTIFICATE}")
     print(f"salt         {path / SALT} (private: it tells who the pseudonyms are)")
     print(f"signed by    {signed_by or 'nobody: --key KEY.pem signs it'}")
@@ -83,6 +91,7 @@ def run_verify(
 ) -> int:  # fmt: skip
     """Check a certificate; return 0 when every check holds, 1 when a check fails.
 
+    CERTIFICATE_ALONE is returned when the certificate holds and none of its files is there.
     UNKNOWN_SIGNER is returned when every check holds and no trusted key vouches for the
     certificate: a user who can write the run directory may have certified other files, with any
     key or none.
@@ -99,17 +108,28 @@ def run_verify(
         asdict(current()[0]),
     )
     checks = verify(path, given)
-    good = all(check.ok for check in checks)
+    good, alone = all(check.ok for check in checks), stands_alone(path)
     if as_json:
         listed = [asdict(check) for check in checks]
-        outcome = {"ok": good, "authentic": good and key is not None, "checks": listed, **STATEMENT}
+        outcome = {
+            "ok": good, "alone": alone, "authentic": good and key is not None, "checks": listed,
+            **STATEMENT,
+        }  # fmt: skip
         print(json.dumps(outcome, indent=2, sort_keys=True))
     else:
         _print_checks(checks, recompute=recompute)
-        print(f"\n{_outcome(checks, trusted=key is not None)}")
+        print(f"\n{ALONE if good and alone else _outcome(checks, trusted=key is not None)}")
     if not good:
         return 1
+    if alone:
+        return CERTIFICATE_ALONE
     return UNKNOWN_SIGNER if key is None else 0
+
+
+ALONE = (
+    "The certificate itself holds. None of the files that it certifies lies beside it, and none "
+    "was checked: 'dlfd verify RUN_DIR' does that where the run directory is."
+)
 
 
 def _outcome(checks: Sequence[Check], *, trusted: bool) -> str:

@@ -55,6 +55,7 @@ def _export(
     run: RunDir, given: dict[str, str], form: str, out: str | None, *, dry_run: bool, as_json: bool
 ) -> int:
     from dlfd_dist.compose import load_config
+    from dlfd_dist.factories import GIVEN
     from dlfd_dist.jobs.export import export, incoming, module_of, require_package
 
     if form == "onnx":
@@ -77,6 +78,11 @@ def _export(
         )
         if value and (name == "model.factory" or ":" in value) and given.get(name) != value
     ]  # fmt: skip
+    if form != "state-dict" and (config.model.factory or "").startswith(GIVEN):
+        raise ConfigError(
+            f"The model of {run.path} was an object of a Python program, which no name leads to: "
+            "take --to state-dict, or export run.model there, by torch.onnx.export say."
+        )
     if foreign and form != "state-dict":
         raise ConfigError(
             f"The run {run.path} names code: add {' '.join(foreign)} if you trust it, or take "

@@ -157,7 +157,7 @@ def _show_usage(path: Path, statuses: Sequence[RunStatus], by_devices: float | N
 
 
 def _show_run(status: RunStatus) -> None:
-    again = f", started again {status.restarts} times" if status.restarts else ""
+    again = f", started again {counted(status.restarts, 'time')}" if status.restarts else ""
     print(f"  {status.state:10} {status.job_id:>10} {status.label}{again}")
     if status.cause:
         print(f"{'':14}{status.cause}")

@@ -24,6 +24,7 @@ from dlfd_dist.models import build_model, load_weights, save_weights
 from dlfd_dist.run_dir import RunDir
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
+from launch.cli import main
 from launch.verbs.certify import _measure
 from tests.fakes.strangers import QUICK, WORDS, Faces, Net, build, splits
 
@@ -285,3 +286,23 @@ def test_blocks_are_named_where_a_method_needs_them(tmp_path: Path):
     moved = {n.split(".")[0] for n in before if not torch.equal(before[n], after[n].double())}
     assert {"trunk", "answer"} <= moved
     assert "stem" not in moved
+
+
+def test_what_would_be_submitted_is_shown_and_nothing_is_written(tmp_path: Path, capsys):
+    torch.save(build().state_dict(), tmp_path / "w.pth")
+    dlfd.submit(
+        "unlearn", f"{HERE}:build", f"{HERE}:splits", cluster="slurm_generic", method="finetune",
+        out=tmp_path / "campaign", dry_run=True,
+        settings={**QUICK, "checkpoint": str(tmp_path / "w.pth"), "cluster.gpus": "per_task"},
+    )  # fmt: skip
+    assert "#SBATCH --gpus-per-task=1" in capsys.readouterr().out
+    assert not (tmp_path / "campaign").exists()
+
+
+def test_a_run_of_an_object_is_not_exported_by_a_name_and_tells_that_its_people_are_few(
+    tmp_path: Path, capsys, caplog
+):
+    run = unlearned(tmp_path / "mine", method="dlfd")
+    assert "probes cannot see the forgetting of 2 people" in caplog.text
+    assert main(["export", str(run.path), "--to", "torch-export"]) == 2
+    assert "was an object of a Python program" in capsys.readouterr().err

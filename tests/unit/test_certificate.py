@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from dlfd_dist.evidence.recomputed import compare_figures
 from dlfd_dist.evidence.schema import CERTIFICATE_SCHEMA, misfit
 from dlfd_dist.evidence.sections import figures_of
 from dlfd_dist.run_dir import RunDir, write_json
+from launch.cli import main
 from launch.verbs.certify import UNKNOWN_SIGNER, run_verify
 from tests.fakes.certified import NAMES, NOTHING, RECORDED, STARTED, make_run
 
@@ -364,3 +366,32 @@ def test_verify_ends_with_1_where_a_check_fails_and_with_3_where_nobody_vouches(
     run.metrics.write_text("")
     assert status() == 1
     assert f"file {run.metrics.name}" in capsys.readouterr().out
+
+
+def test_a_certificate_alone_is_checked_for_what_it_says_itself(
+    run: RunDir, tmp_path: Path, capsys
+):
+    folder = tmp_path / "officer"
+    folder.mkdir()
+    file = folder / CERTIFICATE
+    shutil.copy(run.path / CERTIFICATE, file)
+    assert main(["verify", str(file)]) == 4
+    assert "none was checked" in capsys.readouterr().out
+    # With one of its files beside it, all of them have to be there.
+    shutil.copy(run.result, folder / run.result.name)
+    assert main(["verify", str(file)]) == 1
+    (folder / run.result.name).unlink()
+    document = json.loads(file.read_text())
+    document["sections"]["issued"]["at"] = "2020-01-01T00:00:00Z"
+    file.write_text(json.dumps(document))
+    assert main(["verify", str(file)]) == 1
+
+
+def test_certify_tells_what_to_mind(tmp_path: Path, capsys):
+    made = make_run(tmp_path)
+    result = json.loads(made.result.read_text())
+    reason = "Left the model as it is: neither its weights nor its answers moved."
+    result["guards"] = {"left_as_is": {"flag": True, "reason": reason}}
+    made.result.write_text(json.dumps(result))
+    assert main(["certify", str(made.path)]) == 0
+    assert f"mind         {reason}" in capsys.readouterr().out

@@ -55,6 +55,16 @@ def test_verdict_says_when_the_attack_fails_on_original(records):
     assert any("cannot show" in c and c.endswith("Few images.") for c in verdict.caveats)
 
 
+def test_where_the_attack_is_blind_the_answers_are_told_and_its_floor_is_no_success(records):
+    original = with_attack(first(records, "Original"), 0.51, floor=True, floor_reason="Few images.")
+    dlfd = with_attack(first(records, "DLFD"), 0.52, floor=True, floor_reason="Few people.")
+    moved = {"same_answers": {"retain": 1.0, "forget": 0.9, "val": 1.0}}
+    dlfd = with_result(dlfd, against_original={**dlfd.result["against_original"], **moved})
+    verdict = verdict_of(original, first(records, "Retrained"), dlfd)
+    assert any(c.startswith("On 90.0 % of the images of the request") for c in verdict.caveats)
+    assert not any("what forgetting should look like" in c for c in verdict.caveats)
+
+
 def test_verdict_says_that_the_attack_was_taken_within_labels(records):
     runs = [with_attack(run, 0.52, within_labels=True) for run in records]
     for given, said in ((records, False), (runs, True)):
