@@ -39,7 +39,7 @@ from dlfd_dist.yaml_text import read_yaml
 from ..dry_run import dry_run_text
 
 TO_MIND = ("left_as_is", "only_confidence", "alike", "attack_floor", "over_forgetting")
-"""Guards of a result that whoever certifies it is told of."""
+"""Guards of a result that `dlfd certify` names."""
 
 
 def run_keygen(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
