@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -17,11 +19,13 @@ def test_a_gather_gives_every_row_once_and_in_the_order_of_the_ranks(
     rows = torch.arange(2 * total, dtype=torch.float64).reshape(total, 2)
     sent: list[torch.Tensor] = []
 
-    def send(parts, padded):
+    def send(parts, padded, *, async_op):
         """First every rank's rows are collected, then all of them are handed out."""
         sent.append(padded.clone())
         for part, known in zip(parts, sent, strict=False):
             part.copy_(known)
+        assert async_op
+        return SimpleNamespace(wait=lambda: None)
 
     monkeypatch.setattr(dist, "all_gather", send)
     for rank in range(world_size):
