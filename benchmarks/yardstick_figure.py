@@ -8,6 +8,7 @@ how often a 95 % interval of the AUC holds the truth in equal worlds. Written: d
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
@@ -22,6 +23,16 @@ WORLDS = {
     "like CK+48 (1.0 against .77), 50 + 50 people x 4": "like CK+48",
 }
 CORRELATION = "0.5"
+DARK = """
+@media (prefers-color-scheme: dark) {
+  [style*="fill: #ffffff"] { fill: #1b1e26 !important }
+  [style*="stroke: #000000"], [style*="stroke: #374151"] { stroke: #e5e7eb !important }
+  [style*="fill: #0067ad"] { fill: #6cb6f5 !important }
+  [style*="stroke: #0067ad"] { stroke: #6cb6f5 !important }
+  [id^="text_"] { fill: #e5e7eb }
+}
+"""
+"""What a dark page changes of the colours, as in the pictures of docs/generate/pictures.py."""
 
 
 def main() -> int:
@@ -33,7 +44,9 @@ def main() -> int:
     draw_strength(left, worlds_of(rows))
     draw_coverage(right, rows)
     target = HERE.parent / "docs" / "yardstick.svg"
-    figure.savefig(target, metadata={"Date": None})
+    drawn = io.StringIO()
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
+    target.write_text(drawn.getvalue().replace("</style>", f"{DARK}</style>", 1), encoding="utf-8")
     print(f"written: {target}")
     return 0
 
@@ -58,10 +71,12 @@ def draw_strength(axes: Axes, worlds: dict[str, list[str]]) -> None:
         axes.bar(at, means, 0.25, yerr=errors, color=color, label=label, ecolor="#374151")
     axes.set_xticks(range(len(worlds)), list(worlds))
     axes.axhline(1, color="#6b7280", linewidth=0.8, linestyle="--")
-    axes.set_ylabel("advantage found, 1 = best threshold")
+    axes.set_ylabel("advantage found, 1 = best threshold", fontsize=9)
     axes.set_title("How much of a leak the attack sees", loc="left", fontsize=10)
     axes.set_ylim(-0.15, 1.55)
-    axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=3, columnspacing=0.9)
+    axes.legend(
+        frameon=False, fontsize=7.5, loc="upper left", ncols=3, columnspacing=0.7, handlelength=1.2
+    )
 
 
 def draw_coverage(axes: Axes, rows: list[list[str]]) -> None:
