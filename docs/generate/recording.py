@@ -26,7 +26,7 @@ CAST = ROOT / "docs/pictures/demo.cast"
 COMMAND = ("make", "-o", ".venv/.installed", "demo")
 """`make demo` where `make setup` is done: make takes .venv as it is."""
 SHOWN = "make demo"
-COLUMNS, ROWS = 110, 60
+COLUMNS, ROWS = 160, 60
 PLAYED_S = 5.0
 """Seconds of the picture. What moves for longer needs a button to stop it (WCAG 2.2.2)."""
 CONTROL = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|([\r\n])|([^\x1b\r\n]+)")
