@@ -189,7 +189,7 @@ def _line(line: Shown, speed: float) -> str:
     """Draw a line: hidden until it came, and, unless it stayed, after it went."""
     start = line.start / speed
     if line.end is None:
-        kind, times = "ink", f"wait {start:.2f}s both" if start else ""
+        kind, times = "ink", f"wait {start:.2f}s" if start else ""
     else:
         kind, times = "ink past", f"show {(line.end - line.start) / speed:.2f}s {start:.2f}s"
     style = f' style="animation: {times}"' if times else ""

@@ -96,3 +96,11 @@ def test_a_command_is_recorded_as_a_terminal_shows_it():
 def test_a_command_that_fails_is_no_recording():
     with pytest.raises(RuntimeError, match="exit status 3"):
         list(record([sys.executable, "-c", "raise SystemExit(3)"]))
+
+
+def test_what_waits_is_shown_at_the_end():
+    """An animation that fills forwards would keep hidden what it hides."""
+    drawn = CAST.with_suffix(".svg").read_text(encoding="utf-8")
+    waits = re.findall(r'animation: (wait [^";]*)', drawn)
+    assert waits
+    assert not [one for one in waits if "both" in one or "forwards" in one]
