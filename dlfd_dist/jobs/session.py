@@ -90,11 +90,11 @@ class Session:
 
     def record(self, event: str, step: int, **values: Any) -> None:
         """Append an event to metrics.jsonl, and tell it to the trackers."""
-        told = {"event": event, "step": step, **values}
+        line = {"event": event, "step": step, **values}
         if self.job.collectives.is_main:
-            append_event(self.job.run_dir.metrics, told)
+            append_event(self.job.run_dir.metrics, line)
         if self.job.tracking is not None:
-            self.job.tracking.event(told)
+            self.job.tracking.event(line)
 
     def keep_best(self, **values: Any) -> None:
         """Take the model as it is now for the best one."""

@@ -175,14 +175,13 @@ def _floor_caveats(row: Row, original: Row | None) -> list[str]:
         ]
     if not row["floor"]:
         return []
-    told = f"The attack is at its floor on {row['method']}: "
+    meaning = (
+        "that is what forgetting should look like, but a stronger attack may still find traces."
+    )
     if original is None or any(row[flag] for flag in INSTEAD):
-        told += "it finds nothing here, which says nothing about forgetting."
-    else:
-        told += (
-            "that is what forgetting should look like, but a stronger attack may still find traces."
-        )
-    return [f"{told} {row['floor_reason']}".strip()]
+        meaning = "it finds nothing here, which says nothing about forgetting."
+    caveat = f"The attack is at its floor on {row['method']}: {meaning} {row['floor_reason']}"
+    return [caveat.strip()]
 
 
 def _answer_caveats(row: Row, original: Row | None, retrained: Row | None) -> list[str]:
@@ -191,12 +190,12 @@ def _answer_caveats(row: Row, original: Row | None, retrained: Row | None) -> li
     blind = row["floor"] or (original is not None and original["floor"])
     if same is None or not blind:
         return []
-    told = f"On {100 * same:.1f} % of the images of the request it answers as before unlearning"
+    caveat = f"{row['method']} answers {100 * same:.1f} % of the images of the request as before"
     if row["forget_accuracy"] is not None:
-        told += f", and {100 * row['forget_accuracy']:.1f} % of its answers are right"
+        caveat += f", and {100 * row['forget_accuracy']:.1f} % of its answers are right"
         if retrained is not None and retrained["forget_accuracy"] is not None:
-            told += f" (Retrained: {100 * retrained['forget_accuracy']:.1f} %)"
-    return [f"{told}."]
+            caveat += f" (Retrained: {100 * retrained['forget_accuracy']:.1f} %)"
+    return [f"{caveat}."]
 
 
 def _missed(records: Sequence[RunRecord], subject: str, other: str) -> str:

@@ -57,11 +57,11 @@ class MLflowTracker(Tracker):
             self._client = MlflowClient(tracking_uri=given or f"sqlite:///{shared / 'mlflow.db'}")
             experiment = self._experiment(run, artifacts)
             query = f"tags.`{TAG}` = '{run.id}'"
-            found = self._client.search_runs([experiment], query, max_results=1)
-            if found:
-                self._id = found[0].info.run_id
+            earlier = self._client.search_runs([experiment], query, max_results=1)
+            if earlier:
+                self._id = earlier[0].info.run_id
                 self._client.update_run(self._id, status="RUNNING")
-                return self._held(found[0].data.metrics)
+                return self._last_steps(earlier[0].data.metrics)
             tags = {TAG: run.id, **({} if run.group is None else {"dlfd.group": run.group})}
             made = self._client.create_run(experiment, tags=tags, run_name=run.name)
             self._id = made.info.run_id
@@ -72,14 +72,15 @@ class MLflowTracker(Tracker):
     def _experiment(self, run: Tracked, artifacts: str | None) -> str:
         """Return the experiment: that of the environment, of the group, or dlfd."""
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or run.group or "dlfd"
-        found = self._client.get_experiment_by_name(name)
-        if found is not None:
-            return found.experiment_id
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is not None:
+            return experiment.experiment_id
         return self._client.create_experiment(name, artifact_location=artifacts)
 
-    def _held(self, names: Mapping[str, float]) -> dict[str, int]:
-        held = {name: self._client.get_metric_history(self._id, name) for name in names}
-        return {name: max(one.step for one in history) for name, history in held.items()}
+    def _last_steps(self, names: Mapping[str, float]) -> dict[str, int]:
+        """Return the last step that the store holds of each scalar."""
+        histories = {name: self._client.get_metric_history(self._id, name) for name in names}
+        return {name: max(one.step for one in values) for name, values in histories.items()}
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

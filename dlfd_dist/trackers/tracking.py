@@ -111,9 +111,8 @@ def kept(path: Path, key: str, length: int) -> str:
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     write_json(partial, {key: uuid.uuid4().hex[:length]})
     try:
-        os.link(partial, path)
-    except FileExistsError:
-        pass
+        with contextlib.suppress(FileExistsError):
+            os.link(partial, path)
     except OSError:
         # A file system without hard links: the last of several who make it at once wins.
         os.replace(partial, path)

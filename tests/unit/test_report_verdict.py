@@ -61,7 +61,10 @@ def test_where_the_attack_is_blind_the_answers_are_told_and_its_floor_is_no_succ
     moved = {"same_answers": {"retain": 1.0, "forget": 0.9, "val": 1.0}}
     dlfd = with_result(dlfd, against_original={**dlfd.result["against_original"], **moved})
     verdict = verdict_of(original, first(records, "Retrained"), dlfd)
-    assert any(c.startswith("On 90.0 % of the images of the request") for c in verdict.caveats)
+    assert any(
+        c.startswith("DLFD answers 90.0 % of the images of the request as before")
+        for c in verdict.caveats
+    )
     assert not any("what forgetting should look like" in c for c in verdict.caveats)
 
 
