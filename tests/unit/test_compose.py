@@ -1,4 +1,4 @@
-"""compose.py: key=value and YAML to a JobConfig, and every way a user can get it wrong."""
+"""compose: key=value and YAML to a JobConfig, and every way a user can get it wrong."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_a_label_written_alone_is_a_list_of_one():
         ({"method": {"name": None}}, r"method=None is not known. Available: amun"),
         ({"method": {"name": "dlfdd"}}, r"method=dlfdd is not known.* Did you mean 'dlfd'"),
         ({"seed": None}, r"seed: Incompatible value 'None'"),
-        ({"data": {"mean": ["x", 0, 0]}}, r"data.mean: Value 'x'"),
+        ({"data": {"mean": ["x", 0, 0]}}, r"data.mean\[0\]: Value 'x'"),
         ({"run": {"name": "${seed}"}}, r"run.name=\$\{seed\} is not allowed"),
     ],
 )

@@ -1,0 +1,76 @@
+"""Plain values -> the frozen dataclass of a section, by OmegaConf's structured configs."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import math
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from ..access import read_regular
+from ..config.checks import require
+from ..errors import ConfigError
+from ..registry import near_match
+from ..yaml_text import YAMLError, read_yaml
+from .overrides import first_line, refuse_interpolation
+
+
+def build(cls: type, values: dict[str, Any], prefix: str, method: type | None = None) -> Any:
+    """Return a section, or a run of a method, from plain values by the types of its fields."""
+    typed = copy.deepcopy(_schema(cls, method))
+    try:
+        _fill(typed, values, prefix)
+        return OmegaConf.to_object(typed)
+    except ConfigKeyError as err:
+        near = near_match(str(err.key), map(str, err.parent_node or ()))
+        raise ConfigError(f"The setting '{prefix}{err.full_key}' is not known." + near) from err
+    except OmegaConfBaseException as err:
+        raise ConfigError(f"{prefix}{err.full_key}: {first_line(err)}.") from err
+
+
+@functools.cache
+def _schema(cls: type, method: type | None) -> DictConfig:
+    """Return the structured config of a section, or of a run of a method."""
+    return OmegaConf.structured(cls() if method is None else cls(method=method()))
+
+
+def _fill(section: DictConfig, values: dict[str, Any], prefix: str) -> None:
+    """Put values into a section and into its own sections; OmegaConf converts them (3 -> 3.0)."""
+    # A frozen dataclass makes its section read-only.
+    OmegaConf.set_readonly(section, None)
+    plain = dict(values)
+    for name, node in section.items():
+        if name in plain and dataclasses.is_dataclass(OmegaConf.get_type(node)):
+            _fill(node, section_of(plain.pop(name), f"{prefix}{name}"), f"{prefix}{name}.")
+    for name, value in plain.items():
+        refuse_interpolation(value, f"{prefix}{name}")
+    section.merge_with(plain)
+    for name in plain:
+        if isinstance(section[name], float):
+            require(
+                math.isfinite(section[name]), f"{prefix}{name}", section[name], "a finite number"
+            )
+
+
+def section_of(values: Any, name: str) -> dict[str, Any]:
+    """Return the settings of a section, none where it is empty."""
+    if not isinstance(values, dict | None):
+        raise ConfigError(f"{name}={values} is not allowed: '{name}' is a section of settings.")
+    return values or {}
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    try:
+        values = read_yaml(read_regular(path).decode())
+    except FileNotFoundError as err:
+        raise ConfigError(f"There is no configuration at {path}.") from err
+    except (OSError, UnicodeDecodeError, YAMLError) as err:
+        raise ConfigError(f"{path} is not a configuration: {first_line(err)}.") from err
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} is not a configuration: it holds no settings.")
+    return {str(k): v for k, v in values.items()}
