@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
+
+from jsonschema import Draft202012Validator, ValidationError, validators
+from jsonschema.exceptions import best_match
 
 from .chain import FORMAT, ORDER, VERSION
 from .statement import STATEMENT
 
 Schema = dict[str, Any]
+MESSAGE = 200
+"""Characters of what is wrong that are shown."""
 
 STRING: Schema = {"type": "string"}
 BOOLEAN: Schema = {"type": "boolean"}
@@ -163,55 +169,28 @@ SALT_SCHEMA = _object(
     format={"const": "dlfd-certificate-salt"}, version={"const": 1}, salt=HEX, names=FREE
 )
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "object": (dict,),
-    "array": (list,),
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "null": (type(None),),
-}
+
+def _is_integer(_checker: Any, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
-def misfit(value: Any, schema: Schema, where: str = "") -> str | None:
-    """Return in a few words what does not fit a schema; None: all does.
-
-    Of JSON Schema this knows what stands above. A field that the schema does not have is a misfit.
-    """
-    here = where or "the document"
-    if "anyOf" in schema:
-        found = [misfit(value, one, where) for one in schema["anyOf"]]
-        return None if None in found else found[0]
-    if "const" in schema or "enum" in schema:
-        allowed = schema.get("enum", [schema.get("const")])
-        held = any(type(value) is type(one) and value == one for one in allowed)
-        words = "in the words of this version" if isinstance(allowed[0], dict) else None
-        return None if held else f"{here} is not {words or ' or '.join(map(str, allowed))}"
-    kind = schema["type"]
-    if not _is_a(value, kind):
-        return f"{here} is no {kind}"
-    if "pattern" in schema and not re.fullmatch(schema["pattern"].strip("^$"), value):
-        return f"{here} is not of the form {schema['pattern']}"
-    if "properties" in schema:
-        return _misfit_of_fields(value, schema["properties"], where)
-    items = enumerate(value) if "items" in schema else ()
-    return _first(misfit(one, schema["items"], f"{where}[{i}]") for i, one in items)
+def _whole_text(
+    _validator: Any, pattern: str, value: Any, _schema: Schema
+) -> Iterator[ValidationError]:
+    if isinstance(value, str) and not re.fullmatch(pattern, value):
+        yield ValidationError(f"{value!r} is not of the form {pattern}")
 
 
-def _is_a(value: Any, kind: str) -> bool:
-    """Whether a value is of a type of JSON; Python counts a bool as an integer, JSON does not."""
-    return isinstance(value, _TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
+STRICT: Any = validators.extend(
+    Draft202012Validator,
+    {"pattern": _whole_text},
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer),
+)
+"""JSON Schema in which 1.0 is no integer, and a pattern is of the whole text: the `$` of Python
+also matches before a line break at the end."""
 
 
-def _misfit_of_fields(value: dict[str, Any], fields: dict[str, Schema], where: str) -> str | None:
-    prefix = f"{where}." if where else ""
-    if extra := sorted(value.keys() - fields.keys()):
-        return f"the field {prefix}{extra[0]} is not known"
-    if missing := sorted(fields.keys() - value.keys()):
-        return f"the field {prefix}{missing[0]} is missing"
-    return _first(misfit(value[name], one, prefix + name) for name, one in fields.items())
-
-
-def _first(found: Any) -> str | None:
-    return next((one for one in found if one is not None), None)
+def misfit(value: Any, schema: Schema) -> str | None:
+    """Return in a few words what does not fit a schema; None: all does."""
+    error = best_match(STRICT(schema).iter_errors(value))
+    return None if error is None else f"{error.json_path}: {error.message[:MESSAGE]}"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -320,7 +321,6 @@ def test_the_published_schema_is_that_of_the_code(run: RunDir):
     assert published == CERTIFICATE_SCHEMA
     document = read_json(run.path / CERTIFICATE, "certificate")[0]
     assert misfit(document, published) is None
-    jsonschema = pytest.importorskip("jsonschema")
     jsonschema.validate(document, published)
 
 
