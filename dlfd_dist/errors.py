@@ -18,6 +18,12 @@ class DlfdError(Exception):
     """Every rank meets it alike, so one message is enough."""
 
 
+class Stopped(DlfdError):
+    """What runs was asked to stop; the same command goes on from there."""
+
+    exit_status = STOPPED
+
+
 class ConfigError(DlfdError):
     """A setting is unknown, missing or contradicts another one."""
 

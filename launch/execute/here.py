@@ -15,7 +15,7 @@ from tqdm import tqdm
 from dlfd_dist.compose import config_text
 from dlfd_dist.config import JobConfig
 from dlfd_dist.data.loaders import ResolvedRows, RowReader
-from dlfd_dist.errors import STOPPED, DlfdError, RunDirError
+from dlfd_dist.errors import STOPPED, RunDirError, Stopped
 from dlfd_dist.jobs.context import input_digests, record_files, run_identity
 from dlfd_dist.logs import duration
 from dlfd_dist.run_dir import RunDir, exclusively, write_text
@@ -31,16 +31,8 @@ from .workers import Task, Workers
 logger = logging.getLogger("dlfd_dist.compare")
 
 FIGURES = {"nomus": "NoMUS", "test_accuracy": "test", "forgetting_score": "forgetting"}
+STOPPED_RUNS = "It was stopped as asked; the same command goes on from there."
 TRIAL_FIGURES = {"nomus": "validation NoMUS", "accuracy": "val", "forgetting_score": "forgetting"}
-
-
-class Stopped(DlfdError):
-    """A comparison or an audit was asked to stop."""
-
-    exit_status = STOPPED
-
-    def __init__(self) -> None:
-        super().__init__("It was stopped as asked; the same command goes on from there.")
 
 
 @contextlib.contextmanager
@@ -179,13 +171,13 @@ class Runs:
         elif pending:
             self._run_on_workers(pending)
         if self.stop.requested:
-            raise Stopped()
+            raise Stopped(STOPPED_RUNS)
         return {p.run.label: p.run_dir.path for p in placed if p.run_dir.finished()}
 
     def _place(self, run: Run, num_runs: int) -> _Placed:
         """Find the directory of a run; RunDirError if it holds something else."""
         if self.stop.requested:
-            raise Stopped()
+            raise Stopped(STOPPED_RUNS)
         runtime = run.config.runtime
         if runtime.world_size == 1 and runtime.threads_per_rank is None:
             # Counted from all runs of the stage, so that a second start computes as the first did.

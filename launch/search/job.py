@@ -5,7 +5,6 @@ python -m launch.search.job SETTINGS...      begins a search or goes on with it,
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 from dlfd_dist.errors import STOPPED, DlfdError
 from dlfd_dist.run_dir import RunDir
 
-from ..execute.task import SIGNALS
+from ..execute.task import leave_when_asked
 from .identity import claim
 from .plan import SearchPlan, read_search, rows_of
 
@@ -69,8 +68,7 @@ def carried_out(search: Callable[[], int]) -> int:
 def main(words: list[str]) -> int:
     from .search import run_search
 
-    for number in SIGNALS:
-        signal.signal(number, lambda *_: sys.exit(STOPPED))
+    leave_when_asked()
     return carried_out(lambda: run_search(words, resume=None, dry_run=False, as_json=False))
 
 

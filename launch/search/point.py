@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dlfd_dist.config import JobConfig
+from dlfd_dist.config import JobConfig, SearchConfig
 
 from ..plan.comparison import with_settings
 
@@ -18,8 +18,7 @@ class Shared:
 
     config: JobConfig
     """With the method's own settings."""
-    search: Any
-    """SearchConfig"""
+    search: SearchConfig
     reference: dict[str, float] | None = None
     """The figures of the Retrained model, where trials are held against it."""
     save_every: int | None = None

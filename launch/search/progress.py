@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from dlfd_dist.config import SearchConfig
 from dlfd_dist.logs import duration
@@ -141,62 +140,3 @@ class Ended:
     point: Any
     figures: dict[str, Any]
     error_file: str | None
-
-
-class Watch:
-    """The current phase of this process; Tune's saved callbacks look it up here."""
-
-    table: Table | None = None
-    ended: ClassVar[list[Ended]] = []
-
-
-def number_of(trial: Any) -> int:
-    """Return the place of a trial in the order of their making, which a restored search keeps."""
-    return int(re.split(r"[_@]", trial.experiment_tag)[0])
-
-
-def callback() -> Any:
-    """Return a callback of Tune that keeps the table of the current phase.
-
-    Tune saves it with the search and restores it in another process, so it holds nothing itself.
-    """
-    from ray.tune import Callback
-
-    class Follow(Callback):
-        def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            watch, point = _here()
-            settings = point.of(trial.config).settings
-            watch.table.started(trial.trial_id, number_of(trial), settings)
-
-        def on_trial_result(
-            self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any
-        ) -> None:
-            _here()[0].table.reported(trial.trial_id, result)
-
-        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            _here()[0].table.ended(trial.trial_id)
-
-        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            _here()[0].table.ended(trial.trial_id, error=True)
-
-        def on_experiment_end(self, trials: Any, **info: Any) -> None:
-            watch, point = _here()
-            watch.ended = [
-                Ended(
-                    trial.trial_id, trial.status, point.of(trial.config),
-                    dict(trial.last_result or {}), trial.error_file,
-                )
-                for trial in sorted(trials, key=number_of)
-            ]  # fmt: skip
-
-    return Follow()
-
-
-def _here() -> tuple[Any, Any]:
-    """Return this process's own Watch, whichever process the callback was made in."""
-    import importlib
-
-    return (
-        importlib.import_module("launch.search.progress").Watch,
-        importlib.import_module("launch.search.point").Point,
-    )

@@ -30,15 +30,12 @@ WORST = {
     "forgetting_score_se": 0.0,
 }  # fmt: skip
 """What a trial that failed reports beside the objective, so that nothing like it is suggested."""
-
-
-def figures_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what every report holds; Tune wants the same names in all of them."""
-    return {
-        "step": 0, "seconds": 0.0, "device_seconds": 0.0, "num_steps": 0, "failed": "",
-        "finished": False, "run_dir": "", "forget_accuracy": 0.0, "mia_auc": 0.5,
-        "retain_accuracy": -1.0, "left_as_is": False, **values,
-    }  # fmt: skip
+UNKNOWN = {
+    "step": 0, "seconds": 0.0, "device_seconds": 0.0, "num_steps": 0, "failed": "",
+    "finished": False, "run_dir": "", "forget_accuracy": 0.0, "mia_auc": 0.5,
+    "retain_accuracy": -1.0, "left_as_is": False,
+}  # fmt: skip
+"""What a report holds of a figure that is not known: Tune wants the same names in all of them."""
 
 
 class Reports:
@@ -133,14 +130,13 @@ class Reports:
         retain: float | None,
         folder: Path | None = None,
     ) -> None:
-        values = figures_of(
-            {
-                **{k: v for k, v in figures.items() if k in REPORTED},
-                "objective": self._objective(figures, best, retain),
-                "device_seconds": figures["seconds"] * self.shared.search.workers_per_trial,
-                "run_dir": str(self.prepared.run_dir.path),
-            }
-        )
+        values = {
+            **UNKNOWN,
+            **{k: v for k, v in figures.items() if k in UNKNOWN or k in WORST},
+            "objective": self._objective(figures, best, retain),
+            "device_seconds": figures["seconds"] * self.shared.search.workers_per_trial,
+            "run_dir": str(self.prepared.run_dir.path),
+        }
         self.report(values, folder)
 
     def _objective(
@@ -179,13 +175,6 @@ class Reports:
             }  # fmt: skip
             write_json(folder / ORIGIN, origin)
             yield folder
-
-
-REPORTED = (
-    "step", "num_steps", "seconds", "accuracy", "nomus", "nomus_se", "forgetting_score",
-    "forgetting_score_se", "mia_auc", "forget_accuracy", "retain_accuracy", "finished",
-    "left_as_is",
-)  # fmt: skip
 
 
 def _steps_kept(run_dir: RunDir) -> float:

@@ -17,7 +17,7 @@ from dlfd_dist.access import for_others_to_read_only, refuse_foreign
 from dlfd_dist.compose import config_text
 from dlfd_dist.config import to_dict
 from dlfd_dist.data.loaders import ResolvedRows
-from dlfd_dist.errors import STOPPED, DlfdError
+from dlfd_dist.errors import Stopped
 from dlfd_dist.jobs import prepare
 from dlfd_dist.jobs.plan import num_steps
 from dlfd_dist.logs import setup_console
@@ -34,7 +34,7 @@ from .cluster import ADDRESS, Room, gpus_per_rank, local_room, ray_cluster, requ
 from .identity import claim
 from .plan import SearchPlan, check_reference, longest, make_plan, rows_of
 from .point import Shared
-from .progress import Ended, Table, Watch, callback, short
+from .progress import Ended, Table, short
 from .results import FILES, Row, all_judged, bound_text, candidates, write_all, write_end
 from .results import rows_of as result_rows
 from .trial import reference_of, untouched_value
@@ -42,15 +42,9 @@ from .trial import reference_of, untouched_value
 logger = logging.getLogger("dlfd_dist.search")
 
 
-class Stopped(DlfdError):
-    """The search was asked to stop."""
-
-    exit_status = STOPPED
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The search was stopped as asked; the same command with --resume goes on from there."
-        )
+STOPPED_SEARCH = (
+    "The search was stopped as asked; the same command with --resume goes on from there."
+)
 
 
 def run_search(
@@ -201,6 +195,8 @@ class _Phases:
         from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
         from ray.tune.logger import TBXLoggerCallback
 
+        from .follow import Follow
+
         plan, is_search = self.plan, num_samples is not None
         is_given = bool(space)
         config = TuneConfig(
@@ -214,7 +210,7 @@ class _Phases:
         )
         run = RunConfig(
             name=name, storage_path=str(plan.ray), verbose=0,
-            callbacks=[callback(), TBXLoggerCallback()],
+            callbacks=[Follow(), TBXLoggerCallback()],
             # A trial whose process was killed; one that cannot be has told so, and has not failed.
             failure_config=FailureConfig(max_failures=1),
         )  # fmt: skip
@@ -224,15 +220,17 @@ class _Phases:
         return scheduler(self.plan, longest(self.plan, self.rows), self.shared.save_every)
 
     def _fit(self, tuner: Any, total: int, name: str) -> list[Ended]:
-        Watch.table, Watch.ended = Table(self.plan.search, total, name), []
+        from .follow import Follow
+
+        Follow.table, Follow.ended = Table(self.plan.search, total, name), []
         # Tune announces itself on standard output, which is the result's.
         with contextlib.redirect_stdout(None):
             tuner.fit()
-        Watch.table.close()
-        done = [trial for trial in Watch.ended if trial.status in ("TERMINATED", "ERROR")]
+        Follow.table.close()
+        done = [trial for trial in Follow.ended if trial.status in ("TERMINATED", "ERROR")]
         if len(done) < total:
-            raise Stopped()
-        return Watch.ended
+            raise Stopped(STOPPED_SEARCH)
+        return Follow.ended
 
 
 def _trial_name(trial: Any) -> str:

@@ -6,13 +6,14 @@ Everything that trials share is read once per process: rows, the memory map of t
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
 import math
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,10 @@ from dlfd_dist.run_dir import RunDir, write_json, write_text
 
 from .pinning import pinned
 from .point import Point, Shared, trial_config
-from .reports import ORIGIN, WORST, Report, Reports, figures_of
+from .reports import ORIGIN, UNKNOWN, WORST, Report, Reports
 
 if TYPE_CHECKING:
-    from dlfd_dist.data.loaders import ResolvedData
+    from dlfd_dist.data.loaders import DataReader, ResolvedData
     from dlfd_dist.jobs import Prepared
     from dlfd_dist.runtime.env import RankInfo
 
@@ -45,19 +46,16 @@ class Start:
     step: int
 
 
-_kept: dict[str, tuple[ResolvedData, dict[str, str]]] = {}
+@functools.cache
+def _reader() -> DataReader:
+    """Return what reads the data of all trials of this process, once."""
+    from dlfd_dist.data.loaders import DataReader
+
+    return DataReader()
 
 
-def resolved(config: JobConfig) -> tuple[ResolvedData, dict[str, str]]:
-    """Return data and digests of a configuration, read once in this process."""
-    from dlfd_dist.data.loaders import resolve_data
-    from dlfd_dist.jobs.context import input_digests
-
-    key = json.dumps([asdict(config.data), asdict(config.drawn_forget), config.checkpoint])
-    if key not in _kept:
-        data = resolve_data(config.data, config.drawn_forget)
-        _kept[key] = (data, input_digests(replace(config, reference=None), data))
-    return _kept[key]
+def resolved(config: JobConfig) -> ResolvedData:
+    return _reader().data(config.data, config.drawn_forget)
 
 
 def reference_of(plan: SearchPlan) -> dict[str, float] | None:
@@ -67,7 +65,7 @@ def reference_of(plan: SearchPlan) -> dict[str, float] | None:
     from dlfd_dist.jobs.trial import figures_of
 
     assert plan.config.reference is not None, "a plan of such an objective has a reference"
-    return figures_of(plan.config, resolved(plan.config)[0], plan.config.reference)
+    return figures_of(plan.config, resolved(plan.config), plan.config.reference)
 
 
 def untouched_value(plan: SearchPlan, reference: Mapping[str, float] | None) -> float:
@@ -75,7 +73,7 @@ def untouched_value(plan: SearchPlan, reference: Mapping[str, float] | None) -> 
     from dlfd_dist.jobs.trial import figures_of
 
     assert plan.config.checkpoint is not None, "an unlearning run starts from a checkpoint"
-    figures = figures_of(plan.config, resolved(plan.config)[0], plan.config.checkpoint)
+    figures = figures_of(plan.config, resolved(plan.config), plan.config.checkpoint)
     return OBJECTIVES[plan.search.objective].value(figures, reference)
 
 
@@ -83,7 +81,7 @@ def run_rank(
     point: Point, shared: Shared, report: Report, trial_id: str = "",
     checkpoint: Path | None = None, info: RankInfo | None = None,
 ) -> None:  # fmt: skip
-    """Run a trial on this rank, from its start or from the checkpoint in `held`.
+    """Run a trial on this rank, from its start or from a checkpoint.
 
     A run that cannot be, or whose loss is no number, reports the worst figures and ends well.
     """
@@ -109,16 +107,18 @@ def run_rank(
             raise
         except DlfdError as err:
             worst = {**WORST, "objective": OBJECTIVES[search.objective].worst}
-            report({**figures_of({}), **worst, "failed": str(err), "finished": False})
+            report({**UNKNOWN, **worst, "failed": str(err)})
 
 
 def _prepare(
     point: Point, shared: Shared, trial_id: str, checkpoint: Path | None, collectives: Any
 ) -> Prepared:
+    from dlfd_dist.jobs.context import input_digests
     from dlfd_dist.jobs.trial import prepare_trial
 
     config = trial_config(shared, point)
-    data, inputs = resolved(config)
+    data = resolved(config)
+    inputs = input_digests(config, data)
     lineage, start = [], None
     if checkpoint is not None:
         origin = json.loads((checkpoint / ORIGIN).read_text(encoding="utf-8"))

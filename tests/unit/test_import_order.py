@@ -36,6 +36,7 @@ EVIDENCE_MAY = {
 TRACKERS_MAY = {
     "errors", "registry", "locks", "config", "run_dir", "report", "trackers", "__init__",
 }  # fmt: skip
+BASES = {"executor.py": {"submitit"}, "follow.py": {"ray"}}
 HEAVY_IN_LAUNCH = {"torch", "ray", "submitit", "matplotlib", "numpy", "sklearn"}
 
 
@@ -124,10 +125,12 @@ def test_launch_imports_heavy_packages_inside_functions_only(path: Path):
     top = ast.parse(path.read_text()).body
     names = {a.name.split(".")[0] for n in top if isinstance(n, ast.Import) for a in n.names}
     names |= {(n.module or "").split(".")[0] for n in top if isinstance(n, ast.ImportFrom)}
-    # A class of submitit's is its base; nobody imports that module but inside a function.
-    names -= {"submitit"} if path == ROOT / "launch" / "execute" / "executor.py" else set()
-    modules = [n.module or "" for n in top if isinstance(n, ast.ImportFrom)]
-    names |= {"submitit" for module in modules if module.endswith("executor")}
+    # A class of submitit or Ray is their base; nobody imports these modules but inside a function.
+    names -= BASES.get(path.name, set())
+    modules = [
+        (n.module or "").split(".")[-1] + ".py" for n in top if isinstance(n, ast.ImportFrom)
+    ]
+    names |= set().union(*(BASES.get(module, set()) for module in modules))
     assert not names & HEAVY_IN_LAUNCH
 
 
