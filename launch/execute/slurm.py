@@ -6,6 +6,7 @@ Jobs are submitted by submitit (executor.py); here is what submitit does not ask
 from __future__ import annotations
 
 import getpass
+import math
 import os
 import re
 import shutil
@@ -231,27 +232,29 @@ def partitions() -> list[Partition]:
     partitions = []
     for line in call(["sinfo", "-h", "-o", "%R|%l|%D"]).splitlines():
         name, limit, nodes = line.split("|")
-        partitions.append(Partition(name.strip(), minutes(limit), int(nodes)))
+        time_s = seconds(limit)
+        time_min = math.inf if time_s is None else time_s / 60
+        partitions.append(Partition(name.strip(), time_min, int(nodes)))
     return partitions
 
 
-def minutes(limit: str) -> float:
-    """Return SLURM's [days-]hours:minutes:seconds in minutes.
+def seconds(clock: str) -> float | None:
+    """Return SLURM's [days-]hours:minutes:seconds in seconds; None for another word.
 
-    >>> minutes("1-02:00:00"), minutes("infinite")
-    (1560.0, inf)
+    Without days there may be minutes alone, or minutes:seconds.
+
+    >>> seconds("1-02"), seconds("90"), seconds("1:30"), seconds("UNLIMITED")
+    (93600.0, 5400.0, 90.0, None)
     """
-    days, _, clock = limit.strip().rpartition("-")
-    try:
-        parts = [int(part) for part in clock.split(":")]
-    except ValueError:
-        return float("inf")
-    if days:  # hours[:minutes[:seconds]]
-        parts = [*parts, 0, 0][:3]
-    else:  # minutes, minutes:seconds, or all three
-        parts = {1: [0, *parts, 0], 2: [0, *parts]}.get(len(parts), parts)
-    hours, mins, seconds = parts
-    return int(days or 0) * 1440 + hours * 60 + mins + seconds / 60
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+(?::\d+){0,2}(?:\.\d+)?)", clock.strip())
+    if match is None:
+        return None
+    parts = [float(part) for part in match[2].split(":")]
+    if match[1]:
+        hours, mins, secs = [*parts, 0.0, 0.0][:3]
+    else:
+        hours, mins, secs = {1: [0.0, *parts, 0.0], 2: [0.0, *parts], 3: parts}[len(parts)]
+    return int(match[1] or 0) * 86400 + hours * 3600 + mins * 60 + secs
 
 
 def check_cluster(cluster: ClusterConfig, nodes: int) -> None:
@@ -261,37 +264,26 @@ def check_cluster(cluster: ClusterConfig, nodes: int) -> None:
             "There is no sbatch on this machine: submit from a login node, look with --dry-run, or "
             "take cluster=local."
         )
-    if not has("sinfo"):
+    known = partitions() if has("sinfo") else []
+    if not known:
         return
-    known = partitions()
-    if cluster.partition is not None:
-        _check_partition(
-            cluster, nodes, [p for p in known if p.name in cluster.partition.split(",")]
-        )
-    elif known and nodes > max(p.nodes for p in known):
-        raise ConfigError(_too_many(nodes, max(known, key=lambda p: p.nodes)))
-
-
-def _check_partition(cluster: ClusterConfig, nodes: int, named: Sequence[Partition]) -> None:
+    names = [partition.name for partition in known]
+    asked = names if cluster.partition is None else cluster.partition.split(",")
+    named = [partition for partition in known if partition.name in asked]
     if not named:
-        names = [p.name for p in partitions()]
         raise ConfigError(
             f"cluster.partition={cluster.partition} is not known here. Available: "
             f"{', '.join(names)}." + near_match(str(cluster.partition), names)
         )
-    largest = max(named, key=lambda p: p.nodes)
+    largest = max(named, key=lambda partition: partition.nodes)
     if nodes > largest.nodes:
-        raise ConfigError(_too_many(nodes, largest))
-    longest = max(named, key=lambda p: p.time_min)
+        raise ConfigError(
+            f"cluster.nodes={nodes} is more than the {largest.nodes} nodes of partition "
+            f"{largest.name}: use fewer."
+        )
+    longest = max(named, key=lambda partition: partition.time_min)
     if cluster.time_min > longest.time_min:
         raise ConfigError(
             f"cluster.time_min={cluster.time_min} is over the limit of partition {longest.name}, "
             f"{longest.time_min:.0f} minutes: give less; a run that needs longer requeues itself."
         )
-
-
-def _too_many(nodes: int, partition: Partition) -> str:
-    return (
-        f"cluster.nodes={nodes} is more than the {partition.nodes} nodes of partition "
-        f"{partition.name}: use fewer."
-    )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dlfd_dist.run_dir import write_json
 
-from .slurm import STARTED, SchedulerError, call
+from .slurm import STARTED, SchedulerError, call, seconds
 
 FIELDS = "JobID,State,ConsumedEnergyRaw,MaxRSS,TRESUsageInTot"
 UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4, "P": 1024**5}
@@ -32,27 +32,13 @@ class Usage:
     cpu_seconds: float | None = None
     disk_read_mb: float | None = None
 
-    def and_then(self, later: Usage) -> Usage:
-        """Return the usage of two jobs, or of two starts of a job."""
-        return Usage(
-            _sum(self.energy_joules, later.energy_joules),
-            _largest((self.max_rss_mb, later.max_rss_mb)),
-            _sum(self.cpu_seconds, later.cpu_seconds),
-            _sum(self.disk_read_mb, later.disk_read_mb),
-        )
-
 
 def total(usages: Iterable[Usage]) -> Usage:
-    """Return what several jobs have used together, as far as it was measured."""
-    used = Usage()
-    for usage in usages:
-        used = used.and_then(usage)
-    return used
-
-
-def _sum(first: float | None, second: float | None) -> float | None:
-    known = [value for value in (first, second) if value is not None]
-    return sum(known) if known else None
+    """Return what jobs, or the starts of a job, have used together, as far as it was measured."""
+    rows = [asdict(usage) for usage in usages]
+    known = {name: [row[name] for row in rows if row[name] is not None] for name in asdict(Usage())}
+    used = {name: sum(values) if values else None for name, values in known.items()}
+    return Usage(**used | {"max_rss_mb": max(known["max_rss_mb"], default=None)})
 
 
 def sacct_usage(job_ids: Sequence[str]) -> dict[str, Usage]:
@@ -69,14 +55,17 @@ def read_usage(answer: str) -> dict[str, Usage]:
     or, where that has none, of the step that used most: steps share their nodes, and the energy of
     a node counts for each step on it.
     """
-    used: dict[str, Usage] = {}
+    used: dict[str, list[Usage]] = {}
+    under_way: set[str] = set()
     for job_id, lines in _starts(answer):
-        energies = [_energy(energy) for _, _, energy, _, _ in lines]
-        steps = [_step(rss, tres) for _, _, _, rss, tres in lines]
-        start = total([Usage(energies[0] or _largest(energies[1:])), *steps])
-        used[job_id] = used.get(job_id, Usage()).and_then(start)
-    states = {job_id: lines[0][1] for job_id, lines in _starts(answer)}
-    return {job_id: usage for job_id, usage in used.items() if states[job_id] not in STARTED}
+        energies = [
+            float(line[2]) if line[2].isdecimal() and int(line[2]) else None for line in lines
+        ]
+        energy = energies[0] or max(filter(None, energies[1:]), default=None)
+        steps = [_step(rss, tres) for *_, rss, tres in lines]
+        used.setdefault(job_id, []).append(total([Usage(energy), *steps]))
+        (under_way.add if lines[0][1] in STARTED else under_way.discard)(job_id)
+    return {job_id: total(starts) for job_id, starts in used.items() if job_id not in under_way}
 
 
 def _starts(answer: str) -> list[tuple[str, list[list[str]]]]:
@@ -92,14 +81,6 @@ def _starts(answer: str) -> list[tuple[str, list[list[str]]]]:
     return starts
 
 
-def _energy(text: str) -> float | None:
-    return float(text) if text.isdecimal() and int(text) > 0 else None
-
-
-def _largest(values: Iterable[float | None]) -> float | None:
-    return max((value for value in values if value is not None), default=None)
-
-
 def _step(rss: str, tres: str) -> Usage:
     pairs = (pair.split("=", 1) for pair in tres.split(",") if "=" in pair)
     counts = {name: value for name, value in pairs}
@@ -107,7 +88,7 @@ def _step(rss: str, tres: str) -> Usage:
     return Usage(
         None,
         None if memory is None else memory / MB,
-        _seconds(counts["cpu"]) if "cpu" in counts else None,
+        seconds(counts["cpu"]) if "cpu" in counts else None,
         None if disk is None else disk / MB,
     )
 
@@ -120,14 +101,6 @@ def size(text: str) -> float | None:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGTP]?)", text)
     return None if match is None else float(match[1]) * UNITS[match[2]]
-
-
-def _seconds(clock: str) -> float | None:
-    """Return SLURM's [days-]hours:minutes:seconds in seconds."""
-    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+(?:\.\d+)?)", clock)
-    if match is None:
-        return None
-    return int(match[1] or 0) * 86400 + int(match[2]) * 3600 + int(match[3]) * 60 + float(match[4])
 
 
 def usage_of(campaign: Path, job_ids: Sequence[str]) -> dict[str, Usage]:

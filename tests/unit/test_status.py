@@ -17,7 +17,7 @@ from launch.execute import states as module
 from launch.execute.causes import cause
 from launch.execute.journal import Ledger, attempts_file
 from launch.execute.places import job_log
-from launch.execute.slurm import _expanded, minutes
+from launch.execute.slurm import _expanded, seconds
 from launch.verbs.task import main as task_main
 from tests.fakes.campaigns import Campaigns, make_campaigns
 
@@ -380,8 +380,8 @@ def test_a_line_of_sacct_stands_for_every_pending_task():
 
 @pytest.mark.parametrize(
     ("limit", "expected"),
-    [("30", 30), ("30:30", 30.5), ("2:00:00", 120), ("1-02", 1560), ("1-02:30", 1590),
-     ("infinite", float("inf"))],
+    [("30", 1800), ("30:30", 1830), ("2:00:00", 7200), ("1-02", 93600), ("1-02:30", 95400),
+     ("infinite", None), ("00:00:01.5", 1.5)],
 )  # fmt: skip
 def test_time_limits_are_read_as_slurm_writes_them(limit, expected):
-    assert minutes(limit) == expected
+    assert seconds(limit) == expected
