@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dlfd_dist.compose import split_audit
 from dlfd_dist.config import AuditConfig, JobConfig
+from dlfd_dist.config.words import key_of, value_of
 from dlfd_dist.errors import ConfigError
 
 from .compare import comparison_of
@@ -64,40 +65,35 @@ def audit_of(words: Sequence[str]) -> Audit:
         )
     audit, rest = split_audit(overrides)
     _refuse(rest)
-    keys = [_key(word) for word in rest]
+    keys = [key_of(word) for word in rest]
     rest += [] if "method" in keys else ["method=dlfd"]
     forgets = {"forget.request", "forget.fraction", "forget.published", "experiment", "task"}
     rest += [] if forgets & set(keys) else [f"forget.fraction={FRACTION}"]
     rest += [] if "run.dir" in keys else ["run.dir=runs/audit"]
     first = _first_seed(rest)
     seeds = range(first, first + audit.models)
-    rest = [*(w for w in rest if _key(w) != "seed"), f"seed={','.join(map(str, seeds))}"]
+    rest = [*(w for w in rest if key_of(w) != "seed"), f"seed={','.join(map(str, seeds))}"]
     comparison = comparison_of(rest)
     if len(comparison.metrics_seeds) > 1:
         raise ConfigError("metrics.seed lists several values, but an audit takes one.")
     return Audit(kind, audit, comparison)
 
 
-def _key(word: str) -> str:
-    return word.split("=", 1)[0].lstrip("+")
-
-
 def _refuse(words: Sequence[str]) -> None:
     for word in words:
-        if _key(word).startswith("compare."):
-            raise ConfigError(f"{_key(word)} is a setting of 'dlfd compare', not of 'dlfd audit'.")
-        if _key(word) in ("forget.seed", "forget.rounds"):
+        if key_of(word).startswith("compare."):
             raise ConfigError(
-                f"{_key(word)} is not a setting of 'dlfd audit': every shadow model draws the "
+                f"{key_of(word)} is a setting of 'dlfd compare', not of 'dlfd audit'."
+            )
+        if key_of(word) in ("forget.seed", "forget.rounds"):
+            raise ConfigError(
+                f"{key_of(word)} is not a setting of 'dlfd audit': every shadow model draws the "
                 "people it forgets. Give forget.fraction, or forget.request for the same people."
             )
 
 
 def _first_seed(words: Sequence[str]) -> int:
-    given = [word for word in words if _key(word) == "seed"]
-    if not given:
-        return 0
-    text = given[-1].split("=", 1)[1]
+    text = value_of(words, "seed", "0")
     if not text.isdecimal() or int(text) >= CONTROL_SEED // 2:
         raise ConfigError(
             f"seed={text} is not allowed: an audit takes one seed from 0 to {CONTROL_SEED // 2}, "

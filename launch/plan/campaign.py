@@ -6,16 +6,17 @@ written and no scheduler is asked here.
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from dlfd_dist.config import ClusterConfig, JobConfig, to_dict
+from dlfd_dist.config.words import key_of, value_of
 from dlfd_dist.errors import ConfigError
 
-from .check import CheckAll, Stages, digest
-from .runs import Plan, Run
+from .check import Check, Stages
+from .runs import Plan, Run, digest, file_name
 
 
 def plan_campaign(verb: str, words: Sequence[str]) -> Plan:
@@ -27,7 +28,7 @@ def plan_campaign(verb: str, words: Sequence[str]) -> Plan:
     cluster, rest = split_cluster(words)
     if verb == "compare":
         rest = with_sweep(rest)
-    keys = {word.split("=", 1)[0] for word in rest}
+    keys = set(map(key_of, rest))
     if verb == "compare" or (verb == "unlearn" and "checkpoint" not in keys):
         if verb == "unlearn" and "method" not in keys:
             rest.append("method=dlfd")
@@ -88,7 +89,7 @@ def _after_trials(
         after = tuple(by_title.get(run.title, ()))
         if after:
             after = (*after, *measured)
-            key = hashlib.sha256("-".join([run.key, *after]).encode()).hexdigest()[:8]
+            key = digest("-".join([run.key, *after]))
             run = replace(run, key=key, after=after, directory=None)
         runs.append(run)
     return runs
@@ -125,23 +126,16 @@ def _grid_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> P
     from .comparison import placed
 
     points = expand_grid(words)
-    listed = [k for k in _keys(points) if len({_value(p, k) for p in points}) > 1]
+    keys = dict.fromkeys(map(key_of, points[0]))
+    listed = [key for key in keys if len({value_of(point, key) for point in points}) > 1]
     composed = list(_compose_points(verb, points))
-    out = Path(composed[0].run.dir or f"runs/{verb}-{digest(words)}").absolute()
+    out = Path(composed[0].run.dir or f"runs/{verb}-{digest(json.dumps(sorted(words)))}").absolute()
     runs = []
     for point, config in zip(points, composed, strict=True):
-        title = " ".join(f"{key}={_value(point, key)}" for key in listed) or verb
-        name = "".join(c if c.isalnum() or c in "=-._" else "-" for c in title)[:80]
+        title = " ".join(f"{key}={value_of(point, key)}" for key in listed) or verb
+        name = file_name(title)[:80]
         runs.append(Run(title, verb, config.seed, placed(config, out / "runs", name)))
-    return Plan(out, verb, list(words), cluster, CheckAll(cluster)(runs), "page")
-
-
-def _keys(points: Sequence[Sequence[str]]) -> list[str]:
-    return list(dict.fromkeys(word.split("=", 1)[0] for word in points[0]))
-
-
-def _value(point: Sequence[str], key: str) -> str:
-    return next((w.split("=", 1)[1] for w in reversed(point) if w.split("=", 1)[0] == key), "")
+    return Plan(out, verb, list(words), cluster, Check(cluster)(runs), "page")
 
 
 def _compose_points(verb: str, points: Sequence[Sequence[str]]) -> Iterator[JobConfig]:
@@ -150,7 +144,7 @@ def _compose_points(verb: str, points: Sequence[Sequence[str]]) -> Iterator[JobC
 
     known: dict[tuple[str, ...], JobConfig] = {}
     for point in points:
-        seed = _value(point, "seed")
+        seed = value_of(point, "seed")
         rest = tuple(word for word in point if not word.startswith("seed="))
         if rest in known and seed.isdecimal():
             yield replace(known[rest], seed=int(seed))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dlfd_dist.config import ClusterConfig, JobConfig, signature
 from dlfd_dist.run_dir import RunDir
 
 from .comparison import parents_of, with_models
-from .runs import Run
+from .runs import Run, digest
 from .shape import choose_spec
 
 if TYPE_CHECKING:
@@ -22,16 +21,11 @@ if TYPE_CHECKING:
     from dlfd_dist.models import Classifier
 
 
-def digest(words: Sequence[str]) -> str:
-    """Return 8 hex digits of words, whatever their order."""
-    return hashlib.sha256(json.dumps(sorted(words)).encode()).hexdigest()[:8]
-
-
 class Stages:
     """Trainings, and the runs that start from their models."""
 
     def __init__(self, trainings: Sequence[Run], cluster: ClusterConfig):
-        self.check = CheckAll(cluster)
+        self.check = Check(cluster)
         self.trained = self.check(absolute(trainings))
 
     def start(self, planned: Sequence[Run]) -> list[Run]:
@@ -53,131 +47,111 @@ def absolute(planned: Sequence[Run]) -> list[Run]:
     return runs
 
 
-class CheckAll:
-    """Checks runs, whatever data and draw they have; each draw is read once."""
+class Check:
+    """Checks runs, whatever data and draw they have; what several runs share is read once."""
 
     def __init__(self, cluster: ClusterConfig):
         from dlfd_dist.data.loaders import RowReader
 
         self.cluster, self.read = cluster, RowReader(draw=False)
-        self.checks: dict[str, Check] = {}
+        self._known: dict[Hashable, Any] = {}
 
     def __call__(self, planned: Sequence[Run]) -> list[Run]:
-        """Return the runs of one stage in their order, each with a key of its own."""
-        by_rows: dict[str, list[Run]] = {}
-        for run in planned:
-            by_rows.setdefault(self._rows_of(run.config), []).append(run)
-        checked = [run for name, group in by_rows.items() for run in self.checks[name](group)]
-        place = {run.label: number for number, run in enumerate(planned)}
-        runs: dict[str, Run] = {}
-        for run in sorted(checked, key=lambda run: place[run.label]):
-            # Two seeds may draw the same people.
-            key = digest([run.key, run.label]) if run.key in runs else run.key
-            runs[key] = replace(run, key=key)
-        return list(runs.values())
-
-    def _rows_of(self, config: JobConfig) -> str:
+        """Return the runs of one stage in their order, each with its key, directory and shape."""
         from dlfd_dist.data.loaders import rows_key
 
-        name = rows_key(config.data, config.drawn_forget)
-        if name not in self.checks:
-            self.checks[name] = Check(self.read(config.data, config.drawn_forget), self.cluster)
-        return name
-
-
-class Check:
-    """Checks the runs of one data set and draw; digests are taken once."""
-
-    def __init__(self, rows: ResolvedRows, cluster: ClusterConfig):
-        self.rows, self.cluster = rows, cluster
-        self.digests = rows.digests()
-        self.costs: dict[str, float] = {}
-        self.models: dict[str, Classifier] = {}
-        self.fitting: set[tuple[str, str]] = set()
-
-    def __call__(self, planned: Sequence[Run]) -> list[Run]:
-        """Return the runs of one stage, each with its key, directory and shape."""
+        draws = [rows_key(run.config.data, run.config.drawn_forget) for run in planned]
         # Runs that may share a pack: trainings of one seed, and what has the same parents.
-        packs = [(run.train_seed if run.trains else None, run.parents) for run in planned]
-        sizes = Counter(packs)
-        runs = [self._run(run, sizes[pack]) for run, pack in zip(planned, packs, strict=True)]
-        return list({run.key: run for run in runs}.values())
+        packs = [
+            (draw, run.train_seed if run.trains else None, run.parents)
+            for draw, run in zip(draws, planned, strict=True)
+        ]
+        sizes, draw_of, runs = Counter(packs), {}, {}
+        for run, draw, pack in zip(planned, draws, packs, strict=True):
+            run = self._run(run, sizes[pack])
+            if draw_of.setdefault(run.key, draw) != draw:
+                # Two seeds may draw the same people.
+                run = replace(run, key=digest(json.dumps(sorted([run.key, run.label]))))
+            runs[run.key] = run
+        return list(runs.values())
+
+    def _once(self, make: Callable[[], Any], *key: Hashable) -> Any:
+        """Return what a function makes, which is called once for a key."""
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
 
     def _run(self, run: Run, num_runs: int) -> Run:
         from dlfd_dist.jobs.context import check_enough
 
         config, parents = run.config, run.parents
-        seconds = self._cost(config)
+        rows = self.read(config.data, config.drawn_forget)
+        digests = self._once(rows.digests, "digests", id(rows))
+        seconds = self._cost(config, rows)
         spec = choose_spec(self.cluster, config, minutes=seconds / 60, num_runs=num_runs)
         config.validate(spec.ranks_per_run)
-        check_enough(config, self.rows, spec.ranks_per_run)
-        finished = all(RunDir(Path(p)).finished() for p in _models(config).values() if parents)
-        self._check_model(config, _models(config).values() if finished else ())
+        check_enough(config, rows, spec.ranks_per_run)
+        models = _models(config)
+        finished = all(RunDir(Path(p)).finished() for p in models.values() if parents)
+        self._check_model(config, rows, models.values() if finished else ())
         config = replace(config, runtime=replace(config.runtime, world_size=spec.ranks_per_run))
-        directory, key = None, signature(config, self.digests | {"parents": "-".join(parents)})
+        directory, key = None, signature(config, digests | {"parents": "-".join(parents)})
         if finished:
-            sign = signature(config, self.digests | self._inputs(config))
+            sign = signature(config, digests | _inputs(models))
             directory = str(Path(config.run.root) / f"{config.run.name}-{sign}")
             key = key if parents else sign
         return replace(
             run, key=key, settings=config, spec=spec, directory=directory, rank_seconds=seconds
         )
 
-    def _cost(self, config: JobConfig) -> float:
+    def _cost(self, config: JobConfig, rows: ResolvedRows) -> float:
         """Return the estimate; runs that differ by seed and place alone cost the same."""
         from .cost import rank_seconds
 
-        same = repr([config.verb, config.data, config.model, config.train, config.method,
-                     config.synthesis, config.forget])  # fmt: skip
-        if same not in self.costs:
-            self.costs[same] = rank_seconds(config, self.rows, self.cluster)
-        return self.costs[same]
+        same = (config.verb, config.model, config.train, config.method, config.synthesis)
+        return self._once(
+            lambda: rank_seconds(config, rows, self.cluster), "cost", id(rows), repr(same)
+        )
 
-    def _check_model(self, config: JobConfig, checkpoints: Iterable[str]) -> None:
+    def _check_model(
+        self, config: JobConfig, rows: ResolvedRows, checkpoints: Iterable[str]
+    ) -> None:
         """Refuse what the job would refuse: settings or weights that the model does not allow.
 
         The model has no values, so that making it takes milliseconds; weights that are there
         already are read once.
         """
         from dlfd_dist.methods import methods
-        from dlfd_dist.models import check_model, check_weights
+        from dlfd_dist.models import check_model, check_weights, outline
 
-        check_model(config.model, self._image_size(config))
-        method = methods.get(config.method.name)
-        for path in checkpoints:
-            shape = self._shape(config)
-            if (shape, path) not in self.fitting:
-                check_weights(self._model(config), path)
-                self.fitting.add((shape, path))
-        if config.verb == "unlearn" and method.checks_model():
-            method.check(config.method, self._model(config))
+        channels, *_, size = rows.manifest.image_shape(config.data)
+        outputs = rows.manifest.num_outputs
+        shape = (repr(config.model), size, channels, outputs)
 
-    def _shape(self, config: JobConfig) -> str:
-        return repr((config.model, self._image_size(config)))
-
-    def _image_size(self, config: JobConfig) -> int:
-        return self.rows.manifest.image_shape(config.data)[-1]
-
-    def _model(self, config: JobConfig) -> Classifier:
-        from dlfd_dist.models import outline
-
-        shape = self._shape(config)
-        if shape not in self.models:
-            self.models[shape] = outline(
-                config.model, image_size=self._image_size(config),
-                channels=self.rows.manifest.image_shape(config.data)[0],
-                num_outputs=self.rows.manifest.num_outputs,
+        def model() -> Classifier:
+            return self._once(
+                lambda: outline(
+                    config.model, image_size=size, channels=channels, num_outputs=outputs
+                ),
+                "model", *shape,
             )  # fmt: skip
-        return self.models[shape]
 
-    def _inputs(self, config: JobConfig) -> dict[str, str]:
-        """Return SHA-256 of the models that the run starts from."""
-        from dlfd_dist.digests import file_digest
-        from dlfd_dist.models import weights_path
-
-        return {n: file_digest(weights_path(path)) for n, path in _models(config).items()}
+        check_model(config.model, size)
+        for path in checkpoints:
+            self._once(lambda path=path: check_weights(model(), path), "weights", path, *shape)
+        method = methods.get(config.method.name)
+        if config.verb == "unlearn" and method.checks_model():
+            method.check(config.method, model())
 
 
 def _models(config: JobConfig) -> dict[str, str]:
     paths = {"checkpoint": config.checkpoint, "reference": config.reference}
     return {name: path for name, path in paths.items() if path is not None}
+
+
+def _inputs(models: Mapping[str, str]) -> dict[str, str]:
+    """Return SHA-256 of the models that a run starts from."""
+    from dlfd_dist.digests import file_digest
+    from dlfd_dist.models import weights_path
+
+    return {name: file_digest(weights_path(path)) for name, path in models.items()}

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from dlfd_dist.compose import compose_job, expand_grid, known_settings, split_compare
 from dlfd_dist.config import METHOD_CONFIGS, CompareConfig, DLFDConfig, JobConfig
+from dlfd_dist.config.words import key_of, value_of
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.objectives import OBJECTIVES, Objective
 
@@ -28,23 +29,23 @@ def comparison_of(overrides: Sequence[str]) -> Comparison:
     """
     compare, rest = split_compare(overrides)
     for name in ("checkpoint", "reference"):
-        if any(_key(o) == name for o in rest):
+        if any(key_of(o) == name for o in rest):
             raise ConfigError(
                 f"A comparison trains Original and Retrained itself, for each train seed: leave "
                 f"{name} out, or take 'dlfd unlearn', which unlearns a model of your own."
             )
-    if not any(_key(o) == "method" for o in rest):
+    if not any(key_of(o) == "method" for o in rest):
         rest.append("method=dlfd,finetune")
     # The last of several values counts, as everywhere on the command line.
-    points = expand_grid(list({_key(o): o for o in rest}.values()))
-    names = list(dict.fromkeys(_method_of(point) for point in points))
+    points = expand_grid(list({key_of(o): o for o in rest}.values()))
+    names = list(dict.fromkeys(value_of(point, "method") for point in points))
     listed = _listed(points)
     configs: dict[tuple[str, ...], JobConfig] = {}
     seeds, left_out = [], {}
     for point in points:
         kept = _reaching(point, names)
-        identity = tuple(o for o in kept if _key(o) == "method" or _key(o) in listed)
-        seed = next((o.split("=", 1)[1] for o in point if _key(o) == "seed"), "0")
+        identity = tuple(o for o in kept if key_of(o) == "method" or key_of(o) in listed)
+        seed = value_of(point, "seed", "0")
         # Composing takes 40 ms, and points that differ by their seed alone differ by nothing else.
         if seed.isdecimal() and (identity in configs or " ".join(identity) in left_out):
             seeds.append(int(seed))
@@ -65,7 +66,7 @@ def comparison_of(overrides: Sequence[str]) -> Comparison:
         if compare.tune:
             require_resurfacing("compare", OBJECTIVES[compare.objective], config)
     notes = [f"{name}: {err}" for name, err in left_out.items()]
-    given = frozenset(_key(o) for o in rest)
+    given = frozenset(key_of(o) for o in rest)
     _check_steps(compare, given, configs.values())
     pairs, metrics_seeds = _pairs(compare, seeds), _metrics_seeds(points, configs)
     asked = Comparison(compare, list(configs.values()), pairs, given, notes, metrics_seeds)
@@ -130,24 +131,18 @@ def _check_steps(
 def _metrics_seeds(
     points: Sequence[Sequence[str]], configs: Mapping[tuple[str, ...], JobConfig]
 ) -> tuple[int, ...]:
-    texts = dict.fromkeys(o.split("=", 1)[1] for p in points for o in p if _key(o) == METRICS_SEED)
+    texts = dict.fromkeys(
+        o.split("=", 1)[1] for p in points for o in p if key_of(o) == METRICS_SEED
+    )
     for text in texts:
         if not text.isdecimal():
             raise ConfigError(f"{METRICS_SEED}={text} is not allowed: it must be >= 0.")
     return tuple(map(int, texts)) or (next(iter(configs.values())).metrics.seed,)
 
 
-def _key(override: str) -> str:
-    return override.split("=", 1)[0].lstrip("+")
-
-
-def _method_of(point: Sequence[str]) -> str:
-    return next(o.split("=", 1)[1] for o in point if _key(o) == "method")
-
-
 def _listed(points: Sequence[Sequence[str]]) -> set[str]:
     """Return the settings with several values, besides method and seeds."""
-    keys = {_key(values[0]) for values in zip(*points, strict=True) if len(set(values)) > 1}
+    keys = {key_of(values[0]) for values in zip(*points, strict=True) if len(set(values)) > 1}
     listed = keys - {"method", "seed", METRICS_SEED}
     for key in sorted(listed):
         if key != "train_mode" and not key.startswith(("method.", "synthesis.", "ot.")):
@@ -167,8 +162,8 @@ def _pairs(compare: CompareConfig, seeds: Sequence[int]) -> list[tuple[int, int]
 def _reaching(point: Sequence[str], names: Sequence[str]) -> list[str]:
     """Return the overrides of a point without those that only other methods read."""
     everything = set().union(*map(_settings_of, names))
-    mine = _settings_of(_method_of(point))
-    return [o for o in point if _key(o) in mine or _key(o) not in everything]
+    mine = _settings_of(value_of(point, "method"))
+    return [o for o in point if key_of(o) in mine or key_of(o) not in everything]
 
 
 def _compose(kept: Sequence[str], listed: set[str]) -> JobConfig:
@@ -184,7 +179,7 @@ def _compose(kept: Sequence[str], listed: set[str]) -> JobConfig:
     variant = [
         _shown(override)
         for override in kept
-        if _key(override) in listed and composed([o for o in kept if o != override]) != config
+        if key_of(override) in listed and composed([o for o in kept if o != override]) != config
     ]
     return replace(config, run=replace(config.run, name=" ".join([config.method.name, *variant])))
 

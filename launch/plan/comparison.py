@@ -63,6 +63,17 @@ def with_settings(config: JobConfig, settings: Mapping[str, Any]) -> JobConfig:
     return config
 
 
+def setting_of(config: JobConfig, setting: str) -> Any:
+    """Return the value of a `section.name` setting."""
+    section, name = setting.split(".")
+    return getattr(getattr(config, section), name)
+
+
+def forgetting(config: JobConfig, draw: int | None) -> JobConfig:
+    """Return a configuration that forgets the people of a draw; None: those that its seed draws."""
+    return config if draw is None else replace(config, forget=replace(config.forget, seed=draw))
+
+
 def placed(config: JobConfig, root: Path, name: str) -> JobConfig:
     """Return a configuration whose directory is <root>/<name>-<signature>."""
     return replace(config, run=replace(config.run, root=str(root), dir=None, name=name))
@@ -111,8 +122,7 @@ def training_run(comparison: Comparison, role: str, train_seed: int, draw: int |
     )
     train = replace(config.train, on="retain" if role == "retrained" else "all")
     config = replace(config, verb="train", seed=train_seed, train=train, checkpoint=None)
-    if draw is not None:
-        config = replace(config, forget=replace(config.forget, seed=draw))
+    config = forgetting(config, draw)
     label = model_label(role, train_seed, None if role == "original" else draw)
     return Run(label, role, train_seed, config, draw=draw)
 
@@ -140,7 +150,7 @@ def measurement_run(training: Run, draw: int | None, metrics_seed: int) -> Run:
     if draw != training.draw:
         name = f"{name}-draw{draw}"
         label = model_label(training.role, training.train_seed, draw)
-        config = replace(config, forget=replace(config.forget, seed=draw))
+        config = forgetting(config, draw)
     if metrics_seed != config.metrics.seed:
         name, label = f"{name}-metrics{metrics_seed}", f"{label} measured with seed {metrics_seed}"
     config = replace(

@@ -99,9 +99,23 @@ class Run:
         return f"{self.method} {self.variant}".strip() if self.method else self.role
 
 
+def digest(text: str, length: int = 8) -> str:
+    """Return the first hex digits of the SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def file_name(title: str) -> str:
+    """Return a title as the name of a file.
+
+    >>> file_name("dlfd dynamic=False")
+    'dlfd-dynamic=False'
+    """
+    return "".join(c if c.isalnum() or c in "=-._" else "-" for c in title)
+
+
 def campaign_name(path: Path) -> str:
     """Return 8 hex digits of the directory: in job names, so that squeue tells campaigns apart."""
-    return hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:8]
+    return digest(str(path.absolute()))
 
 
 @dataclass(frozen=True)
@@ -151,7 +165,7 @@ class Plan:
     @functools.cached_property
     def plan_name(self) -> str:
         """Name of the plan file, from its content: the same request again writes the same file."""
-        return hashlib.sha256(self.text().encode()).hexdigest()[:12] + ".json"
+        return digest(self.text(), 12) + ".json"
 
 
 IN_FILE = ("verb", "words", "cluster", "runs", "finisher", "for_finisher")
@@ -179,6 +193,4 @@ def _read_run(values: Mapping[str, Any]) -> Run:
 
 def choice_file(campaign: Path, run: Run) -> Path:
     """Return the file with the settings that the trials before a run chose."""
-    digest = hashlib.sha256("-".join(run.after).encode()).hexdigest()[:8]
-    name = "".join(c if c.isalnum() or c in "=-._" else "-" for c in run.title)
-    return campaign / "tuning" / f"{name}-{digest}.json"
+    return campaign / "tuning" / f"{file_name(run.title)}-{digest('-'.join(run.after))}.json"

@@ -10,8 +10,6 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
-from dlfd_dist.config import JobConfig
-
 from .comparison import (
     Comparison,
     draws_of,
@@ -79,8 +77,3 @@ def original_of(comparison: Comparison, trial: Run) -> str:
     """Return the label of the run that measured Original on the people whom a trial forgets."""
     people, at_training = people_of(trial), draws_of(comparison)[trial.train_seed][0]
     return model_label("original", trial.train_seed, None if people == at_training else people)
-
-
-def on_people_of_trials(config: JobConfig, draw: int | None) -> JobConfig:
-    """Return the configuration of a trial that forgets a draw; None: the comparison's people."""
-    return config if draw is None else replace(config, forget=replace(config.forget, seed=draw))

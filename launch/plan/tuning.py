@@ -15,11 +15,19 @@ from typing import Any
 
 from dlfd_dist.config import JobConfig, Space, draw_from, search_space, used_space
 
-from .comparison import Comparison, parents_of, placed, seeded, with_settings
+from .comparison import (
+    Comparison,
+    forgetting,
+    parents_of,
+    placed,
+    seeded,
+    setting_of,
+    with_settings,
+)
 from .race import Against, Race, Trial, chosen_trial
 from .runs import Run
 from .spaces import fitted_space
-from .trial_people import on_people_of_trials, original_of, trial_draws, tuning_pairs
+from .trial_people import original_of, trial_draws, tuning_pairs
 
 
 def searched(config: JobConfig, given: frozenset[str]) -> Space:
@@ -43,7 +51,7 @@ def _trial(comparison: Comparison, config: JobConfig, number: int) -> Trial:
     if number > 0:
         drawn = draw_from(space, config.method.name, number, comparison.compare.tune_seed)
         config = with_settings(config, drawn)
-    settings = {name: _value(config, name) for name in space}
+    settings = {name: setting_of(config, name) for name in space}
     runs = tuple(_run(comparison, config, number, *pair) for pair in tuning_pairs(comparison))
     against = tuple(
         Against(run.label, original_of(comparison, run), parents_of(run)[1]) for run in runs
@@ -56,16 +64,11 @@ def _run(comparison: Comparison, config: JobConfig, number: int, train_seed: int
     name = seeded(f"{config.run.name}-trial{number}", train_seed, seed, sep="-").replace(" ", "-")
     variant = config.run.name.removeprefix(config.method.name).strip()
     draw = trial_draws(comparison).get((train_seed, seed))
-    config = on_people_of_trials(placed(config, comparison.out / "tuning", name), draw)
+    config = forgetting(placed(config, comparison.out / "tuning", name), draw)
     if not comparison.objective.resurfaces:
         # Resurfacing takes as long as an unlearning, and no trial is judged by it.
         config = with_settings(config, {"metrics.resurface_steps": 0})
     return Run(label, "trial", train_seed, replace(config, seed=seed), variant, draw)
-
-
-def _value(config: JobConfig, setting: str) -> Any:
-    section, name = setting.split(".")
-    return getattr(getattr(config, section), name)
 
 
 def trial_runs(trials: Sequence[Trial]) -> list[Run]:
@@ -97,7 +100,7 @@ def race_of(comparison: Comparison, trials: Sequence[Trial]) -> Race:
     return Race(
         comparison.compare.objective,
         {name: str(values) for name, values in searched(config, comparison.given).items()},
-        {name: _value(config, name) for name in given},
+        {name: setting_of(config, name) for name in given},
         [replace(trial, runs=()) for trial in trials],
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from dlfd_dist.config import (
     to_dict,
     used_space,
 )
+from dlfd_dist.config.words import key_of
 from dlfd_dist.data.loaders import ResolvedRows, resolve_rows
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.jobs.context import check_retrained
@@ -39,7 +40,7 @@ from dlfd_dist.objectives import OBJECTIVES
 from dlfd_dist.registry import near_match
 
 from ..plan.compare import require_resurfacing
-from ..plan.comparison import with_settings
+from ..plan.comparison import setting_of, with_settings
 from ..plan.spaces import fitted_space
 
 
@@ -80,8 +81,7 @@ class SearchPlan:
 
     def own_settings(self) -> dict[str, Any]:
         """Return the method's own value of everything that is searched."""
-        values = asdict(self.config)
-        return {name: _at(values, name) for name in self.space}
+        return {name: setting_of(self.config, name) for name in self.space}
 
     def seeds(self) -> list[int]:
         """Return the seeds of the replicates."""
@@ -95,11 +95,6 @@ class SearchPlan:
             for number in range(1, self.search.num_samples)
         ]
         return [self.own_settings(), *drawn]
-
-
-def _at(values: Mapping[str, Any], setting: str) -> Any:
-    section, name = setting.split(".")
-    return values[section][name]
 
 
 def read_search(values: Mapping[str, Any]) -> SearchPlan:
@@ -120,7 +115,7 @@ def make_plan(overrides: Sequence[str]) -> SearchPlan:
         )
     config = compose_job("unlearn", rest)
     out = Path(config.run.dir or "runs/search").absolute()
-    given = {word.split("=", 1)[0].lstrip("+") for word in rest}
+    given = set(map(key_of, rest))
     space = _space(search, config, given)
     _check(search, config, space)
     return SearchPlan(search, _placed(config, search, out), space, out)

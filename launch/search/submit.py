@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 
@@ -11,7 +10,7 @@ from dlfd_dist.jobs.context import check_enough
 from dlfd_dist.plain import counted
 
 from ..plan.cost import rank_seconds
-from ..plan.runs import Plan, Run
+from ..plan.runs import Plan, Run, digest
 from ..plan.shape import LaunchSpec, asked_shape
 from .cluster import Room, gpus_per_rank, require_ray
 from .identity import check_same
@@ -46,7 +45,7 @@ def _run(plan: SearchPlan, cluster: ClusterConfig, seconds: float) -> Run:
     if cluster.kind == "slurm":
         room.check(search, gpus_per_rank(search, plan.config.runtime.device, room))
     num = search.num_samples + (search.replicate + 1) * search.replicate_seeds
-    key = hashlib.sha256(json.dumps(["search", str(plan.out)]).encode()).hexdigest()[:8]
+    key = digest(json.dumps(["search", str(plan.out)]))
     return Run(
         "search", "search", plan.config.seed, plan.config, key=key, spec=spec,
         directory=str(plan.out), rank_seconds=seconds * num,
