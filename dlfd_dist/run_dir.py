@@ -55,6 +55,33 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Say in a RunDirError that a directory cannot be written, where the block finds that out."""
+    try:
+        yield
+    except OSError as err:
+        raise RunDirError(
+            f"run.dir={path} cannot be written ({err.strerror}): free some space or choose another "
+            "directory."
+        ) from err
+
+
+def take_directory(path: Path, what: str, *marks: str) -> None:
+    """Make a directory; RunDirError where it is in use for something else.
+
+    Parameters
+    ----------
+    what : what the directory is to hold, such as "a campaign"
+    marks : names in the directory, each of which shows that it holds that
+    """
+    with writing_to(path):
+        in_use = path.exists() and (not path.is_dir() or any(path.iterdir()))
+        if in_use and not any((path / mark).exists() for mark in marks):
+            raise RunDirError(f"run.dir={path} exists and is not {what}: choose another directory.")
+        path.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
 def exclusively(lock: Path, command: str, *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the directory of a lock file; RunDirError while another process does."""
     with _exclusively(lock, lock.parent, f"another '{command}'", wait_s):
@@ -201,19 +228,11 @@ class RunDir:
         path = self.path.absolute()
         lock = path.with_name(f".{path.name}.run.lock")
         with contextlib.ExitStack() as stack:
-            try:
+            with writing_to(self.path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 other = "another start of this run"
                 stack.enter_context(_exclusively(lock, self.path, other, wait_s))
-            except OSError as err:
-                raise self._not_written(err) from err
             yield
-
-    def _not_written(self, err: OSError) -> RunDirError:
-        return RunDirError(
-            f"run.dir={self.path} cannot be written ({err.strerror}): free some space or choose "
-            "another directory."
-        )
 
     def remove_partials(self) -> None:
         """Remove what a start that was killed left half-written; only while the run is held."""
@@ -276,17 +295,18 @@ class RunDir:
         """
         self.check(signature, inputs)
         new = not self.path.exists()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            # First of all: a start that is cut off here must know its directory again.
-            write_json(self.identity, {"signature": signature, "inputs": inputs})
-            for folder in (self.logs, self.checkpoints):
-                folder.mkdir(exist_ok=True)
-            write_text(self.config, config_text)
-        except OSError as err:
-            if new:
-                shutil.rmtree(self.path, ignore_errors=True)
-            raise self._not_written(err) from err
+        with writing_to(self.path):
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                # First of all: a start that is cut off here must know its directory again.
+                write_json(self.identity, {"signature": signature, "inputs": inputs})
+                for folder in (self.logs, self.checkpoints):
+                    folder.mkdir(exist_ok=True)
+                write_text(self.config, config_text)
+            except OSError:
+                if new:
+                    shutil.rmtree(self.path, ignore_errors=True)
+                raise
 
 
 def append_event(path: Path, event: dict[str, Any]) -> None:

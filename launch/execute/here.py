@@ -15,10 +15,10 @@ from tqdm import tqdm
 from dlfd_dist.compose import config_text
 from dlfd_dist.config import JobConfig
 from dlfd_dist.data.loaders import ResolvedRows, RowReader
-from dlfd_dist.errors import STOPPED, RunDirError, Stopped
+from dlfd_dist.errors import STOPPED, Stopped
 from dlfd_dist.jobs.context import input_digests, record_files, run_identity
 from dlfd_dist.logs import duration
-from dlfd_dist.run_dir import RunDir, exclusively, write_text
+from dlfd_dist.run_dir import RunDir, exclusively, take_directory, write_text, writing_to
 from dlfd_dist.runtime.env import RankInfo
 from dlfd_dist.runtime.init import pick_device
 from dlfd_dist.runtime.preemption import StopFlag, stop_flag
@@ -56,21 +56,12 @@ def claimed(out: Path, config: JobConfig, verb: str) -> Iterator[None]:
     config : the content of its config.yaml
     verb : compare or audit
     """
-    what = {"compare": "a comparison", "audit": "an audit"}[verb]
-    try:
-        is_other = out.exists() and (not out.is_dir() or any(out.iterdir()))
-        if is_other and not (out / "runs").is_dir():
-            raise RunDirError(f"run.dir={out} exists and is not {what}: choose another directory.")
-        (out / "runs").mkdir(parents=True, exist_ok=True)
-        lock = out / f"{verb}.lock"
-        lock.open("a").close()
-    except OSError as err:
-        raise RunDirError(
-            f"run.dir={out} cannot be written ({err.strerror}): free some space or choose another "
-            "directory."
-        ) from err
-    with exclusively(lock, f"dlfd {verb}"):
-        write_text(out / "config.yaml", config_text(config))
+    with contextlib.ExitStack() as stack:
+        take_directory(out, {"compare": "a comparison", "audit": "an audit"}[verb], "runs")
+        with writing_to(out):
+            (out / "runs").mkdir(exist_ok=True)
+            stack.enter_context(exclusively(out / f"{verb}.lock", f"dlfd {verb}"))
+            write_text(out / "config.yaml", config_text(config))
         yield
 
 

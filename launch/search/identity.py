@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from dlfd_dist import __version__
@@ -16,7 +15,7 @@ from dlfd_dist.data.loaders import ResolvedRows
 from dlfd_dist.errors import RunDirError
 from dlfd_dist.jobs.context import input_digests
 from dlfd_dist.resources import checkout
-from dlfd_dist.run_dir import write_json
+from dlfd_dist.run_dir import take_directory, write_json, writing_to
 
 from .plan import SearchPlan
 
@@ -25,6 +24,8 @@ NOT_IN_IDENTITY = (
     "replicate", "replicate_seeds", "concurrent", "address", "object_store_mb", "pin",
     "cpus_per_trial", "gpus_per_trial", "workers_per_trial", "join_s",
 )  # fmt: skip
+NAMES = {"data": "data set", "request": "forget request"}
+"""What users call the inputs of a run."""
 
 
 def identity(plan: SearchPlan, rows: ResolvedRows) -> dict[str, Any]:
@@ -71,27 +72,14 @@ def _refuse_other(plan: SearchPlan, difference: str | None) -> None:
 def claim(plan: SearchPlan, rows: ResolvedRows, *, resume: bool | None) -> None:
     """Take the directory of the search; RunDirError where it is not this search's.
 
-    resume: whether there must be a search to go on with; None: there may be one. A job that
-        comes back goes on though somebody committed in the meantime; the log says so
+    Parameters
+    ----------
+    resume : whether there must be a search to go on with; None: there may be one. A job that comes
+        back goes on though somebody committed in the meantime; the log says so
     """
     recorded = _recorded(plan)
     if recorded is None:
-        if resume:
-            raise RunDirError(
-                f"run.dir={plan.out} holds no search to go on with: leave --resume out, or give "
-                "the run.dir of the search."
-            )
-        try:
-            if _in_use(plan.out):
-                raise RunDirError(
-                    f"run.dir={plan.out} exists and is not a search: choose another directory."
-                )
-            plan.out.mkdir(parents=True, exist_ok=True)
-            write_json(plan.identity, identity(plan, rows))
-        except OSError as err:
-            raise RunDirError(
-                f"run.dir={plan.out} cannot be written ({err.strerror}): choose another directory."
-            ) from err
+        _begin(plan, rows, resume=resume)
         return
     if resume is False:
         raise RunDirError(
@@ -101,19 +89,23 @@ def claim(plan: SearchPlan, rows: ResolvedRows, *, resume: bool | None) -> None:
     mine = identity(plan, rows)
     _refuse_other(plan, _difference(recorded, mine))
     other_code = _code_difference(recorded, mine)
-    if resume is None and other_code:
-        if mine["code"] not in (later := recorded.get("went_on_at", [])):
-            print(f"warning: this search goes on though {other_code}", file=sys.stderr)
-            write_json(plan.identity, {**recorded, "went_on_at": [*later, mine["code"]]})
-        return
-    _refuse_other(plan, other_code)
+    if resume is not None:
+        _refuse_other(plan, other_code)
+    elif other_code and mine["code"] not in (later := recorded.get("went_on_at", [])):
+        print(f"warning: this search goes on though {other_code}", file=sys.stderr)
+        write_json(plan.identity, {**recorded, "went_on_at": [*later, mine["code"]]})
 
 
-def _in_use(path: Path) -> bool:
-    """Return whether a path holds files that no search and no campaign of ours wrote."""
-    if not path.is_dir():
-        return path.exists()
-    return any(path.iterdir()) and not (path / "ledger.jsonl").is_file()
+def _begin(plan: SearchPlan, rows: ResolvedRows, *, resume: bool | None) -> None:
+    if resume:
+        raise RunDirError(
+            f"run.dir={plan.out} holds no search to go on with: leave --resume out, or give the "
+            "run.dir of the search."
+        )
+    # The directory may be that of the search's campaign.
+    take_directory(plan.out, "a search", "ledger.jsonl")
+    with writing_to(plan.out):
+        write_json(plan.identity, identity(plan, rows))
 
 
 def _recorded(plan: SearchPlan) -> dict[str, Any] | None:
@@ -131,23 +123,26 @@ def _recorded(plan: SearchPlan) -> dict[str, Any] | None:
 
 def _difference(recorded: Mapping[str, Any], mine: Mapping[str, Any]) -> str | None:
     """Return one sentence on what differs first, None if it is the same search."""
-    names = {"data": "data set", "request": "forget request", "checkpoint": "checkpoint"}
-    for key in {**mine["inputs"], **recorded.get("inputs", {})}:
-        was, now = recorded.get("inputs", {}).get(key), mine["inputs"].get(key)
-        if was != now:
-            what = names.get(key, key)
-            return f"its {what} is {_short(was)}, and this one's is {_short(now)}."
-    for key, now in mine["search"].items():
-        was = recorded.get("search", {}).get(key)
-        if was != now:
-            return f"its search.{key} is {was}, and this one's is {now}."
-    if recorded.get("method") != mine["method"]:
-        return f"its method is {recorded.get('method')}, and this one's is {mine['method']}."
-    if recorded.get("space") != mine["space"]:
-        return "its search space is another."
-    if recorded.get("config") != mine["config"]:
-        return "other settings on the command line."
+    before, now = _compared(recorded), _compared(mine)
+    for name in {**now, **before}:
+        if before.get(name) != now.get(name):
+            return (
+                f"its {name} is {_short(before.get(name))}, and this one's is "
+                f"{_short(now.get(name))}."
+            )
     return None
+
+
+def _compared(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what makes a search this one, by the names that a user knows."""
+    inputs: dict[str, Any] = dict(record.get("inputs", {}))
+    return {
+        **{NAMES.get(name, name): digest for name, digest in inputs.items()},
+        **{f"search.{name}": value for name, value in record.get("search", {}).items()},
+        "method": record.get("method"),
+        **{f"range of {name}": values for name, values in record.get("space", {}).items()},
+        "digest of the settings": record.get("config"),
+    }
 
 
 def _code_difference(recorded: Mapping[str, Any], mine: Mapping[str, Any]) -> str | None:

@@ -229,8 +229,11 @@ class Held:
         ({"code": {"version": "1", "revision": "zz"}}, "begun at code revision cc"),
         ({"search": {"num_samples": 4}}, "search.num_samples is 3"),
         ({"method": "scrub"}, "its method is dlfd"),
-        ({"space": {"method.lr": "1 to 2"}}, "its search space is another"),
-        ({"config": "zz"}, "other settings"),
+        (
+            {"space": {"method.lr": "1 to 2"}},
+            "its range of method.lr is none, and this one's is 1 to 2",
+        ),
+        ({"config": "zz"}, "its digest of the settings is dd, and this one's is zz"),
     ],
 )
 def test_a_search_goes_on_as_the_same_search_alone(
