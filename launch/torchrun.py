@@ -6,32 +6,27 @@ to every process of a job step. Options and arguments are torchrun's.
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 
 from dlfd_dist.errors import STOPPED
 
-from .execute.ranks import exit_status
+from .execute.ranks import exit_status, failed_ranks
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the ranks of this node; return the status of the rank that knows the cause."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
-    # The ranks say themselves what went wrong; the agent's own report would only repeat it.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     # A handler and not SIG_IGN, which the ranks would inherit.
     signal.signal(signal.SIGUSR2, lambda *_: None)
+    options = parse_args(sys.argv[1:] if arguments is None else arguments)
     try:
-        run(parse_args(sys.argv[1:] if arguments is None else arguments))
-    except ChildFailedError as err:
-        return node_status({f.local_rank: f.exitcode for f in err.failures.values()})
+        codes = failed_ranks(lambda: run(options))
     except SignalException:
         return STOPPED
-    return 0
+    return node_status(codes) if codes else 0
 
 
 def node_status(codes: dict[int, int]) -> int:

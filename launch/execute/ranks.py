@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ from ..children import child_environment, mind_working_directory, python_words
 from .rank import LAUNCHER
 
 if TYPE_CHECKING:
+    from torch.distributed.launcher.api import LaunchConfig
+
     from dlfd_dist.__main__ import Prepare
 
 STOP_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"
@@ -60,13 +62,8 @@ def rank_environment(num_processes: int, environ: Mapping[str, str]) -> dict[str
 def run_module(module: str, world_size: int, arguments: Sequence[str] = ()) -> int:
     """Run `python -m module` as local ranks; return the exit status."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    from torch.distributed.launcher.api import elastic_launch
 
-    from dlfd_dist.runtime.init import LOOPBACK
-
-    # The ranks say themselves what went wrong; the agent's own report would only repeat it.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     mind_working_directory()
     os.environ.update(rank_environment(world_size, os.environ) | child_environment())
     # Rank 0 hosts the store, where other machines do not reach it; the agent's own listens to all.
@@ -74,28 +71,50 @@ def run_module(module: str, world_size: int, arguments: Sequence[str] = ()) -> i
     python, *words = python_words(module)
     try:
         with tempfile.TemporaryDirectory(prefix="dlfd-ranks-") as folder:
-            launcher = LaunchConfig(
-                min_nodes=1,
-                max_nodes=1,
-                nproc_per_node=world_size,
-                run_id=uuid.uuid4().hex,
-                rdzv_backend="c10d",
-                # A file of ours, for the same reason.
-                rdzv_endpoint=str(Path(folder) / "meeting"),
-                rdzv_configs={"store_type": "file"},
-                local_addr=LOOPBACK,
-                max_restarts=0,
-                signals_to_handle=STOP_SIGNALS,
-                shutdown_timeout=SHUTDOWN_TIMEOUT_S,
-            )
-            elastic_launch(launcher, python)(*words, *arguments)
-    except ChildFailedError as err:
-        return exit_status([failure.exitcode for failure in err.failures.values()])
+            launch = elastic_launch(_launch_config(world_size, Path(folder)), python)
+            codes = failed_ranks(lambda: launch(*words, *arguments))
     except SignalException:
         # The agent passed the signal on; the ranks saved, or had nothing to save yet.
         print("dlfd: stopped as asked; the same command goes on from there.", file=sys.stderr)
         return STOPPED
-    return 0
+    return exit_status(list(codes.values())) if codes else 0
+
+
+def _launch_config(world_size: int, folder: Path) -> LaunchConfig:
+    from torch.distributed.launcher.api import LaunchConfig
+
+    from dlfd_dist.runtime.init import LOOPBACK
+
+    return LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=world_size,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        # A file of ours: other machines do not reach it either.
+        rdzv_endpoint=str(folder / "meeting"),
+        rdzv_configs={"store_type": "file"},
+        local_addr=LOOPBACK,
+        max_restarts=0,
+        signals_to_handle=STOP_SIGNALS,
+        shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+    )
+
+
+def failed_ranks(launch: Callable[[], object]) -> dict[int, int]:
+    """Run torch's elastic launcher; return the exit codes of the ranks that failed, by local rank.
+
+    Raises SignalException where the launcher was asked to stop.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    # The ranks say themselves what went wrong; the agent's own report would only repeat it.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    try:
+        launch()
+    except ChildFailedError as err:
+        return {failure.local_rank: failure.exitcode for failure in err.failures.values()}
+    return {}
 
 
 def exit_status(codes: Sequence[int]) -> int:

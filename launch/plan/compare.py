@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from dlfd_dist.compose import compose_job, expand_grid, known_settings, split_compare
 from dlfd_dist.config import METHOD_CONFIGS, CompareConfig, DLFDConfig, JobConfig
@@ -28,51 +29,72 @@ def comparison_of(overrides: Sequence[str]) -> Comparison:
     Several values of a setting of unlearning make as many variants of the methods that read it.
     """
     compare, rest = split_compare(overrides)
+    _refuse_models(rest)
+    if "method" not in map(key_of, rest):
+        rest.append("method=dlfd,finetune")
+    # The last of several values counts, as everywhere on the command line.
+    points = expand_grid(list({key_of(o): o for o in rest}.values()))
+    variants = _compose_variants(points)
+    configs = [_with_steps(compare, config) for config in variants.configs.values()]
+    for config in configs:
+        _require_kept_epoch(config)
+        if compare.tune:
+            require_resurfacing("compare", OBJECTIVES[compare.objective], config)
+    given = frozenset(map(key_of, rest))
+    _check_steps(compare, given, configs)
+    asked = Comparison(
+        compare, configs, _pairs(compare, variants.seeds), given,
+        [f"{name}: {err}" for name, err in variants.left_out.items()],
+        _metrics_seeds(points, configs[0]),
+    )  # fmt: skip
+    if compare.contrasts is not None:
+        named_contrasts(asked)
+    return asked
+
+
+def _refuse_models(words: Sequence[str]) -> None:
     for name in ("checkpoint", "reference"):
-        if any(key_of(o) == name for o in rest):
+        if name in map(key_of, words):
             raise ConfigError(
                 f"A comparison trains Original and Retrained itself, for each train seed: leave "
                 f"{name} out, or take 'dlfd unlearn', which unlearns a model of your own."
             )
-    if not any(key_of(o) == "method" for o in rest):
-        rest.append("method=dlfd,finetune")
-    # The last of several values counts, as everywhere on the command line.
-    points = expand_grid(list({key_of(o): o for o in rest}.values()))
+
+
+class _Variants(NamedTuple):
+    """The methods and variants of a grid, by the words that set them apart."""
+
+    configs: dict[str, JobConfig]
+    seeds: list[int]
+    left_out: dict[str, ConfigError]
+    """Variants that cannot be."""
+
+
+def _compose_variants(points: Sequence[Sequence[str]]) -> _Variants:
+    """Compose each variant once: points that differ by their seed alone differ by nothing else."""
     names = list(dict.fromkeys(value_of(point, "method") for point in points))
     listed = _listed(points)
-    configs: dict[tuple[str, ...], JobConfig] = {}
-    seeds, left_out = [], {}
+    variants = _Variants({}, [], {})
     for point in points:
         kept = _reaching(point, names)
-        identity = tuple(o for o in kept if key_of(o) == "method" or key_of(o) in listed)
+        identity = " ".join(o for o in kept if key_of(o) == "method" or key_of(o) in listed)
         seed = value_of(point, "seed", "0")
-        # Composing takes 40 ms, and points that differ by their seed alone differ by nothing else.
-        if seed.isdecimal() and (identity in configs or " ".join(identity) in left_out):
-            seeds.append(int(seed))
+        is_known = identity in variants.configs or identity in variants.left_out
+        if seed.isdecimal() and is_known:
+            variants.seeds.append(int(seed))
             continue
         try:
             config = _compose(kept, listed)
         except ConfigError as err:
             if not listed:
                 raise
-            left_out[" ".join(identity)] = err
+            variants.left_out[identity] = err
             continue
-        configs.setdefault(identity, _with_steps(compare, config))
-        seeds.append(config.seed)
-    if not configs:
-        raise next(iter(left_out.values()))
-    for config in configs.values():
-        _require_kept_epoch(config)
-        if compare.tune:
-            require_resurfacing("compare", OBJECTIVES[compare.objective], config)
-    notes = [f"{name}: {err}" for name, err in left_out.items()]
-    given = frozenset(key_of(o) for o in rest)
-    _check_steps(compare, given, configs.values())
-    pairs, metrics_seeds = _pairs(compare, seeds), _metrics_seeds(points, configs)
-    asked = Comparison(compare, list(configs.values()), pairs, given, notes, metrics_seeds)
-    if compare.contrasts is not None:
-        named_contrasts(asked)
-    return asked
+        variants.configs.setdefault(identity, config)
+        variants.seeds.append(config.seed)
+    if not variants.configs:
+        raise next(iter(variants.left_out.values()))
+    return variants
 
 
 def _with_steps(compare: CompareConfig, config: JobConfig) -> JobConfig:
@@ -128,16 +150,13 @@ def _check_steps(
         )
 
 
-def _metrics_seeds(
-    points: Sequence[Sequence[str]], configs: Mapping[tuple[str, ...], JobConfig]
-) -> tuple[int, ...]:
-    texts = dict.fromkeys(
-        o.split("=", 1)[1] for p in points for o in p if key_of(o) == METRICS_SEED
-    )
-    for text in texts:
+def _metrics_seeds(points: Sequence[Sequence[str]], config: JobConfig) -> tuple[int, ...]:
+    texts = dict.fromkeys(value_of(point, METRICS_SEED) for point in points)
+    given = [text for text in texts if text]
+    for text in given:
         if not text.isdecimal():
             raise ConfigError(f"{METRICS_SEED}={text} is not allowed: it must be >= 0.")
-    return tuple(map(int, texts)) or (next(iter(configs.values())).metrics.seed,)
+    return tuple(map(int, given)) or (config.metrics.seed,)
 
 
 def _listed(points: Sequence[Sequence[str]]) -> set[str]:

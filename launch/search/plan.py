@@ -150,30 +150,7 @@ def _space(search: SearchConfig, config: JobConfig, given: set[str]) -> Space:
 
 
 def _check(search: SearchConfig, config: JobConfig, space: Space) -> None:
-    objective = OBJECTIVES[search.objective]
-    if objective.needs_retrained and config.reference is None:
-        raise ConfigError(
-            f"search.objective={objective.name} holds every trial against the Retrained model: "
-            "train one with 'dlfd train train.on=retain' and the same data and forget settings and "
-            "give reference=ITS_DIRECTORY, or take search.objective=nomus."
-        )
-    if objective.several and search.scheduler == "pbt":
-        raise ConfigError(
-            f"search.objective={objective.name} is not allowed with search.scheduler=pbt, which "
-            "needs one figure to rank by: take search.objective=gap."
-        )
-    if objective.resurfaces and search.scheduler != "none":
-        raise ConfigError(
-            f"search.objective={objective.name} is known at the end of a trial alone, and "
-            f"search.scheduler={search.scheduler} compares trials that still run: take "
-            "search.scheduler=none."
-        )
-    require_resurfacing("search", objective, config)
-    if search.sampler == "nsga2" and not objective.several:
-        raise ConfigError(
-            f"search.sampler=nsga2 weighs several objectives, and search.objective="
-            f"{search.objective} is one: take search.objective=pareto or search.sampler=tpe."
-        )
+    _check_objective(search, config)
     if search.scheduler == "pbt" and search.num_samples < 2:
         raise ConfigError(
             f"search.num_samples={search.num_samples} is not allowed with search.scheduler=pbt: a "
@@ -185,7 +162,40 @@ def _check(search: SearchConfig, config: JobConfig, space: Space) -> None:
             "the ranks of a trial are search.workers_per_trial."
         )
     config.validate(search.workers_per_trial)
-    # Bounds that the method itself refuses are found now, not in the tenth trial.
+    _check_bounds(config, space)
+
+
+def _check_objective(search: SearchConfig, config: JobConfig) -> None:
+    """Refuse an objective that the trials, the scheduler or the sampler cannot go by."""
+    objective = OBJECTIVES[search.objective]
+    name = f"search.objective={objective.name}"
+    if objective.needs_retrained and config.reference is None:
+        raise ConfigError(
+            f"{name} holds every trial against the Retrained model: "
+            "train one with 'dlfd train train.on=retain' and the same data and forget settings and "
+            "give reference=ITS_DIRECTORY, or take search.objective=nomus."
+        )
+    if objective.several and search.scheduler == "pbt":
+        raise ConfigError(
+            f"{name} is not allowed with search.scheduler=pbt, which "
+            "needs one figure to rank by: take search.objective=gap."
+        )
+    if objective.resurfaces and search.scheduler != "none":
+        raise ConfigError(
+            f"{name} is known at the end of a trial alone, and "
+            f"search.scheduler={search.scheduler} compares trials that still run: take "
+            "search.scheduler=none."
+        )
+    require_resurfacing("search", objective, config)
+    if search.sampler == "nsga2" and not objective.several:
+        raise ConfigError(
+            f"search.sampler=nsga2 weighs several objectives, and {name} is one: take "
+            "search.objective=pareto or search.sampler=tpe."
+        )
+
+
+def _check_bounds(config: JobConfig, space: Space) -> None:
+    """Refuse bounds that the method itself refuses: now, and not in the tenth trial."""
     for name, values in space.items():
         ends = (values.low, values.high) if isinstance(values, Uniform) else values.values
         for value in ends:
