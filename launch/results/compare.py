@@ -1,19 +1,19 @@
-"""What a comparison found: comparison.json, summary.json, tables and the page."""
+"""The results of a comparison: comparison.json, summary.json, tables and the page."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dlfd_dist.report.html import write_report
 from dlfd_dist.report.records import read_comparison
 from dlfd_dist.report.summary import findings_of, summarise
-from dlfd_dist.report.tables import contrasts_csv, csv_table, latex_table, markdown_table
+from dlfd_dist.report.tables import contrasts_csv
 from dlfd_dist.run_dir import write_json, write_text
 
 from ..plan.runs import Run
+from .report import tables_of, write_page
 
 COMPARE_LOCK = "compare.lock"
 """Held while files of a comparison are written, by a campaign's report job too."""
@@ -40,7 +40,6 @@ class Outcome:
 
 def write_results(out: Path, outcome: Outcome, title: str) -> list[str]:
     """Write comparison.json, summary.json, tables and page; return the runs that are missing."""
-    full_title = f"{title}: {outcome.data_title}"
     entries = [
         _entry(run, outcome.done[run.label], out)
         for run in outcome.wanted
@@ -48,26 +47,18 @@ def write_results(out: Path, outcome: Outcome, title: str) -> list[str]:
     ]
     missing = [run.label for run in outcome.wanted if run.label not in outcome.done]
     content = {
-        "title": full_title, "runs": entries, "missing": missing, "tuning": outcome.tuning,
-        "contrasts": outcome.contrasts,
+        "title": f"{title}: {outcome.data_title}", "runs": entries, "missing": missing,
+        "tuning": outcome.tuning, "contrasts": outcome.contrasts,
     }  # fmt: skip
     write_json(out / "comparison.json", content)
-    records = read_comparison(out).records
-    rows, findings = summarise(records), findings_of(records, outcome.contrasts)
+    runs = replace(read_comparison(out), missing=missing)
+    rows, findings = summarise(runs.records), findings_of(runs.records, runs.contrasts)
     write_json(out / "summary.json", {**findings.to_dict(), "rows": rows})
-    write_text(out / "table.md", markdown_table(rows, outcome.tuning, missing, findings))
-    write_text(out / "table.tex", latex_table(rows, outcome.tuning, missing, findings))
-    write_text(out / "table.csv", csv_table(rows, findings))
+    tables = tables_of(runs, rows, findings)
+    for ending in (".md", ".tex", ".csv"):
+        write_text(out / f"table{ending}", tables[ending]())
     write_text(out / "contrasts.csv", contrasts_csv(findings))
-    page = out / "report.html"
-    write_report(
-        records,
-        page,
-        title=full_title,
-        missing=missing,
-        tuning=outcome.tuning,
-        contrasts=outcome.contrasts,
-    )
+    write_page(runs, out / "report.html")
     return missing
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from dlfd_dist.errors import ConfigError, RunDirError
@@ -21,6 +21,7 @@ from dlfd_dist.run_dir import write_text
 from ..dry_run import dry_run_text, indented
 
 PAGES = (".html", ".htm")
+Table = Callable[[], str]
 
 
 def run_report(words: Sequence[str], *, out: str | None, dry_run: bool, as_json: bool) -> int:
@@ -28,25 +29,21 @@ def run_report(words: Sequence[str], *, out: str | None, dry_run: bool, as_json:
     if not words:
         raise ConfigError("Nothing to report: give one or more run directories.")
     runs = _read([Path(word) for word in words])
-    records = runs.records
     page = Path(out) if out else Path(words[0]) / "report.html"
-    rows, findings = summarise(records), findings_of(records, runs.contrasts)
-    table = _table(page, rows, findings, runs)
+    rows, findings = summarise(runs.records), findings_of(runs.records, runs.contrasts)
+    table = _table(page, tables_of(runs, rows, findings))
     if dry_run:
-        paths = [str(record.path) for record in records]
+        paths = [str(record.path) for record in runs.records]
         figures = [f"{page.parent / page.stem}_figures/"] if table is None else []
         lines = ["# runs that would be reported", *indented(paths)]
         print(dry_run_text({"runs": paths}, lines, [str(page), *figures], as_json=as_json))
         return 0
     try:
         if table is None:
-            write_report(
-                records, page, title=runs.title, missing=runs.missing, tuning=runs.tuning,
-                contrasts=runs.contrasts,
-            )  # fmt: skip
+            write_page(runs, page)
         else:
             page.parent.mkdir(parents=True, exist_ok=True)
-            write_text(page, table)
+            write_text(page, table())
     except OSError as err:
         raise RunDirError(
             f"The report {page} cannot be written ({err.strerror}): give another --out PAGE.html."
@@ -60,26 +57,35 @@ def run_report(words: Sequence[str], *, out: str | None, dry_run: bool, as_json:
     return 0
 
 
-def _table(out: Path, rows: Sequence[Row], findings: Findings, runs: Comparison) -> str | None:
-    """Return the table that the name of a file asks for by its ending; None: the page.
+def write_page(runs: Comparison, page: Path) -> None:
+    write_report(
+        runs.records, page, title=runs.title, missing=runs.missing, tuning=runs.tuning,
+        contrasts=runs.contrasts,
+    )  # fmt: skip
 
-    Raises ConfigError where nothing is written to files of such a name.
-    """
-    ending = out.suffix.lower()
-    if ending in PAGES:
-        return None
-    tables: dict[str, Callable[[], str]] = {
+
+def tables_of(runs: Comparison, rows: Sequence[Row], findings: Findings) -> dict[str, Table]:
+    """Return what makes the table of runs, by the ending of its file."""
+    return {
         ".csv": lambda: csv_table(rows, findings),
         ".md": lambda: markdown_table(rows, runs.tuning, runs.missing, findings),
         ".tex": lambda: latex_table(rows, runs.tuning, runs.missing, findings),
         ".txt": lambda: text_table(rows, runs.tuning, findings),
     }
-    if ending not in tables:
+
+
+def _table(out: Path, tables: Mapping[str, Table]) -> Table | None:
+    """Return what makes the table that the name of a file asks for by its ending; None: the page.
+
+    Raises ConfigError where nothing is written to files of such a name.
+    """
+    ending = out.suffix.lower()
+    if ending not in (*PAGES, *tables):
         raise ConfigError(
             f"--out {out} {f'ends in {ending}' if ending else 'has no ending'}: give PAGE.html, or "
             f"one of {', '.join(tables)} for the table alone."
         )
-    return tables[ending]()
+    return tables.get(ending)
 
 
 def _read(paths: Sequence[Path]) -> Comparison:
