@@ -21,6 +21,8 @@ from dlfd_dist.errors import RunDirError
 from dlfd_dist.locks import Held, locked
 from dlfd_dist.run_dir import append_event, read_events
 
+from .process import is_local
+
 LOCK_WAIT_S = 60.0
 RUN_WAIT_S = 150.0
 """How long another job may hold a run: a file system may need that long to take the lock from a
@@ -146,7 +148,7 @@ class Ledger:
         """Return the id of every task that SLURM was ever given, those of reports left out."""
         events = [e for e in self.events() if e["event"] == "submitted" and not e["report"]]
         ids = [job_id for event in events for job_id in ids_of(event)]
-        return [job_id for job_id in ids if not job_id.startswith("local:")]
+        return [job_id for job_id in ids if not is_local(job_id)]
 
     def cancelled(self) -> set[str]:
         """Return the ids of the jobs that were cancelled by command."""
@@ -176,7 +178,7 @@ def given_again(job_id: str, new: str) -> bool:
 
     The jobs of a campaign on this machine are done by one process, and have its id.
     """
-    return not new.startswith("local:") and job_id.partition("_")[0] == new
+    return not is_local(new) and job_id.partition("_")[0] == new
 
 
 def placements_of(event: dict[str, Any]) -> dict[str, Placement]:

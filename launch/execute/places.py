@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .process import is_local
+
 
 def job_folder(campaign: Path) -> Path:
     """Return submitit's folder: scripts, pickled tasks, results and logs, named by job id."""
@@ -18,7 +20,7 @@ def job_log(campaign: Path, job: str, job_id: str, index: int | None = None) -> 
     job : name of the job within the campaign, such as 01-001-train
     index : of the task, where a job on this machine has several
     """
-    if job_id.startswith("local:"):
+    if is_local(job_id):
         return campaign / "jobs" / (f"{job}.out" if index is None else f"{job}_{index}.out")
     return job_folder(campaign) / f"{job_id}_0_log.out"
 

@@ -20,6 +20,11 @@ Send = Callable[[signal.Signals], None]
 JOB_ID = re.compile(r"local:([1-9]\d{0,9})\.(\d{1,19})\.([0-9a-f-]{36})@(.+)")
 
 
+def is_local(job_id: str) -> bool:
+    """Whether a job is done by a process of a machine, and not by SLURM."""
+    return job_id.startswith("local:")
+
+
 @dataclass(frozen=True)
 class Process:
     """One process for good: Linux gives its number to another process after its end."""

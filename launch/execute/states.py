@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from .background import is_alive
 from .causes import cause
 from .journal import NOWHERE, Attempts, Ledger, Placement, read_attempts
 from .places import job_log, rank_logs
+from .process import is_local
 from .slurm import STARTED, JobState
 
 SACCT_EVERY_S = 5.0
@@ -70,7 +72,7 @@ class RunStatus:
 def live(ledger: Ledger) -> dict[str, Placement]:
     """Return the runs of a campaign that a scheduler still has."""
     placements = ledger.placements()
-    local = {k: p for k, p in placements.items() if p.job_id.startswith("local:")}
+    local = {k: p for k, p in placements.items() if is_local(p.job_id)}
     alive = {key: place for key, place in local.items() if is_alive(ledger.path, place.job_id)}
     if len(local) < len(placements):
         queue = slurm.squeue()
@@ -141,8 +143,8 @@ def _directories(
 
 def job_states(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
     """Return the states of jobs: sacct's, and squeue's before them; neither need be there."""
-    jobs = _local_states(campaign, [job_id for job_id in job_ids if job_id.startswith("local:")])
-    ids = [job_id for job_id in job_ids if not job_id.startswith("local:")]
+    jobs = _local_states(campaign, [job_id for job_id in job_ids if is_local(job_id)])
+    ids = [job_id for job_id in job_ids if not is_local(job_id)]
     if not ids:
         return jobs
     try:
@@ -173,20 +175,18 @@ def _corrected(jobs: dict[str, JobState]) -> dict[str, JobState]:
     A record that a crash of slurmctld left open has its job under way for ever. The controller
     knows better for some minutes after the end (MinJobAge); later nobody knows.
     """
-    open_ones = [job_id for job_id, job in jobs.items() if job.state in STARTED]
-    if not open_ones:
+    under_way = {job_id: job for job_id, job in jobs.items() if job.state in STARTED}
+    if not under_way:
         return jobs
     try:
-        known_jobs = slurm.controller_states()
+        known = slurm.controller_states()
     except slurm.SchedulerError:
-        known_jobs = {job_id: jobs[job_id] for job_id in open_ones}
-    for job_id in open_ones:
-        known = known_jobs.get(job_id)
-        if known is None:
-            del jobs[job_id]
-        else:
-            jobs[job_id] = replace(known, queued=known.state in STARTED)
-    return jobs
+        known = under_way
+    return {job_id: job for job_id, job in jobs.items() if job_id not in under_way} | {
+        job_id: replace(known[job_id], queued=known[job_id].state in STARTED)
+        for job_id in under_way
+        if job_id in known
+    }
 
 
 def _accounting(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
@@ -227,7 +227,7 @@ def _status(
     if place is None:
         return status
     job = jobs.get(place.job_id)
-    if place.job_id.startswith("local:") and job is not None and job.queued:
+    if is_local(place.job_id) and job is not None and job.queued:
         job = _turn(job, place, tries)
     if job is not None and job.queued:
         return _queued(status, job, tries)
@@ -283,13 +283,13 @@ def _by_signs_of_life(
     campaign: Path, status: RunStatus, place: Placement, tries: Attempts
 ) -> RunStatus:
     """Return the status by the run directory, where no scheduler knows the job."""
-    if place.job_id.startswith("local:") and tries.last is None:
+    if is_local(place.job_id) and tries.last is None:
         log = job_log(campaign, place.job, place.job_id)
         why, lines = cause("", "", None, [log])
         return replace(status, state="lost", cause=why, lines=tuple(lines), log=str(log))
     logs = Path(status.directory or "-").glob("logs/*")
     age = min((time.time() - file.stat().st_mtime for file in logs), default=float("inf"))
-    if tries.last is not None and age < SILENT_S and not place.job_id.startswith("local:"):
+    if tries.last is not None and age < SILENT_S and not is_local(place.job_id):
         return replace(status, state="running")
     if tries.starts:
         what = "no scheduler knows its job, and it left no result"
@@ -326,13 +326,10 @@ def _with_blocked(runs: Sequence[Run], statuses: Sequence[RunStatus]) -> list[Ru
 
 def summary(statuses: Sequence[RunStatus]) -> dict[str, Any]:
     """Return how many runs are in which state, and device hours as estimated and as used."""
-    counts: dict[str, int] = {}
-    for status in statuses:
-        counts[status.state] = counts.get(status.state, 0) + 1
     used = [s for s in statuses if s.device_seconds is not None]
     energies = [s.energy_joules for s in statuses if s.energy_joules is not None]
     return {
-        "counts": counts,
+        "counts": dict(Counter(status.state for status in statuses)),
         "estimated_device_hours": sum(s.estimated_seconds for s in statuses) / 3600,
         "finished_estimated_device_hours": sum(s.estimated_seconds for s in used) / 3600,
         "finished_device_hours": sum(s.device_seconds or 0.0 for s in used) / 3600,
