@@ -18,16 +18,15 @@ PREFIX = "settings/"
 PBT_QUANTILE = 0.25
 
 
-def distribution(values: Range) -> BaseDistribution:
+def distributions(space: Space) -> dict[str, BaseDistribution]:
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    if isinstance(values, Uniform):
-        return FloatDistribution(values.low, values.high, log=values.log)
-    return CategoricalDistribution(list(values.values))
-
-
-def distributions(space: Space) -> dict[str, BaseDistribution]:
-    return {name: distribution(values) for name, values in space.items()}
+    return {
+        name: FloatDistribution(values.low, values.high, log=values.log)
+        if isinstance(values, Uniform)
+        else CategoricalDistribution(list(values.values))
+        for name, values in space.items()
+    }
 
 
 def param_space(plan: SearchPlan) -> dict[str, Any]:
@@ -55,21 +54,19 @@ def searcher(plan: SearchPlan, concurrent: int) -> Any:
     else:
         startup = max(2, min(10, search.num_samples // 3))
         sampler = optuna.samplers.TPESampler(seed=search.seed, n_startup_trials=startup)
-    objective = OBJECTIVES[search.objective]
+    objective, own = OBJECTIVES[search.objective], plan.own_settings()
     two = objective.several
     algorithm = OptunaSearch(
         space={f"{PREFIX}{name}": values for name, values in distributions(plan.space).items()},
         metric=["accuracy", "forgetting_score"] if two else "objective",
         mode=["max", "min"] if two else objective.mode,
-        points_to_evaluate=[{f"{PREFIX}{name}": value for name, value in _inside(plan).items()}],
+        points_to_evaluate=[
+            # Values of the method's own that lie outside of the space are moved into it.
+            {f"{PREFIX}{name}": nearest(plan.space[name], v) for name, v in own.items()}
+        ],
         sampler=sampler,
     )
     return ConcurrencyLimiter(algorithm, max_concurrent=concurrent)
-
-
-def _inside(plan: SearchPlan) -> dict[str, Any]:
-    """Return the method's own settings, moved into the space where they are outside of it."""
-    return {name: nearest(plan.space[name], v) for name, v in plan.own_settings().items()}
 
 
 def nearest(values: Range, value: Any) -> Any:

@@ -75,7 +75,8 @@ def search(plan: SearchPlan, *, resume: bool | None, as_json: bool) -> int:
     # Ray unpickles what lies there, also what its workers wrote.
     with for_others_to_read_only():
         claim(plan, data, resume=resume)
-        with _locked(plan):
+        with exclusively(plan.out / "search.lock", "dlfd search"):
+            write_text(plan.out / "config.yaml", config_text(plan.config))
             content = _run(plan, data)
     show(plan, content, as_json=as_json)
     return 0 if content["winner"] is not None else 1
@@ -92,18 +93,11 @@ def _gpus(plan: SearchPlan, room: Room) -> float:
     return gpus_per_rank(plan.search, plan.config.runtime.device, room)
 
 
-@contextlib.contextmanager
-def _locked(plan: SearchPlan) -> Iterator[None]:
-    """Hold the directory of the search; RunDirError while another process does."""
-    with exclusively(plan.out / "search.lock", "dlfd search"):
-        write_text(plan.out / "config.yaml", config_text(plan.config))
-        yield
-
-
 def _run(plan: SearchPlan, rows: ResolvedRows) -> dict[str, Any]:
     """Run the trials and the replicates of the best; write the results after each."""
     start = time.monotonic()
-    shared = _shared(plan, rows)
+    every = perturb_every(plan.search, num_steps(plan.config, rows), plan.config.method.probe_every)
+    shared = Shared(plan.config, plan.search, reference_of(plan), every)
     with _terminate_as_interrupt(), ray_cluster(plan.search) as room:
         room.check(plan.search, _gpus(plan, room))
         tuner = _Phases(plan, rows, shared, room)
@@ -116,11 +110,6 @@ def _run(plan: SearchPlan, rows: ResolvedRows) -> dict[str, Any]:
     content = write_all(plan, trials, replicates, judgements, untouched, took)
     write_end(plan, content, job_info().run_restarts)
     return content
-
-
-def _shared(plan: SearchPlan, rows: ResolvedRows) -> Shared:
-    every = perturb_every(plan.search, num_steps(plan.config, rows), plan.config.method.probe_every)
-    return Shared(plan.config, plan.search, reference_of(plan), every)
 
 
 @contextlib.contextmanager
@@ -197,16 +186,20 @@ class _Phases:
 
         from .follow import Follow
 
-        plan, is_search = self.plan, num_samples is not None
-        is_given = bool(space)
+        plan, is_given, choice = self.plan, bool(space), {}
+        if num_samples is not None:
+            max_steps = longest(plan, self.rows)
+            choice = {
+                "search_alg": searcher(plan, self.concurrent),
+                "scheduler": scheduler(plan, max_steps, self.shared.save_every),
+            }
         config = TuneConfig(
             # Tune repeats a grid so many times; every trial stands in it once.
             num_samples=1 if is_given else num_samples or 1,
             max_concurrent_trials=self.concurrent if is_given else None,
-            search_alg=searcher(plan, self.concurrent) if is_search else None,
-            scheduler=self._scheduler() if is_search else None,
             reuse_actors=True,
             trial_dirname_creator=_trial_name,
+            **choice,
         )
         run = RunConfig(
             name=name, storage_path=str(plan.ray), verbose=0,
@@ -215,9 +208,6 @@ class _Phases:
             failure_config=FailureConfig(max_failures=1),
         )  # fmt: skip
         return Tuner(self._trainable(shared), param_space=space, tune_config=config, run_config=run)
-
-    def _scheduler(self) -> Any:
-        return scheduler(self.plan, longest(self.plan, self.rows), self.shared.save_every)
 
     def _fit(self, tuner: Any, total: int, name: str) -> list[Ended]:
         from .follow import Follow

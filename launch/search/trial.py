@@ -12,7 +12,7 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from dlfd_dist.config import JobConfig
 from dlfd_dist.errors import DlfdError
 from dlfd_dist.locks import locked
 from dlfd_dist.objectives import OBJECTIVES
-from dlfd_dist.run_dir import RunDir, write_json, write_text
+from dlfd_dist.run_dir import write_json, write_text
 
 from .pinning import pinned
 from .point import Point, Shared, trial_config
@@ -100,7 +100,11 @@ def run_rank(
         try:
             prepared = _prepare(point, shared, trial_id, checkpoint, collectives)
             if info.is_main:
-                stack.enter_context(_alone(prepared.run_dir))
+                path = prepared.run_dir.path
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # Another trial with the same settings runs first; its result is ours as well.
+                lock = path.parent / f".{path.name}.lock"
+                stack.enter_context(locked(lock, wait_s=math.inf))
             collectives.barrier()
             _run(prepared, shared, point, collectives, report, trial_id)
         except StoppedEarly:
@@ -149,14 +153,6 @@ def _begin_from(prepared: Prepared, start: Start) -> None:
     shutil.copy(start.folder / run_dir.metrics.name, run_dir.metrics)
     write_json(run_dir.path / "lineage.json", start.lineage)
     write_text(run_dir.checkpoints / "latest", name + "\n")
-
-
-@contextlib.contextmanager
-def _alone(run_dir: RunDir) -> Iterator[None]:
-    """Wait while another trial with the same settings runs; its result is ours as well."""
-    run_dir.path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(run_dir.path.parent / f".{run_dir.path.name}.lock", wait_s=math.inf):
-        yield
 
 
 def _run(
