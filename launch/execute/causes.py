@@ -60,21 +60,21 @@ def cause(
     logs : of its ranks, rank 0 first
     """
     lines = [line for log in reversed(logs) for line in tail(log)]
-    said = [match[1] for line in lines if (match := OWN.match(line))]
+    sentences = [match[1] for line in lines if (match := OWN.match(line))]
     errors = [line for line in lines if ERROR.match(line)]
     shown = ([line for line in lines if OWN.match(line) or ERROR.match(line)] or lines)[-NUM_LINES:]
     if state in BY_STATE and state != "CANCELLED":
         return _sentence(BY_STATE[state]), shown
     # The run's own sentence says more than a pattern of words in it.
-    if exit_status is not None and exit_status != 0 and said:
-        return _sentence(said[-1]), shown
+    if exit_status is not None and exit_status != 0 and sentences:
+        return _sentence(sentences[-1]), shown
     text = "\n".join(lines)
     for pattern, meaning in TELLING:
         if match := re.search(pattern, text):
             return _sentence(meaning.format(*match.groups())), shown
     if state == "CANCELLED":
         return _sentence(BY_STATE[state]), shown
-    last_words = (said or errors)[-1:]
+    last_words = (sentences or errors)[-1:]
     return _sentence(last_words[0] if last_words else _by_code(exit_code, exit_status)), shown
 
 

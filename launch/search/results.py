@@ -68,8 +68,8 @@ def _last_line(file: str | None) -> str:
         lines = Path(file or "").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    said = [line.strip() for line in lines if line.strip()]
-    return said[-1][:300] if said else "its worker ended."
+    texts = [line.strip() for line in lines if line.strip()]
+    return texts[-1][:300] if texts else "its worker ended."
 
 
 def finished(rows: Sequence[Row]) -> list[Row]:
