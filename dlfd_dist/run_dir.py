@@ -309,24 +309,33 @@ class RunDir:
                 raise
 
 
-def append_event(path: Path, event: dict[str, Any]) -> None:
-    """Append one line to a JSONL file."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(event, sort_keys=True) + "\n")
+def append_event(path: Path, event: dict[str, Any], *, synced: bool = False) -> None:
+    """Append one line to a JSONL file; a last line that a crash cut off is ended first.
+
+    synced : whether the line is on the disk when this returns
+    """
+    text = json.dumps(event, sort_keys=True) + "\n"
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            text = text if file.read(1) == b"\n" else "\n" + text
+        file.write(text.encode())
+        if synced:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """Return the events of a JSONL file; a last line cut off by a crash does not count."""
+    """Return the events of a JSONL file; a line that a crash cut off does not count."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines, which parts a line at other characters too.
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
         return []
     events = []
     for line in lines:
-        try:
+        with contextlib.suppress(json.JSONDecodeError):
             events.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
     return events
 
 

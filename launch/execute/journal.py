@@ -8,8 +8,6 @@ every write is one line, under a lock that holds between hosts (`dlfd_dist.locks
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -81,35 +79,20 @@ class Ledger:
         """Add a line; only inside `locked`."""
         assert self._is_locked, "the ledger is written under its lock"
         line = {"event": event, "time": time.time(), "host": socket.gethostname(), **facts}
-        text = json.dumps(line, sort_keys=True) + "\n"
-        if _cut_off(self.file):
-            text = "\n" + text
-        fd = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            os.write(fd, text.encode())
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        append_event(self.file, line, synced=True)
 
     def events(self) -> list[dict[str, Any]]:
         """Return every event; a line that a crash cut off does not count.
 
         Raises RunDirError for a line that no dlfd wrote.
         """
-        try:
-            lines = self.file.read_text(encoding="utf-8", errors="replace").split("\n")
-        except FileNotFoundError:
-            return []
-        events = []
-        for number, line in enumerate(lines, start=1):
-            with contextlib.suppress(json.JSONDecodeError):
-                event = json.loads(line)
-                if not _is_event(event):
-                    raise RunDirError(
-                        f"{self.file}: line {number} is not an event of a campaign: take it out, "
-                        "or submit to another run.dir."
-                    )
-                events.append(event)
+        events = read_events(self.file)
+        for number, event in enumerate(events, start=1):
+            if not _is_event(event):
+                raise RunDirError(
+                    f"{self.file}: event {number} is not an event of a campaign: take it out, "
+                    "or submit to another run.dir."
+                )
         return events
 
     def placements(self) -> dict[str, Placement]:
@@ -194,15 +177,6 @@ def ids_of(event: dict[str, Any]) -> list[str]:
     """Return the id of each task of a submission, or that of its only one."""
     job_id, num_tasks = event["job_id"], len(event["units"])
     return [f"{job_id}_{n}" if event["array"] else job_id for n in range(num_tasks)]
-
-
-def _cut_off(file: Path) -> bool:
-    """Return whether the last line lacks its end: its writer died."""
-    if not file.is_file() or file.stat().st_size == 0:
-        return False
-    with file.open("rb") as content:
-        content.seek(-1, os.SEEK_END)
-        return content.read(1) != b"\n"
 
 
 # --- the starts and ends of a run

@@ -65,7 +65,7 @@ def test_a_line_that_no_dlfd_wrote_is_one_sentence(line: str, tmp_path: Path):
         ledger.append("first")
     with ledger.file.open("a") as file:
         file.write(line + "\n")
-    with pytest.raises(RunDirError, match=r"ledger\.jsonl: line 2 is not an event"):
+    with pytest.raises(RunDirError, match=r"ledger\.jsonl: event 2 is not an event"):
         ledger.events()
 
 
@@ -78,7 +78,7 @@ def test_a_line_is_on_disk_before_the_command_goes_on(tmp_path: Path, monkeypatc
         sync(fd)
         synced.append(ledger.file.read_text())
 
-    monkeypatch.setattr(module.os, "fsync", watched)
+    monkeypatch.setattr(os, "fsync", watched)
     with ledger.locked():
         ledger.append("submitting")
     assert [text.count("submitting") for text in synced] == [1]

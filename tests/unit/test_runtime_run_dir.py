@@ -101,6 +101,16 @@ def test_a_last_line_cut_off_by_a_crash_does_not_count(tmp_path):
     assert [e["step"] for e in read_events(path)] == [1, 2]
 
 
+def test_a_line_that_a_crash_cut_off_hides_no_later_one(tmp_path):
+    path = tmp_path / "attempts.jsonl"
+    append_event(path, {"event": "start"})
+    with path.open("a") as file:
+        file.write('{"event": "e')
+    append_event(path, {"event": "start"})
+    append_event(path, {"event": "end", "status": 0})
+    assert [e["event"] for e in read_events(path)] == ["start", "start", "end"]
+
+
 def test_a_file_of_events_that_is_not_there_is_empty(tmp_path):
     assert read_events(tmp_path / "metrics.jsonl") == []
 
