@@ -82,23 +82,28 @@ def take_directory(path: Path, what: str, *marks: str) -> None:
 
 
 @contextlib.contextmanager
-def exclusively(lock: Path, command: str, *, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold the directory of a lock file; RunDirError while another process does."""
-    with _exclusively(lock, lock.parent, f"another '{command}'", wait_s):
-        yield
-
-
-@contextlib.contextmanager
-def _exclusively(lock: Path, folder: Path, other: str, wait_s: float) -> Iterator[None]:
+def holding(lock: Path, message: str, *, wait_s: float) -> Iterator[None]:
+    """Hold a lock; RunDirError with the message, where {holder} is filled in, if another does."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locked(lock, wait_s=wait_s))
         except Held as err:
-            raise RunDirError(
-                f"run.dir={folder} is being written by {other} ({err}): wait until it has ended, "
-                "or choose another directory."
-            ) from err
+            raise RunDirError(message.replace("{holder}", str(err))) from err
         yield
+
+
+@contextlib.contextmanager
+def exclusively(lock: Path, command: str, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the directory of a lock file; RunDirError while another process does."""
+    with holding(lock, _in_use_by(lock.parent, f"another '{command}'"), wait_s=wait_s):
+        yield
+
+
+def _in_use_by(folder: Path, other: str) -> str:
+    return (
+        f"run.dir={folder} is being written by {other} ({{holder}}): wait until it has ended, or "
+        "choose another directory."
+    )
 
 
 @dataclass(frozen=True)
@@ -230,8 +235,8 @@ class RunDir:
         with contextlib.ExitStack() as stack:
             with writing_to(self.path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                other = "another start of this run"
-                stack.enter_context(_exclusively(lock, self.path, other, wait_s))
+                message = _in_use_by(self.path, "another start of this run")
+                stack.enter_context(holding(lock, message, wait_s=wait_s))
             yield
 
     def remove_partials(self) -> None:

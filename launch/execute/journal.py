@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dlfd_dist.errors import RunDirError
-from dlfd_dist.locks import Held, locked
-from dlfd_dist.run_dir import append_event, read_events
+from dlfd_dist.run_dir import append_event, holding, read_events
 
 from .process import is_local
 
@@ -27,17 +26,6 @@ RUN_WAIT_S = 150.0
 node that was lost."""
 NOWHERE = ""
 """The id of a job that SLURM forgot and whose id it gave again."""
-
-
-@contextlib.contextmanager
-def holding(lock: Path, message: str, *, wait_s: float) -> Iterator[None]:
-    """Hold a lock; RunDirError with the message, where {holder} is filled in, if another does."""
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locked(lock, wait_s=wait_s))
-        except Held as err:
-            raise RunDirError(message.replace("{holder}", str(err))) from err
-        yield
 
 
 @dataclass(frozen=True)

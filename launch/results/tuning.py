@@ -14,9 +14,9 @@ from typing import Any
 
 from dlfd_dist.config import JobConfig
 from dlfd_dist.errors import DlfdError
-from dlfd_dist.run_dir import write_json
+from dlfd_dist.run_dir import holding, write_json
 
-from ..execute.journal import RUN_WAIT_S, Ledger, holding
+from ..execute.journal import RUN_WAIT_S, Ledger
 from ..execute.states import directories_of
 from ..plan.comparison import with_settings
 from ..plan.race import Race
