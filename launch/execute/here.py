@@ -25,6 +25,7 @@ from dlfd_dist.runtime.preemption import StopFlag, stop_flag
 
 from ..plan.comparison import Comparison
 from ..plan.runs import Run
+from .causes import cause
 from .ranks import cores, run_local
 from .workers import Task, Workers
 
@@ -231,12 +232,8 @@ def running(
 
 
 def _reason(status: int, log: Path) -> str:
-    """Return why a run failed: the last sentence of its log, or the signal that killed it."""
+    """Return why a run failed, in one sentence."""
     if status == -signal.SIGKILL:
         return "its process was killed: if memory ran out, give a smaller compare.workers."
-    if status < 0:
-        return f"its process was ended by {signal.Signals(-status).name}."
-    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    lines = [line for line in text.splitlines() if line.strip()]
-    sentences = [line.removeprefix("dlfd: ") for line in lines if line.startswith("dlfd: ")]
-    return (sentences or lines or [f"its process ended with status {status}."])[-1]
+    by_signal = f"0:{-status}" if status < 0 else ""
+    return cause("", by_signal, status if status > 0 else None, [log])[0]
