@@ -59,6 +59,9 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
               settings of the verb with the values that would run
   --version
 
+On a terminal, tables are laid out to its width and coloured, unless NO_COLOR is
+set; in a pipe they are plain text.
+
 exit status: 0 done, 1 failed, 2 bad input, 3 intact but vouched for by nobody
 you trust (verify), 75 stopped as asked, 76 a node was lost (the same command
 goes on)

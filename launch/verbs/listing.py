@@ -11,6 +11,7 @@ from dlfd_dist.errors import ConfigError
 from dlfd_dist.libraries import INSTALL, names
 from dlfd_dist.plugins import load_modules, offered
 from dlfd_dist.registry import Registry
+from dlfd_dist.terminal import print_table
 
 SETTINGS = {"methods": "method", "models": "model", "data": "data"}
 """By verb, the setting whose values it lists."""
@@ -40,11 +41,17 @@ def run_listing(verb: str, words: Sequence[str], *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(rows, indent=2, sort_keys=True))
         return 0
+    _show(rows)
+    return 0
+
+
+def _show(rows: Sequence[dict[str, str]]) -> None:
     width = max(len(row["name"]) for row in rows)
+    cells = []
     for row in rows:
         of = f" [{row['package']}]" if row["package"] != "dlfd-dist" else ""
-        print(f"{row['name']:{width}}  {row['sentence']}{of}")
-    return 0
+        cells.append((row["name"], row["sentence"] + of))
+    print_table(cells, plain="\n".join(f"{name:{width}}  {text}" for name, text in cells))
 
 
 def _list_library(library: str, pattern: str = "*", *more: str, as_json: bool) -> int:

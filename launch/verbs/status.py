@@ -6,13 +6,14 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from dlfd_dist.errors import INTERRUPTED, ConfigError
 from dlfd_dist.plain import counted, steer
+from dlfd_dist.terminal import is_live, print_table
 
 from ..execute import slurm
 from ..execute.background import cancel as cancel_local
@@ -69,7 +70,7 @@ def _watch(
     """Show the runs until none is under way, ever more seldom: each look asks the scheduler."""
     delay = WATCH_FIRST_S
     while True:
-        if sys.stdout.isatty() and not as_json:
+        if is_live(sys.stdout) and not as_json:
             steer(CLEAR, sys.stdout)
         statuses = _look(paths, words, as_json)
         if not _any(statuses, UNDER_WAY):
@@ -86,8 +87,7 @@ def _show(statuses_of: dict[Path, list[RunStatus]], *, detailed: bool, as_json: 
     for path, statuses in statuses_of.items():
         _show_head(path, statuses)
         if detailed:
-            for status in statuses:
-                _show_run(status)
+            _show_runs(statuses)
     sys.stdout.flush()
 
 
@@ -156,15 +156,26 @@ def _show_usage(path: Path, statuses: Sequence[RunStatus], by_devices: float | N
         print(f"  used: {', '.join(texts)}")
 
 
-def _show_run(status: RunStatus) -> None:
-    again = f", started again {counted(status.restarts, 'time')}" if status.restarts else ""
-    print(f"  {status.state:10} {status.job_id:>10} {status.label}{again}")
+def _show_runs(statuses: Sequence[RunStatus]) -> None:
+    """Print a row for each run; on a terminal, what went wrong stands below the table."""
+    rows, lines, below = [], [], []
+    for status in statuses:
+        again = f", started again {counted(status.restarts, 'time')}" if status.restarts else ""
+        name, why = f"{status.label}{again}", list(_reasons(status))
+        rows.append((status.state, status.job_id, name))
+        lines += [f"  {status.state:10} {status.job_id:>10} {name}", *why]
+        below += [f"  {status.label}:", *why] if why else []
+    print_table(rows, heads=("state", "job", "run"), plain="\n".join(lines), below=below)
+
+
+def _reasons(status: RunStatus) -> Iterator[str]:
+    """Yield why a run is in its state, the log lines that matter and where its log is."""
     if status.cause:
-        print(f"{'':14}{status.cause}")
-    for line in status.lines if status.state == "failed" else ():
-        print(f"{'':16}| {line[:160]}")
-    if status.state == "failed" and status.log:
-        print(f"{'':14}its log: {status.log}")
+        yield f"{'':14}{status.cause}"
+    if status.state == "failed":
+        yield from (f"{'':16}| {line[:160]}" for line in status.lines)
+        if status.log:
+            yield f"{'':14}its log: {status.log}"
 
 
 def run_cancel(words: Sequence[str]) -> int:
