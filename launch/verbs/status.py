@@ -28,7 +28,6 @@ from ..execute.states import (
     find_campaign,
     planned_runs,
     run_states,
-    summary,
 )
 from ..execute.usage import Usage, total, usage_of
 from ..plan.runs import Plan, read_plan
@@ -105,6 +104,22 @@ def _as_dict(path: Path, statuses: Sequence[RunStatus]) -> dict[str, Any]:
         "report": str(page) if page.is_file() else None, "code": code_note(path),
         "jobs": str(job_folder(path)),
     }  # fmt: skip
+
+
+def summary(statuses: Sequence[RunStatus]) -> dict[str, Any]:
+    """Return how many runs are in which state, and device hours as estimated and as used."""
+    counts: dict[str, int] = {}
+    for status in statuses:
+        counts[status.state] = counts.get(status.state, 0) + 1
+    used = [s for s in statuses if s.device_seconds is not None]
+    energies = [s.energy_joules for s in statuses if s.energy_joules is not None]
+    return {
+        "counts": counts,
+        "estimated_device_hours": sum(s.estimated_seconds for s in statuses) / 3600,
+        "finished_estimated_device_hours": sum(s.estimated_seconds for s in used) / 3600,
+        "finished_device_hours": sum(s.device_seconds or 0.0 for s in used) / 3600,
+        "device_energy_joules": sum(energies) if energies else None,
+    }
 
 
 def used_by_jobs(path: Path, statuses: Sequence[RunStatus]) -> dict[str, Usage]:
