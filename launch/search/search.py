@@ -298,19 +298,30 @@ def show(plan: SearchPlan, content: dict[str, Any], *, as_json: bool) -> None:
             print(f"{name:10} {plan.out / name}")
 
 
+def _gpus_in_words(gpus_per_rank: float, room: Room) -> str:
+    if gpus_per_rank:
+        return f"GPUs: {gpus_per_rank:g} for each rank of a trial, of {room.gpus:g} here"
+    if room.gpus:
+        return f"GPUs: none is used of {room.gpus:g} here (search.gpus_per_trial, runtime.device)"
+    return "GPUs: none is used, for torch sees none here; trials run on CPUs"
+
+
 def _print_plan(plan: SearchPlan, *, as_json: bool) -> None:
     rows, search = rows_of(plan, draw=False), plan.search
-    at_a_time = local_room(search).at_a_time(search, _gpus(plan, local_room(search)))
+    room = local_room(search)
+    gpus = _gpus(plan, room)
+    at_a_time = room.at_a_time(search, gpus)
     steps = longest(plan, rows)
     space = {name: str(values) for name, values in plan.space.items()}
     values = {
         "config": to_dict(plan.config), "search": to_dict(search), "space": space,
-        "at_a_time": at_a_time, "max_steps": steps,
+        "at_a_time": at_a_time, "max_steps": steps, "gpus_per_rank": gpus,
     }  # fmt: skip
     lines = [
         config_text(plan.config),
         f"# search: {counted(search.num_samples, 'trial')} of method={plan.config.method.name}, "
         f"{at_a_time} at a time on {counted(cores(), 'core')}, at most {steps} steps each",
+        f"# {_gpus_in_words(gpus, room)}",
         f"# sampler {search.sampler}, scheduler {search.scheduler}, "
         f"by {OBJECTIVES[search.objective].title}",
         *indented(f"{name}: {ranges}" for name, ranges in space.items()),

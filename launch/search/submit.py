@@ -60,6 +60,7 @@ def _allocation(cluster: ClusterConfig) -> LaunchSpec:
     nodes, tasks = asked_shape(cluster) or (1, 0)
     if cluster.tasks_per_node is None and cluster.ranks is None:
         tasks = cluster.max_tasks_per_node
+    room = "cores" if cluster.gpus == "none" else "GPUs"
     return LaunchSpec(
-        nodes, tasks, ray=True, why=f"Ray on {counted(nodes, 'node')}, trials on their cores"
+        nodes, tasks, ray=True, why=f"Ray on {counted(nodes, 'node')}, trials on their {room}"
     )
