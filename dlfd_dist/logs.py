@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from .progress import duration, say
@@ -59,6 +61,22 @@ def setup_console(rank: int = 0) -> None:
         root.addHandler(_Console(rank))
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").handlers = root.handlers
+
+
+@contextlib.contextmanager
+def console(rank: int = 0) -> Iterator[None]:
+    """Send messages to the console inside the block; a program's own logging is then as before."""
+    root, handler = logging.getLogger("dlfd_dist"), _Console(rank)
+    before = root.level, root.propagate
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    root.propagate = False
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before[0])
+        root.propagate = before[1]
 
 
 def open_rank_log(path: Path, rank: int) -> logging.Handler:

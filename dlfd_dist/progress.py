@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -29,6 +30,20 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
 
 
+_is_silent = False
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Draw no bar inside the block."""
+    global _is_silent
+    before, _is_silent = _is_silent, True
+    try:
+        yield
+    finally:
+        _is_silent = before
+
+
 def say(line: str, style: str = "") -> None:
     """Print a line on standard error, above the bar where there is one."""
     with tqdm.external_write_mode(file=sys.stderr):
@@ -53,7 +68,7 @@ class Bar:
         self.start = time.monotonic()
         self.drawn = tqdm(
             total=total, initial=first, desc=title, unit=unit, leave=stays
-        ) if shown and is_live(sys.stderr) else None  # fmt: skip
+        ) if shown and not _is_silent and is_live(sys.stderr) else None  # fmt: skip
 
     @property
     def elapsed(self) -> float:

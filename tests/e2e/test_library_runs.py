@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
+import re
 import weakref
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from dlfd_dist.runtime.preemption import StopFlag
 from launch.cli import main
 from launch.verbs.certify import _measure
 from tests.fakes.strangers import QUICK, WORDS, Faces, Net, build, splits
+from tests.fakes.terminal import terminal
 
 HERE = "tests.fakes.strangers"
 
@@ -65,6 +68,26 @@ def test_a_call_leaves_a_run_directory_and_the_model_as_it_was(tmp_path: Path):
     assert [line.split(",")[1:5] for line in request[1:]] == [
         [f"person {who}", "identity", "matched", "4"] for who in (6, 7)
     ]
+
+
+def test_a_call_tells_its_progress_where_it_is_asked_and_leaves_logging_alone(
+    tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    logger = logging.getLogger("dlfd_dist")
+    monkeypatch.setattr(logger, "handlers", [])
+    before = (logger.level, logger.propagate)
+    unlearned(tmp_path / "told", method="finetune", progress=True)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert re.search(r"step=\d+/\d+ .*eta=\d+s", said.err)
+    assert (logger.handlers, logger.level, logger.propagate) == ([], *before)
+    unlearned(tmp_path / "mine", method="finetune", seed=1)
+    assert capsys.readouterr().err == ""
+    with terminal(monkeypatch, "stderr") as shown:
+        unlearned(tmp_path / "drawn", method="finetune", seed=2)
+        assert "step/s" in shown()
+        unlearned(tmp_path / "silent", method="finetune", seed=3, progress=False)
+        assert shown() == ""
 
 
 def test_the_same_call_returns_the_finished_run(tmp_path: Path):
