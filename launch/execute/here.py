@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dlfd_dist.compose import config_text
 from dlfd_dist.config import JobConfig
 from dlfd_dist.data.loaders import ResolvedRows, RowReader
-from dlfd_dist.errors import STOPPED, DlfdError, RunDirError
+from dlfd_dist.errors import FAILED, STOPPED, DlfdError, RunDirError
 from dlfd_dist.jobs.context import input_digests, record_files, run_identity
 from dlfd_dist.progress import Bar, duration
 from dlfd_dist.run_dir import RunDir, exclusively, write_text
@@ -38,6 +38,16 @@ class Stopped(DlfdError):
 
     def __init__(self) -> None:
         super().__init__("It was stopped as asked; the same command goes on from there.")
+
+
+class NothingFinished(DlfdError):
+    """No model was trained, so that nothing else can run."""
+
+    exit_status = FAILED
+
+    def __init__(self, failures: Mapping[str, str]):
+        label, why = next(iter(failures.items()), ("", "the messages above say why."))
+        super().__init__(f"No model was trained, so nothing else can run. {label}: {why}")
 
 
 @contextlib.contextmanager
@@ -175,6 +185,13 @@ class Runs:
         if self.stop.requested:
             raise Stopped()
         return {p.run.label: p.run_dir.path for p in placed if p.run_dir.finished()}
+
+    def models(self, stage: Sequence[Run]) -> dict[str, Path]:
+        """Run the trainings that all other runs begin with; NothingFinished if none succeeds."""
+        done = self.run(stage)
+        if not done:
+            raise NothingFinished(self.failures)
+        return done
 
     def _place(self, run: Run, num_runs: int) -> _Placed:
         """Find the directory of a run; RunDirError if it holds something else."""

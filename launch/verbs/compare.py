@@ -94,7 +94,7 @@ def _run(comparison: Comparison) -> Outcome:
     workers = num_workers(comparison.configs[0], comparison.compare.workers)
     total = len(wanted) + len(retrained) + len(tries)
     with running("compare", comparison, reader.rows, workers=workers, total=total) as runs:
-        models = runs.run([*trainings, *retrained])
+        models = runs.models([*trainings, *retrained])
         done = models | runs.run(with_models([*measurement_runs(comparison), *tries], models))
         trials = judged(comparison, trials, done)
         tuned = unlearning_runs(comparison, tuned_configs(comparison, trials))
