@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..plain import csv_text
+from .contrasts import sentences
 from .intervals import MIN_CROSSED
 from .measured import METRICS
 from .records import RETRAINED
@@ -154,7 +155,7 @@ def head_line(findings: Findings | None) -> str:
 def contrast_lines(findings: Findings | None) -> list[str]:
     """Return the contrasts in words, a title first; nothing where none was named."""
     found = findings.contrasts if findings else []
-    return [CONTRASTS, *(contrast.sentence for contrast in found)] if found else []
+    return [CONTRASTS, *sentences(found)] if found else []
 
 
 def matched_line(row: Row) -> str:

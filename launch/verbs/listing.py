@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,10 @@ from dlfd_dist.terminal import print_table
 
 SETTINGS = {"methods": "method", "models": "model", "data": "data"}
 """By verb, the setting whose values it lists."""
+WHERE_TO_START = (
+    "Which method forgets best is not known yet: start with finetune and reset as baselines, and "
+    "compare on your own data with 'dlfd compare method=finetune,reset,dlfd compare.tune=12'."
+)
 LIBRARIES = {
     "timm": "A network of timm by model.name; 'dlfd models timm [PATTERN]' lists them.",
     "torchvision": "A network of torchvision by model.name; 'dlfd models torchvision' lists them.",
@@ -42,6 +47,9 @@ def run_listing(verb: str, words: Sequence[str], *, as_json: bool) -> int:
         print(json.dumps(rows, indent=2, sort_keys=True))
         return 0
     _show(rows)
+    if verb == "methods":
+        # A script that reads the names from standard output does not meet it.
+        print(f"\n{WHERE_TO_START}", file=sys.stderr)
     return 0
 
 
