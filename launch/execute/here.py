@@ -19,6 +19,7 @@ from dlfd_dist.run_dir import RunDir, exclusively, write_text
 from dlfd_dist.runtime.env import RankInfo
 from dlfd_dist.runtime.init import pick_device
 from dlfd_dist.runtime.preemption import StopFlag, stop_flag
+from dlfd_dist.trackers.page import end_trackers
 
 from ..plan.comparison import Comparison
 from ..plan.runs import Run
@@ -176,7 +177,12 @@ class Runs:
     def run(self, stage: Sequence[Run]) -> dict[str, Path]:
         """Run what is not finished; return the directories of what is, by label."""
         placed = [self._place(run, len(stage)) for run in stage]
-        pending = [place for place in placed if not place.run_dir.finished()]
+        pending = []
+        for place in placed:
+            if place.run_dir.finished():
+                end_trackers(place.run.config, place.run_dir)
+            else:
+                pending.append(place)
         self.progress.reused(len(placed) - len(pending))
         if pending and pending[0].run.config.runtime.world_size > 1:
             self._run_on_ranks(pending)

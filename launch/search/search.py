@@ -23,9 +23,10 @@ from dlfd_dist.jobs.plan import num_steps
 from dlfd_dist.logs import setup_console
 from dlfd_dist.objectives import OBJECTIVES
 from dlfd_dist.plain import counted
-from dlfd_dist.run_dir import exclusively, write_text
+from dlfd_dist.run_dir import RunDir, exclusively, write_text
 from dlfd_dist.runtime.checkpoint import drop_checkpoints
 from dlfd_dist.runtime.env import job_info, refuse_ranks
+from dlfd_dist.trackers import catch_up
 
 from ..dry_run import dry_run_text, indented
 from ..execute.ranks import cores
@@ -33,7 +34,7 @@ from .algorithms import param_space, perturb_every, scheduler, searcher
 from .cluster import ADDRESS, Room, gpus_per_rank, local_room, ray_cluster, require_ray
 from .identity import claim
 from .plan import SearchPlan, check_reference, longest, make_plan, rows_of
-from .point import Shared
+from .point import Point, Shared, trial_config
 from .progress import Ended, Table, Watch, callback, short
 from .results import FILES, Row, all_judged, bound_text, candidates, write_all, write_end
 from .results import rows_of as result_rows
@@ -118,6 +119,7 @@ def _run(plan: SearchPlan, rows: ResolvedRows) -> dict[str, Any]:
         untouched = untouched_value(plan, shared.reference)
         write_all(plan, trials, [], [], untouched, time.monotonic() - start)
         replicates, judgements = _replicate(plan, tuner, trials)
+    _end_trackers(plan, shared, [*trials, *replicates])
     took = time.monotonic() - start
     content = write_all(plan, trials, replicates, judgements, untouched, took)
     write_end(plan, content, job_info().run_restarts)
@@ -247,6 +249,14 @@ def _drop_stopped(plan: SearchPlan, rows: Sequence[Row]) -> None:
     # Those that a population handed on. (Tune's own limit on their number loses count with pbt.)
     for folder in plan.ray.glob("search/*/checkpoint_*"):
         shutil.rmtree(folder)
+
+
+def _end_trackers(plan: SearchPlan, shared: Shared, rows: Sequence[Row]) -> None:
+    """Close in trackers the trials that were stopped: Tune does not wait until they do it."""
+    for row in rows:
+        if row["run_dir"]:
+            config = trial_config(shared, Point(row["settings"], row["seed"]))
+            catch_up(config, RunDir(plan.out / row["run_dir"]), list)
 
 
 def _replicate(

@@ -37,6 +37,7 @@ def run_verb(verb: str, overrides: Sequence[str], *, dry_run: bool, as_json: boo
         # An outer torchrun or srun started this process as one of many ranks.
         return run_local([config], [])
     from dlfd_dist.jobs import prepare
+    from dlfd_dist.trackers.page import end_trackers
 
     setup_console()
     prepared = prepare(config, config.runtime.world_size)
@@ -47,6 +48,8 @@ def run_verb(verb: str, overrides: Sequence[str], *, dry_run: bool, as_json: boo
         status = run_local([config], [prepared.run_dir.config], lambda *_: prepared)
         if status:
             return status
+    else:
+        end_trackers(config, prepared.run_dir)
     show_result(prepared, as_json=as_json)
     return 0
 
