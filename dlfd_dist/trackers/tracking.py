@@ -147,7 +147,7 @@ class Tracking:
         self._config, self._run_dir = config, run_dir
         self._open: dict[str, Tracker] = {}
         self._held: dict[str, Mapping[str, int]] = {}
-        self._begun = self._ended = False
+        self._begun = self._ended = self._failed = False
         with self._surviving("trackers"):
             kept(run_dir.tracking, *RUN)
 
@@ -191,7 +191,8 @@ class Tracking:
         self._each(lambda _, tracker: tracker.close())
         self._open.clear()
         if self._begun:
-            self._note(closed=True, ended=self._ended)
+            # What failed, as where the process of a stopped trial ends, is made up for later.
+            self._note(closed=not self._failed, ended=self._ended and not self._failed)
 
     def _note(self, **known: bool) -> None:
         """Keep in tracking.json how far trackers were told; a later start makes up for the rest."""
@@ -209,7 +210,7 @@ class Tracking:
             yield
         # A stranger's library may raise anything, and no run ends by it.
         except Exception as err:
-            left = self._open.pop(name, None)
+            left, self._failed = self._open.pop(name, None), True
             logger.warning(
                 "%s failed (%s): the run goes on without it",
                 f"the tracker {name}" if left is not None else name, type(err).__name__,

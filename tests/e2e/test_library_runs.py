@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,8 @@ def test_a_call_tells_its_progress_where_it_is_asked_and_leaves_logging_alone(
 
 
 @pytest.fixture
-def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder of a program whose modules no other process finds."""
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Yield the folder of a program whose modules no other process finds."""
     folder = tmp_path / "program"
     folder.mkdir()
     shutil.copy(REPOSITORY / "tests" / "fakes" / "strangers.py", folder / "mynets.py")
