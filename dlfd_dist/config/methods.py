@@ -204,6 +204,12 @@ class LastBlocksConfig(MethodConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.k >= 1, "method.k", self.k, ">= 1")
+        if self.reset == "shrink" or (self.reset == "layers" and self.reset_blocks > self.k):
+            raise ConfigError(
+                f"method={self.name} trains the last {self.k} blocks alone and would leave the "
+                "others as a reset makes them: set method.reset=layers and method.reset_blocks="
+                f"{self.k} or less."
+            )
 
 
 def _check_retain_fraction(value: float) -> None:

@@ -147,6 +147,10 @@ def used_space(cfg: MethodConfig) -> Space:
         space.pop("method.max_forgetting_score", None)
     if cfg.steps is not None:
         space.pop("method.epochs", None)
+    if cfg.reset == "none":
+        space.pop("method.reset_strength", None)
+    if cfg.reset != "layers":
+        space.pop("method.reset_blocks", None)
     return space
 
 

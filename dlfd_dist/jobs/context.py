@@ -182,7 +182,7 @@ def prepare(config: JobConfig, world_size: int, reader: DataReader | None = None
         check_weights(model, path)
         _check_classes(Path(path), data.manifest.label_names)
         if config.verb == "unlearn":
-            methods.get(config.method.name).check(config.method, model)
+            methods.get(config.method.name).check_settings(config.method, model)
     files = {name: FileState.of(weights_path(p)) for name, p in _checkpoints(config).items()}
     inputs = input_digests(config, rows)
     sign, run_dir = run_identity(config, inputs)

@@ -23,6 +23,7 @@ from .course import Course, Turn, fitted
 from .evaluation import probe, probe_apart, thinned_probe
 from .finish import finish
 from .session import Session
+from .start import reset_start
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ def unlearn(
         method.load_tensors(session.tensors)
     else:
         _tell_few(job)
+        _start(session)
     if not session.first and method.initial_probe:
         observe(session, _probe(session, method, 0, selectable=False))
     for turn in course.turns(session.first):
@@ -87,6 +89,15 @@ def unlearn(
         selected_step=session.best_values.get("step", course.num_steps),
         selection=_selection(session, cfg),
     )
+
+
+def _start(session: Session) -> None:
+    """Reset the weights where method.reset says so, after the method has taken what it keeps."""
+    if session.job.config.method.reset == "none":
+        return
+    with phase("reset", whole=True):
+        session.facts["start"] = reset_start(session.job, session.model)
+    session.record("start", 0, **session.facts["start"])
 
 
 def _tell_few(job: Job) -> None:

@@ -17,6 +17,7 @@ from ..registry import Registry
 from ..runtime.collectives import Collectives
 from ..runtime.seeding import purpose_key
 from ..runtime.sync_bn import freeze_batch_norm
+from .start import check_reset
 from .update import Updater
 
 
@@ -158,9 +159,17 @@ class UnlearningMethod:
         """Raise ConfigError for settings that this model does not allow."""
 
     @classmethod
-    def checks_model(cls) -> bool:
-        """Return whether `check` looks at the model, which takes time to build."""
-        return cls.check.__func__ is not UnlearningMethod.check.__func__
+    def checks_model(cls, cfg: MethodConfig) -> bool:
+        """Return whether `check_settings` looks at the model, which takes time to build."""
+        own = cls.check.__func__ is not UnlearningMethod.check.__func__
+        return own or cfg.reset == "layers"
+
+    @classmethod
+    def check_settings(cls, cfg: MethodConfig, model: Classifier) -> None:
+        """Raise ConfigError for settings, of every method or its own, that the model forbids."""
+        if cfg.reset == "layers":
+            check_reset(cfg, model)
+        cls.check(cfg, model)
 
     def step(self, batch: StepBatch, updater: Updater, *, stop: bool) -> dict[str, float]:
         """Take one step; return what is logged: at least loss, grad_norm and stop."""

@@ -21,6 +21,9 @@ METHODS = {
         "metrics.resurface_steps=2",
     ],
     "finetune": ["method=finetune", "method.augment=true", "data.augment=face"],
+    # Statistics on 15 of the retain images in a batch of 15: 4 ranks have 4, 4, 4 and 3.
+    "finetune_reset": ["method=finetune", "method.reset=shrink", "method.reset_images=15"],
+    "dlfm_reset": ["method=dlfm", "method.dynamic=false", "method.reset=layers"],
     "dlfd_sync_bn": [
         "method=dlfd",
         "method.dynamic=false",
