@@ -55,6 +55,10 @@ COUNT_IF_GIVEN = {
         "reset_strength",
         "reset_blocks",
         "reset_images",
+        "teacher",
+        "teacher_epochs",
+        "teacher_lr",
+        "teacher_back",
     ),
     "metrics": ("resurface_always",),
 }

@@ -96,6 +96,11 @@ class MethodConfig:
         )  # fmt: skip
         self._check_reset()
 
+    @property
+    def goes_back(self) -> tuple[str, str] | None:
+        """Return what reads weights that training kept and the setting of how many epochs back."""
+        return ("method=rewind", "epochs") if self.name == "rewind" else None
+
     def _check_reset(self) -> None:
         one_of("method.reset", self.reset, RESETS)
         require(

@@ -118,6 +118,7 @@ class DLFDConfig(MethodConfig):
 
 
 REFERENCES = ("val_split", "manifest", "synthesised")
+TEACHERS = ("none", "reset", "rewound")
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,16 @@ class DLFMConfig(MethodConfig):
     """Weight of distancing in the synthesis (reference=synthesised)."""
     retain_weight: float = 1.0
     """Weight of classification in the synthesis (reference=synthesised)."""
+    teacher: str = "none"
+    """Stand-in for Retrained whose answers on forget images are matched too: none, reset (Original,
+    reset by reset_strength) or rewound (Original as it was teacher_back epochs before its end),
+    each trained for teacher_epochs on the retain set first."""
+    teacher_epochs: int = 2
+    """Retain epochs of the stand-in, before the first step of matching."""
+    teacher_lr: float = 0.02
+    """Learning rate of the stand-in at the beginning."""
+    teacher_back: int = 10
+    """Epochs before the end of training to go back to (teacher=rewound); needs train.keep_every."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -166,16 +177,34 @@ class DLFMConfig(MethodConfig):
             0 < self.reference_fraction < 1,
             "method.reference_fraction", self.reference_fraction, "above 0 and below 1",
         )  # fmt: skip
-        if not (self.quantiles or self.features):
+        if not self.meets_strangers and self.teacher == "none":
             raise ConfigError(
                 "method.quantiles=false and method.features=false leave nothing to match: that is "
                 "method=finetune with distillation."
             )
+        self._check_teacher()
         if (self.reference == "manifest") != (self.reference_manifest is not None):
             raise ConfigError(
                 "method.reference=manifest and method.reference_manifest=FILE go together: give "
                 "both or neither."
             )
+
+    def _check_teacher(self) -> None:
+        one_of("method.teacher", self.teacher, TEACHERS)
+        for name in ("teacher_epochs", "teacher_back"):
+            require(getattr(self, name) >= 1, f"method.{name}", getattr(self, name), ">= 1")
+        require(self.teacher_lr > 0, "method.teacher_lr", self.teacher_lr, "above 0")
+        if self.teacher != "none":
+            one_of("method.lr_scheduler", self.lr_scheduler, ("constant", "cosine_batch"))
+
+    @property
+    def meets_strangers(self) -> bool:
+        """Whether a term matches forget images to strangers."""
+        return self.quantiles or self.features
+
+    @property
+    def goes_back(self) -> tuple[str, str] | None:
+        return ("method.teacher=rewound", "teacher_back") if self.teacher == "rewound" else None
 
 
 @dataclass(frozen=True)

@@ -147,11 +147,13 @@ def used_space(cfg: MethodConfig) -> Space:
         space.pop("method.max_forgetting_score", None)
     if cfg.steps is not None:
         space.pop("method.epochs", None)
-    if cfg.reset == "none":
-        space.pop("method.reset_strength", None)
-    if cfg.reset != "layers":
-        space.pop("method.reset_blocks", None)
-    return space
+    unread = {
+        "method.reset_strength": cfg.reset == "none",
+        "method.reset_blocks": cfg.reset != "layers",
+        "method.teacher_lr": getattr(cfg, "teacher", "none") == "none",
+        "method.teacher_epochs": getattr(cfg, "teacher", "none") == "none",
+    }
+    return {name: values for name, values in space.items() if not unread.get(name, False)}
 
 
 def needs_share(space: Space) -> bool:

@@ -62,6 +62,7 @@ def unlearn(
         method.load_tensors(session.tensors)
     else:
         _tell_few(job)
+        session.facts["passes"] = course.passes
         _start(session)
     if not session.first and method.initial_probe:
         observe(session, _probe(session, method, 0, selectable=False))

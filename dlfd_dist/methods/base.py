@@ -107,7 +107,7 @@ class MethodContext:
     """What a method may use.
 
     `model` is the original when the method is made; `fresh_model` returns one with new weights,
-    `earlier_model` one with those that training had method.epochs before its end, where it kept
+    `earlier_model` one with those of the epoch that the method goes back to, where training kept
     them.
     """
 

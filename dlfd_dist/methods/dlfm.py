@@ -28,6 +28,7 @@ from ..transport import match_quantiles, solve_by_class
 from .bad_teacher import as_teacher
 from .base import MethodContext, Phase, Probe, StepBatch, UnlearningMethod, methods
 from .dlfd import synthesise
+from .stand_in import StandIn
 from .update import Updater
 
 
@@ -48,6 +49,7 @@ class Target(NamedTuple):
 class DLFM(UnlearningMethod):
     """Lower CE(retain) + kd_weight * KL(original || model) + match_weight * OT(forget, strangers).
 
+    With method.teacher, KL(stand-in for Retrained || model) on forget images is matched as well.
     Only forget images carry the gradient of the matching: from those they are matched to the model
     learns only where their distribution lies.
     """
@@ -60,18 +62,25 @@ class DLFM(UnlearningMethod):
         assert isinstance(context.config.method, DLFMConfig)
         self.cfg: DLFMConfig = context.config.method
         self.original = as_teacher(copy.deepcopy(context.model))
+        self.stand_in = StandIn(context, self.cfg) if self.cfg.teacher != "none" else None
         self.matching = True
 
     @classmethod
     def phases(cls, cfg: MethodConfig) -> list[Phase]:
         assert isinstance(cfg, DLFMConfig)
         size = cfg.match_batch_size
-        strangers = 0 if cfg.reference == "synthesised" else size
-        return [Phase("match", epochs=cfg.epochs, forget_batch=size, reference_batch=strangers)]
+        strangers = size if cfg.meets_strangers and cfg.reference != "synthesised" else 0
+        teach = Phase("teach", epochs=cfg.teacher_epochs, lr=cfg.teacher_lr, selectable=False)
+        match = Phase("match", epochs=cfg.epochs, forget_batch=size, reference_batch=strangers)
+        return [match] if cfg.teacher == "none" else [teach, match]
 
     def step(self, batch: StepBatch, updater: Updater, *, stop: bool) -> dict[str, float]:
+        if batch.phase == "teach":
+            assert self.stand_in is not None
+            (lr, *_) = (group["lr"] for group in updater.optimizer.param_groups)
+            return self.stand_in.learn(batch, lr=lr, stop=stop)
         matching = self.matching
-        target = self._target(batch) if matching else None
+        target = self._target(batch) if matching and self.cfg.meets_strangers else None
         kept = self.original(batch.images).logits
         own = len(batch.images)
 
@@ -81,7 +90,7 @@ class DLFM(UnlearningMethod):
             divergence = task_divergence(logits, kept, batch.labels).sum() / batch.total
             parts = {"retain_loss": task, "retain_divergence": divergence}
             loss = task + self.cfg.kd_weight * divergence
-            if target is not None:
+            if matching:
                 terms = self._terms(ModelOutput(*(part[own:] for part in output)), target, batch)
                 loss = loss + self.cfg.match_weight * torch.stack(list(terms.values())).sum()
                 parts |= terms
@@ -104,6 +113,13 @@ class DLFM(UnlearningMethod):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.matching = state["matching"]
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {} if self.stand_in is None else self.stand_in.tensors()
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        if self.stand_in is not None:
+            self.stand_in.load_tensors(tensors)
 
     def _target(self, batch: StepBatch) -> Target:
         images, labels, total = (
@@ -132,8 +148,20 @@ class DLFM(UnlearningMethod):
             labelled,
         )  # fmt: skip
 
-    def _terms(self, output: ModelOutput, target: Target, batch: StepBatch) -> dict[str, Tensor]:
+    def _terms(
+        self, output: ModelOutput, target: Target | None, batch: StepBatch
+    ) -> dict[str, Tensor]:
         """Return this rank's parts of the matching terms that are switched on."""
+        terms = {} if target is None else self._stranger_terms(output, target, batch)
+        if self.stand_in is not None:
+            known = self.stand_in.teacher()(batch.forget_images).logits
+            apart = task_divergence(output.logits, known, batch.forget_labels).sum()
+            terms["teacher_divergence"] = apart / batch.forget_total
+        return terms
+
+    def _stranger_terms(
+        self, output: ModelOutput, target: Target, batch: StepBatch
+    ) -> dict[str, Tensor]:
         total, collectives, terms = batch.forget_total, self.context.collectives, {}
         labels, ot = batch.forget_labels, self.context.config.ot
         if self.cfg.quantiles:

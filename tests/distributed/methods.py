@@ -72,6 +72,16 @@ METHODS = {
     "rewind": ["method=rewind", "method.epochs=1", "train.epochs=3", "train.keep_every=2"],
     # 8 forget images meet 4 of one val person in batches of 3 and 2, or 8 and 2.
     "dlfm": ["method=dlfm", "method.dynamic=false", "method.match_batch_size=3"],
+    # 3 steps of the stand-in, 2 of matching.
+    "dlfm_teacher": [
+        "method=dlfm",
+        "method.dynamic=false",
+        "method.teacher=reset",
+        "method.teacher_epochs=1",
+        "method.max_steps=5",
+        "method.features=false",
+        "model.head=mlp",
+    ],
     "dlfm_synthesised": [
         "method=dlfm",
         "method.dynamic=false",
@@ -91,6 +101,7 @@ PHASES = {
     "fcs": ["uniform", "contrast", "repair", "repair", "repair", "contrast"],
     "msg": ["gradients", "gradients", "repair", "repair"],
     "amun": ["attack", "unlearn", "unlearn"],
+    "dlfm_teacher": ["teach"] * 3 + ["match"] * 2,
 }
 UNEVEN = [
     # 24 retain images in batches of 10, 10, 4: 10 does not divide by 4, and neither does the forget
