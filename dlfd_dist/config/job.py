@@ -59,6 +59,8 @@ COUNT_IF_GIVEN = {
         "teacher_epochs",
         "teacher_lr",
         "teacher_back",
+        "conditional",
+        "difficulty_bins",
     ),
     "metrics": ("resurface_always",),
 }

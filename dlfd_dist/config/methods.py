@@ -136,6 +136,12 @@ class DLFMConfig(MethodConfig):
     """Ablation: transport on a line between the confidences of forget and reference."""
     features: bool = True
     """Ablation: transport between their features, class by class."""
+    conditional: bool = False
+    """Match every forget image to what strangers of its class and difficulty get on average, over a
+    memory of all strangers; the other two terms then read that memory too, features by class and
+    difficulty."""
+    difficulty_bins: int = 4
+    """Bins of Original's loss within a class, at most (conditional)."""
     dynamic: bool = True
     """Matching acts while the probed attack is further from chance than its standard error, on
     either side. Off: in every step."""
@@ -183,6 +189,7 @@ class DLFMConfig(MethodConfig):
                 "method=finetune with distillation."
             )
         self._check_teacher()
+        self._check_conditional()
         if (self.reference == "manifest") != (self.reference_manifest is not None):
             raise ConfigError(
                 "method.reference=manifest and method.reference_manifest=FILE go together: give "
@@ -197,10 +204,19 @@ class DLFMConfig(MethodConfig):
         if self.teacher != "none":
             one_of("method.lr_scheduler", self.lr_scheduler, ("constant", "cosine_batch"))
 
+    def _check_conditional(self) -> None:
+        require(self.difficulty_bins >= 1, "method.difficulty_bins", self.difficulty_bins, ">= 1")
+        if self.conditional and self.reference == "synthesised":
+            raise ConfigError(
+                "method.conditional=true keeps a memory of strangers, and those of "
+                "method.reference=synthesised are others in every step: set "
+                "method.reference=val_split or manifest."
+            )
+
     @property
     def meets_strangers(self) -> bool:
         """Whether a term matches forget images to strangers."""
-        return self.quantiles or self.features
+        return self.quantiles or self.features or self.conditional
 
     @property
     def goes_back(self) -> tuple[str, str] | None:

@@ -151,7 +151,7 @@ def step_batch(job: Job, turn: Turn) -> StepBatch:
         turn.index, turn.epoch, turn.phase.name,
         torch.from_numpy(turn.retain), images, labels, len(turn.retain),
         torch.from_numpy(turn.forget), forget_images, forget_labels, len(turn.forget),
-        *met, len(turn.reference),
+        *met, len(turn.reference), torch.from_numpy(turn.reference),
     )  # fmt: skip
 
 

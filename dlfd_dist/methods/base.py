@@ -72,6 +72,8 @@ class StepBatch:
     reference_labels: Tensor | None = None
     """None where nobody labelled them"""
     reference_total: int = 0
+    reference_ids: Tensor | None = None
+    """(B,) their sample ids in their own set"""
 
     @property
     def both(self) -> Tensor:

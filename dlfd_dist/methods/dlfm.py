@@ -9,7 +9,7 @@ docs/methods.md has the reasoning and the limits.
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,20 +29,8 @@ from .bad_teacher import as_teacher
 from .base import MethodContext, Phase, Probe, StepBatch, UnlearningMethod, methods
 from .dlfd import synthesise
 from .stand_in import StandIn
+from .strangers import Strangers, Target, expected_cost
 from .update import Updater
-
-
-class Target(NamedTuple):
-    """The whole reference batch under the model of the step, the same on every rank.
-
-    labelled : off, classes are those the original model says, and confidence is that of the class
-        the model itself predicts, for forget images too
-    """
-
-    features: Tensor
-    confidence: Tensor
-    classes: Tensor
-    labelled: bool
 
 
 @methods.register("dlfm")
@@ -63,6 +51,8 @@ class DLFM(UnlearningMethod):
         self.cfg: DLFMConfig = context.config.method
         self.original = as_teacher(copy.deepcopy(context.model))
         self.stand_in = StandIn(context, self.cfg) if self.cfg.teacher != "none" else None
+        bins, collectives = self.cfg.difficulty_bins, context.collectives
+        self.memory = Strangers(self.original, bins, collectives) if self.cfg.conditional else None
         self.matching = True
 
     @classmethod
@@ -105,7 +95,10 @@ class DLFM(UnlearningMethod):
         if self.cfg.dynamic:
             by_confidence = abs(probe.mia_auc - CHANCE) > probe.auc_error
             by_any_attack = probe.forgetting_score > probe.forgetting_score_se
-            self.matching = by_confidence or by_any_attack
+            acts = by_confidence or by_any_attack
+            if self.memory is not None and acts and not self.matching:
+                self.memory.forget_strangers()
+            self.matching = acts
         return {"matching": self.matching, "over_forgotten": probe.over_forgotten}
 
     def state_dict(self) -> dict[str, Any]:
@@ -115,11 +108,21 @@ class DLFM(UnlearningMethod):
         self.matching = state["matching"]
 
     def tensors(self) -> dict[str, Tensor]:
-        return {} if self.stand_in is None else self.stand_in.tensors()
+        return {
+            f"{name}.{key}": tensor
+            for name, part in self._parts().items()
+            for key, tensor in part.tensors().items()
+        }
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        if self.stand_in is not None:
-            self.stand_in.load_tensors(tensors)
+        for name, part in self._parts().items():
+            own = {k: v for k, v in tensors.items() if k.startswith(f"{name}.")}
+            part.load_tensors({k.removeprefix(f"{name}."): v for k, v in own.items()})
+
+    def _parts(self) -> dict[str, StandIn | Strangers]:
+        """Return what has tensors of its own, by name."""
+        parts = {"stand_in": self.stand_in, "memory": self.memory}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def _target(self, batch: StepBatch) -> Target:
         images, labels, total = (
@@ -143,10 +146,11 @@ class DLFM(UnlearningMethod):
             classes = task_prediction(self.original(images).logits, batch.labels)
             judged = task_prediction(output.logits, batch.labels)
         confidence = task_confidence(output.logits, judged)
-        return Target(
+        target = Target(
             gather(output.features, total), gather(confidence, total), gather(classes, total),
-            labelled,
+            gather(batch.forget_labels, batch.forget_total), labelled,
         )  # fmt: skip
+        return target if self.memory is None else self.memory.widened(batch, target)
 
     def _terms(
         self, output: ModelOutput, target: Target | None, batch: StepBatch
@@ -164,16 +168,19 @@ class DLFM(UnlearningMethod):
     ) -> dict[str, Tensor]:
         total, collectives, terms = batch.forget_total, self.context.collectives, {}
         labels, ot = batch.forget_labels, self.context.config.ot
+        judged = labels if target.labelled else task_prediction(output.logits, labels)
+        confidence = task_confidence(output.logits, judged)
         if self.cfg.quantiles:
-            judged = labels if target.labelled else task_prediction(output.logits, labels)
             terms["quantile_cost"] = match_quantiles(
-                task_confidence(output.logits, judged), target.confidence,
-                total=total, collectives=collectives,
-            )  # fmt: skip
+                confidence, target.confidence, total=total, collectives=collectives
+            )
+        if self.cfg.conditional:
+            own = target.forget_classes[collectives.shard(total)]
+            cost = expected_cost(confidence, own, target.confidence, target.classes)
+            terms["expected_cost"] = cost / total
         if self.cfg.features:
-            classes = collectives.gather_rows(labels, total)
             terms["ot_cost"] = solve_by_class(
-                output.features, target.features, classes, target.classes,
+                output.features, target.features, target.forget_classes, target.classes,
                 total=total, collectives=collectives,
                 cost=ot.cost, solver=ot.solver, reg=ot.reg, max_iter=ot.max_iter,
             ).value  # fmt: skip

@@ -72,6 +72,14 @@ METHODS = {
     "rewind": ["method=rewind", "method.epochs=1", "train.epochs=3", "train.keep_every=2"],
     # 8 forget images meet 4 of one val person in batches of 3 and 2, or 8 and 2.
     "dlfm": ["method=dlfm", "method.dynamic=false", "method.match_batch_size=3"],
+    "dlfm_conditional": [
+        "method=dlfm",
+        "method.dynamic=false",
+        "method.conditional=true",
+        "method.difficulty_bins=2",
+        "method.match_batch_size=3",
+        "method.quantiles=false",
+    ],
     # 3 steps of the stand-in, 2 of matching.
     "dlfm_teacher": [
         "method=dlfm",
