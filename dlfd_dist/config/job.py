@@ -61,6 +61,8 @@ COUNT_IF_GIVEN = {
         "teacher_back",
         "conditional",
         "difficulty_bins",
+        "rests_by",
+        "margin",
     ),
     "metrics": ("resurface_always",),
 }

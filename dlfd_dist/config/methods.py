@@ -145,6 +145,11 @@ class DLFMConfig(MethodConfig):
     dynamic: bool = True
     """Matching acts while the probed attack is further from chance than its standard error, on
     either side. Off: in every step."""
+    rests_by: str = "attack"
+    """What lets matching rest (dynamic): attack (chance, as above) or equivalence (the forget set
+    is told from the strangers as val people are, within margin on both sides, people resampled)."""
+    margin: float = 0.1
+    """Of the difference of two AUCs (rests_by=equivalence), above 0 and below 0.5."""
     reference: str = "val_split"
     """Who is matched to: val_split (some of the validation people, who are then neither probed nor
     selected on), manifest (a set of strangers) or synthesised (DLFD's images, and no people)."""
@@ -190,6 +195,7 @@ class DLFMConfig(MethodConfig):
             )
         self._check_teacher()
         self._check_conditional()
+        self._check_equivalence()
         if (self.reference == "manifest") != (self.reference_manifest is not None):
             raise ConfigError(
                 "method.reference=manifest and method.reference_manifest=FILE go together: give "
@@ -211,6 +217,22 @@ class DLFMConfig(MethodConfig):
                 "method.conditional=true keeps a memory of strangers, and those of "
                 "method.reference=synthesised are others in every step: set "
                 "method.reference=val_split or manifest."
+            )
+
+    def _check_equivalence(self) -> None:
+        one_of("method.rests_by", self.rests_by, ("attack", "equivalence"))
+        require(0 < self.margin < 0.5, "method.margin", self.margin, "above 0 and below 0.5")
+        if self.rests_by == "attack":
+            return
+        if self.reference == "synthesised":
+            raise ConfigError(
+                "method.rests_by=equivalence compares with strangers, and "
+                "method.reference=synthesised has none: set method.reference=val_split or manifest."
+            )
+        if not self.dynamic:
+            raise ConfigError(
+                "method.rests_by=equivalence says when matching rests, and method.dynamic=false "
+                "lets it never rest: leave one of them out."
             )
 
     @property

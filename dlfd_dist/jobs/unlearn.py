@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..config import MethodConfig
+from ..config import DLFMConfig, MethodConfig
 from ..methods import MethodContext, Probe, StepBatch, UnlearningMethod, Updater, methods
 from ..metrics.people import MIN_PEOPLE
 from ..models import Classifier
@@ -20,7 +20,7 @@ from ..runtime.preemption import StopFlag
 from ..runtime.seeding import purpose_key
 from .context import Job
 from .course import Course, Turn, fitted
-from .evaluation import probe, probe_apart, thinned_probe
+from .evaluation import Outputs, probe, probe_apart, run_model, thinned_probe
 from .finish import finish
 from .session import Session
 from .start import reset_start
@@ -187,13 +187,17 @@ def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable:
     selectable : whether the model may be kept
     """
     look = probe if done == session.num_steps else thinned_probe
+    looked_at = (session.model, session.job.batches, session.job.config, done)
     with phase("probe", whole=True):
-        found = heard = look(session.model, session.job.batches, session.job.config, done)
+        met = _strangers(session)
+        found = heard = look(*looked_at) if met is None else probe(*looked_at, met)
         if session.job.probed_apart:
             heard = _heard(session, done)
     sampled = found.standard_error is not None
     error = {"standard_error": found.standard_error} if sampled else {}
     apart = {} if heard is found else {"heard_forgetting_score": heard.forgetting_score}
+    if found.equivalence is not None:
+        apart["equivalence"] = found.equivalence.to_dict()
     session.record(
         "probe", done, val_accuracy=found.val_accuracy, forget_accuracy=found.forget_accuracy,
         forgetting_score=found.forgetting_score, mia_auc=found.mia_auc, nomus=found.nomus,
@@ -206,6 +210,16 @@ def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable:
     if selectable and not sampled and value is not None and (best is None or value > best):
         session.keep_best(step=done, value=value)
     return found
+
+
+def _strangers(session: Session) -> Outputs | None:
+    """Return what the model says of those who are matched to, where method.rests_by asks for it."""
+    job, cfg = session.job, session.job.config.method
+    if not isinstance(cfg, DLFMConfig) or cfg.rests_by != "equivalence":
+        return None
+    assert job.reference is not None
+    size = job.config.metrics.eval_batch_size
+    return run_model(session.model, job.reference, job.reference_ids, size)
 
 
 def _heard(session: Session, done: int) -> Probe:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..config import METHOD_CONFIGS, JobConfig, MethodConfig
+from ..metrics import Equivalence
 from ..models import Classifier, FoldedClassifier, set_dropout_rows
 from ..registry import Registry
 from ..runtime.collectives import Collectives
@@ -102,6 +103,8 @@ class Probe:
     """class separation of the features on val, where it is asked for"""
     standard_error: float | None = None
     """of the forgetting score, where it is that of a sample and not of all images"""
+    equivalence: Equivalence | None = None
+    """of forget to val, both against the people who are matched to, where it is asked for"""
 
 
 @dataclass(frozen=True)

@@ -93,13 +93,20 @@ class DLFM(UnlearningMethod):
 
     def observe(self, probe: Probe) -> dict[str, Any]:
         if self.cfg.dynamic:
-            by_confidence = abs(probe.mia_auc - CHANCE) > probe.auc_error
-            by_any_attack = probe.forgetting_score > probe.forgetting_score_se
-            acts = by_confidence or by_any_attack
+            acts = self._tells(probe)
             if self.memory is not None and acts and not self.matching:
                 self.memory.forget_strangers()
             self.matching = acts
         return {"matching": self.matching, "over_forgotten": probe.over_forgotten}
+
+    def _tells(self, probe: Probe) -> bool:
+        """Return whether the forget set can still be told from people never seen."""
+        if self.cfg.rests_by == "equivalence":
+            # Too few people show nothing, which is no equivalence.
+            return not (probe.equivalence and probe.equivalence.holds)
+        by_confidence = abs(probe.mia_auc - CHANCE) > probe.auc_error
+        by_any_attack = probe.forgetting_score > probe.forgetting_score_se
+        return by_confidence or by_any_attack
 
     def state_dict(self) -> dict[str, Any]:
         return {"matching": self.matching}

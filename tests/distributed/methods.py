@@ -72,6 +72,12 @@ METHODS = {
     "rewind": ["method=rewind", "method.epochs=1", "train.epochs=3", "train.keep_every=2"],
     # 8 forget images meet 4 of one val person in batches of 3 and 2, or 8 and 2.
     "dlfm": ["method=dlfm", "method.dynamic=false", "method.match_batch_size=3"],
+    "dlfm_equivalence": [
+        "method=dlfm",
+        "method.rests_by=equivalence",
+        "method.probe_every=1",
+        "method.match_batch_size=3",
+    ],
     "dlfm_conditional": [
         "method=dlfm",
         "method.dynamic=false",
