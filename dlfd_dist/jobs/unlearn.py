@@ -24,6 +24,7 @@ from .evaluation import Outputs, probe, probe_apart, run_model, thinned_probe
 from .finish import finish
 from .session import Session
 from .start import reset_start
+from .synthesised import check_synthesised
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ def unlearn(
         _tell_few(job)
         session.facts["passes"] = course.passes
         _start(session)
+        _check_reference(session, method, course)
     if not session.first and method.initial_probe:
         observe(session, _probe(session, method, 0, selectable=False))
     for turn in course.turns(session.first):
@@ -99,6 +101,16 @@ def _start(session: Session) -> None:
     with phase("reset", whole=True):
         session.facts["start"] = reset_start(session.job, session.model)
     session.record("start", 0, **session.facts["start"])
+
+
+def _check_reference(session: Session, method: UnlearningMethod, course: Course) -> None:
+    """Try whether synthesised images pass for strangers, where a method matches to them."""
+    job, cfg = session.job, session.job.config.method
+    if isinstance(cfg, DLFMConfig) and cfg.reference == "synthesised" and cfg.meets_strangers:
+        matching = (turn for turn in course.turns(0) if turn.phase.name == "match")
+        batches = (step_batch(job, turn) for turn in matching)
+        found = check_synthesised(job, method.context, batches)
+        session.facts["reference_people"] = found
 
 
 def _tell_few(job: Job) -> None:
@@ -195,7 +207,9 @@ def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable:
             heard = _heard(session, done)
     sampled = found.standard_error is not None
     error = {"standard_error": found.standard_error} if sampled else {}
-    apart = {} if heard is found else {"heard_forgetting_score": heard.forgetting_score}
+    apart: dict[str, Any] = {}
+    if heard is not found:
+        apart["heard_forgetting_score"] = heard.forgetting_score
     if found.equivalence is not None:
         apart["equivalence"] = found.equivalence.to_dict()
     session.record(
