@@ -198,32 +198,42 @@ def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable:
 
     selectable : whether the model may be kept
     """
-    look = probe if done == session.num_steps else thinned_probe
-    looked_at = (session.model, session.job.batches, session.job.config, done)
     with phase("probe", whole=True):
-        met = _strangers(session)
-        found = heard = look(*looked_at) if met is None else probe(*looked_at, met)
-        if session.job.probed_apart:
-            heard = _heard(session, done)
+        found = _found(session, done)
+        heard = _heard(session, done) if session.job.probed_apart else found
+    session.record("probe", done, **_figures(found, heard), **method.observe(heard))
     sampled = found.standard_error is not None
-    error = {"standard_error": found.standard_error} if sampled else {}
-    apart: dict[str, Any] = {}
-    if heard is not found:
-        apart["heard_forgetting_score"] = heard.forgetting_score
-    if found.equivalence is not None:
-        apart["equivalence"] = found.equivalence.to_dict()
-    session.record(
-        "probe", done, val_accuracy=found.val_accuracy, forget_accuracy=found.forget_accuracy,
-        forgetting_score=found.forgetting_score, mia_auc=found.mia_auc, nomus=found.nomus,
-        forgetting_score_se=found.forgetting_score_se, nomus_se=found.nomus_se,
-        **error, **apart, **(found.separation or {}), **method.observe(heard),
-    )  # fmt: skip
     value = _selection_value(session.job.config.method, found)
     selectable = selectable and not (method.refuses_over_forgetting and found.over_forgotten)
     best = session.best_values.get("value")
     if selectable and not sampled and value is not None and (best is None or value > best):
         session.keep_best(step=done, value=value)
     return found
+
+
+def _found(session: Session, done: int) -> Probe:
+    """Return the probe that the model is chosen by."""
+    looked_at = (session.model, session.job.batches, session.job.config, done)
+    if (met := _strangers(session)) is not None:
+        return probe(*looked_at, met)
+    look = probe if done == session.num_steps else thinned_probe
+    return look(*looked_at)
+
+
+def _figures(found: Probe, heard: Probe) -> dict[str, Any]:
+    """Return what metrics.jsonl has of a probe, and of the one that the method heard of."""
+    names = (
+        "val_accuracy", "forget_accuracy", "forgetting_score", "mia_auc", "nomus",
+        "forgetting_score_se", "nomus_se",
+    )  # fmt: skip
+    figures = {name: getattr(found, name) for name in names}
+    if found.standard_error is not None:
+        figures["standard_error"] = found.standard_error
+    if heard is not found:
+        figures["heard_forgetting_score"] = heard.forgetting_score
+    if found.equivalence is not None:
+        figures["equivalence"] = found.equivalence.to_dict()
+    return figures | (found.separation or {})
 
 
 def _strangers(session: Session) -> Outputs | None:
