@@ -221,7 +221,7 @@ def _found(session: Session, done: int) -> Probe:
 
 
 def _figures(found: Probe, heard: Probe) -> dict[str, Any]:
-    """Return what metrics.jsonl has of a probe, and of the one that the method heard of."""
+    """Return what metrics.jsonl has of a probe, and of the probe that the method heard of."""
     names = (
         "val_accuracy", "forget_accuracy", "forgetting_score", "mia_auc", "nomus",
         "forgetting_score_se", "nomus_se",
