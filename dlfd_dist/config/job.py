@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import ConfigError
 from .checks import one_of, require
 from .method import MethodConfig
-from .methods import DLFMConfig
+from .methods import METHOD_CONFIGS, DLFMConfig
 from .sections import (
     DataConfig,
     ForgetConfig,
@@ -48,7 +48,22 @@ NOT_IN_SIGNATURE = {
 COUNT_IF_GIVEN = {
     "data": ("factory", "args", "pixel_range", "classes"),
     "model": ("factory", "library", "args", "features"),
-    "method": ("blocks", "probe_fraction"),
+    "method": (
+        "blocks",
+        "probe_fraction",
+        "reset",
+        "reset_strength",
+        "reset_blocks",
+        "reset_images",
+        "teacher",
+        "teacher_epochs",
+        "teacher_lr",
+        "teacher_back",
+        "conditional",
+        "difficulty_bins",
+        "rests_by",
+        "margin",
+    ),
     "metrics": ("resurface_always",),
 }
 
@@ -182,6 +197,18 @@ class JobConfig:
             )
 
 
+def given_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain settings without those of COUNT_IF_GIVEN that have their defaults."""
+    kinds: dict[str, type] = {"data": DataConfig, "model": ModelConfig, "metrics": MetricsConfig}
+    kept = dict(values)
+    for section, names in COUNT_IF_GIVEN.items():
+        if found := kept.get(section):
+            kind = kinds.get(section) or METHOD_CONFIGS.get(found.get("name"), MethodConfig)
+            unset = {name: getattr(kind(), name, None) for name in names}
+            kept[section] = {k: v for k, v in found.items() if v != unset.get(k, ...)}
+    return kept
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Return a configuration as plain nested dictionaries.
 
@@ -219,10 +246,7 @@ def signature(config: JobConfig, inputs: dict[str, str]) -> str:
             values[section] = {k: v for k, v in values[section].items() if k not in names}
     # What they registered and was chosen is among the inputs, by the digest of its code.
     del values["plugins"], values["trackers"]
-    for section, names in COUNT_IF_GIVEN.items():
-        for name in names:
-            if not values[section].get(name):
-                values[section].pop(name, None)
+    values = given_settings(values)
     for path in ("checkpoint", "reference"):
         values[path] = values[path] is not None
     values["forget"]["request"] = values["forget"]["request"] is not None

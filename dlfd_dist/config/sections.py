@@ -242,8 +242,8 @@ class TrainConfig:
     """Which weights are delivered: last, or best (those of the epoch with the best validation
     accuracy, which is early stopping and removes part of what unlearning is to remove)."""
     keep_every: int | None = None
-    """Epochs between the weights that are kept beside the delivered ones, for method=rewind; null:
-    none are."""
+    """Epochs between the weights that are kept beside the delivered ones, for method=rewind and
+    method.teacher=rewound; null: none are."""
     patience: int | None = None
     """With select=best: stop after so many epochs without a better validation accuracy; null:
     never."""

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from ..config import DLFDConfig, JobConfig
+from ..config import DLFDConfig, DLFMConfig, JobConfig
 from ..data.loaders import Batches
 from ..errors import NonFiniteLossError
 from ..methods import Probe
 from ..metrics import (
+    Equivalence,
     Samples,
     accuracy,
     accuracy_error,
@@ -24,6 +25,7 @@ from ..metrics import (
     alike,
     class_separation,
     completeness,
+    equivalence,
     forgetting_score,
     gap_parts,
     gap_to_retrained,
@@ -126,10 +128,19 @@ def run_model(model: Classifier, batches: Batches, ids: np.ndarray, batch_size: 
     return outputs
 
 
-def probe(model: Classifier, batches: Batches, config: JobConfig, step: int) -> Probe:
-    """Return accuracy on val and the attack of the forget set against val."""
+def probe(
+    model: Classifier,
+    batches: Batches,
+    config: JobConfig,
+    step: int,
+    strangers: Outputs | None = None,
+) -> Probe:
+    """Return accuracy on val and the attack of the forget set against val.
+
+    strangers : what the model says of those who are matched to, where method.rests_by asks for it
+    """
     splits = batches.data.splits
-    return _probe(model, batches, config, step, splits.forget, splits.val)
+    return _probe(model, batches, config, step, splits.forget, splits.val, strangers)
 
 
 def probe_apart(
@@ -189,6 +200,7 @@ def _probe(
     step: int,
     forget_ids: np.ndarray,
     val_ids: np.ndarray,
+    strangers: Outputs | None = None,
 ) -> Probe:
     size = config.metrics.eval_batch_size
     forget = run_model(model, batches, forget_ids, size)
@@ -212,7 +224,18 @@ def _probe(
         nomus_se=found["nomus_se"],
         over_forgotten=bool(hard.flag),
         separation=_separation(val) if config.metrics.separation else None,
+        equivalence=None if strangers is None else _equivalence(forget, val, strangers, config),
     )
+
+
+def _equivalence(
+    forget: Outputs, val: Outputs, strangers: Outputs, config: JobConfig
+) -> Equivalence:
+    assert isinstance(config.method, DLFMConfig)
+    return equivalence(
+        forget.samples, val.samples, strangers.samples,
+        margin=config.method.margin, seed=config.metrics.seed,
+    )  # fmt: skip
 
 
 def against_val(forget: Outputs, val: Outputs, config: JobConfig, attack: str) -> dict[str, float]:

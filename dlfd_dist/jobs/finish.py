@@ -49,6 +49,7 @@ def finish(session: Session, *, selected_step: int | None, selection: str) -> di
         "test_read": "after selection",
         "num_steps": session.num_steps,
         "energy_joules": energy,
+        **session.facts,
     }
     result = measure(job, session.model, seconds, chosen)
     if job.collectives.is_main:

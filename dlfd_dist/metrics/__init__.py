@@ -6,6 +6,7 @@ they are imported by the functions that use them.
 
 from .accuracy import accuracy, accuracy_error, accuracy_per_label, correct
 from .acted import Moved, against_original, alike, moved, relative_change
+from .equivalence import Equivalence, equivalence
 from .estimates import Estimate, people_mean
 from .exposure import exposure_by_person
 from .gap import (
@@ -59,6 +60,7 @@ from .without_retrained import WithoutRetrained, without_retrained
 
 __all__ = [
     "CHANCE",
+    "Equivalence",
     "Estimate",
     "GAP_PARTS",
     "GapPart",
@@ -85,6 +87,7 @@ __all__ = [
     "class_separation",
     "completeness",
     "correct",
+    "equivalence",
     "detectable_auc",
     "exposure_by_person",
     "forgetting_score",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..config import METHOD_CONFIGS, read_by
+from ..config import METHOD_CONFIGS, given_settings, read_by
 from ..metrics.without_retrained import GONE, NOT_SHOWN, STILL_THERE
 from .contrasts import Contrast, contrasts_of, settings_of
 from .gaps import with_gaps
@@ -211,7 +211,7 @@ def _of_first_verb(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def _settings(record: RunRecord) -> str:
-    read = read_by(record.config["verb"], record.config)
+    read = read_by(record.config["verb"], given_settings(record.config))
     values = {key: v for key, v in read.items() if key not in _PER_SEED}
     for section in ("metrics", "forget"):
         values[section] = {k: v for k, v in values.get(section, {}).items() if k != "seed"}

@@ -166,6 +166,9 @@ def matched_line(row: Row) -> str:
         + ("" if people["labelled"] else ", without labels"),
         "synthesised": "images that DLFD synthesises from the retain set, and to no people",
     }[people["kind"]]
+    if people.get("strangers") is False:
+        auc = max(people["probes"].values())
+        whom += f", which are no strangers, as a probe tells them from some (AUC {auc:.2f})"
     count = f"{people['people']} " if people["people"] else ""
     return (
         f"{row['method']} was matched to {count}{whom}. It optimises what the attack of this table "

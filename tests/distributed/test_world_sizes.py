@@ -42,6 +42,7 @@ def test_weights_and_figures_are_those_of_one_rank(name, world_size, finished):
     assert result["world_size"] == world_size
     for figure in ("retain_accuracy", "test_accuracy", "forgetting_score", "signature"):
         assert result[figure] == expected[figure]
+    assert result.get("start") == expected.get("start")
     moved, moved_alone = (found["against_original"] for found in (result, expected))
     for figure in ("weight_change", "divergence"):
         for part, value in moved_alone[figure].items():
