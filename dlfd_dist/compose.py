@@ -47,7 +47,7 @@ TUNED_SECTIONS = ("method", "synthesis", "ot")
 """What a file of +tuned= may set."""
 
 SIMPLE = "a number, a word or a list"
-LISTS = ("data.label", "data.groups", "plugins", "trackers")
+LISTS = ("data.label", "data.groups", "metrics.custom", "plugins", "trackers")
 """Settings of several values, which commas may part as in a sweep."""
 
 PLAIN_METHOD = "method=finetune"
@@ -473,10 +473,10 @@ def job_from_dict(values: dict[str, Any]) -> JobConfig:
             f"method={name} is not known. Available: {', '.join(sorted(METHOD_CONFIGS))}."
             + near_match(str(name), METHOD_CONFIGS)
         )
-    for setting in ("label", "groups"):
-        column = (values.get("data") or {}).get(setting)
-        if isinstance(column, str):
-            values["data"] = {**values["data"], setting: [column]}
+    for section, setting in (("data", "label"), ("data", "groups"), ("metrics", "custom")):
+        single = _section(values.get(section), section).get(setting)
+        if isinstance(single, str):
+            values[section] = {**values[section], setting: [single]}
     return _build(JobConfig, values, "", {"method": METHOD_CONFIGS[name]})
 
 

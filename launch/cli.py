@@ -50,7 +50,7 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
   retry       dlfd retry CAMPAIGN --failed
   doctor      check this installation and machine; 'dlfd doctor cluster=NAME' checks a cluster
   inspect     what a file of weights is, and the command that takes it: dlfd inspect CHECKPOINT
-  methods     what method= may be; likewise models and data, each with those of plugins
+  methods     what method= may be; likewise models, data and metrics, with those of plugins
   completion  what completes this command in a shell: dlfd completion bash|zsh|fish
 
   --dry-run   print the resolved configuration, the plan and the files; write nothing
@@ -115,6 +115,7 @@ VERBS = {
     "methods": LISTING,
     "models": LISTING,
     "data": LISTING,
+    "metrics": LISTING,
     "completion": Verb("completion.run_completion", takes=()),
 }  # fmt: skip
 LEAKS = Verb("verbs.leaks.run_leaks", has_settings=True)

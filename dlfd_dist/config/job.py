@@ -49,7 +49,7 @@ COUNT_IF_GIVEN = {
     "data": ("factory", "args", "pixel_range", "classes"),
     "model": ("factory", "library", "args", "features"),
     "method": ("blocks", "probe_fraction"),
-    "metrics": ("resurface_always",),
+    "metrics": ("resurface_always", "custom"),
 }
 
 # Settings that one verb alone reads.
@@ -80,8 +80,8 @@ class JobConfig:
     """BatchNorm while unlearning: frozen, sync_bn (statistics of the global batch), or authors (as
     the authors of the method have it, one of the two; see docs/methods.md)."""
     plugins: list[str] = field(default_factory=list)
-    """Modules of other packages that register methods, models or data sets when they are imported;
-    what has an entry point need not be here."""
+    """Modules of other packages that register methods, models, data sets, metrics or trackers when
+    they are imported; what has an entry point need not be here."""
     trackers: list[str] = field(default_factory=list)
     """Where the main rank tells its figures while the run goes on: csv, mlflow, tensorboard, wandb,
     or those of a plugin. They change nothing of the result."""

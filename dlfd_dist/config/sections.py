@@ -339,6 +339,9 @@ class MetricsConfig:
     resurface_always: bool = False
     """Measure it in an evaluation and in a trial of a search too; the objective resurface sets
     it."""
+    custom: list[str] = field(default_factory=list)
+    """Metrics of other packages, by name; 'dlfd metrics' lists them. Their figures are
+    custom_metrics of the result."""
 
     def __post_init__(self) -> None:
         require(self.relearn_steps >= 0, "metrics.relearn_steps", self.relearn_steps, ">= 0")
@@ -350,6 +353,11 @@ class MetricsConfig:
         require(self.eval_batch_size >= 1, "metrics.eval_batch_size", self.eval_batch_size, ">= 1")
         require(self.seed >= 0, "metrics.seed", self.seed, ">= 0")
         require(self.num_bootstrap >= 1, "metrics.num_bootstrap", self.num_bootstrap, ">= 1")
+        twice = [name for name in self.custom if self.custom.count(name) > 1]
+        if twice:
+            raise ConfigError(
+                f"metrics.custom=[{','.join(self.custom)}] lists {twice[0]} twice: list it once."
+            )
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from ..factories import GIVEN, code_digest
 from ..libraries import code_digest as library_digest
 from ..logs import close_rank_log, open_rank_log
 from ..methods import methods
+from ..metrics import custom_metrics
 from ..models import Classifier, backbones, check_weights, weights_path
 from ..plain import band, counted
 from ..provenance import of_this_process, utc
@@ -316,6 +317,8 @@ def _of_plugins(config: JobConfig) -> dict[str, str]:
         chosen["model_code"] = backbones.get(config.model.name)
     if config.data.factory is None:
         chosen["data_code"] = datasets.get(config.data.name)
+    for name in config.metrics.custom:
+        chosen[f"metric_{name}_code"] = custom_metrics.get(name)
     ours = __name__.partition(".")[0] + "."
     modules = {name: found.__module__ for name, found in chosen.items()}
     return {name: module for name, module in modules.items() if not module.startswith(ours)}

@@ -1,4 +1,4 @@
-"""dlfd methods, models and data: what there is by name, plugins too."""
+"""dlfd methods, models, data and metrics: what there is by name, plugins too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dlfd_dist.libraries import INSTALL, names
 from dlfd_dist.plugins import load_modules, offered
 from dlfd_dist.registry import Registry
 
-SETTINGS = {"methods": "method", "models": "model", "data": "data"}
+SETTINGS = {"methods": "method", "models": "model", "data": "data", "metrics": "metrics.custom"}
 """By verb, the setting whose values it lists."""
 LIBRARIES = {
     "timm": "A network of timm by model.name; 'dlfd models timm [PATTERN]' lists them.",
@@ -39,6 +39,9 @@ def run_listing(verb: str, words: Sequence[str], *, as_json: bool) -> int:
         ]
     if as_json:
         print(json.dumps(rows, indent=2, sort_keys=True))
+        return 0
+    if not rows:
+        print(f"No {verb} of other packages: give plugins=[mypkg.mymodule], or install a package.")
         return 0
     width = max(len(row["name"]) for row in rows)
     for row in rows:
@@ -68,6 +71,10 @@ def _table(verb: str) -> Registry[Any]:
         from dlfd_dist.models import backbones
 
         return backbones
+    if verb == "metrics":
+        from dlfd_dist.metrics import custom_metrics
+
+        return custom_metrics
     from dlfd_dist.data import datasets
 
     return datasets

@@ -24,6 +24,16 @@ def on_rank(group: Collectives, out: Path, method: str) -> dict[str, Any]:
     return call(out, method)
 
 
+def measured(out: Path) -> dict[str, float]:
+    settings = {**QUICK, "metrics.custom": ["spread"], "plugins": ["tests.fakes.metrics"]}
+    run = dlfd.evaluate(build(), **splits(), reference=build(dropout=0), out=out, settings=settings)
+    return run.result["custom_metrics"]
+
+
+def measured_on_rank(group: Collectives, out: Path) -> dict[str, float]:
+    return measured(out)
+
+
 def with_other_data(group: Collectives, out: Path, differ: str) -> str:
     """Return what a rank is told whose model or set is not that of the first."""
     model, sets = build(), splits()
@@ -46,6 +56,14 @@ def test_two_ranks_give_the_weights_of_one(tmp_path: Path, ranks, method: str):
     assert RunDir(tmp_path / "two").read_result()["world_size"] == 2
     for state in together:
         torch.testing.assert_close(state, alone, rtol=1e-9, atol=1e-9)
+
+
+def test_two_ranks_give_the_custom_metrics_of_one(tmp_path: Path, ranks):
+    alone = measured(tmp_path / "one")
+    assert alone.keys() == {"forget_loss_spread", "retrained_loss_spread", "forget_people"}
+    assert alone["forget_people"] == 2
+    for figures in ranks(measured_on_rank, 2, tmp_path / "two"):
+        assert figures == pytest.approx(alone, rel=1e-9)
 
 
 @pytest.mark.parametrize(
