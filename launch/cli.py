@@ -36,8 +36,8 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
   bench       where the time of a run goes, and what to change: dlfd bench data=... checkpoint=PATH
               method=dlfd [steps=5]; nothing is written unless run.dir=DIR is given
   report      a page for finished runs: dlfd report RUN_DIR... [--out PAGE.html|TABLE.csv]
-  export      the model for other programs: dlfd export RUN_DIR --to state-dict|torch-export|onnx
-              [--out FILE] [checkpoint=PATH], in the names of the checkpoint that came in
+  export      the model for other programs: dlfd export RUN_DIR [--out FILE] [checkpoint=PATH]
+              --to state-dict|torch-export|onnx|huggingface, in the names that came in
   certify     certificate.json of a finished run: dlfd certify RUN_DIR [--key KEY.pem] [--names]
   verify      check it: dlfd verify RUN_DIR|certificate.json [--public-key PEM] [--recompute]
               [--checkpoint PATH] [--reference PATH]

@@ -39,6 +39,8 @@ NOT_IN_SIGNATURE = {
         "collective_timeout_s",
     },
     "metrics": {"eval_batch_size", "separation"},
+    # The digest of its config.json is among the inputs.
+    "model": {"folder"},
     "data": {"root", "cache_dir", "leaks", "verify"},
     # The digest of the request says who was drawn.
     "forget": {"seed", "rounds"},
@@ -46,7 +48,15 @@ NOT_IN_SIGNATURE = {
 
 # Settings that count only where they are given: runs from before there were such keep theirs.
 COUNT_IF_GIVEN = {
-    "data": ("factory", "args", "pixel_range", "classes"),
+    "data": (
+        "factory",
+        "args",
+        "pixel_range",
+        "classes",
+        "image_column",
+        "identity_column",
+        "split_column",
+    ),
     "model": ("factory", "library", "args", "features"),
     "method": ("blocks", "probe_fraction"),
     "metrics": ("resurface_always", "custom"),

@@ -24,7 +24,7 @@ from ..data.reference import ReferencePeople, reference_digest, reference_people
 from ..digests import FileState, file_digest, known_files
 from ..errors import CheckpointError, ConfigError, DataError, RunDirError
 from ..factories import GIVEN, code_digest
-from ..libraries import code_digest as library_digest
+from ..libraries import digests as library_digests
 from ..logs import close_rank_log, open_rank_log
 from ..methods import methods
 from ..metrics import custom_metrics
@@ -304,8 +304,7 @@ def _code_digests(config: JobConfig) -> dict[str, str]:
         for name, path in named.items()
         if path is not None and not path.startswith(GIVEN)
     }
-    library = config.model.library
-    return digests if library is None else {**digests, "model_code": library_digest(library)}
+    return digests | library_digests(config.model)
 
 
 def _of_plugins(config: JobConfig) -> dict[str, str]:

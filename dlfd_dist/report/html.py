@@ -37,7 +37,10 @@ from .tuning import DASH, Tuning, number_text, tuned_rows
 from .verdict import Row, alone, judge, row_of, unlearned_row
 
 # Settings that hold paths or the request: they may name a person or a place on somebody's disk.
-_PRIVATE = ("run", "checkpoint", "reference", "forget.request", "data.root", "data.cache_dir")
+_PRIVATE = (
+    "run", "checkpoint", "reference", "forget.request", "data.root", "data.cache_dir",
+    "model.folder",
+)  # fmt: skip
 _WEIGHTS = ("checkpoint", "reference")
 _SECTIONS_BY_VERB = {
     "train": ("data", "model", "forget", "train", "metrics", "runtime"),

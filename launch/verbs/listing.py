@@ -17,7 +17,10 @@ SETTINGS = {"methods": "method", "models": "model", "data": "data", "metrics": "
 LIBRARIES = {
     "timm": "A network of timm by model.name; 'dlfd models timm [PATTERN]' lists them.",
     "torchvision": "A network of torchvision by model.name; 'dlfd models torchvision' lists them.",
+    "huggingface": "An image classifier that transformers saved into model.folder.",
 }
+PACKAGES = {"huggingface": "transformers"}
+"""Of libraries that are not called as their package is."""
 
 
 def run_listing(verb: str, words: Sequence[str], *, as_json: bool) -> int:
@@ -35,7 +38,8 @@ def run_listing(verb: str, words: Sequence[str], *, as_json: bool) -> int:
     rows = [_row(SETTINGS[verb], name) for name in _table(verb).names() if name != "factory"]
     if verb == "models":
         rows += [
-            {"name": name, "sentence": text, "package": name} for name, text in LIBRARIES.items()
+            {"name": name, "sentence": text, "package": PACKAGES.get(name, name)}
+            for name, text in LIBRARIES.items()
         ]
     if as_json:
         print(json.dumps(rows, indent=2, sort_keys=True))
