@@ -35,7 +35,8 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
               images that are there twice: dlfd audit leaks data=... [forget...] run.dir=DIR
   bench       where the time of a run goes, and what to change: dlfd bench data=... checkpoint=PATH
               method=dlfd [steps=5]; nothing is written unless run.dir=DIR is given
-  report      a page for finished runs: dlfd report RUN_DIR... [--out PAGE.html|TABLE.csv]
+  report      a page for finished runs: dlfd report RUN_DIR... [--out PAGE.html|TABLE.csv|
+              README.md]; README.md is the model card
   export      the model for other programs: dlfd export RUN_DIR [--out FILE] [checkpoint=PATH]
               --to state-dict|torch-export|onnx|huggingface, in the names that came in
   certify     certificate.json of a finished run: dlfd certify RUN_DIR [--key KEY.pem] [--names]

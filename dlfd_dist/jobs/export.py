@@ -25,7 +25,7 @@ from ..digests import file_digest
 from ..errors import CheckpointError, ConfigError, ExportError, ModelError
 from ..models import build_model, load_weights, weights_path
 from ..models.weights import names_in_file, opened, tensors_of
-from ..run_dir import RunDir, replacing
+from ..run_dir import RunDir, replacing, write_text
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 """By the precision of the file, the largest difference of a logit, in units of the largest."""
@@ -151,13 +151,16 @@ def export(
     return Exported(file, form, OUTPUTS if module is not None else "weights", difference)
 
 
-def export_folder(run: RunDir, module: nn.Module, folder: Path, out: Path) -> Exported:
+def export_folder(
+    run: RunDir, module: nn.Module, folder: Path, out: Path, *, card: str | None = None
+) -> Exported:
     """Write the model of a run as transformers saves it, compare it, and then give it its name.
 
     Parameters
     ----------
     module : that of the run
     folder : where the run's model came from, whose settings and precision are kept
+    card : text of README.md
 
     Raises
     ------
@@ -167,6 +170,8 @@ def export_folder(run: RunDir, module: nn.Module, folder: Path, out: Path) -> Ex
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as partial:
         huggingface.save(folder, module.state_dict(), partial)
+        if card is not None:
+            write_text(partial / "README.md", card)
         written = huggingface.load(partial)
         kinds = [p.dtype for p in written.parameters()]
         coarsest = min(kinds, key=lambda kind: torch.finfo(kind).bits)

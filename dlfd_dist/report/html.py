@@ -17,7 +17,7 @@ from ..run_dir import replacing, write_text
 from . import pictures
 from .exposure import exposure_of
 from .groups import group_section
-from .officer import guards, what_was_done
+from .officer import LIMITS, guards, what_was_done
 from .page_tables import MAIN_COLUMNS, details, heads, measurements
 from .plan import FigurePlan, plan_figures
 from .png import data_uri, png_of
@@ -220,6 +220,7 @@ def _context(
         "credits": sorted({r.result["credit"] for r in records if r.result.get("credit")}),
         "synthetic": any(record.result.get("synthetic") for record in records),
         "left_out": _left_out(records),
+        "limits": LIMITS,
         "version": __version__,
     }
 

@@ -127,8 +127,10 @@ def _require_folder(run: RunDir, config: JobConfig, form: str) -> None:
 def _export_folder(
     run: RunDir, config: JobConfig, folder: Path, out: str | None, *, dry_run: bool, as_json: bool
 ) -> int:
-    """Write the model of a run as the folder that it came from."""
+    """Write the model of a run as the folder that it came from, with a model card."""
     from dlfd_dist.jobs.export import check_folder_of, export_folder, module_of
+    from dlfd_dist.report.card import model_card
+    from dlfd_dist.report.records import load_with_references
 
     place = Path(out) if out else run.path / "export" / LIBRARY
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
@@ -138,8 +140,9 @@ def _export_folder(
     names = list(module.state_dict())
     if dry_run:
         return _tell_plan(place, LIBRARY, names, as_json=as_json)
+    card = model_card(load_with_references(run.path)) if config.verb == "unlearn" else None
     with _writing(place):
-        done = export_folder(run, module, folder, place)
+        done = export_folder(run, module, folder, place, card=card)
     return _tell(done, names, as_json=as_json)
 
 

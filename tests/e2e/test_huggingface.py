@@ -118,7 +118,12 @@ def test_a_folder_is_unlearned_and_goes_back_as_it_came(
     assert told["largest_difference"] < 1e-6
     out = Path(told["file"])
     assert out == run.path / "export" / "huggingface"
-    assert {path.name for path in came.iterdir()} <= {path.name for path in out.iterdir()}
+    files = {path.name for path in out.iterdir()}
+    assert files == {path.name for path in came.iterdir()} | {"README.md"}
+    card = (out / "README.md").read_text()
+    names = [*faces().identities.tolist(), *NAMES, came.name, "drawn faces", str(tmp_path)]
+    assert not [name for name in names if name in card]
+    assert card.splitlines()[2] == "library_name: transformers"
     assert (out / "config.json").read_text() == (came / "config.json").read_text()
     # The names and the precision of the file are those of the file that came in.
     before, after = (load_file(folder / "model.safetensors") for folder in (came, out))
