@@ -20,6 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from . import huggingface
 from .access import read_regular
 from .config import (
     METHOD_CONFIGS,
@@ -47,7 +48,7 @@ TUNED_SECTIONS = ("method", "synthesis", "ot")
 """What a file of +tuned= may set."""
 
 SIMPLE = "a number, a word or a list"
-LISTS = ("data.label", "data.groups", "plugins", "trackers")
+LISTS = ("data.label", "data.groups", "metrics.custom", "plugins", "trackers")
 """Settings of several values, which commas may part as in a sweep."""
 
 PLAIN_METHOD = "method=finetune"
@@ -436,7 +437,11 @@ def compose_job(verb: str, overrides: Sequence[str]) -> JobConfig:
             OmegaConf.update(composed, key, value, merge=True, force_add=True)
         values = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(values, dict)
-    _normalise_as_library(values, {key for key, _ in settings})
+    given = {key for key, _ in settings}
+    _normalise_as_library(values, given)
+    model = _section(values.get("model"), "model")
+    if verb != "train" and "checkpoint" not in given and model.get("folder") is not None:
+        values["checkpoint"] = model["folder"]
     config = job_from_dict({str(k): v for k, v in values.items()} | {"verb": verb})
     check_trackers(config.trackers)
     return config
@@ -449,10 +454,14 @@ def _normalise_as_library(values: dict[Any, Any], given: set[str]) -> None:
     """
     model, data = _section(values.get("model"), "model"), _section(values.get("data"), "data")
     library, name = model.get("library"), model.get("name")
-    is_named = library in INSTALL and isinstance(name, str) and name != library
-    if not is_named or data.get("factory") is not None:
+    if data.get("factory") is not None:
         return
-    for setting, numbers in zip(("mean", "std"), normalisation(library, name), strict=True):
+    found = None
+    if library in INSTALL and isinstance(name, str) and name != library:
+        found = normalisation(library, name)
+    elif library == huggingface.LIBRARY and isinstance(folder := model.get("folder"), str):
+        found = None if {"data.mean", "data.std"} <= given else huggingface.normalisation(folder)
+    for setting, numbers in zip(("mean", "std"), found or (), strict=False):
         if f"data.{setting}" not in given:
             data[setting] = list(numbers)
 
@@ -473,10 +482,10 @@ def job_from_dict(values: dict[str, Any]) -> JobConfig:
             f"method={name} is not known. Available: {', '.join(sorted(METHOD_CONFIGS))}."
             + near_match(str(name), METHOD_CONFIGS)
         )
-    for setting in ("label", "groups"):
-        column = (values.get("data") or {}).get(setting)
-        if isinstance(column, str):
-            values["data"] = {**values["data"], setting: [column]}
+    for section, setting in (("data", "label"), ("data", "groups"), ("metrics", "custom")):
+        single = _section(values.get(section), section).get(setting)
+        if isinstance(single, str):
+            values[section] = {**values[section], setting: [single]}
     return _build(JobConfig, values, "", {"method": METHOD_CONFIGS[name]})
 
 

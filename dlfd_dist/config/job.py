@@ -39,6 +39,8 @@ NOT_IN_SIGNATURE = {
         "collective_timeout_s",
     },
     "metrics": {"eval_batch_size", "separation"},
+    # The digest of its config.json is among the inputs.
+    "model": {"folder"},
     "data": {"root", "cache_dir", "leaks", "verify"},
     # The digest of the request says who was drawn.
     "forget": {"seed", "rounds"},
@@ -46,7 +48,15 @@ NOT_IN_SIGNATURE = {
 
 # Settings that count only where they are given: runs from before there were such keep theirs.
 COUNT_IF_GIVEN = {
-    "data": ("factory", "args", "pixel_range", "classes"),
+    "data": (
+        "factory",
+        "args",
+        "pixel_range",
+        "classes",
+        "image_column",
+        "identity_column",
+        "split_column",
+    ),
     "model": ("factory", "library", "args", "features"),
     "method": (
         "blocks",
@@ -64,7 +74,7 @@ COUNT_IF_GIVEN = {
         "rests_by",
         "margin",
     ),
-    "metrics": ("resurface_always",),
+    "metrics": ("resurface_always", "custom"),
 }
 
 # Settings that one verb alone reads.
@@ -95,8 +105,8 @@ class JobConfig:
     """BatchNorm while unlearning: frozen, sync_bn (statistics of the global batch), or authors (as
     the authors of the method have it, one of the two; see docs/methods.md)."""
     plugins: list[str] = field(default_factory=list)
-    """Modules of other packages that register methods, models or data sets when they are imported;
-    what has an entry point need not be here."""
+    """Modules of other packages that register methods, models, data sets, metrics or trackers when
+    they are imported; what has an entry point need not be here."""
     trackers: list[str] = field(default_factory=list)
     """Where the main rank tells its figures while the run goes on: csv, mlflow, tensorboard, wandb,
     or those of a plugin. They change nothing of the result."""

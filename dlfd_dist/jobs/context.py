@@ -24,9 +24,10 @@ from ..data.reference import ReferencePeople, reference_digest, reference_people
 from ..digests import FileState, file_digest, known_files
 from ..errors import CheckpointError, ConfigError, DataError, RunDirError
 from ..factories import GIVEN, code_digest
-from ..libraries import code_digest as library_digest
+from ..libraries import digests as library_digests
 from ..logs import close_rank_log, open_rank_log
 from ..methods import methods
+from ..metrics import custom_metrics
 from ..models import Classifier, backbones, check_weights, weights_path
 from ..plain import band, counted
 from ..provenance import of_this_process, utc
@@ -307,8 +308,7 @@ def _code_digests(config: JobConfig) -> dict[str, str]:
         for name, path in named.items()
         if path is not None and not path.startswith(GIVEN)
     }
-    library = config.model.library
-    return digests if library is None else {**digests, "model_code": library_digest(library)}
+    return digests | library_digests(config.model)
 
 
 def _of_plugins(config: JobConfig) -> dict[str, str]:
@@ -320,6 +320,8 @@ def _of_plugins(config: JobConfig) -> dict[str, str]:
         chosen["model_code"] = backbones.get(config.model.name)
     if config.data.factory is None:
         chosen["data_code"] = datasets.get(config.data.name)
+    for name in config.metrics.custom:
+        chosen[f"metric_{name}_code"] = custom_metrics.get(name)
     ours = __name__.partition(".")[0] + "."
     modules = {name: found.__module__ for name, found in chosen.items()}
     return {name: module for name, module in modules.items() if not module.startswith(ours)}

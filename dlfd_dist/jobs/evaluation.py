@@ -18,8 +18,7 @@ from ..errors import NonFiniteLossError
 from ..methods import Probe
 from ..metrics import (
     Equivalence,
-    Samples,
-    accuracy,
+    Outputs,
     accuracy_error,
     accuracy_per_label,
     alike,
@@ -30,17 +29,14 @@ from ..metrics import (
     gap_parts,
     gap_to_retrained,
     linear_cka,
-    logit_scaled_confidence,
     membership_attack,
     membership_probes,
     mia_paper,
     nomus,
     over_forgetting,
-    predictions,
     quick_attack,
     salun_gap,
     salun_mia,
-    sample_losses,
     tug_of_war,
     without_retrained,
     zero_retrain_forgetting,
@@ -57,39 +53,6 @@ ATTACK_FIGURES = (
 """Figures of forgetting in a result; the floor of the papers' attack is the majority's share."""
 PROBE_PERMUTATIONS = 199
 """Permutations of people in a probe's test of over-forgetting."""
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What a model says of a set of samples, in the order of their ids; the same on every rank."""
-
-    ids: np.ndarray
-    people: np.ndarray
-    """whom each shows"""
-    labels: np.ndarray
-    logits: np.ndarray
-    features: np.ndarray
-
-    @property
-    def losses(self) -> np.ndarray:
-        return sample_losses(self.logits, self.labels)
-
-    @property
-    def confidence(self) -> np.ndarray:
-        return logit_scaled_confidence(self.logits, self.labels)
-
-    @property
-    def accuracy(self) -> float | None:
-        return accuracy(self.logits, self.labels)
-
-    @property
-    def predictions(self) -> np.ndarray:
-        return predictions(self.logits, self.labels)
-
-    @property
-    def samples(self) -> Samples:
-        """What attacks may know of them."""
-        return Samples.of(self.logits, self.labels, self.people)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ they are imported by the functions that use them.
 
 from .accuracy import accuracy, accuracy_error, accuracy_per_label, correct
 from .acted import Moved, against_original, alike, moved, relative_change
+from .custom import custom_figures, custom_metrics
 from .equivalence import Equivalence, equivalence
 from .estimates import Estimate, people_mean
 from .exposure import exposure_by_person
@@ -33,6 +34,7 @@ from .mia import (
     quick_attack,
 )
 from .nomus import nomus
+from .outputs import ModelOutputs, Outputs
 from .over_forgetting import OverForgetting, over_forgetting
 from .relearn import anamnesis_index, relearn_limit, relearn_time
 from .rmia import rmia_scores
@@ -66,7 +68,9 @@ __all__ = [
     "GapPart",
     "MIAResult",
     "MembershipProbes",
+    "ModelOutputs",
     "Moved",
+    "Outputs",
     "OverForgetting",
     "SIGNALS",
     "Samples",
@@ -88,6 +92,8 @@ __all__ = [
     "completeness",
     "correct",
     "equivalence",
+    "custom_figures",
+    "custom_metrics",
     "detectable_auc",
     "exposure_by_person",
     "forgetting_score",

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..plain import csv_text
 from .intervals import MIN_CROSSED
-from .measured import METRICS
+from .measured import CUSTOM, METRICS
 from .records import RETRAINED
 from .summary import Findings
 from .tuning import DASH, Tuning, steps_lines, tuning_lines
@@ -330,7 +330,7 @@ def _csv_cells(row: Row, head: str) -> list[tuple[str, Any]]:
         ("attack", row["attack"] or ""),
         *((name, row[name]) for name in _CSV_FLAGS),
     ]
-    for metric in METRICS:
+    for metric in (*METRICS, *row[CUSTOM]):
         low, high = row[f"{metric}_interval"] or (None, None)
         cells += [(metric, row[metric]), (f"{metric}_lo", low), (f"{metric}_hi", high)]
     return cells

@@ -129,7 +129,7 @@ def test_a_wrong_word_is_refused_as_the_verb_would_refuse_it():
 def test_a_listing_has_every_name_with_a_sentence(verb: str, names, capsys):
     assert main([verb]) == 0
     lines = capsys.readouterr().out.splitlines()
-    libraries = ["timm", "torchvision"] if verb == "models" else []
+    libraries = ["timm", "torchvision", "huggingface"] if verb == "models" else []
     expected = [*(n for n in names() if n != "factory"), *libraries]
     assert [line.split()[0] for line in lines] == expected
     assert all(len(line.split()) > 2 for line in lines)
