@@ -56,9 +56,12 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
 
   --dry-run   print the resolved configuration, the plan and the files; write nothing
   --json      print the result (or the dry run) as JSON on standard output
-  --help      this text; 'dlfd VERB --help [key=value ...]' lists the
-              settings of the verb with the values that would run
+  --help      this text; 'dlfd VERB --help [key=value ...]' says what the verb takes and
+              lists its settings with the values that would run
   --version
+
+On a terminal, tables are laid out to its width and coloured, unless NO_COLOR is
+set; in a pipe they are plain text.
 
 exit status: 0 done, 1 failed, 2 bad input, 3 intact but vouched for by nobody
 you trust (verify), 75 stopped as asked, 76 a node was lost (the same command
@@ -222,11 +225,15 @@ def dispatch(arguments: list[str]) -> int:
 
 
 def _help_of(name: str, words: list[str]) -> str:
-    if not VERBS[name].has_settings:
-        return HELP
+    from .verbs.manual import manual_text
+
+    verb = VERBS[name]
+    text = manual_text(name, verb.takes)
+    if not verb.has_settings:
+        return text
     from .verbs.settings import verb_help
 
-    return verb_help(name, words)
+    return f"{text}\n{verb_help(name, words)}"
 
 
 def main(arguments: list[str] | None = None) -> int:

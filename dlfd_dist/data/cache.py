@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ..config import DataConfig
 from ..errors import DataError
 from ..locks import locked
+from ..progress import followed
 from .contents import contents
 from .decode import decode
 from .manifest import Manifest
@@ -106,7 +106,7 @@ def _fill(manifest: Manifest, size: int, path: Path) -> None:
 
         with ThreadPoolExecutor() as pool:
             done = pool.map(store, range(len(manifest)))
-            for _ in tqdm(done, "decode", len(manifest), leave=False, disable=None):
+            for _ in followed(done, "decode", len(manifest), unit="image"):
                 pass
         images.flush()
         os.replace(partial, path)

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..logs import Progress
 from ..methods import Updater
 from ..models import Classifier
+from ..progress import Progress
 from ..run_dir import append_event, read_events, truncate_events
 from ..runtime.checkpoint import (
     Checkpoint,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..plain import csv_text
+from .contrasts import sentences
 from .intervals import MIN_CROSSED
 from .measured import CUSTOM, METRICS
 from .records import RETRAINED
@@ -154,7 +155,7 @@ def head_line(findings: Findings | None) -> str:
 def contrast_lines(findings: Findings | None) -> list[str]:
     """Return the contrasts in words, a title first; nothing where none was named."""
     found = findings.contrasts if findings else []
-    return [CONTRASTS, *(contrast.sentence for contrast in found)] if found else []
+    return [CONTRASTS, *sentences(found)] if found else []
 
 
 def matched_line(row: Row) -> str:
@@ -200,15 +201,26 @@ def _shown(row: Row, name: str) -> str:
 def text_table(
     rows: Sequence[Row], tuning: Tuning | None = None, findings: Findings | None = None
 ) -> str:
-    """Return the table for a terminal, columns aligned, footnotes and contrasts below."""
-    grid = [["".join(cell) for cell in cells] for cells in _grid(rows)]
+    """Return the table as plain text, columns aligned, footnotes and contrasts below."""
+    grid = text_grid(rows)
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(g, widths, strict=True)).rstrip() for g in grid]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    lines += [f"{mark} {text}" for mark, text in footnotes(rows)]
     head = [line for line in (head_line(findings),) if line]
-    below = [*notes(rows, tuning), *contrast_lines(findings)]
-    return "\n".join([*head, *lines, *below]) + "\n"
+    return "\n".join([*head, *lines, *lines_below(rows, tuning, findings)]) + "\n"
+
+
+def text_grid(rows: Sequence[Row]) -> list[list[str]]:
+    """Return the cells of the table with their marks, the heads first."""
+    return [["".join(cell) for cell in cells] for cells in _grid(rows)]
+
+
+def lines_below(
+    rows: Sequence[Row], tuning: Tuning | None = None, findings: Findings | None = None
+) -> list[str]:
+    """Return the footnotes, notes and contrasts that stand below a table of text."""
+    marked = [f"{mark} {text}" for mark, text in footnotes(rows)]
+    return [*marked, *notes(rows, tuning), *contrast_lines(findings)]
 
 
 def _escape_markdown(text: str) -> str:

@@ -16,6 +16,7 @@ from dlfd_dist.run_dir import RunDir
 from .comparison import parents_of, with_models
 from .runs import Run
 from .shape import choose_spec
+from .size import ModelSize, size_of
 
 if TYPE_CHECKING:
     from dlfd_dist.data.loaders import ResolvedRows
@@ -92,6 +93,7 @@ class Check:
         self.rows, self.cluster = rows, cluster
         self.digests = rows.digests()
         self.costs: dict[str, float] = {}
+        self.sizes: dict[str, ModelSize] = {}
         self.models: dict[str, Classifier] = {}
         self.fitting: set[tuple[str, str]] = set()
 
@@ -107,8 +109,8 @@ class Check:
         from dlfd_dist.jobs.context import check_enough
 
         config, parents = run.config, run.parents
-        seconds = self._cost(config)
-        spec = choose_spec(self.cluster, config, minutes=seconds / 60, num_runs=num_runs)
+        size, seconds = self._size(config), self._cost(config)
+        spec = choose_spec(self.cluster, config, minutes=seconds / 60, num_runs=num_runs, size=size)
         config.validate(spec.ranks_per_run)
         check_enough(config, self.rows, spec.ranks_per_run)
         finished = all(RunDir(Path(p)).finished() for p in _models(config).values() if parents)
@@ -130,8 +132,14 @@ class Check:
         same = repr([config.verb, config.data, config.model, config.train, config.method,
                      config.synthesis, config.forget])  # fmt: skip
         if same not in self.costs:
-            self.costs[same] = rank_seconds(config, self.rows, self.cluster)
+            self.costs[same] = rank_seconds(config, self.rows, self.cluster, self._size(config))
         return self.costs[same]
+
+    def _size(self, config: JobConfig) -> ModelSize:
+        shape = self._shape(config)
+        if shape not in self.sizes:
+            self.sizes[shape] = size_of(config, self.rows)
+        return self.sizes[shape]
 
     def _check_model(self, config: JobConfig, checkpoints: Iterable[str]) -> None:
         """Refuse what the job would refuse: settings or weights that the model does not allow.

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dlfd_dist.report.html import write_report
 from dlfd_dist.report.records import read_comparison
-from dlfd_dist.report.summary import findings_of, summarise
-from dlfd_dist.report.tables import contrasts_csv, csv_table, latex_table, markdown_table
+from dlfd_dist.report.summary import Findings, findings_of, summarise
+from dlfd_dist.report.tables import (
+    Row,
+    contrasts_csv,
+    csv_table,
+    head_line,
+    latex_table,
+    lines_below,
+    markdown_table,
+    text_grid,
+    text_table,
+)
 from dlfd_dist.run_dir import write_json, write_text
+from dlfd_dist.terminal import print_table
 
 from ..plan.runs import Run
 
@@ -36,6 +48,14 @@ class Outcome:
     data_title: str
     contrasts: dict[str, Any]
     """Pairs of rows and the margin of a tie, named before the runs."""
+
+
+def show_summary(rows: Sequence[Row], tuning: dict[str, Any] | None, findings: Findings) -> None:
+    """Print the table of a summary; on a terminal what stands below it is not in the table."""
+    heads, *cells = text_grid(rows)
+    below = lines_below(rows, tuning, findings)
+    plain = text_table(rows, tuning, findings)
+    print_table(cells, heads=heads, plain=plain, title=head_line(findings), below=below)
 
 
 def write_results(out: Path, outcome: Outcome, title: str) -> list[str]:

@@ -21,6 +21,7 @@ from dlfd_dist.report.tables import Row, csv_table, latex_table, markdown_table,
 from dlfd_dist.run_dir import write_text
 
 from ..dry_run import dry_run_text, indented
+from .compare import show_summary
 
 PAGES = (".html", ".htm")
 
@@ -57,7 +58,7 @@ def run_report(words: Sequence[str], *, out: str | None, dry_run: bool, as_json:
         shown = {"summary": rows, **findings.to_dict(), "report": str(page)}
         print(json.dumps(shown, indent=2, sort_keys=True))
     else:
-        print(text_table(rows, runs.tuning, findings))
+        show_summary(rows, runs.tuning, findings)
         print(f"report: {page}")
     return 0
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from dlfd_dist.config import DLFDConfig, JobConfig, to_dict
 from dlfd_dist.errors import ConfigError
-from dlfd_dist.logs import duration, setup_console
+from dlfd_dist.logs import setup_console
+from dlfd_dist.progress import duration
 
 from ..dry_run import dry_run_text
 from .run import plan_lines

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dlfd_dist.errors import ConfigError
+from dlfd_dist.terminal import print_facts
 
 
 def run_inspect(words: Sequence[str], *, as_json: bool) -> int:
@@ -19,14 +20,16 @@ def run_inspect(words: Sequence[str], *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(facts, indent=2, sort_keys=True))
         return 0
-    print(f"file         {facts['file']}")
     numbers = f"{facts['num_parameters']:,} numbers"
-    print(f"tensors      {facts['num_tensors']}, {numbers}, {facts['types']}")
-    print(f"names        {facts['first_name']} ... {facts['last_name']}")
-    print(f"outputs      {facts['num_outputs'] or 'not known'}")
-    for settings in facts["fits"]:
-        print(f"fits         {settings}")
-    print(f"command      {facts['command']}")
+    shown = [
+        ("file", facts["file"]),
+        ("tensors", f"{facts['num_tensors']}, {numbers}, {facts['types']}"),
+        ("names", f"{facts['first_name']} ... {facts['last_name']}"),
+        ("outputs", str(facts["num_outputs"] or "not known")),
+        *(("fits", settings) for settings in facts["fits"]),
+        ("command", facts["command"]),
+    ]
+    print_facts(shown, 12)
     return 0
 
 

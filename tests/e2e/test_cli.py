@@ -317,33 +317,3 @@ def test_a_wrong_setting_is_refused_before_torch_is_loaded():
     loaded, _ = _loaded_by(2, ["train", "trian.lr=1"], ["unlearn", "method.epochs=-1"])
     assert not {"torch", "ray", "matplotlib", "sklearn"} & loaded
     assert "hydra" in loaded
-
-
-@pytest.mark.parametrize(
-    "verb",
-    [
-        "demo",
-        "train",
-        "unlearn",
-        "evaluate",
-        "compare",
-        "submit",
-        "status",
-        "logs",
-        "cancel",
-        "retry",
-        "bench",
-        "report",
-        "doctor",
-        "methods",
-    ],  # fmt: skip
-)
-def test_every_verb_has_help(verb: str, dlfd: Dlfd):
-    general = dlfd("--help")
-    assert f"  {verb} " in general.out
-    ended = dlfd(verb, "--help")
-    assert ended.status == 0
-    assert f"dlfd {verb}" in ended.out or ended.out == general.out
-    if verb in ("demo", "train", "unlearn", "evaluate", "compare", "submit"):
-        assert ("forget_threshold" in ended.out) is (verb not in ("train", "evaluate"))
-        assert "world_size" in ended.out

@@ -13,8 +13,8 @@ import dlfd_dist
 ROOT = Path(__file__).resolve().parents[2]
 BASE = {
     "errors", "access", "plain", "registry", "plugins", "factories", "libraries", "huggingface",
-    "resources", "provenance", "digests", "config", "logs", "locks", "run_dir", "compose",
-    "objectives", "yaml_text", "trackers", "__init__",
+    "resources", "provenance", "digests", "config", "terminal", "progress", "logs", "locks",
+    "run_dir", "compose", "objectives", "yaml_text", "trackers", "__init__",
 }  # fmt: skip
 LAYERS: list[set[str]] = [
     BASE,

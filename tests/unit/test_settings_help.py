@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from dlfd_dist.compose import compose_job
+from dlfd_dist.compose import compose_job, with_sweep
 from dlfd_dist.config import (
     METHOD_CONFIGS,
     AuditConfig,
@@ -26,9 +27,11 @@ from dlfd_dist.errors import ConfigError
 from dlfd_dist.methods import methods
 from dlfd_dist.models import backbones
 from launch.cli import main
-from launch.verbs.listing import run_listing
+from launch.plan.compare import comparison_of
+from launch.verbs.listing import WHERE_TO_START, run_listing
 from launch.verbs.settings import choices, sentences, verb_help
 
+ROOT = Path(__file__).parents[2]
 LINE = re.compile(r"^  ([a-z_.0-9]+)=(.*)$", re.MULTILINE)
 SECTIONS = [
     type(getattr(JobConfig(), f.name))
@@ -120,6 +123,19 @@ def test_choices_that_no_sentence_names_are_listed():
 def test_a_wrong_word_is_refused_as_the_verb_would_refuse_it():
     with pytest.raises(ConfigError, match="Did you mean 'scrub'"):
         verb_help("unlearn", ["method=scrubb"])
+
+
+def test_the_list_of_methods_says_what_to_start_with_as_the_docs_do(capsys):
+    assert main(["methods"]) == 0
+    said = capsys.readouterr().err.strip()
+    assert said == WHERE_TO_START
+    page = (ROOT / "docs" / "methods.md").read_text("utf-8")
+    assert said in " ".join(page.split())
+    words = re.search(r"'dlfd compare (.*)'", said)
+    assert words
+    given = ["data=synthetic", "forget.fraction=0.2", "run.dir=nowhere"]
+    made = comparison_of(with_sweep([*words[1].split(), *given]))
+    assert (len(made.configs), made.compare.tune) == (3, 12)
 
 
 @pytest.mark.parametrize(
