@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from dlfd_dist.config import ModelConfig
 from dlfd_dist.models import FoldedClassifier, build_model
 from dlfd_dist.models.folded import NOTHING_TO_FOLD
+from dlfd_dist.models.strided import has_few_channels, strided_conv
 from dlfd_dist.synthesis import frozen
 
 PAIRS = {"small": 9, "resnet18": 20, "densenet121": 59, "efficientnet_b0": 49}
@@ -127,3 +130,59 @@ def test_a_convolution_that_something_else_reads_is_not_folded():
     model = build_model(ModelConfig(name="small"), image_size=32, num_outputs=3, seed=0)
     model.module.backbone = Reads()
     assert FoldedClassifier(model).why_not == NOTHING_TO_FOLD
+
+
+class _Pooled(nn.Module):
+    """A backbone that pools after its ReLU and views what the convolution wrote."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6)
+        self.relu, self.pool = nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, padding=1)
+
+    def forward(self, x):
+        pooled = self.pool(self.relu(self.norm(self.conv(x))))
+        return pooled.view(x.size(0), -1)
+
+
+def test_a_relu_before_a_maximum_and_a_view_are_folded_too():
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(name="small"), image_size=32, num_outputs=3, seed=0)
+    model.module.backbone = _Pooled()
+    model.module.head = nn.Sequential(nn.Linear(6 * 15 * 15, 3))
+    model = model.double()
+    folding = FoldedClassifier(model)
+    assert folding.why_not is None
+    with folding.computed_in(bfloat16=False) as folded:
+        for ours, plain in zip(answers(folded), answers(model), strict=True):
+            torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), itertools.product((1, 3, 4, 7), (2, 3), (0, 1, 3))
+)
+def test_the_gradient_over_blocks_is_that_of_the_strided_convolution(kernel, stride, padding):
+    generator = torch.Generator().manual_seed(kernel)
+    draw = {"dtype": torch.float64, "generator": generator}
+    pixels = torch.randn(2, 3, 13, 8, **draw).requires_grad_(True)
+    weight, bias = torch.randn(5, 3, kernel, kernel, **draw), torch.randn(5, **draw)
+    plain = F.conv2d(pixels, weight, bias, stride, padding)
+    ours = strided_conv(pixels, weight, bias, stride, padding)
+    assert torch.equal(ours, plain)
+    upper = torch.randn(plain.shape, **draw)
+    expected, gradient = (torch.autograd.grad(o, pixels, upper)[0] for o in (plain, ours))
+    torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("conv", "takes_it"),
+    [
+        (nn.Conv2d(3, 8, 7, 2, 3), True), (nn.Conv2d(1, 8, 3, 3), True),
+        (nn.Conv2d(3, 8, 3), False), (nn.Conv2d(64, 8, 3, 2), False),
+        (nn.Conv2d(3, 8, 4, 4), False), (nn.Conv2d(3, 6, 3, 2, groups=3), False),
+        (nn.Conv2d(3, 8, 3, 2, dilation=2), False), (nn.Conv2d(3, 8, 3, (2, 1)), False),
+        (nn.Conv2d(3, 8, 3, 2, 1, padding_mode="reflect"), False),
+    ],
+)  # fmt: skip
+def test_blocks_are_for_strided_convolutions_over_few_channels(conv, takes_it):
+    assert has_few_channels(conv) is takes_it
