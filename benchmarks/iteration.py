@@ -6,13 +6,12 @@
 The floor is one forward pass and one backward pass with respect to the input of the same model,
 dtype and batch, parameters frozen (`dlfd_dist/synthesis/floor.py`). "ours" folds BatchNorm into the
 convolutions and counts what folding costs, once for STEPS iterations; "unfolded" is
-runtime.fast=false. --channels-last and --compile
-(torch.compile of the model) add a variant to each --autocast; of each variant it is said what it
-gains over the unfolded float32, and of float32 what it costs of the floor of plain float32. The last
-line is `ratio R`: the largest median of (our iteration /
-floor) of the variants that are not compiled, over repeats of one run. On the CPU, seconds are those
-of the process on one thread, so that other processes of the machine do not count. --write stores
-the table under benchmarks/results/.
+runtime.fast=false. --channels-last and --compile (torch.compile of the model) add a variant to each
+--autocast; of each variant it is said what it gains over the unfolded float32, and of float32 what
+it costs of the floor of plain float32. The last line is `ratio R`: the largest median of (our
+iteration / floor) of the variants that are not compiled, over repeats of one run. On the CPU,
+seconds are those of the process on one thread, so that other processes of the machine do not count.
+--write stores the table under benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -112,7 +111,7 @@ def make_calls(args: argparse.Namespace, variant: Variant, device: torch.device)
         )  # fmt: skip
 
     def ours(folding: FoldedClassifier) -> None:
-        with folding.computed_in(bfloat16=variant.autocast == "bfloat16") as folded:
+        with folding.computed_in(images, bfloat16=variant.autocast == "bfloat16") as folded:
             perturb(folded, images, objective, cfg=cfg, pixel_range=pixel_range)
 
     calls: Calls = {
