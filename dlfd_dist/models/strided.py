@@ -79,7 +79,7 @@ def _input_gradient(
     met = F.conv2d(gradient, turned, padding=pad)
     start = pad - left
     met = met[:, :, start : start + rows, start : start + columns]
-    return F.pixel_shuffle(met, stride)[:, :, : size[0], : size[1]]
+    return F.pixel_shuffle(met.contiguous(), stride)[:, :, : size[0], : size[1]]
 
 
 def _in_blocks(weight: Tensor, stride: int, shift: int) -> Tensor:
