@@ -111,7 +111,7 @@ def make_calls(args: argparse.Namespace, variant: Variant, device: torch.device)
         )  # fmt: skip
 
     def ours(folding: FoldedClassifier) -> None:
-        with folding.computed_in(images, bfloat16=variant.autocast == "bfloat16") as folded:
+        with folding.computed_in(shape, bfloat16=variant.autocast == "bfloat16") as folded:
             perturb(folded, images, objective, cfg=cfg, pixel_range=pixel_range)
 
     calls: Calls = {

@@ -131,7 +131,7 @@ def _iteration_over_floor(job: Job, config: JobConfig) -> float | None:
     bfloat16 = config.runtime.synthesis_in_bfloat16
     with (
         computed_in(model, bfloat16=bfloat16),
-        context.folded.computed_in(batch.images, bfloat16=bfloat16) as folded,
+        context.folded.computed_in(batch.images.shape, bfloat16=bfloat16) as folded,
     ):
         objective = synthesis_objective(
             context, folded, batch, forget_weight=cfg.forget_weight if cfg.distancing else 0.0,

@@ -20,7 +20,7 @@ from ..runtime.preemption import StopFlag
 from ..runtime.seeding import purpose_key
 from .context import Job
 from .course import Course, Turn, fitted
-from .evaluation import probe, probe_apart, thinned_probe
+from .evaluation import probe, probe_apart, probed_model, thinned_probe
 from .finish import finish
 from .session import Session
 
@@ -174,11 +174,12 @@ def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable:
 
     selectable : whether the model may be kept
     """
-    look = probe if done == session.num_steps else thinned_probe
-    with phase("probe", whole=True):
-        found = heard = look(session.model, session.job.batches, session.job.config, done)
-        if session.job.probed_apart:
-            heard = _heard(session, done)
+    look, job = probe if done == session.num_steps else thinned_probe, session.job
+    with phase("probe", whole=True), probed_model(method.context, job.batches) as model:
+        found = heard = look(model, job.batches, job.config, done)
+        if job.probed_apart:
+            assert job.reference is not None
+            heard = probe_apart(model, job.reference, job.config, done, job.reference_ids)
     sampled = found.standard_error is not None
     error = {"standard_error": found.standard_error} if sampled else {}
     apart = {} if heard is found else {"heard_forgetting_score": heard.forgetting_score}
@@ -194,13 +195,6 @@ def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable:
     if selectable and not sampled and value is not None and (best is None or value > best):
         session.keep_best(step=done, value=value)
     return found
-
-
-def _heard(session: Session, done: int) -> Probe:
-    """Return the probe on the people who are set apart for what the method goes by."""
-    job = session.job
-    assert job.reference is not None
-    return probe_apart(session.model, job.reference, job.config, done, job.reference_ids)
 
 
 def _selection_value(cfg: MethodConfig, found: Probe) -> float | None:

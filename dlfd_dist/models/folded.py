@@ -12,7 +12,7 @@ import contextlib
 import logging
 import operator
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, fx, nn
@@ -74,7 +74,7 @@ class _Tracer(fx.Tracer):
 
 
 class FoldedClassifier:
-    """The classifier that a synthesis forwards: folded where that can be.
+    """The classifier that syntheses and probes forward: folded where that can be.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class FoldedClassifier:
         if fold:
             self._fold(model)
         if self.why_not:
-            logger.info("synthesis forwards the model as it is: %s", self.why_not)
+            logger.info("syntheses and probes forward the model as it is: %s", self.why_not)
 
     def _fold(self, model: Classifier) -> None:
         if not isinstance(model.read, InputOf):
@@ -105,24 +105,24 @@ class FoldedClassifier:
             self.why_not = NOTHING_TO_FOLD
 
     @contextlib.contextmanager
-    def computed_in(self, images: Tensor, *, bfloat16: bool) -> Iterator[Classifier]:
+    def computed_in(self, shape: Sequence[int], *, bfloat16: bool) -> Iterator[Classifier]:
         """Yield a classifier for evaluation mode, with the weights that the model has now.
 
         It computes its forward passes in bfloat16, or in the model's own dtype.
 
-        images : of the size and number that it will be given
+        shape : (n, channels, H, W) of the batches that it will be given
         """
-        memory_format = _memory_format(images)
         for layer in self.layers:
+            memory_format = _memory_format(shape, layer.conv.weight.device)
             layer.fold(torch.bfloat16 if bfloat16 else None, memory_format)
         with computed_in(self.folded, bfloat16=bfloat16):
             yield self.folded
 
 
-def _memory_format(images: Tensor) -> torch.memory_format:
+def _memory_format(shape: Sequence[int], device: torch.device) -> torch.memory_format:
     """Return the memory format in which convolutions of such images are fastest."""
-    num_pixels = images[:, 0].numel()
-    if images.device.type == "cpu" and num_pixels >= MANY_PIXELS:
+    num, _, height, width = shape
+    if device.type == "cpu" and num * height * width >= MANY_PIXELS:
         return torch.channels_last
     return torch.preserve_format
 
