@@ -387,8 +387,8 @@ class RuntimeConfig:
     channels_last: bool = False
     """Memory format of images and weights; faster with convolutions."""
     fast: bool = True
-    """Synthesis forwards the model with its BatchNorm folded into the convolutions; false: as it
-    is."""
+    """Syntheses and probes forward the model with its BatchNorm folded into the convolutions;
+    false: as it is."""
     threads_per_rank: int | None = None
     """CPU threads of one rank; null: the cores of this machine shared among its ranks."""
     init_timeout_s: int = 120

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import resource
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from safetensors.numpy import save_file
 from ..config import DLFDConfig, DLFMConfig, JobConfig
 from ..data.loaders import Batches
 from ..errors import NonFiniteLossError
-from ..methods import Probe
+from ..methods import MethodContext, Probe
 from ..metrics import (
     Equivalence,
     Outputs,
@@ -89,6 +90,27 @@ def run_model(model: Classifier, batches: Batches, ids: np.ndarray, batch_size: 
             "clip_norm, or check the checkpoint for NaN."
         )
     return outputs
+
+
+def run_together(
+    model: Classifier, batches: Batches, sets: Sequence[np.ndarray], batch_size: int
+) -> list[Outputs]:
+    """Return the outputs on several sets of one pass: only its last batch may be a small one."""
+    outputs = run_model(model, batches, np.concatenate(sets), batch_size)
+    ends = np.cumsum([len(ids) for ids in sets]).tolist()
+    return [outputs[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+@contextlib.contextmanager
+def probed_model(context: MethodContext, batches: Batches) -> Iterator[Classifier]:
+    """Yield the model of a run as its probes forward it: folded, with the weights of now."""
+    config = context.config
+    image_shape = batches.data.manifest.image_shape(config.data)
+    with context.folded.computed_in(
+        (config.metrics.eval_batch_size, *image_shape),
+        bfloat16=config.runtime.update_in_bfloat16,
+    ) as model:
+        yield model
 
 
 def probe(
@@ -166,8 +188,7 @@ def _probe(
     strangers: Outputs | None = None,
 ) -> Probe:
     size = config.metrics.eval_batch_size
-    forget = run_model(model, batches, forget_ids, size)
-    val = run_model(model, batches, val_ids, size)
+    forget, val = run_together(model, batches, (forget_ids, val_ids), size)
     found = against_val(forget, val, config, config.method.probe_attack)
     error = found["auc_error"]
     around = (found["mia_auc"] - error, found["mia_auc"] + error)
@@ -237,11 +258,9 @@ class Evaluation:
 
 def outputs_of_parts(model: Classifier, batches: Batches, config: JobConfig) -> dict[str, Outputs]:
     """Return what a model says of every part; every rank calls it."""
-    size = config.metrics.eval_batch_size
-    return {
-        name: run_model(model, batches, ids, size)
-        for name, ids in batches.data.splits.parts().items()
-    }
+    parts = batches.data.splits.parts()
+    outputs = run_together(model, batches, list(parts.values()), config.metrics.eval_batch_size)
+    return dict(zip(parts, outputs, strict=True))
 
 
 def evaluated(parts: dict[str, Outputs], config: JobConfig) -> Evaluation:

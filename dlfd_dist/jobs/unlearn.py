@@ -20,7 +20,7 @@ from ..runtime.preemption import StopFlag
 from ..runtime.seeding import purpose_key
 from .context import Job
 from .course import Course, Turn, fitted
-from .evaluation import Outputs, probe, probe_apart, run_model, thinned_probe
+from .evaluation import Outputs, probe, probe_apart, probed_model, run_model, thinned_probe
 from .finish import finish
 from .session import Session
 from .start import reset_start
@@ -198,9 +198,12 @@ def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable:
 
     selectable : whether the model may be kept
     """
-    with phase("probe", whole=True):
-        found = _found(session, done)
-        heard = _heard(session, done) if session.job.probed_apart else found
+    with (
+        phase("probe", whole=True),
+        probed_model(method.context, session.job.batches) as model,
+    ):
+        found = _found(session, model, done)
+        heard = _heard(session, model, done) if session.job.probed_apart else found
     session.record("probe", done, **_figures(found, heard), **method.observe(heard))
     sampled = found.standard_error is not None
     value = _selection_value(session.job.config.method, found)
@@ -211,10 +214,10 @@ def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable:
     return found
 
 
-def _found(session: Session, done: int) -> Probe:
+def _found(session: Session, model: Classifier, done: int) -> Probe:
     """Return the probe that the model is chosen by."""
-    looked_at = (session.model, session.job.batches, session.job.config, done)
-    if (met := _strangers(session)) is not None:
+    looked_at = (model, session.job.batches, session.job.config, done)
+    if (met := _strangers(session, model)) is not None:
         return probe(*looked_at, met)
     look = probe if done == session.num_steps else thinned_probe
     return look(*looked_at)
@@ -236,21 +239,21 @@ def _figures(found: Probe, heard: Probe) -> dict[str, Any]:
     return figures | (found.separation or {})
 
 
-def _strangers(session: Session) -> Outputs | None:
+def _strangers(session: Session, model: Classifier) -> Outputs | None:
     """Return what the model says of those who are matched to, where method.rests_by asks for it."""
     job, cfg = session.job, session.job.config.method
     if not isinstance(cfg, DLFMConfig) or cfg.rests_by != "equivalence":
         return None
     assert job.reference is not None
     size = job.config.metrics.eval_batch_size
-    return run_model(session.model, job.reference, job.reference_ids, size)
+    return run_model(model, job.reference, job.reference_ids, size)
 
 
-def _heard(session: Session, done: int) -> Probe:
+def _heard(session: Session, model: Classifier, done: int) -> Probe:
     """Return the probe on the people who are set apart for what the method goes by."""
     job = session.job
     assert job.reference is not None
-    return probe_apart(session.model, job.reference, job.config, done, job.reference_ids)
+    return probe_apart(model, job.reference, job.config, done, job.reference_ids)
 
 
 def _selection_value(cfg: MethodConfig, found: Probe) -> float | None:

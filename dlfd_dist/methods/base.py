@@ -129,7 +129,7 @@ class MethodContext:
 
     @cached_property
     def folded(self) -> FoldedClassifier:
-        """`model` for the passes of a synthesis, while its weights stand still"""
+        """`model` for the passes of a synthesis or a probe, while its weights stand still"""
         return FoldedClassifier(self.model, fold=self.config.runtime.fast)
 
 

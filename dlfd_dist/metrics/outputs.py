@@ -56,6 +56,10 @@ class Outputs:
         """What attacks may know of them."""
         return Samples.of(self.logits, self.labels, self.people)
 
+    def __getitem__(self, rows: slice) -> Outputs:
+        parts = (self.ids, self.people, self.labels, self.logits, self.features)
+        return Outputs(*(part[rows] for part in parts))
+
 
 @dataclass(frozen=True)
 class ModelOutputs:
