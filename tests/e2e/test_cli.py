@@ -227,8 +227,8 @@ def test_two_ranks_of_torchrun_give_the_figures_of_one(
     _two_ranks_agree(run, of_one_rank)
 
 
-def test_doctor_finds_two_ranks(dlfd: Dlfd):
-    ended = dlfd("doctor", "--json")
+def test_doctor_finds_two_ranks(forked_dlfd: Dlfd):
+    ended = forked_dlfd("doctor", "--json")
     checks = {check["name"]: check for check in ended.json}
     assert ended.status == 0, ended
     assert checks["two ranks over gloo"]["ok"]
