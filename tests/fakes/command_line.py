@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import importlib
 import json
 import multiprocessing
 import os
@@ -188,11 +189,13 @@ class Child(Running):
 
     Parameters
     ----------
+    program : the module whose `main` takes the arguments
     out : takes the standard output; None: the log takes both
     """
 
     def __init__(
-        self, arguments: Sequence[object], log: Path, *, out: Path | None = None,
+        self, arguments: Sequence[object], log: Path, *, program: str = "launch.cli",
+        out: Path | None = None,
         before: Callable[[], None] | None = None, environ: Mapping[str, str] | None = None,
     ):  # fmt: skip
         self.log = log
@@ -200,7 +203,7 @@ class Child(Running):
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         words = [str(word) for word in arguments]
-        child = (words, str(out or log), str(log), before, dict(environ or {}))
+        child = (program, words, str(out or log), str(log), before, dict(environ or {}))
         self.process = context.Process(target=_child, args=child)
         self.process.start()
         assert self.process.pid is not None
@@ -212,11 +215,9 @@ class Child(Running):
 
 
 def _child(
-    arguments: list[str], out: str, log: str, before: Callable[[], None] | None,
+    program: str, arguments: list[str], out: str, log: str, before: Callable[[], None] | None,
     environ: dict[str, str],
 ) -> None:  # fmt: skip
-    from launch.cli import main
-
     os.environ.update(environ)
     if before is not None:
         before()
@@ -224,7 +225,7 @@ def _child(
     for stream, path in ((1, out), (2, log)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     fork_instead_of_starting()
-    sys.exit(main(arguments))
+    sys.exit(importlib.import_module(program).main(arguments))
 
 
 def ended(arguments: Sequence[object], folder: Path) -> Ended:
