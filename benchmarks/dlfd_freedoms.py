@@ -109,11 +109,13 @@ def training(out: Path, data: list[str], seed: int, on: str) -> Run:
 
 
 def unlearning(
-    out: Path, data: list[str], seed: int, name: str, settings: dict[str, Any], *more: str
-) -> Run:
+    out: Path, data: list[str], seed: int, name: str, settings: dict[str, Any], *more: str,
+    under: str = "",
+) -> Run:  # fmt: skip
     folder = f"{name}-{seed}".replace(" ", "_").replace(",", "").replace(":", "")
     models = [f"checkpoint={out / f'all-{seed}'}", f"reference={out / f'retain-{seed}'}"]
-    words = [*data, f"seed={seed}", *models, *words_of(settings), *more, f"run.dir={out / folder}"]
+    place = f"run.dir={out / under / folder}"
+    words = [*data, f"seed={seed}", *models, *words_of(settings), *more, place]
     return Run(f"{name}-{seed}", "unlearn", tuple(words))
 
 
@@ -207,7 +209,7 @@ def main() -> None:
     models = [training(out, data, s, on) for s in seeds for on in ("all", "retain")]
     unmeasured = "metrics.resurface_steps=0"
     tried = [
-        unlearning(out / "candidates", data, seed, name, {**DLFD, **settings}, unmeasured)
+        unlearning(out, data, seed, name, {**DLFD, **settings}, unmeasured, under="candidates")
         for name, settings in CANDIDATES.items()
     ]
     go = finished if args.write else (lambda runs: run_all(runs, args.workers))
