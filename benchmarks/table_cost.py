@@ -3,8 +3,9 @@
     python -m benchmarks.table_cost [--write]
 
 Every method of the table takes a few steps and a few more on drawn faces of 32 and of 48 pixels,
-from a model of one step; the difference is what a step of it costs. A forward pass over 256 images
-is what measuring costs. Steps, probes, measurements and resurfacing of all trainings, trials and
+from a model of one step; the difference is what a step of it costs. AMUN's pass of attacks over
+the forget set is timed apart from the steps that follow. A forward pass over 256 images is what
+measuring costs. Steps, probes, measurements and resurfacing of all trainings, trials and
 runs that the plan of the table has are counted up from these. Seconds are those of the process on
 one thread, so that other processes of the machine do not count. The last line is `core_hours H`.
 """
@@ -33,6 +34,9 @@ from launch.plan.tuning import searched
 
 BATCH, PROBE_EVERY, LOOKED_AT = 32, 40, 1000
 FEW, MORE = 1, 7
+ATTACK = "amun's attack"
+ATTACK_STEPS = 2
+"""Batches of attacks on the drawn faces: 48 images are forgotten."""
 FACES = [
     "data=synthetic", "data.synthetic.num_identities=24", "data.synthetic.images_per_identity=12",
     "forget.fraction=0.25", "data.leaks=false", "metrics.num_bootstrap=5",
@@ -68,13 +72,15 @@ def spent(verb: str, words: list[str]) -> float:
     return time.process_time() - start
 
 
-def step_seconds(verb: str, words: list[str], setting: str, folder: Path) -> float:
-    """Return what one more step costs."""
-    few, more = (
+def step_seconds(
+    verb: str, words: list[str], setting: str, folder: Path, few: int = FEW, more: int = MORE
+) -> float:
+    """Return what one more step costs, after the first `few`."""
+    short, long = (
         spent(verb, [*words, f"{setting}={steps}", f"run.dir={folder / str(steps)}"])
-        for steps in (FEW, MORE)
+        for steps in (few, more)
     )
-    return (more - few) / (MORE - FEW)
+    return (long - short) / (more - few)
 
 
 def pieces(methods: list[str], pixels: int) -> dict[str, float]:
@@ -92,7 +98,14 @@ def pieces(methods: list[str], pixels: int) -> dict[str, float]:
             given = [*words, f"method={'finetune' if method == 'rewind' else method}"]
             given += [f"checkpoint={folder}/o"]
             # The probes of the authors' loop are counted by their images.
-            by_work[method] = step_seconds("unlearn", given, "method.max_steps", folder / method)
+            if method == "amun":
+                by_work[ATTACK] = step_seconds(
+                    "unlearn", given, "method.max_steps", folder / "attack", 1, ATTACK_STEPS
+                )
+            first = ATTACK_STEPS if method == "amun" else FEW
+            by_work[method] = step_seconds(
+                "unlearn", given, "method.max_steps", folder / method, first, first + MORE - FEW
+            )
             print(f"{pixels} px, {method}: {by_work[method]:.3f} s", flush=True)
     return by_work
 
@@ -126,6 +139,9 @@ def hours(name: str, plan: Comparison, seconds: dict[str, float]) -> dict[str, f
         steps = epoch if own else (plan.compare.steps or epoch)
         probes = (steps if own else steps // PROBE_EVERY + 2) * (size.forget + size.val) * image
         acts = steps * seconds[method.name] + probes
+        if method.name == "amun":
+            attacks = -(-size.forget // BATCH)
+            acts += attacks * (seconds[ATTACK] - seconds["amun"])
         trials = plan.compare.tune if searched(config, plan.given) else 0
         costs[method.name] = trials * (acts + trial) + len(plan.pairs) * (acts + run)
     return {what: value / 3600 for what, value in costs.items()}

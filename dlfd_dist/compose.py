@@ -20,6 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from . import huggingface
 from .access import read_regular
 from .config import (
     METHOD_CONFIGS,
@@ -47,7 +48,7 @@ TUNED_SECTIONS = ("method", "synthesis", "ot")
 """What a file of +tuned= may set."""
 
 SIMPLE = "a number, a word or a list"
-LISTS = ("data.label", "data.groups", "plugins", "trackers")
+LISTS = ("data.label", "data.groups", "metrics.custom", "plugins", "trackers")
 """Settings of several values, which commas may part as in a sweep."""
 
 PLAIN_METHOD = "method=finetune"
@@ -58,15 +59,6 @@ ARGUMENTS = tuple(f"{group}.args." for group in FACTORIES)
 """How settings begin that are arguments of such a function."""
 
 GROUPS = ("data", "model", "method", "task", "experiment", "scale")
-
-HYDRAS_OWN = tuple(
-    f"~hydra/{group}"
-    for group in (
-        "output", "launcher", "help", "hydra_help", "hydra_logging", "job_logging", "env",
-    )
-)  # fmt: skip
-"""Groups that Hydra adds and nobody reads here: without them a configuration composes in three
-quarters of the time."""
 
 
 def _first_line(err: Exception) -> str:
@@ -125,7 +117,7 @@ def with_sweep(overrides: Sequence[str]) -> list[str]:
     }
     arguments = [_group_override(one) for one in chosen.values()]
     with _composing():
-        composed = compose("config", overrides=[*arguments, *HYDRAS_OWN], return_hydra_config=True)
+        composed = compose("config", overrides=arguments, return_hydra_config=True)
         params = composed.hydra.sweeper.params or {}
         return [*(f"{key}={value}" for key, value in params.items()), *overrides]
 
@@ -388,7 +380,7 @@ def _composed(groups: tuple[str, ...], config_dir: Path) -> DictConfig:
     It takes nine tenths of the time of a configuration, and the runs of a comparison share it.
     """
     with _composing():
-        return compose("config", overrides=[*groups, *HYDRAS_OWN])
+        return compose("config", overrides=list(groups))
 
 
 def compose_job(verb: str, overrides: Sequence[str]) -> JobConfig:
@@ -436,7 +428,11 @@ def compose_job(verb: str, overrides: Sequence[str]) -> JobConfig:
             OmegaConf.update(composed, key, value, merge=True, force_add=True)
         values = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(values, dict)
-    _normalise_as_library(values, {key for key, _ in settings})
+    given = {key for key, _ in settings}
+    _normalise_as_library(values, given)
+    model = _section(values.get("model"), "model")
+    if verb != "train" and "checkpoint" not in given and model.get("folder") is not None:
+        values["checkpoint"] = model["folder"]
     config = job_from_dict({str(k): v for k, v in values.items()} | {"verb": verb})
     check_trackers(config.trackers)
     return config
@@ -449,10 +445,14 @@ def _normalise_as_library(values: dict[Any, Any], given: set[str]) -> None:
     """
     model, data = _section(values.get("model"), "model"), _section(values.get("data"), "data")
     library, name = model.get("library"), model.get("name")
-    is_named = library in INSTALL and isinstance(name, str) and name != library
-    if not is_named or data.get("factory") is not None:
+    if data.get("factory") is not None:
         return
-    for setting, numbers in zip(("mean", "std"), normalisation(library, name), strict=True):
+    found = None
+    if library in INSTALL and isinstance(name, str) and name != library:
+        found = normalisation(library, name)
+    elif library == huggingface.LIBRARY and isinstance(folder := model.get("folder"), str):
+        found = None if {"data.mean", "data.std"} <= given else huggingface.normalisation(folder)
+    for setting, numbers in zip(("mean", "std"), found or (), strict=False):
         if f"data.{setting}" not in given:
             data[setting] = list(numbers)
 
@@ -473,10 +473,10 @@ def job_from_dict(values: dict[str, Any]) -> JobConfig:
             f"method={name} is not known. Available: {', '.join(sorted(METHOD_CONFIGS))}."
             + near_match(str(name), METHOD_CONFIGS)
         )
-    for setting in ("label", "groups"):
-        column = (values.get("data") or {}).get(setting)
-        if isinstance(column, str):
-            values["data"] = {**values["data"], setting: [column]}
+    for section, setting in (("data", "label"), ("data", "groups"), ("metrics", "custom")):
+        single = _section(values.get(section), section).get(setting)
+        if isinstance(single, str):
+            values[section] = {**values[section], setting: [single]}
     return _build(JobConfig, values, "", {"method": METHOD_CONFIGS[name]})
 
 

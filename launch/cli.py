@@ -35,9 +35,10 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
               images that are there twice: dlfd audit leaks data=... [forget...] run.dir=DIR
   bench       where the time of a run goes, and what to change: dlfd bench data=... checkpoint=PATH
               method=dlfd [steps=5]; nothing is written unless run.dir=DIR is given
-  report      a page for finished runs: dlfd report RUN_DIR... [--out PAGE.html|TABLE.csv]
-  export      the model for other programs: dlfd export RUN_DIR --to state-dict|torch-export|onnx
-              [--out FILE] [checkpoint=PATH], in the names of the checkpoint that came in
+  report      a page for finished runs: dlfd report RUN_DIR... [--out PAGE.html|TABLE.csv|
+              README.md]; README.md is the model card
+  export      the model for other programs: dlfd export RUN_DIR [--out FILE] [checkpoint=PATH]
+              --to state-dict|torch-export|onnx|huggingface, in the names that came in
   certify     certificate.json of a finished run: dlfd certify RUN_DIR [--key KEY.pem] [--names]
   verify      check it: dlfd verify RUN_DIR|certificate.json [--public-key PEM] [--recompute]
               [--checkpoint PATH] [--reference PATH]
@@ -50,7 +51,7 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
   retry       dlfd retry CAMPAIGN --failed
   doctor      check this installation and machine; 'dlfd doctor cluster=NAME' checks a cluster
   inspect     what a file of weights is, and the command that takes it: dlfd inspect CHECKPOINT
-  methods     what method= may be; likewise models and data, each with those of plugins
+  methods     what method= may be; likewise models, data and metrics, with those of plugins
   completion  what completes this command in a shell: dlfd completion bash|zsh|fish
 
   --dry-run   print the resolved configuration, the plan and the files; write nothing
@@ -118,6 +119,7 @@ VERBS = {
     "methods": LISTING,
     "models": LISTING,
     "data": LISTING,
+    "metrics": LISTING,
     "completion": Verb("completion.run_completion", takes=()),
 }  # fmt: skip
 LEAKS = Verb("verbs.leaks.run_leaks", has_settings=True)

@@ -97,6 +97,7 @@ def finish_trial(session: Session, *, selected_step: int | None, selection: str)
         "selection": selection,
         "test_read": "never",
         "num_steps": session.num_steps,
+        **session.facts,
         "wall_seconds": session.seconds,
         "device_seconds": session.seconds * job.collectives.world_size,
         "energy_joules": session.energy_joules(),

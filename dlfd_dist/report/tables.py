@@ -13,7 +13,7 @@ from typing import Any
 from ..plain import csv_text
 from .contrasts import sentences
 from .intervals import MIN_CROSSED
-from .measured import METRICS
+from .measured import CUSTOM, METRICS
 from .records import RETRAINED
 from .summary import Findings
 from .tuning import DASH, Tuning, steps_lines, tuning_lines
@@ -167,6 +167,9 @@ def matched_line(row: Row) -> str:
         + ("" if people["labelled"] else ", without labels"),
         "synthesised": "images that DLFD synthesises from the retain set, and to no people",
     }[people["kind"]]
+    if people.get("strangers") is False:
+        auc = max(people["probes"].values())
+        whom += f", which are no strangers, as a probe tells them from some (AUC {auc:.2f})"
     count = f"{people['people']} " if people["people"] else ""
     return (
         f"{row['method']} was matched to {count}{whom}. It optimises what the attack of this table "
@@ -339,7 +342,7 @@ def _csv_cells(row: Row, head: str) -> list[tuple[str, Any]]:
         ("attack", row["attack"] or ""),
         *((name, row[name]) for name in _CSV_FLAGS),
     ]
-    for metric in METRICS:
+    for metric in (*METRICS, *row[CUSTOM]):
         low, high = row[f"{metric}_interval"] or (None, None)
         cells += [(metric, row[metric]), (f"{metric}_lo", low), (f"{metric}_hi", high)]
     return cells

@@ -36,8 +36,8 @@ DECIMALS = 4
 """Of shares, as on a page."""
 FIGURES = (
     "test_accuracy", "val_accuracy", "retain_accuracy", "forget_accuracy", "forgetting_score",
-    "nomus", "gap_to_retrained", "validation", "selected_step", "num_steps", "world_size",
-    "wall_seconds", "device_seconds", "energy_joules", "peak_memory_mb",
+    "nomus", "gap_to_retrained", "validation", "custom_metrics", "selected_step",
+    "num_steps", "world_size", "wall_seconds", "device_seconds", "energy_joules", "peak_memory_mb",
 )  # fmt: skip
 """What trackers are told of a result."""
 RUN = ("run", 16)

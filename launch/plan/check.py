@@ -157,8 +157,8 @@ class Check:
             if (shape, path) not in self.fitting:
                 check_weights(self._model(config), path)
                 self.fitting.add((shape, path))
-        if config.verb == "unlearn" and method.checks_model():
-            method.check(config.method, self._model(config))
+        if config.verb == "unlearn" and method.checks_model(config.method):
+            method.check_settings(config.method, self._model(config))
 
     def _shape(self, config: JobConfig) -> str:
         return repr((config.model, self._image_size(config)))

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dlfd_dist.errors import ConfigError, RunDirError
+from dlfd_dist.report.card import NAME as MODEL_CARD
+from dlfd_dist.report.card import model_card
 from dlfd_dist.report.html import write_report
 from dlfd_dist.report.records import (
     Comparison,
@@ -62,13 +64,15 @@ def run_report(words: Sequence[str], *, out: str | None, dry_run: bool, as_json:
 
 
 def _table(out: Path, rows: Sequence[Row], findings: Findings, runs: Comparison) -> str | None:
-    """Return the table that the name of a file asks for by its ending; None: the page.
+    """Return the table or model card that the name of a file asks for; None: the page.
 
     Raises ConfigError where nothing is written to files of such a name.
     """
     ending = out.suffix.lower()
     if ending in PAGES:
         return None
+    if out.name == MODEL_CARD:
+        return model_card(runs.records)
     tables: dict[str, Callable[[], str]] = {
         ".csv": lambda: csv_table(rows, findings),
         ".md": lambda: markdown_table(rows, runs.tuning, runs.missing, findings),
@@ -78,7 +82,7 @@ def _table(out: Path, rows: Sequence[Row], findings: Findings, runs: Comparison)
     if ending not in tables:
         raise ConfigError(
             f"--out {out} {f'ends in {ending}' if ending else 'has no ending'}: give PAGE.html, or "
-            f"one of {', '.join(tables)} for the table alone."
+            f"one of {', '.join(tables)} for the table alone, or {MODEL_CARD} for a model card."
         )
     return tables[ending]()
 

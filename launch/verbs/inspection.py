@@ -35,6 +35,7 @@ def run_inspect(words: Sequence[str], *, as_json: bool) -> int:
 
 def inspect_checkpoint(path: Path) -> dict[str, Any]:
     """Return what a file of weights is; CheckpointError where it is none."""
+    from dlfd_dist.huggingface import holds_model
     from dlfd_dist.models.weights import (
         fitting,
         library_networks,
@@ -52,6 +53,8 @@ def inspect_checkpoint(path: Path) -> dict[str, Any]:
         for stem in stems
     ]
     fits += [f"model={lib} model.name={name}" for lib, name in library_networks(file, tensors)]
+    if holds_model(file.parent):
+        fits = [f"model=huggingface model.folder={file.parent}"]
     head = [t for name, t in our_names(tensors).items() if name.startswith("head.") and t.ndim == 2]
     model = fits[0] if fits else "model.factory=MODULE:FUNCTION"
     return {

@@ -291,6 +291,10 @@ MANUALS = {
         "Lists what data= may be, with those of plugins.",
         "[plugins=[MODULE,...]]", LISTED, "dlfd data",
     ),
+    "metrics": Manual(
+        "Lists what metrics.custom= may be, all of plugins.",
+        "[plugins=[MODULE,...]]", LISTED, "dlfd metrics",
+    ),
     "completion": Manual(
         "Prints the script that completes this command in a shell: verbs, options, settings, their "
         "choices and run directories.",

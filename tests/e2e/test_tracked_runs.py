@@ -198,11 +198,11 @@ def test_no_tracker_is_told_who_or_where(resumed: RunDir):
 
 
 def test_the_main_rank_alone_tells_trackers(
-    trained: Callable[..., Path], dlfd: Dlfd, tmp_path: Path
+    trained: Callable[..., Path], forked_dlfd: Dlfd, tmp_path: Path
 ):
     run = RunDir(tmp_path / "run")
     words = [*TINY, "method=finetune", "method.epochs=1", "runtime.world_size=2", ALL]
-    ended = dlfd("unlearn", *words, f"checkpoint={trained()}", f"run.dir={run.path}")
+    ended = forked_dlfd("unlearn", *words, f"checkpoint={trained()}", f"run.dir={run.path}")
     assert ended.status == 0, ended.err
     for read in READERS.values():
         # Each reader takes one file or one run, and fails where there are several.
@@ -210,10 +210,10 @@ def test_the_main_rank_alone_tells_trackers(
     assert "goes on without" not in ended.err
 
 
-def test_a_comparison_is_a_group(dlfd: Dlfd, tmp_path: Path):
+def test_a_comparison_is_a_group(forked_dlfd: Dlfd, tmp_path: Path):
     out = tmp_path / "compared"
     words = [*TINY, "method=finetune", "method.epochs=1", "trackers=[csv,mlflow]"]
-    ended = dlfd("compare", *words, f"run.dir={out}")
+    ended = forked_dlfd("compare", *words, f"run.dir={out}")
     assert ended.status == 0, ended.err
     from mlflow import MlflowClient
 

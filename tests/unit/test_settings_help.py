@@ -145,7 +145,7 @@ def test_the_list_of_methods_says_what_to_start_with_as_the_docs_do(capsys):
 def test_a_listing_has_every_name_with_a_sentence(verb: str, names, capsys):
     assert main([verb]) == 0
     lines = capsys.readouterr().out.splitlines()
-    libraries = ["timm", "torchvision"] if verb == "models" else []
+    libraries = ["timm", "torchvision", "huggingface"] if verb == "models" else []
     expected = [*(n for n in names() if n != "factory"), *libraries]
     assert [line.split()[0] for line in lines] == expected
     assert all(len(line.split()) > 2 for line in lines)
