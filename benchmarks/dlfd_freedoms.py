@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.results import write_result
 from dlfd_dist.compose import compose_job
+from dlfd_dist.errors import NonFiniteLossError
 from dlfd_dist.jobs import run_job
 from dlfd_dist.objectives import gap_on_val, on_val
 from dlfd_dist.run_dir import RunDir
@@ -119,9 +120,16 @@ def unlearning(
     return Run(f"{name}-{seed}", "unlearn", tuple(words))
 
 
-def run(one: Run) -> dict[str, Any]:
-    """Return the result of a run, which goes on where an earlier start of it was stopped."""
-    result = run_job(compose_job(one.verb, list(one.words)), Collectives(), StopFlag())
+def run(one: Run) -> dict[str, Any] | None:
+    """Return the result of a run, which goes on where an earlier start of it was stopped.
+
+    None: its loss became no number, so that it has none.
+    """
+    try:
+        result = run_job(compose_job(one.verb, list(one.words)), Collectives(), StopFlag())
+    except NonFiniteLossError as err:
+        print(f"{one.name}: {err}", flush=True)
+        return None
     print(f"{one.name}: {result['wall_seconds']:.0f} s", flush=True)
     return result
 
@@ -129,7 +137,8 @@ def run(one: Run) -> dict[str, Any]:
 def run_all(runs: list[Run], workers: int) -> Results:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        return {one.name: found for one, found in zip(runs, pool.map(run, runs), strict=True)}
+        results = zip(runs, pool.map(run, runs), strict=True)
+        return {one.name: result for one, result in results if result is not None}
 
 
 def finished(runs: list[Run]) -> Results:
@@ -247,7 +256,8 @@ def store(
         f"{candidates_table(results, gaps, seed)}\n\n"
         f"Taken: {best} (`{' '.join(words_of(settings))}`). {len(CANDIDATES) - len(gaps)} of "
         f"{len(CANDIDATES)} candidates have not ended.\n\nEach row changes one thing of it, and is "
-        f"the mean over the seeds {seeds}, or over as many of them as have ended (runs). Test is "
+        f"the mean over the seeds {seeds}, or over as many of them as have ended (runs); a row "
+        f"whose loss became no number is left out. Test is "
         f"read here for the first time:\n\n{ablation_table(results, runs)}\n\nOver Original, mean "
         f"of {len(both)} seeds: NoMUS {gains['nomus']:+.3f}, the papers' NoMUS "
         f"{gains['nomus_paper']:+.3f}, test accuracy {gains['test_accuracy']:+.3f}."

@@ -37,7 +37,7 @@ from typing import Any
 import yaml
 
 from benchmarks.results import FOLDER, hardware
-from dlfd_dist.logs import duration
+from dlfd_dist.progress import duration
 
 REPOSITORY = Path(__file__).parents[1]
 LIST = Path(__file__).with_suffix(".yaml")

@@ -27,7 +27,7 @@ from results import spread, write_result
 
 from dlfd_dist.config import DLFDConfig, ModelConfig, SynthesisConfig, TransportConfig
 from dlfd_dist.methods import Updater
-from dlfd_dist.models import build_model
+from dlfd_dist.models import FoldedClassifier, build_model
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.synthesis import Objective, layer_output, perturb
 
@@ -48,13 +48,16 @@ def outer_step(
     limits = (torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
     cfg = SynthesisConfig(steps=iterations)
 
+    folding = FoldedClassifier(model)
+
     def step() -> None:
-        own = layer_output(model, forget, "features")
-        objective = Objective(
-            collectives.gather_rows(own, batch), labels, total=batch, forget_weight=3.0,
-            retain_weight=0.5, layer="features", ot=TransportConfig(), collectives=collectives,
-        )  # fmt: skip
-        made = perturb(model, images, objective, cfg=cfg, pixel_range=limits)
+        with folding.computed_in(images.shape, bfloat16=False) as folded:
+            own = layer_output(folded, forget, "features")
+            objective = Objective(
+                collectives.gather_rows(own, batch), labels, total=batch, forget_weight=3.0,
+                retain_weight=0.5, layer="features", ot=TransportConfig(), collectives=collectives,
+            )  # fmt: skip
+            made = perturb(folded, images, objective, cfg=cfg, pixel_range=limits)
         updater.classify(made.images, labels, total=batch, report=made.report())
 
     return step

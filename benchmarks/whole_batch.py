@@ -48,7 +48,7 @@ from dlfd_dist.data.forget_request import ResolvedRequest
 from dlfd_dist.data.loaders import Batches, ResolvedData
 from dlfd_dist.data.manifest import Manifest
 from dlfd_dist.data.splits import Splits
-from dlfd_dist.jobs.evaluation import run_model, thinned_probe
+from dlfd_dist.jobs.evaluation import probed_model, run_model, thinned_probe
 from dlfd_dist.methods import MethodContext, Probe, StepBatch, Updater, methods
 from dlfd_dist.metrics import mia_paper
 from dlfd_dist.models import Classifier, build_model
@@ -159,7 +159,8 @@ class Loop:
         self.done += 1
 
     def probe(self) -> None:
-        found = thinned_probe(self.model, self.batches, self.config, self.done)
+        with probed_model(self.method.context, self.batches) as model:
+            found = thinned_probe(model, self.batches, self.config, self.done)
         self.short += found.standard_error is not None
         self.probes += 1
         self.method.observe(found)

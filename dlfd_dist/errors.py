@@ -44,6 +44,10 @@ class ModelError(DlfdError):
     on_all_ranks = True
 
 
+class MetricError(DlfdError):
+    """A metric of another package fails, or returns what is no figure."""
+
+
 class ExportError(DlfdError):
     """A file that does not answer as the model that was written into it."""
 

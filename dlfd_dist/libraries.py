@@ -1,4 +1,5 @@
-"""Networks by their name in timm or torchvision: made, normalised for and divided into blocks.
+"""Networks of timm and torchvision by name, and of transformers by folder: made, normalised for and
+divided into blocks.
 
 Weights are never fetched: a network begins with new ones, and `checkpoint` names a local file.
 """
@@ -14,6 +15,7 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from . import huggingface
 from .errors import ConfigError
 from .registry import near_match
 
@@ -23,14 +25,16 @@ if TYPE_CHECKING:
     from .config import ModelConfig
 
 INSTALL = {"timm": "dlfd-dist[timm]", "torchvision": "torchvision"}
-"""By library, what pip installs it with."""
+"""By library whose networks have names, what pip installs it with."""
+LIBRARIES = (*INSTALL, huggingface.LIBRARY)
+"""What model.library may be."""
 OURS = (
     "pretrained", "weights", "weights_backbone", "checkpoint_path", "cache_dir", "num_classes",
     "pretrained_cfg", "pretrained_cfg_overlay", "features_only",
 )  # fmt: skip
 """Arguments that dlfd gives itself, or that would fetch weights or read them as a pickle."""
 RANDOM_DEPTH = {"DropPath": "drop_prob", "StochasticDepth": "p"}
-"""Layers that leave out a branch at random, and the attribute that holds their rate."""
+"""How classes of layers end that leave out a branch at random, and what holds their rate."""
 
 
 def _library(name: str) -> ModuleType:
@@ -75,9 +79,15 @@ def _tags(bare: str) -> list[str]:
     return [name.partition(".")[2] for name in listed if name.partition(".")[0] == bare]
 
 
-def code_digest(library: str) -> str:
-    """Return the SHA-256 of the name and the version of a library."""
-    return hashlib.sha256(f"{library}=={version(library)}".encode()).hexdigest()
+def digests(cfg: ModelConfig) -> dict[str, str]:
+    """Return SHA-256 of what a library's network is made by: its code, and a file that says it."""
+    if cfg.library is None:
+        return {}
+    if cfg.library == huggingface.LIBRARY:
+        assert cfg.folder is not None
+        return huggingface.digests(cfg.folder)
+    text = f"{cfg.library}=={version(cfg.library)}"
+    return {"model_code": hashlib.sha256(text.encode()).hexdigest()}
 
 
 @functools.cache
@@ -96,7 +106,7 @@ def normalisation(library: str, name: str) -> tuple[list[float], list[float]]:
 
 
 def build(cfg: ModelConfig, *, image_size: int, channels: int, num_outputs: int) -> nn.Module:
-    """Return a network with new weights that gives `num_outputs` logits, under its own names.
+    """Return a network with new weights that gives logits, under its own names.
 
     Weights are drawn from torch's generator as the library draws them. Stochastic depth draws by
     call, so that a sample's fate would depend on its rank: its rate is 0.
@@ -105,16 +115,30 @@ def build(cfg: ModelConfig, *, image_size: int, channels: int, num_outputs: int)
     ----------
     image_size : edge in pixels; networks that take images of one size alone are made for it
     channels : of the images; the first convolution takes as many
+    num_outputs : logits; a folder says itself how many, and how large images are
 
     Raises
     ------
     ConfigError where the library refuses the name, the size or model.args.
     """
+    if cfg.library == huggingface.LIBRARY:
+        assert cfg.folder is not None
+        module = huggingface.build(cfg.folder)
+    else:
+        module = _by_name(cfg, image_size, channels, num_outputs)
+    for layer in module.modules():
+        for ending, attribute in RANDOM_DEPTH.items():
+            if type(layer).__name__.endswith(ending):
+                setattr(layer, attribute, 0.0)
+    return module
+
+
+def _by_name(cfg: ModelConfig, image_size: int, channels: int, num_outputs: int) -> nn.Module:
     assert cfg.library is not None
     check_name(cfg.library, cfg.name)
     make = _of_timm if cfg.library == "timm" else _of_torchvision
     try:
-        module = make(cfg.name, cfg.args, image_size, channels, num_outputs)
+        return make(cfg.name, cfg.args, image_size, channels, num_outputs)
     # A library may raise anything of arguments that it does not take.
     except Exception as err:
         lines = str(err).strip().splitlines() or [type(err).__name__]
@@ -123,10 +147,6 @@ def build(cfg: ModelConfig, *, image_size: int, channels: int, num_outputs: int)
             + (f" with model.args={cfg.args}" if cfg.args else "")
             + f" ({lines[0].rstrip('.')})."
         ) from err
-    for layer in module.modules():
-        if attribute := RANDOM_DEPTH.get(type(layer).__name__):
-            setattr(layer, attribute, 0.0)
-    return module
 
 
 def _of_timm(
@@ -181,8 +201,11 @@ def classifier_layer(module: nn.Module) -> str | None:
 def blocks(module: nn.Module) -> list[list[str]]:
     """Return the names of the layers of each block, in forward order; [] where nothing says it.
 
-    timm's networks say it for rates that decay by layer (`group_matcher`).
+    timm's networks say it for rates that decay by layer (`group_matcher`); those of transformers
+    hold their layers in lists.
     """
+    if huggingface.is_of_transformers(module):
+        return huggingface.blocks(module)
     if not hasattr(module, "group_matcher"):
         return []
     group_modules = importlib.import_module("timm.models").group_modules

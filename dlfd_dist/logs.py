@@ -1,15 +1,16 @@
-"""Console and per-rank JSONL logs, and the progress line."""
+"""Console and per-rank JSONL logs."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from tqdm import tqdm
+from .progress import duration, say
+from .terminal import WAITING
 
 
 class _Jsonl(logging.Handler):
@@ -45,9 +46,10 @@ class _Console(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         elapsed = duration(time.monotonic() - self.start)
-        level = "" if record.levelno < logging.WARNING else record.levelname.lower() + ": "
+        loud = record.levelno >= logging.WARNING
+        level = f"{record.levelname.lower()}: " if loud else ""
         line = f"[{elapsed}] {self.prefix}{level}{record.getMessage()}"
-        tqdm.write(line, file=sys.stderr)
+        say(line, WAITING if loud else "")
 
 
 def setup_console(rank: int = 0) -> None:
@@ -61,6 +63,22 @@ def setup_console(rank: int = 0) -> None:
     logging.getLogger("py.warnings").handlers = root.handlers
 
 
+@contextlib.contextmanager
+def console(rank: int = 0) -> Iterator[None]:
+    """Send messages to the console inside the block; a program's own logging is then as before."""
+    root, handler = logging.getLogger("dlfd_dist"), _Console(rank)
+    before = root.level, root.propagate
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    root.propagate = False
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before[0])
+        root.propagate = before[1]
+
+
 def open_rank_log(path: Path, rank: int) -> logging.Handler:
     """Add this rank's JSONL file to the handlers; close_rank_log takes it out again."""
     handler = _Jsonl(path, rank)
@@ -71,67 +89,3 @@ def open_rank_log(path: Path, rank: int) -> logging.Handler:
 def close_rank_log(handler: logging.Handler) -> None:
     logging.getLogger("dlfd_dist").removeHandler(handler)
     handler.close()
-
-
-def duration(seconds: float) -> str:
-    """Return 5s, 4m12s or 2h05m."""
-    seconds = int(seconds)
-    if seconds < 60:
-        return f"{seconds}s"
-    if seconds < 3600:
-        return f"{seconds // 60}m{seconds % 60:02d}s"
-    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
-
-
-class Progress:
-    """A bar with ETA on a terminal; elsewhere one greppable line per interval.
-
-    Parameters
-    ----------
-    total, first : steps of the run, and how many were done before this start
-    enabled : rank 0 shows progress, the others do not
-    """
-
-    def __init__(self, title: str, total: int, *, first: int, every_s: float, enabled: bool):
-        self.title, self.total, self.first, self.every_s = title, total, first, every_s
-        self.enabled = enabled
-        self.start = self.last = time.monotonic()
-        self.num_images = 0
-        on_terminal = enabled and sys.stderr.isatty()
-        self.bar = (
-            tqdm(total=total, initial=first, desc=title, unit="step") if on_terminal else None
-        )
-
-    def update(self, step: int, num_images: int, **values: Any) -> None:
-        """Tell that `step` steps are done."""
-        self.num_images += num_images
-        if self.bar is not None:
-            self.bar.set_postfix({k: _short(v) for k, v in values.items()}, refresh=False)
-            self.bar.update(step - self.bar.n)
-        elif self.enabled and self._due(step):
-            self._line(step, values)
-
-    def _due(self, step: int) -> bool:
-        now = time.monotonic()
-        due = now - self.last >= self.every_s or step == self.total
-        if due:
-            self.last = now
-        return due
-
-    def _line(self, step: int, values: dict[str, Any]) -> None:
-        elapsed = time.monotonic() - self.start
-        done = max(step - self.first, 1)
-        parts = [f"step={step}/{self.total}", *(f"{k}={_short(v)}" for k, v in values.items())]
-        parts += [
-            f"img/s={self.num_images / max(elapsed, 1e-9):.0f}",
-            f"eta={duration(elapsed / done * (self.total - step))}",
-        ]
-        logging.getLogger("dlfd_dist").info("%s %s", self.title, " ".join(parts))
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""Methods, models, data and trackers of others: by entry point, or by plugins=[mypkg.mymethod].
+"""What other packages add, by entry point or by plugins=[mypkg.mymethod]; GROUPS says what.
 
 A plugin is a module that registers what it has when it is imported. One by entry point is imported
 when its name is first asked for, so that a broken package is met by nobody who does not use it.
@@ -17,6 +17,7 @@ GROUPS = {
     "method": "dlfd_dist.methods",
     "model": "dlfd_dist.models",
     "data": "dlfd_dist.datasets",
+    "metrics.custom": "dlfd_dist.metrics",
     "trackers": "dlfd_dist.trackers",
 }
 """By setting, the group of the entry points whose names it may have."""

@@ -56,7 +56,7 @@ class Registry(Generic[T]):
             plugins.load(self.setting, name)
         if name not in self._entries:
             raise ConfigError(
-                f"{self.setting}={name} is not known. Available: {', '.join(self.names())}."
-                + near_match(name, self.names())
+                f"{self.setting}={name} is not known. Available: "
+                f"{', '.join(self.names()) or 'none'}." + near_match(name, self.names())
             )
         return self._entries[name]

@@ -6,10 +6,13 @@ run in place of ours. `-P` and PYTHONSAFEPATH leave it out, for a child and for 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.machinery
+import importlib.util
 import os
+import site
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from dlfd_dist.errors import ConfigError
@@ -45,6 +48,56 @@ def child_environment(environ: Mapping[str, str] | None = None) -> dict[str, str
     path = {"PYTHONPATH": os.pathsep.join(entries)} if entries else {}
     kept = {name: value for name, value in environ.items() if name != "PYTHONPATH"}
     return {**kept, **path, SAFE_PATH: "1"}
+
+
+@contextlib.contextmanager
+def findable(paths: Iterable[str]) -> Iterator[None]:
+    """Let children import inside the block what this program imports by these paths.
+
+    The folders that its sys.path has go to the end of PYTHONPATH. A folder is left out, with a note
+    on standard error, whose other modules would run in place of those of the same names.
+
+    paths : as 'mypkg.nets:build'
+    """
+    before = os.environ.get("PYTHONPATH")
+    known = {*(before or "").split(os.pathsep), *site.getsitepackages(), site.getusersitepackages()}
+    added = [
+        folder
+        for name in dict.fromkeys(path.partition(":")[0].partition(".")[0] for path in paths)
+        if (folder := _folder_of(name)) is not None
+        and str(folder) not in known
+        and _gives_way(folder, name)
+    ]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [before, *map(str, added)]))
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONPATH")
+        os.environ.update({} if before is None else {"PYTHONPATH": before})
+
+
+def _folder_of(name: str) -> Path | None:
+    """Return the folder in which this program finds a module or package; None where it does not."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except ValueError:  # a module that was made by hand
+        return None
+    if name == "__main__" or spec is None or not spec.has_location or spec.origin is None:
+        return None
+    file = Path(spec.origin).absolute()
+    return file.parent.parent if spec.submodule_search_locations else file.parent
+
+
+def _gives_way(folder: Path, name: str) -> bool:
+    names = shadowing(folder)
+    if names:
+        print(
+            f"dlfd: note: the processes of the runs do not look for {name} in {folder}, whose "
+            f"{', '.join(names[:5])} would run in place of the modules of that name: move {name} "
+            "into a folder of its own.",
+            file=sys.stderr,
+        )
+    return not names
 
 
 def shadowing(folder: Path) -> list[str]:

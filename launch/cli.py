@@ -35,9 +35,10 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
               images that are there twice: dlfd audit leaks data=... [forget...] run.dir=DIR
   bench       where the time of a run goes, and what to change: dlfd bench data=... checkpoint=PATH
               method=dlfd [steps=5]; nothing is written unless run.dir=DIR is given
-  report      a page for finished runs: dlfd report RUN_DIR... [--out PAGE.html|TABLE.csv]
-  export      the model for other programs: dlfd export RUN_DIR --to state-dict|torch-export|onnx
-              [--out FILE] [checkpoint=PATH], in the names of the checkpoint that came in
+  report      a page for finished runs: dlfd report RUN_DIR... [--out PAGE.html|TABLE.csv|
+              README.md]; README.md is the model card
+  export      the model for other programs: dlfd export RUN_DIR [--out FILE] [checkpoint=PATH]
+              --to state-dict|torch-export|onnx|huggingface, in the names that came in
   certify     certificate.json of a finished run: dlfd certify RUN_DIR [--key KEY.pem] [--names]
   verify      check it: dlfd verify RUN_DIR|certificate.json [--public-key PEM] [--recompute]
               [--checkpoint PATH] [--reference PATH]
@@ -50,14 +51,17 @@ usage: dlfd VERB [key=value ...] [--dry-run] [--json]
   retry       dlfd retry CAMPAIGN --failed
   doctor      check this installation and machine; 'dlfd doctor cluster=NAME' checks a cluster
   inspect     what a file of weights is, and the command that takes it: dlfd inspect CHECKPOINT
-  methods     what method= may be; likewise models and data, each with those of plugins
+  methods     what method= may be; likewise models, data and metrics, with those of plugins
   completion  what completes this command in a shell: dlfd completion bash|zsh|fish
 
   --dry-run   print the resolved configuration, the plan and the files; write nothing
   --json      print the result (or the dry run) as JSON on standard output
-  --help      this text; 'dlfd VERB --help [key=value ...]' lists the
-              settings of the verb with the values that would run
+  --help      this text; 'dlfd VERB --help [key=value ...]' says what the verb takes and
+              lists its settings with the values that would run
   --version
+
+On a terminal, tables are laid out to its width and coloured, unless NO_COLOR is
+set; in a pipe they are plain text.
 
 exit status: 0 done, 1 failed, 2 bad input, 3 intact but vouched for by nobody
 you trust (verify), 75 stopped as asked, 76 a node was lost (the same command
@@ -115,6 +119,7 @@ VERBS = {
     "methods": LISTING,
     "models": LISTING,
     "data": LISTING,
+    "metrics": LISTING,
     "completion": Verb("completion.run_completion", takes=()),
 }  # fmt: skip
 LEAKS = Verb("verbs.leaks.run_leaks", has_settings=True)
@@ -220,11 +225,15 @@ def dispatch(arguments: list[str]) -> int:
 
 
 def _help_of(name: str, words: list[str]) -> str:
-    if not VERBS[name].has_settings:
-        return HELP
+    from .verbs.manual import manual_text
+
+    verb = VERBS[name]
+    text = manual_text(name, verb.takes)
+    if not verb.has_settings:
+        return text
     from .verbs.settings import verb_help
 
-    return verb_help(name, words)
+    return f"{text}\n{verb_help(name, words)}"
 
 
 def main(arguments: list[str] | None = None) -> int:

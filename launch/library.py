@@ -12,6 +12,8 @@ from typing import Any
 
 from dlfd_dist.errors import ConfigError, DlfdError
 
+from .children import findable
+
 Several = str | Sequence[str]
 
 
@@ -37,7 +39,9 @@ def compare(
     from .verbs.compare import run_compare
 
     words = _words(model, data, method, seed, out, settings)
-    return _done("compare", run_compare(words, dry_run=False, as_json=False), out)
+    with findable([model, data]):
+        status = run_compare(words, dry_run=False, as_json=False)
+    return _done("compare", status, out)
 
 
 def audit(
@@ -57,7 +61,9 @@ def audit(
     from .verbs.audit import run_audit
 
     words = [kind, *_words(model, data, method, seed, out, settings)]
-    return _done("audit", run_audit(words, dry_run=False, as_json=False), out)
+    with findable([model, data]):
+        status = run_audit(words, dry_run=False, as_json=False)
+    return _done("audit", status, out)
 
 
 def search(
@@ -74,7 +80,8 @@ def search(
     from .search.search import run_search
 
     words = _words(model, data, method, seed, out, settings)
-    status = run_search(words, resume=resume, dry_run=False, as_json=False)
+    with findable([model, data]):
+        status = run_search(words, resume=resume, dry_run=False, as_json=False)
     return _done("search", status, out)
 
 
@@ -98,7 +105,8 @@ def submit(
     from .verbs.submit import run_submit
 
     words = [verb, *_words(model, data, method, seed, out, settings), f"cluster={cluster}"]
-    status = run_submit(words, dry_run=dry_run, test_only=False, as_json=False)
+    with findable([model, data]):
+        status = run_submit(words, dry_run=dry_run, test_only=False, as_json=False)
     return _done("submit", status, out)
 
 
@@ -129,6 +137,11 @@ def _words(
             raise ConfigError(
                 f"{setting} is an object of the type {type(path).__name__}, which the processes of "
                 "the runs do not have: give the import path of a function, as mypkg.nets:build."
+            )
+        if path.startswith("__main__:"):
+            raise ConfigError(
+                f"{setting}={path} lies in the program itself, which the processes of the runs do "
+                "not run: put the function into a module beside it, and name that."
             )
     values = {"model.factory": model, "data.factory": data, **(settings or {}), "run.dir": str(out)}
     return [

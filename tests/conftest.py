@@ -1,34 +1,29 @@
-"""Fixtures of all tests: one thread, a shared cache, tiny settings, models trained once."""
+"""Fixtures of all tests: one thread, a shared cache, tiny settings, models trained once.
+
+Nothing here loads torch before a test does: the process that hands tests to the workers of
+`pytest -n` reads this file first, and they would wait 5 s for it.
+"""
 
 from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import pytest
+from filelock import FileLock
+
+from tests.fakes.tiny import TINY
+
+if TYPE_CHECKING:
+    from dlfd_dist.config import JobConfig
+    from dlfd_dist.report.records import RunRecord
+
+# Before torch is loaded, which then takes one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-from collections.abc import Callable, Iterator, Sequence  # noqa: E402
-from dataclasses import replace  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
-
-import pytest  # noqa: E402
-import torch  # noqa: E402
-from filelock import FileLock  # noqa: E402
-
-from dlfd_dist.compose import compose_job  # noqa: E402
-from dlfd_dist.config import JobConfig, signature  # noqa: E402
-from dlfd_dist.jobs import run_job  # noqa: E402
-from dlfd_dist.report import load_comparison  # noqa: E402
-from dlfd_dist.report.records import RunRecord  # noqa: E402
-from dlfd_dist.run_dir import RunDir  # noqa: E402
-from dlfd_dist.runtime.collectives import Collectives  # noqa: E402
-from dlfd_dist.runtime.preemption import StopFlag  # noqa: E402
-from tests.fakes.reports import ALL_METHODS  # noqa: E402
-from tests.fakes.run_dirs import write_comparison  # noqa: E402
-from tests.fakes.tiny import TINY  # noqa: E402
-
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +47,7 @@ def image_cache(shared_folder: Path) -> Path:
 @pytest.fixture
 def tiny() -> Callable[..., JobConfig]:
     """Return a maker of small configurations: TINY and whatever a test changes."""
+    from dlfd_dist.compose import compose_job
 
     def make(verb: str, *overrides: str) -> JobConfig:
         return compose_job(verb, [*TINY, *overrides])
@@ -67,6 +63,7 @@ def trained(shared_folder: Path, image_cache: Path) -> Iterator[Callable[..., Pa
     directory is for reading: a test that writes into it takes a copy, and a directory that has
     changed fails the test run.
     """
+    from dlfd_dist.compose import compose_job
     from tests.fakes.command_line import tree
 
     runs: dict[tuple[str, ...], Path] = {}
@@ -85,6 +82,12 @@ def trained(shared_folder: Path, image_cache: Path) -> Iterator[Callable[..., Pa
 
 
 def _trained_once(folder: Path, config: JobConfig) -> Path:
+    from dlfd_dist.config import signature
+    from dlfd_dist.jobs import run_job
+    from dlfd_dist.run_dir import RunDir
+    from dlfd_dist.runtime.collectives import Collectives
+    from dlfd_dist.runtime.preemption import StopFlag
+
     inputs = {"data": str(config.data.root), "request": str(config.forget.request)}
     path = folder / f"{config.train.on}-{signature(config, inputs)}"
     with FileLock(path.with_suffix(".lock")):
@@ -97,11 +100,16 @@ def _trained_once(folder: Path, config: JobConfig) -> Path:
 @pytest.fixture(scope="session")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the directory of a comparison of three methods, written once, for the report."""
+    from tests.fakes.reports import ALL_METHODS
+    from tests.fakes.run_dirs import write_comparison
+
     return write_comparison(tmp_path_factory.mktemp("a b's") / "compare", methods=ALL_METHODS)
 
 
 @pytest.fixture(scope="session")
 def records(comparison: Path) -> list[RunRecord]:
+    from dlfd_dist.report import load_comparison
+
     return load_comparison(comparison)
 
 

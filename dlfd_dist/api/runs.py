@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from ..config import JobConfig
 from ..errors import ConfigError, DlfdError
 from ..factories import giving
 from ..jobs import prepare, run_prepared
+from ..logs import console
+from ..progress import silent
 from ..report.html import write_report
 from ..report.records import load_with_references
 from ..run_dir import RunDir
@@ -27,6 +30,7 @@ from ..runtime.collectives import Collectives
 from ..runtime.env import rank_info
 from ..runtime.init import process_group
 from ..runtime.preemption import StopFlag, stop_flag
+from ..terminal import is_live
 from .given import Given, Weights, load_into, name_model, name_sets
 
 OF_THE_CALL = (
@@ -84,6 +88,7 @@ def unlearn(
     seed: int = 0,
     out: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
+    progress: bool | None = None,
 ) -> Run:
     """Let a model forget, measure it, and return the finished run.
 
@@ -108,11 +113,14 @@ def unlearn(
         one a channel; see data.pixel_range
     out : the run directory; none: one under runs/
     settings : further settings by name, as {"method.lr": 0.004}
+    progress : whether messages, steps and the time left go to standard error, as those of `dlfd`;
+        none: where that is a terminal
     """
     sets = {"train": train, "retain": retain, "forget": forget, "val": val, "test": test}
     given, module = _named(model, sets, data, features, pixel_range, settings)
     words = {"method": method, "seed": seed, "run.dir": out}
-    return _finished("unlearn", given, module, words, checkpoint, reference, settings)
+    with _told(progress):
+        return _finished("unlearn", given, module, words, checkpoint, reference, settings)
 
 
 def evaluate(
@@ -131,12 +139,20 @@ def evaluate(
     seed: int = 0,
     out: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
+    progress: bool | None = None,
 ) -> Run:
     """Measure a model as it is; parameters as of `unlearn`."""
     sets = {"train": train, "retain": retain, "forget": forget, "val": val, "test": test}
     given, module = _named(model, sets, data, features, pixel_range, settings)
     words = {"seed": seed, "run.dir": out}
-    return _finished("evaluate", given, module, words, checkpoint, reference, settings)
+    with _told(progress):
+        return _finished("evaluate", given, module, words, checkpoint, reference, settings)
+
+
+def _told(progress: bool | None) -> contextlib.AbstractContextManager[None]:
+    """Return a block in which this rank tells its progress, or says nothing."""
+    shown = is_live(sys.stderr) if progress is None else progress
+    return console(rank_info().rank) if shown else silent()
 
 
 def _named(

@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
+from .. import huggingface
 from ..config import METHOD_CONFIGS, JobConfig, to_dict
 from ..errors import ConfigError
 from ..libraries import INSTALL, normalisation
@@ -73,7 +74,11 @@ def compose_job(verb: str, overrides: Sequence[str]) -> JobConfig:
     words = [word for word in parsed if word.key_or_group not in GROUPS]
     settings = [_setting(word, method, known) for word in words]
     values = _composed(files, sections, settings)
-    _normalise_as_library(values, {key for key, _ in settings})
+    given = {key for key, _ in settings}
+    _normalise_as_library(values, given)
+    model = section_of(values.get("model"), "model")
+    if verb != "train" and "checkpoint" not in given and model.get("folder") is not None:
+        values["checkpoint"] = model["folder"]
     config = job_from_dict({**values, "verb": verb})
     check_trackers(config.trackers)
     return config
@@ -150,10 +155,14 @@ def _normalise_as_library(values: dict[Any, Any], given: set[str]) -> None:
     """
     model, data = section_of(values.get("model"), "model"), section_of(values.get("data"), "data")
     library, name = model.get("library"), model.get("name")
-    is_named = library in INSTALL and isinstance(name, str) and name != library
-    if not is_named or data.get("factory") is not None:
+    if data.get("factory") is not None:
         return
-    for setting, numbers in zip(("mean", "std"), normalisation(library, name), strict=True):
+    expected = None
+    if library in INSTALL and isinstance(name, str) and name != library:
+        expected = normalisation(library, name)
+    elif library == huggingface.LIBRARY and isinstance(folder := model.get("folder"), str):
+        expected = None if {"data.mean", "data.std"} <= given else huggingface.normalisation(folder)
+    for setting, numbers in zip(("mean", "std"), expected or (), strict=False):
         if f"data.{setting}" not in given:
             data[setting] = list(numbers)
 
@@ -174,10 +183,10 @@ def job_from_dict(values: dict[str, Any]) -> JobConfig:
             f"method={name} is not known. Available: {', '.join(sorted(METHOD_CONFIGS))}."
             + near_match(str(name), METHOD_CONFIGS)
         )
-    for setting in ("label", "groups"):
-        column = (values.get("data") or {}).get(setting)
-        if isinstance(column, str):
-            values["data"] = {**values["data"], setting: [column]}
+    for section, setting in (("data", "label"), ("data", "groups"), ("metrics", "custom")):
+        single = section_of(values.get(section), section).get(setting)
+        if isinstance(single, str):
+            values[section] = {**values[section], setting: [single]}
     return build(JobConfig, values, "", METHOD_CONFIGS[name])
 
 

@@ -14,7 +14,7 @@ from ..config.paths import as_hydra_string, with_literal_path
 from ..errors import ConfigError
 
 SIMPLE = "a number, a word or a list"
-LISTS = ("data.label", "data.groups", "plugins", "trackers")
+LISTS = ("data.label", "data.groups", "metrics.custom", "plugins", "trackers")
 """Settings of several values, which commas may part as in a sweep."""
 
 

@@ -3,7 +3,7 @@
 from .audit import AuditConfig
 from .cluster import ClusterConfig
 from .compare import CompareConfig
-from .job import JobConfig, read_by, signature, to_dict
+from .job import JobConfig, given_settings, read_by, signature, to_dict
 from .method import MethodConfig
 from .methods import (
     METHOD_CONFIGS,
@@ -95,6 +95,7 @@ __all__ = [
     "WeightDistRegConfig",
     "WeightDistortionConfig",
     "draw_from",
+    "given_settings",
     "space_from",
     "space_values",
     "used_space",

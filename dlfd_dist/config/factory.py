@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ConfigError
-from ..libraries import INSTALL, OURS
+from ..huggingface import LIBRARY as HUGGINGFACE
+from ..libraries import INSTALL, LIBRARIES, OURS
 from .checks import one_of, require
 
 
@@ -27,22 +28,33 @@ def check_data(cfg: Any) -> None:
         require(cfg.classes >= 2, "data.classes", cfg.classes, ">= 2, or null")
     for name in ("pixel_range", "classes"):
         _only_with_function("data", name, cfg)
+    held = cfg.factory is not None or cfg.name == HUGGINGFACE
     for name in ("clean", "leaks"):
-        if cfg.factory is not None and getattr(cfg, name):
+        if held and getattr(cfg, name):
+            owner = "data=huggingface" if cfg.factory is None else "data.factory"
             raise ConfigError(
-                f"data.{name}=true is not allowed with data.factory, whose images are no files "
+                f"data.{name}=true is not allowed with {owner}, whose images are no files "
                 f"that could be compared: set data.{name}=false."
+            )
+    for name in ("image_column", "identity_column", "split_column"):
+        value = getattr(cfg, name)
+        if value is not None and cfg.name != HUGGINGFACE:
+            raise ConfigError(
+                f"data.{name}={value} is only for data=huggingface: leave it out with "
+                f"data={cfg.name}."
             )
 
 
 def check_model(cfg: Any) -> None:
     """Refuse what is for a module of a function or a library alone, and what is for ours."""
     _check_function("model", cfg)
+    if cfg.folder is not None and cfg.library != HUGGINGFACE:
+        raise ConfigError(f"model.folder={cfg.folder} is only for model=huggingface: leave it out.")
     if cfg.library is None:
         _only_with_function("model", "features", cfg)
         return
-    one_of("model.library", cfg.library, tuple(INSTALL))
-    if cfg.name == cfg.library:
+    one_of("model.library", cfg.library, LIBRARIES)
+    if cfg.library in INSTALL and cfg.name == cfg.library:
         raise ConfigError(
             f"model={cfg.library} needs the name of a network: give model.name=NAME, as in "
             f"model.name=resnet50. 'dlfd models {cfg.library}' lists them."
@@ -52,6 +64,16 @@ def check_model(cfg: Any) -> None:
         raise ConfigError(
             f"{named} is not allowed with model={cfg.library}, whose network keeps its own layers: "
             "leave it out."
+        )
+    if cfg.library == HUGGINGFACE and cfg.folder is None:
+        raise ConfigError(
+            "model=huggingface needs the folder of a model: give model.folder=DIR, which "
+            "save_pretrained of transformers wrote."
+        )
+    if cfg.library == HUGGINGFACE and cfg.args:
+        raise ConfigError(
+            f"model.args={cfg.args} is not allowed with model=huggingface, whose config.json says "
+            "how the network is made: leave it out."
         )
     for name in cfg.args:
         if name in OURS:

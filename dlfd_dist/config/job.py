@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import ConfigError
 from .checks import one_of, require
 from .method import MethodConfig
-from .methods import DLFMConfig
+from .methods import METHOD_CONFIGS, DLFMConfig
 from .sections import (
     DataConfig,
     ForgetConfig,
@@ -39,6 +39,8 @@ NOT_IN_SIGNATURE = {
         "collective_timeout_s",
     },
     "metrics": {"eval_batch_size", "separation"},
+    # The digest of its config.json is among the inputs.
+    "model": {"folder"},
     "data": {"root", "cache_dir", "leaks", "verify"},
     # The digest of the request says who was drawn.
     "forget": {"seed", "rounds"},
@@ -46,10 +48,33 @@ NOT_IN_SIGNATURE = {
 
 # Settings that count only where they are given: runs from before there were such keep theirs.
 COUNT_IF_GIVEN = {
-    "data": ("factory", "args", "pixel_range", "classes"),
+    "data": (
+        "factory",
+        "args",
+        "pixel_range",
+        "classes",
+        "image_column",
+        "identity_column",
+        "split_column",
+    ),
     "model": ("factory", "library", "args", "features"),
-    "method": ("blocks", "probe_fraction"),
-    "metrics": ("resurface_always",),
+    "method": (
+        "blocks",
+        "probe_fraction",
+        "reset",
+        "reset_strength",
+        "reset_blocks",
+        "reset_images",
+        "teacher",
+        "teacher_epochs",
+        "teacher_lr",
+        "teacher_back",
+        "conditional",
+        "difficulty_bins",
+        "rests_by",
+        "margin",
+    ),
+    "metrics": ("resurface_always", "custom"),
 }
 
 # Settings that one verb alone reads.
@@ -80,8 +105,8 @@ class JobConfig:
     """BatchNorm while unlearning: frozen, sync_bn (statistics of the global batch), or authors (as
     the authors of the method have it, one of the two; see docs/methods.md)."""
     plugins: list[str] = field(default_factory=list)
-    """Modules of other packages that register methods, models or data sets when they are imported;
-    what has an entry point need not be here."""
+    """Modules of other packages that register methods, models, data sets, metrics or trackers when
+    they are imported; what has an entry point need not be here."""
     trackers: list[str] = field(default_factory=list)
     """Where the main rank tells its figures while the run goes on: csv, mlflow, tensorboard, wandb,
     or those of a plugin. They change nothing of the result."""
@@ -182,6 +207,18 @@ class JobConfig:
             )
 
 
+def given_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain settings without those of COUNT_IF_GIVEN that have their defaults."""
+    kinds: dict[str, type] = {"data": DataConfig, "model": ModelConfig, "metrics": MetricsConfig}
+    kept = dict(values)
+    for section, names in COUNT_IF_GIVEN.items():
+        if found := kept.get(section):
+            kind = kinds.get(section) or METHOD_CONFIGS.get(found.get("name"), MethodConfig)
+            unset = {name: getattr(kind(), name, None) for name in names}
+            kept[section] = {k: v for k, v in found.items() if v != unset.get(k, ...)}
+    return kept
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Return a configuration as plain nested dictionaries.
 
@@ -219,10 +256,7 @@ def signature(config: JobConfig, inputs: dict[str, str]) -> str:
             values[section] = {k: v for k, v in values[section].items() if k not in names}
     # What they registered and was chosen is among the inputs, by the digest of its code.
     del values["plugins"], values["trackers"]
-    for section, names in COUNT_IF_GIVEN.items():
-        for name in names:
-            if not values[section].get(name):
-                values[section].pop(name, None)
+    values = given_settings(values)
     for path in ("checkpoint", "reference"):
         values[path] = values[path] is not None
     values["forget"]["request"] = values["forget"]["request"] is not None

@@ -8,6 +8,20 @@ from typing import ClassVar
 from ..errors import ConfigError
 from .checks import METHOD_SCHEDULERS, check_sgd, chosen_on_val, one_of, require
 
+RESETS = ("none", "shrink", "layers")
+NO_RESET = {
+    "reset": "shrinks every weight itself, as method.shrink says",
+    "rewind": "starts from the weights of an earlier epoch",
+    "weight_distortion": "starts from Original's weights with noise of its own",
+    "ct": "starts from Original's kernels, transposed",
+    "msg": "draws weights anew by their gradients in Original",
+    "eu_k": "draws the last blocks anew itself",
+    "ssd": "weighs Original's weights and takes no step that would repair a reset",
+    "neggrad": "takes no step on the retain set that would repair a reset",
+    "dlfd_official": "repeats the authors' loop, which starts from Original",
+}
+"""Why a method takes no method.reset."""
+
 
 @dataclass(frozen=True)
 class MethodConfig:
@@ -52,6 +66,15 @@ class MethodConfig:
     (the probe whose accuracy on the forget set is nearest to that on val: SCRUB+R)."""
     max_forgetting_score: float = 0.5
     """Largest forgetting score, 0..0.5, of a checkpoint that select=accuracy may take."""
+    reset: str = "none"
+    """What forgets before the first step: none, shrink (every weight of Original goes towards a
+    fresh one) or layers (the weights of the last reset_blocks blocks do)."""
+    reset_strength: float = 0.5
+    """Share of a fresh weight in every weight that is reset, above 0; at 1 nothing of it stays."""
+    reset_blocks: int = 1
+    """Blocks that reset=layers takes, counted from the head, which is the first of them."""
+    reset_images: int = 2048
+    """Retain images, at most, on which BatchNorm statistics are measured again after a reset."""
 
     def __post_init__(self) -> None:
         check_sgd("method", self, schedulers=METHOD_SCHEDULERS)
@@ -71,3 +94,26 @@ class MethodConfig:
             0 <= self.max_forgetting_score <= 0.5,
             "method.max_forgetting_score", self.max_forgetting_score, "between 0 and 0.5",
         )  # fmt: skip
+        self._check_reset()
+
+    @property
+    def goes_back(self) -> tuple[str, str] | None:
+        """Return what reads weights that training kept and the setting of how many epochs back."""
+        return ("method=rewind", "epochs") if self.name == "rewind" else None
+
+    def _check_reset(self) -> None:
+        one_of("method.reset", self.reset, RESETS)
+        require(
+            0 < self.reset_strength <= 1,
+            "method.reset_strength", self.reset_strength, "above 0 and at most 1",
+        )  # fmt: skip
+        for name, least in (("reset_blocks", 1), ("reset_images", 2)):
+            require(
+                getattr(self, name) >= least,
+                f"method.{name}", getattr(self, name), f">= {least}",
+            )  # fmt: skip
+        if self.reset != "none" and self.name in NO_RESET:
+            raise ConfigError(
+                f"method.reset={self.reset} is not allowed with method={self.name}, which "
+                f"{NO_RESET[self.name]}: leave method.reset out, or take another method."
+            )

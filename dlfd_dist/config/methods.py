@@ -118,6 +118,7 @@ class DLFDConfig(MethodConfig):
 
 
 REFERENCES = ("val_split", "manifest", "synthesised")
+TEACHERS = ("none", "reset", "rewound")
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,20 @@ class DLFMConfig(MethodConfig):
     """Ablation: transport on a line between the confidences of forget and reference."""
     features: bool = True
     """Ablation: transport between their features, class by class."""
+    conditional: bool = False
+    """Match every forget image to what strangers of its class and difficulty get on average, over a
+    memory of all strangers; the other two terms then read that memory too, features by class and
+    difficulty."""
+    difficulty_bins: int = 4
+    """Bins of Original's loss within a class, at most (conditional)."""
     dynamic: bool = True
     """Matching acts while the probed attack is further from chance than its standard error, on
     either side. Off: in every step."""
+    rests_by: str = "attack"
+    """What lets matching rest (dynamic): attack (chance, as above) or equivalence (the forget set
+    is told from the strangers as val people are, within margin on both sides, people resampled)."""
+    margin: float = 0.1
+    """Of the difference of two AUCs (rests_by=equivalence), above 0 and below 0.5."""
     reference: str = "val_split"
     """Who is matched to: val_split (some of the validation people, who are then neither probed nor
     selected on), manifest (a set of strangers) or synthesised (DLFD's images, and no people)."""
@@ -152,6 +164,16 @@ class DLFMConfig(MethodConfig):
     """Weight of distancing in the synthesis (reference=synthesised)."""
     retain_weight: float = 1.0
     """Weight of classification in the synthesis (reference=synthesised)."""
+    teacher: str = "none"
+    """Stand-in for Retrained whose answers on forget images are matched too: none, reset (Original,
+    reset by reset_strength) or rewound (Original as it was teacher_back epochs before its end),
+    each trained for teacher_epochs on the retain set first."""
+    teacher_epochs: int = 2
+    """Retain epochs of the stand-in, before the first step of matching."""
+    teacher_lr: float = 0.02
+    """Learning rate of the stand-in at the beginning."""
+    teacher_back: int = 10
+    """Epochs before the end of training to go back to (teacher=rewound); needs train.keep_every."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -166,16 +188,61 @@ class DLFMConfig(MethodConfig):
             0 < self.reference_fraction < 1,
             "method.reference_fraction", self.reference_fraction, "above 0 and below 1",
         )  # fmt: skip
-        if not (self.quantiles or self.features):
+        if not self.meets_strangers and self.teacher == "none":
             raise ConfigError(
                 "method.quantiles=false and method.features=false leave nothing to match: that is "
                 "method=finetune with distillation."
             )
+        self._check_teacher()
+        self._check_conditional()
+        self._check_equivalence()
         if (self.reference == "manifest") != (self.reference_manifest is not None):
             raise ConfigError(
                 "method.reference=manifest and method.reference_manifest=FILE go together: give "
                 "both or neither."
             )
+
+    def _check_teacher(self) -> None:
+        one_of("method.teacher", self.teacher, TEACHERS)
+        for name in ("teacher_epochs", "teacher_back"):
+            require(getattr(self, name) >= 1, f"method.{name}", getattr(self, name), ">= 1")
+        require(self.teacher_lr > 0, "method.teacher_lr", self.teacher_lr, "above 0")
+        if self.teacher != "none":
+            one_of("method.lr_scheduler", self.lr_scheduler, ("constant", "cosine_batch"))
+
+    def _check_conditional(self) -> None:
+        require(self.difficulty_bins >= 1, "method.difficulty_bins", self.difficulty_bins, ">= 1")
+        if self.conditional and self.reference == "synthesised":
+            raise ConfigError(
+                "method.conditional=true keeps a memory of strangers, and those of "
+                "method.reference=synthesised are others in every step: set "
+                "method.reference=val_split or manifest."
+            )
+
+    def _check_equivalence(self) -> None:
+        one_of("method.rests_by", self.rests_by, ("attack", "equivalence"))
+        require(0 < self.margin < 0.5, "method.margin", self.margin, "above 0 and below 0.5")
+        if self.rests_by == "attack":
+            return
+        if self.reference == "synthesised":
+            raise ConfigError(
+                "method.rests_by=equivalence compares with strangers, and "
+                "method.reference=synthesised has none: set method.reference=val_split or manifest."
+            )
+        if not self.dynamic:
+            raise ConfigError(
+                "method.rests_by=equivalence says when matching rests, and method.dynamic=false "
+                "lets it never rest: leave one of them out."
+            )
+
+    @property
+    def meets_strangers(self) -> bool:
+        """Whether a term matches forget images to strangers."""
+        return self.quantiles or self.features or self.conditional
+
+    @property
+    def goes_back(self) -> tuple[str, str] | None:
+        return ("method.teacher=rewound", "teacher_back") if self.teacher == "rewound" else None
 
 
 @dataclass(frozen=True)
@@ -204,6 +271,12 @@ class LastBlocksConfig(MethodConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.k >= 1, "method.k", self.k, ">= 1")
+        if self.reset == "shrink" or (self.reset == "layers" and self.reset_blocks > self.k):
+            raise ConfigError(
+                f"method={self.name} trains the last {self.k} blocks alone and would leave the "
+                "others as a reset makes them: set method.reset=layers and method.reset_blocks="
+                f"{self.k} or less."
+            )
 
 
 def _check_retain_fraction(value: float) -> None:

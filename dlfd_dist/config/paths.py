@@ -13,7 +13,7 @@ from ..errors import ConfigError
 
 PATH_SETTINGS = frozenset({
     "checkpoint", "reference", "data.root", "data.manifest", "data.cache_dir", "forget.request",
-    "run.dir", "run.root", "tuned", "search.space", "method.reference_manifest",
+    "model.folder", "run.dir", "run.root", "tuned", "search.space", "method.reference_manifest",
 })  # fmt: skip
 
 _PART = re.compile(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^,]*)\s*(?:,|$)""")

@@ -147,7 +147,15 @@ def used_space(cfg: MethodConfig) -> Space:
         space.pop("method.max_forgetting_score", None)
     if cfg.steps is not None:
         space.pop("method.epochs", None)
-    return space
+    teacher = getattr(cfg, "teacher", "none")
+    unread = {
+        "method.reset_strength": cfg.reset == "none" and teacher != "reset",
+        "method.reset_blocks": cfg.reset != "layers",
+        "method.teacher_lr": teacher == "none",
+        "method.teacher_epochs": teacher == "none",
+        "method.difficulty_bins": not getattr(cfg, "conditional", False),
+    }
+    return {name: values for name, values in space.items() if not unread.get(name, False)}
 
 
 def needs_share(space: Space) -> bool:

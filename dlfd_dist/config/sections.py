@@ -48,8 +48,8 @@ class DataConfig:
     """Which images, which label, and how they become tensors."""
 
     name: str = "manifest"
-    """Registry key: manifest, orl, synthetic, mufac, mucac, raf_db, image_folder; factory where
-    data.factory names a function."""
+    """Registry key: manifest, orl, synthetic, mufac, mucac, raf_db, image_folder, huggingface;
+    factory where data.factory names a function."""
     factory: str | None = None
     """Import path of a function that returns the sets, as mypkg.data:splits: a dictionary of torch
     Datasets of (image, label[, identity]) under retain, forget, val and test, or train, val and
@@ -104,6 +104,14 @@ class DataConfig:
     skip_unsupported: bool = False
     """With data=image_folder: leave out images of formats that are not read (HEIC, SVG, raw, ...)
     and say how many; false: refuse them."""
+    image_column: str | None = None
+    """With data=huggingface: the column of the images; null: image."""
+    identity_column: str | None = None
+    """With data=huggingface: the column of whom an image shows; null: identity, where there is such
+    a column, else each image is its own person."""
+    split_column: str | None = None
+    """With data=huggingface and a single Dataset: the column that says train, val or test; null:
+    split, where there is such a column, else people are drawn."""
     identity: str = "auto"
     """With data=image_folder, who a person is: auto (the folder between class and file, else each
     image), or folder (the class folder)."""
@@ -153,8 +161,11 @@ class ModelConfig:
     small_stem: bool = False
     """First convolution with stride 1 and no pooling after it, for images below about 64 pixels."""
     library: str | None = None
-    """timm or torchvision: the library whose network model.name is. Choose it by model=timm or
-    model=torchvision."""
+    """timm or torchvision: the library whose network model.name is; huggingface: transformers.
+    Choose it by model=timm, model=torchvision or model=huggingface."""
+    folder: str | None = None
+    """With model=huggingface: the folder that save_pretrained of transformers wrote. Its weights
+    are the checkpoint, where no other is given."""
     factory: str | None = None
     """Import path of a function that returns a torch.nn.Module giving logits, as
     mypkg.nets:build."""
@@ -242,8 +253,8 @@ class TrainConfig:
     """Which weights are delivered: last, or best (those of the epoch with the best validation
     accuracy, which is early stopping and removes part of what unlearning is to remove)."""
     keep_every: int | None = None
-    """Epochs between the weights that are kept beside the delivered ones, for method=rewind; null:
-    none are."""
+    """Epochs between the weights that are kept beside the delivered ones, for method=rewind and
+    method.teacher=rewound; null: none are."""
     patience: int | None = None
     """With select=best: stop after so many epochs without a better validation accuracy; null:
     never."""
@@ -339,6 +350,9 @@ class MetricsConfig:
     resurface_always: bool = False
     """Measure it in an evaluation and in a trial of a search too; the objective resurface sets
     it."""
+    custom: list[str] = field(default_factory=list)
+    """Metrics of other packages, by name; 'dlfd metrics' lists them. Their figures are
+    custom_metrics of the result."""
 
     def __post_init__(self) -> None:
         require(self.relearn_steps >= 0, "metrics.relearn_steps", self.relearn_steps, ">= 0")
@@ -350,6 +364,11 @@ class MetricsConfig:
         require(self.eval_batch_size >= 1, "metrics.eval_batch_size", self.eval_batch_size, ">= 1")
         require(self.seed >= 0, "metrics.seed", self.seed, ">= 0")
         require(self.num_bootstrap >= 1, "metrics.num_bootstrap", self.num_bootstrap, ">= 1")
+        twice = [name for name in self.custom if self.custom.count(name) > 1]
+        if twice:
+            raise ConfigError(
+                f"metrics.custom=[{','.join(self.custom)}] lists {twice[0]} twice: list it once."
+            )
 
 
 @dataclass(frozen=True)
@@ -368,8 +387,8 @@ class RuntimeConfig:
     channels_last: bool = False
     """Memory format of images and weights; faster with convolutions."""
     fast: bool = True
-    """Synthesis forwards the model with its BatchNorm folded into the convolutions; false: as it
-    is."""
+    """Syntheses and probes forward the model with its BatchNorm folded into the convolutions;
+    false: as it is."""
     threads_per_rank: int | None = None
     """CPU threads of one rank; null: the cores of this machine shared among its ranks."""
     init_timeout_s: int = 120

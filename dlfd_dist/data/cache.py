@@ -1,22 +1,18 @@
-"""Images decoded once into a memory-mapped uint8 file that all ranks of a node share."""
+"""Images decoded once into a memory-mapped uint8 file that all ranks share."""
 
 from __future__ import annotations
 
 import logging
-import math
 import os
-import uuid
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ..config import DataConfig
 from ..errors import DataError
-from ..locks import locked
 from .contents import contents
 from .decode import decode
+from .filling import FolderGone, fill
 from .manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -49,7 +45,7 @@ def make_cache_dir(cfg: DataConfig) -> Path:
 def open_cache(manifest: Manifest, cfg: DataConfig) -> np.ndarray:
     """Return the decoded images as a read-only (N, 3, S, S) uint8 memory map.
 
-    The first process of a node decodes, under a file lock; the others wait and share its pages.
+    All processes that open it at once, on every node that shares the folder, decode their shares.
     A file of another shape, or one that does not hold what the images decode to (looked at in
     SPOT_CHECKS rows, in all with data.verify), is made anew. A missing or corrupt image is a
     DataError that names its row, and leaves nothing behind.
@@ -58,20 +54,22 @@ def open_cache(manifest: Manifest, cfg: DataConfig) -> np.ndarray:
     found = contents(manifest, folder, verify=cfg.verify)
     draft = "-draft" if manifest.draft else ""
     path = folder / f"images-{size}-{found.key}{draft}.npy"
-    images = _opened(path, manifest, cfg)
-    if images is not None:
-        return images
-    try:
-        with locked(path.with_suffix(".lock"), wait_s=math.inf):
-            images = _opened(path, manifest, cfg)
-            if images is None:
-                _fill(manifest, size, path)
-    except OSError as err:
-        raise DataError(
-            f"The decoded images cannot be written to {path.parent} ({err.strerror}): "
-            "give data.cache_dir or $DLFD_CACHE a folder that can be written and has room."
-        ) from err
-    return np.load(path, mmap_mode="r") if images is None else images
+    shape = (len(manifest), 3, size, size)
+    while (images := _opened(path, manifest, cfg)) is None:
+        try:
+            fill(
+                path, shape, lambda row: decode(manifest, row, size),
+                is_finished=lambda: _opened(path, manifest, cfg) is not None,
+            )  # fmt: skip
+            return np.load(path, mmap_mode="r")
+        except FolderGone:
+            continue
+        except OSError as err:
+            raise DataError(
+                f"The decoded images cannot be written to {path.parent} ({err.strerror}): "
+                "give data.cache_dir or $DLFD_CACHE a folder that can be written and has room."
+            ) from err
+    return images
 
 
 def _opened(path: Path, manifest: Manifest, cfg: DataConfig) -> np.ndarray | None:
@@ -90,31 +88,3 @@ def _opened(path: Path, manifest: Manifest, cfg: DataConfig) -> np.ndarray | Non
             return images
     logger.warning("the decoded images in %s are not those of the files: they are made anew", path)
     return None
-
-
-def _fill(manifest: Manifest, size: int, path: Path) -> None:
-    # Unique on a folder that several hosts share, where process numbers are not.
-    partial = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
-    try:
-        images = np.lib.format.open_memmap(
-            partial, mode="w+", dtype=np.uint8, shape=(len(manifest), 3, size, size)
-        )
-        _reserve(partial)
-
-        def store(index: int) -> None:
-            images[index] = decode(manifest, index, size)
-
-        with ThreadPoolExecutor() as pool:
-            done = pool.map(store, range(len(manifest)))
-            for _ in tqdm(done, "decode", len(manifest), leave=False, disable=None):
-                pass
-        images.flush()
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _reserve(path: Path) -> None:
-    """Take the disk space now: a full disk is then an OSError, and not a SIGBUS in the mapping."""
-    with open(path, "r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

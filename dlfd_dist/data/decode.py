@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin
@@ -52,9 +53,22 @@ def read_image(manifest: Manifest, index: int, *, at_least: int | None = None) -
     path = manifest.root / manifest.image_paths[index]
     where = manifest.row(index)
     check_file(path, manifest.root, where)
+    return upright_rgb(path, where, max_megapixels=manifest.max_megapixels, at_least=at_least)
+
+
+def upright_rgb(
+    source: Path | IO[bytes], where: str, *, max_megapixels: float, at_least: int | None = None
+) -> Image.Image:
+    """Return an image upright and in RGB; DataError where it cannot be decoded faithfully.
+
+    Parameters
+    ----------
+    where : how messages name it
+    max_megapixels, at_least : as data.max_megapixels, and as in read_image
+    """
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            _check_size(image, manifest.max_megapixels, where)
+        with Image.open(source, formats=FORMATS) as image:
+            _check_size(image, max_megapixels, where)
             if at_least is not None:
                 # libjpeg takes fewer coefficients; formats that cannot do without ignore it.
                 image.draft(None, (at_least, at_least))
@@ -75,9 +89,13 @@ def read_image(manifest: Manifest, index: int, *, at_least: int | None = None) -
 def decode(manifest: Manifest, index: int, image_size: int) -> np.ndarray:
     """Return one image as (3, S, S) uint8: shorter edge resized to S, centre cropped."""
     reduced = DRAFT * image_size if manifest.draft else None
-    image = read_image(manifest, index, at_least=reduced)
-    fitted = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR)
-    return np.asarray(fitted, dtype=np.uint8).transpose(2, 0, 1)
+    return fitted(read_image(manifest, index, at_least=reduced), image_size)
+
+
+def fitted(image: Image.Image, image_size: int) -> np.ndarray:
+    """Return an image in RGB as (3, S, S) uint8: shorter edge resized to S, centre cropped."""
+    square = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR)
+    return np.asarray(square, dtype=np.uint8).transpose(2, 0, 1)
 
 
 def check_file(path: Path, root: Path, where: str) -> None:

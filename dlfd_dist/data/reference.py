@@ -154,6 +154,11 @@ def _strangers(data: ResolvedData, method: DLFMConfig, cfg: DataConfig) -> Refer
         label_names=data.manifest.label_names,
         title=path.stem,
     )
+    if labels is None and method.rests_by == "equivalence":
+        raise DataError(
+            f"method.rests_by=equivalence compares answers with labels, and {path} has none: add "
+            f"the column {', '.join(cfg.label)}, or leave method.rests_by out."
+        )
     empty = Splits(NOBODY, NOBODY, NOBODY, NOBODY, NOBODY)
     found = ResolvedData(manifest, empty, ResolvedRequest([], NOBODY), open_cache(manifest, cfg))
     return ReferencePeople("manifest", found, np.arange(len(rows)), labels is not None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,19 +134,36 @@ def load_factory(cfg: DataConfig) -> Manifest:
     given = _checked(returned, cfg.factory)
     entries = given.pop("forget") if "train" in given and "forget" in given else ()
     images = Sets(given)
+    title = "data set" if cfg.factory.startswith(GIVEN) else cfg.factory
+    manifest = manifest_of(images, cfg, splits=SPLIT_OF, title=title)
+    request = tuple(map(str, entries)) or _request(images, manifest.identities)
+    return replace(manifest, published_request=request)
+
+
+SPLIT_OF = {name: "train" if name in ("retain", "forget") else name for name in (*PARTS, "train")}
+"""By the name of a set, the split that its images are of."""
+
+
+def manifest_of(
+    images: Sets, cfg: DataConfig, *, splits: Mapping[str, str], title: str
+) -> Manifest:
+    """Return the rows of sets; every image of them is looked at, or a sample of many.
+
+    Parameters
+    ----------
+    splits : train, val, test or nothing by the name of each set
+    """
     _check_augmentation(images, cfg)
     people = _look_through(images, cfg)
     labels, names = _labels(images, people.labels, cfg)
-    splits = np.array([_split(path) for path in images.paths])
     return Manifest(
         root=Path(),
         image_paths=images.paths,
         identities=people.identities,
         labels=labels,
-        splits=splits,
+        splits=np.array([splits[path.split("/")[0]] for path in images.paths]),
         label_names=names,
-        title="data set" if cfg.factory.startswith(GIVEN) else cfg.factory,
-        published_request=tuple(map(str, entries)) or _request(images, people.identities),
+        title=title,
         images=images,
     )
 
@@ -159,11 +176,6 @@ def _check_augmentation(images: Sets, cfg: DataConfig) -> None:
             f"data.augment={cfg.augment} is for square images of three channels of whole numbers, "
             f"and these are {_kind(images.shape, images.dtype)}: set data.augment=none."
         )
-
-
-def _split(path: str) -> str:
-    part = path.split("/")[0]
-    return "train" if part in ("retain", "forget") else part
 
 
 def _checked(returned: Any, factory: str) -> dict[str, Any]:

@@ -65,8 +65,10 @@ def _draw_splits(manifest: Manifest, cfg: DataConfig) -> np.ndarray:
 
 def _check_disjoint(manifest: Manifest, splits: np.ndarray) -> None:
     people, person_of_row = manifest.people.names, manifest.people.of_row
-    code = sum(number * (splits == name) for number, name in enumerate(SPLITS))
-    lowest, highest = np.full(len(people), 9), np.full(len(people), -1)
+    code = np.zeros(len(splits), np.int8)
+    for number, name in enumerate(SPLITS):
+        code[splits == name] = number
+    lowest, highest = np.full(len(people), 9, np.int8), np.full(len(people), -1, np.int8)
     np.minimum.at(lowest, person_of_row, code)
     np.maximum.at(highest, person_of_row, code)
     torn = np.flatnonzero(lowest != highest)

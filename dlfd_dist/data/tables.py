@@ -13,6 +13,9 @@ import numpy as np
 
 from ..errors import DataError
 
+BATCH_ROWS = 500_000
+"""Rows of a Parquet file that are read at a time."""
+
 
 def read_columns(
     path: Path, required: Sequence[str], optional: Sequence[str] = ()
@@ -121,28 +124,38 @@ def _read_parquet(
 
 
 def _strings(file: Any, name: str, path: Path) -> list[str]:
-    """Return one column; columns one by one, so that no two are held twice at a time."""
+    """Return one column, read in parts, so that little is held twice at a time."""
     import pyarrow
     from pyarrow import compute, types
 
-    column = file.read(columns=[name]).column(0)
-    kind = column.type.value_type if types.is_dictionary(column.type) else column.type
-    if types.is_boolean(kind):
-        column = column.cast(pyarrow.int8())
-    elif not (types.is_integer(kind) or types.is_floating(kind) or _is_text(kind)):
+    kind = file.schema_arrow.field(name).type
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    if not (
+        types.is_boolean(kind)
+        or types.is_integer(kind)
+        or types.is_floating(kind)
+        or _is_text(kind)
+    ):
         raise DataError(
             f"{path}: the column {name} holds {kind}, which is neither text nor a number: write it "
             "as text."
         )
-    text = compute.call_function("utf8_trim_whitespace", [column.cast(pyarrow.string())])
-    text = text.fill_null("")
-    if name == "image_path":
-        return text.to_numpy().tolist()
-    values = text.dictionary_encode().unify_dictionaries().combine_chunks()
-    if isinstance(values, pyarrow.ChunkedArray):
-        return []  # without rows there is no chunk
-    distinct = np.array(values.dictionary.to_pylist(), dtype=object)
-    return distinct[values.indices.to_numpy()].tolist()
+    values: list[str] = []
+    distinct: dict[str, str] = {}
+    for batch in file.iter_batches(BATCH_ROWS, columns=[name]):
+        column = batch.column(0)
+        if types.is_boolean(kind):
+            column = column.cast(pyarrow.int8())
+        text = compute.call_function("utf8_trim_whitespace", [column.cast(pyarrow.string())])
+        text = text.fill_null("")
+        if name == "image_path":
+            values += text.to_numpy(zero_copy_only=False).tolist()
+            continue
+        codes = text.dictionary_encode()
+        words = [distinct.setdefault(word, word) for word in codes.dictionary.to_pylist()]
+        values += np.array(words, dtype=object)[codes.indices.to_numpy()].tolist()
+    pyarrow.default_memory_pool().release_unused()
+    return values
 
 
 def _is_text(kind: Any) -> bool:

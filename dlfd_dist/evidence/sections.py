@@ -39,7 +39,7 @@ classes may be people."""
 FREE_TEXT = {
     "": ("checkpoint", "reference"),
     "data": ("root", "manifest", "cache_dir", "args"),
-    "model": ("args",),
+    "model": ("args", "folder"),
     "forget": ("request",),
     "method": ("reference_manifest",),
     "run": ("name", "root", "dir"),
@@ -302,9 +302,15 @@ def _config(config: Mapping[str, Any], hider: Hider) -> dict[str, Any]:
 def _named_code(inputs: Mapping[str, str]) -> dict[str, Any]:
     """Return the digests of the code that settings name or plugins bring, as model_code.
 
+    That of the file that says how transformers makes a model is among them.
+
     Nothing where all code is ours.
     """
-    named = {name: f"sha256:{found}" for name, found in inputs.items() if name.endswith("_code")}
+    named = {
+        name: f"sha256:{found}"
+        for name, found in inputs.items()
+        if name.endswith("_code") or name == "model_config"
+    }
     return {"named_code": named} if named else {}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 
 from ..config import DLFDConfig, DLFMConfig, JobConfig
 from ..errors import DataError
@@ -15,7 +16,7 @@ from ..models import computed_in
 from ..runtime.collectives import Collectives
 from ..runtime.phases import OTHER, Lap, measured
 from ..runtime.preemption import StopFlag
-from ..synthesis import floor_iterations, interleaved, perturb
+from ..synthesis import floor_flops, floor_iterations, interleaved, peak_flops, perturb
 from .context import Job, open_job, prepare
 from .memory import step_memory
 from .plan import num_steps
@@ -26,6 +27,23 @@ PHASES = (
 )  # fmt: skip
 FLOOR_STEPS, FLOOR_REPEATS = 2, 3
 """Iterations of a timed call, and calls of each side."""
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """A synthesis iteration against what it cannot cost less than."""
+
+    over_floor: float
+    """over one forward and one input backward pass of the unfolded model, the median"""
+    seconds: float
+    flops: int
+    """of that floor, counted by torch"""
+    peak_flops: float
+    """of the device in a second, in a product of large matrices of the same dtype"""
+
+    @property
+    def peak_share(self) -> float:
+        return self.flops / self.seconds / self.peak_flops
 
 
 @dataclass(frozen=True)
@@ -41,7 +59,7 @@ class Bench:
     """of the whole run"""
     seconds: dict[str, float]
     """by phase, one probe and one checkpoint shared out over the steps between two of them"""
-    iteration_over_floor: float | None
+    iteration: Iteration | None
     """of the synthesis; None for a method that has none"""
     memory_mb: dict[str, float] = field(default_factory=dict)
     """peak of two steps: train (plain training at the same batch) and unlearn"""
@@ -91,7 +109,7 @@ def bench(config: JobConfig, steps: int, collectives: Collectives) -> Bench:
     return Bench(
         str(collectives.device), min(config.method.global_batch_size, len(job.data.splits.retain)),
         total, steps, probes, _per_step(counted, config, probes / total),
-        _iteration_over_floor(job, config), step_memory(config),
+        _iteration(job, config), step_memory(config),
     )  # fmt: skip
 
 
@@ -118,8 +136,8 @@ def _per_step(laps: Sequence[Lap], config: JobConfig, probes_per_step: float) ->
     return seconds
 
 
-def _iteration_over_floor(job: Job, config: JobConfig) -> float | None:
-    """Return the median ratio of an iteration to a forward and an input backward pass."""
+def _iteration(job: Job, config: JobConfig) -> Iteration | None:
+    """Time an iteration in turn with a forward and an input backward pass."""
     cfg = config.method
     if not isinstance(cfg, DLFDConfig) or cfg.name != "dlfd":
         return None
@@ -131,7 +149,7 @@ def _iteration_over_floor(job: Job, config: JobConfig) -> float | None:
     bfloat16 = config.runtime.synthesis_in_bfloat16
     with (
         computed_in(model, bfloat16=bfloat16),
-        context.folded.computed_in(bfloat16=bfloat16) as folded,
+        context.folded.computed_in(batch.images.shape, bfloat16=bfloat16) as folded,
     ):
         objective = synthesis_objective(
             context, folded, batch, forget_weight=cfg.forget_weight if cfg.distancing else 0.0,
@@ -143,5 +161,13 @@ def _iteration_over_floor(job: Job, config: JobConfig) -> float | None:
                 folded, batch.images, objective, cfg=synthesis, pixel_range=context.pixel_range
             ),
         }
-        rows = list(interleaved(calls, FLOOR_REPEATS, job.collectives.device))
-    return float(np.median([row["ours"] / row["floor"] for row in rows]))
+        device = job.collectives.device
+        rows = list(interleaved(calls, FLOOR_REPEATS, device))
+        flops = floor_flops(model, batch.images)
+    dtype = torch.bfloat16 if bfloat16 else batch.images.dtype
+    return Iteration(
+        over_floor=float(np.median([row["ours"] / row["floor"] for row in rows])),
+        seconds=float(np.median([row["ours"] for row in rows])) / FLOOR_STEPS,
+        flops=flops,
+        peak_flops=peak_flops(device, dtype),
+    )

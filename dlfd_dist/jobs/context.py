@@ -24,9 +24,10 @@ from ..data.reference import ReferencePeople, reference_digest, reference_people
 from ..digests import FileState, file_digest, known_files
 from ..errors import CheckpointError, ConfigError, DataError, RunDirError
 from ..factories import GIVEN, code_digest
-from ..libraries import code_digest as library_digest
+from ..libraries import digests as library_digests
 from ..logs import close_rank_log, open_rank_log
 from ..methods import methods
+from ..metrics import custom_metrics
 from ..models import Classifier, backbones, check_weights, weights_path
 from ..plain import band, counted
 from ..provenance import of_this_process, utc
@@ -150,7 +151,7 @@ class Job:
         return self._placed(make_model(replace(self.config, seed=seed), self.data, None))
 
     def earlier_model(self) -> Classifier:
-        """Return a model with the weights that training had method.epochs before its end."""
+        """Return a model with the weights of the epoch that the method goes back to."""
         return self.model(str(earlier_weights(self.config)))
 
     def _placed(self, model: Classifier) -> Classifier:
@@ -182,7 +183,7 @@ def prepare(config: JobConfig, world_size: int, reader: DataReader | None = None
         check_weights(model, path)
         _check_classes(Path(path), data.manifest.label_names)
         if config.verb == "unlearn":
-            methods.get(config.method.name).check(config.method, model)
+            methods.get(config.method.name).check_settings(config.method, model)
     files = {name: FileState.of(weights_path(p)) for name, p in _checkpoints(config).items()}
     inputs = input_digests(config, rows)
     sign, run_dir = run_identity(config, inputs)
@@ -191,30 +192,34 @@ def prepare(config: JobConfig, world_size: int, reader: DataReader | None = None
 
 def _checkpoints(config: JobConfig) -> dict[str, str]:
     paths = {"checkpoint": config.checkpoint, "reference": config.reference}
-    if config.verb == "unlearn" and config.method.name == "rewind":
+    if config.verb == "unlearn" and config.method.goes_back:
         paths["rewound"] = str(earlier_weights(config))
     return {name: path for name, path in paths.items() if path is not None}
 
 
 def earlier_weights(config: JobConfig) -> Path:
-    """Return the file of the weights that training had method.epochs before its end.
+    """Return the file of the weights of the epoch that the method goes back to.
 
     Raises CheckpointError where the checkpoint is no training run, or one that kept none of then.
     """
+    assert config.method.goes_back is not None
+    reader, setting = config.method.goes_back
     run = RunDir(Path(config.checkpoint or ""))
     trained = load_config(run.config, plugins=config.plugins) if run.finished() else None
     if trained is None or trained.verb != "train":
         raise CheckpointError(
             f"checkpoint={config.checkpoint} is not the directory of a finished training run, and "
-            "method=rewind goes back in its training: give that directory."
+            f"{reader} goes back in its training: give that directory."
         )
     last = trained.train.epochs
-    epoch = last - config.method.epochs
+    epoch = last - (num_back := getattr(config.method, setting))
     if not run.epoch_model(epoch).is_file():
         back = ", ".join(str(last - kept) for kept in reversed(run.kept_epochs()))
-        advice = f"set method.epochs to one of {back}" if back else "train it with train.keep_every"
+        advice = (
+            f"set method.{setting} to one of {back}" if back else "train it with train.keep_every"
+        )
         raise CheckpointError(
-            f"method.epochs={config.method.epochs} goes back to epoch {epoch} of {last}, whose "
+            f"method.{setting}={num_back} goes back to epoch {epoch} of {last}, whose "
             f"weights {config.checkpoint} did not keep: {advice}."
         )
     return run.epoch_model(epoch)
@@ -303,8 +308,7 @@ def _code_digests(config: JobConfig) -> dict[str, str]:
         for name, path in named.items()
         if path is not None and not path.startswith(GIVEN)
     }
-    library = config.model.library
-    return digests if library is None else {**digests, "model_code": library_digest(library)}
+    return digests | library_digests(config.model)
 
 
 def _of_plugins(config: JobConfig) -> dict[str, str]:
@@ -316,6 +320,8 @@ def _of_plugins(config: JobConfig) -> dict[str, str]:
         chosen["model_code"] = backbones.get(config.model.name)
     if config.data.factory is None:
         chosen["data_code"] = datasets.get(config.data.name)
+    for name in config.metrics.custom:
+        chosen[f"metric_{name}_code"] = custom_metrics.get(name)
     ours = __name__.partition(".")[0] + "."
     modules = {name: found.__module__ for name, found in chosen.items()}
     return {name: module for name, module in modules.items() if not module.startswith(ours)}

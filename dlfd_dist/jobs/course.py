@@ -66,6 +66,20 @@ class Course:
             others = sum(length for phase, length in pairs if not phase.updates)
             self.num_steps = min(sum(self.lengths), others + cfg.steps)
 
+    @property
+    def passes(self) -> dict[str, float]:
+        """Return how often each phase passes over its set, by name; of retain with forget, retain.
+
+        A step that is passed over (equal_batches) counts.
+        """
+        found: dict[str, float] = {}
+        left = self.num_steps
+        for (phase, (main, _)), length in zip(self.parts, self.lengths, strict=True):
+            steps = min(length, left)
+            left -= steps
+            found[phase.name] = found.get(phase.name, 0) + steps / main.steps_per_epoch
+        return found
+
     def turns(self, first: int) -> Iterator[Turn]:
         """Yield the steps from `first` on."""
         start = 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import resource
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,33 +13,31 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from ..config import DLFDConfig, JobConfig
+from ..config import DLFDConfig, DLFMConfig, JobConfig
 from ..data.loaders import Batches
 from ..errors import NonFiniteLossError
-from ..methods import Probe
+from ..methods import MethodContext, Probe
 from ..metrics import (
-    Samples,
-    accuracy,
+    Equivalence,
+    Outputs,
     accuracy_error,
     accuracy_per_label,
     alike,
     class_separation,
     completeness,
+    equivalence,
     forgetting_score,
     gap_parts,
     gap_to_retrained,
     linear_cka,
-    logit_scaled_confidence,
     membership_attack,
     membership_probes,
     mia_paper,
     nomus,
     over_forgetting,
-    predictions,
     quick_attack,
     salun_gap,
     salun_mia,
-    sample_losses,
     tug_of_war,
     without_retrained,
     zero_retrain_forgetting,
@@ -55,39 +54,6 @@ ATTACK_FIGURES = (
 """Figures of forgetting in a result; the floor of the papers' attack is the majority's share."""
 PROBE_PERMUTATIONS = 199
 """Permutations of people in a probe's test of over-forgetting."""
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What a model says of a set of samples, in the order of their ids; the same on every rank."""
-
-    ids: np.ndarray
-    people: np.ndarray
-    """whom each shows"""
-    labels: np.ndarray
-    logits: np.ndarray
-    features: np.ndarray
-
-    @property
-    def losses(self) -> np.ndarray:
-        return sample_losses(self.logits, self.labels)
-
-    @property
-    def confidence(self) -> np.ndarray:
-        return logit_scaled_confidence(self.logits, self.labels)
-
-    @property
-    def accuracy(self) -> float | None:
-        return accuracy(self.logits, self.labels)
-
-    @property
-    def predictions(self) -> np.ndarray:
-        return predictions(self.logits, self.labels)
-
-    @property
-    def samples(self) -> Samples:
-        """What attacks may know of them."""
-        return Samples.of(self.logits, self.labels, self.people)
 
 
 @torch.no_grad()
@@ -126,10 +92,40 @@ def run_model(model: Classifier, batches: Batches, ids: np.ndarray, batch_size: 
     return outputs
 
 
-def probe(model: Classifier, batches: Batches, config: JobConfig, step: int) -> Probe:
-    """Return accuracy on val and the attack of the forget set against val."""
+def run_together(
+    model: Classifier, batches: Batches, sets: Sequence[np.ndarray], batch_size: int
+) -> list[Outputs]:
+    """Return the outputs on several sets of one pass: only its last batch may be a small one."""
+    outputs = run_model(model, batches, np.concatenate(sets), batch_size)
+    ends = np.cumsum([len(ids) for ids in sets]).tolist()
+    return [outputs[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+@contextlib.contextmanager
+def probed_model(context: MethodContext, batches: Batches) -> Iterator[Classifier]:
+    """Yield the model of a run as its probes forward it: folded, with the weights of now."""
+    config = context.config
+    image_shape = batches.data.manifest.image_shape(config.data)
+    with context.folded.computed_in(
+        (config.metrics.eval_batch_size, *image_shape),
+        bfloat16=config.runtime.update_in_bfloat16,
+    ) as model:
+        yield model
+
+
+def probe(
+    model: Classifier,
+    batches: Batches,
+    config: JobConfig,
+    step: int,
+    strangers: Outputs | None = None,
+) -> Probe:
+    """Return accuracy on val and the attack of the forget set against val.
+
+    strangers : what the model says of those who are matched to, where method.rests_by asks for it
+    """
     splits = batches.data.splits
-    return _probe(model, batches, config, step, splits.forget, splits.val)
+    return _probe(model, batches, config, step, splits.forget, splits.val, strangers)
 
 
 def probe_apart(
@@ -189,10 +185,10 @@ def _probe(
     step: int,
     forget_ids: np.ndarray,
     val_ids: np.ndarray,
+    strangers: Outputs | None = None,
 ) -> Probe:
     size = config.metrics.eval_batch_size
-    forget = run_model(model, batches, forget_ids, size)
-    val = run_model(model, batches, val_ids, size)
+    forget, val = run_together(model, batches, (forget_ids, val_ids), size)
     found = against_val(forget, val, config, config.method.probe_attack)
     error = found["auc_error"]
     around = (found["mia_auc"] - error, found["mia_auc"] + error)
@@ -212,7 +208,18 @@ def _probe(
         nomus_se=found["nomus_se"],
         over_forgotten=bool(hard.flag),
         separation=_separation(val) if config.metrics.separation else None,
+        equivalence=None if strangers is None else _equivalence(forget, val, strangers, config),
     )
+
+
+def _equivalence(
+    forget: Outputs, val: Outputs, strangers: Outputs, config: JobConfig
+) -> Equivalence:
+    assert isinstance(config.method, DLFMConfig)
+    return equivalence(
+        forget.samples, val.samples, strangers.samples,
+        margin=config.method.margin, seed=config.metrics.seed,
+    )  # fmt: skip
 
 
 def against_val(forget: Outputs, val: Outputs, config: JobConfig, attack: str) -> dict[str, float]:
@@ -251,11 +258,9 @@ class Evaluation:
 
 def outputs_of_parts(model: Classifier, batches: Batches, config: JobConfig) -> dict[str, Outputs]:
     """Return what a model says of every part; every rank calls it."""
-    size = config.metrics.eval_batch_size
-    return {
-        name: run_model(model, batches, ids, size)
-        for name, ids in batches.data.splits.parts().items()
-    }
+    parts = batches.data.splits.parts()
+    outputs = run_together(model, batches, list(parts.values()), config.metrics.eval_batch_size)
+    return dict(zip(parts, outputs, strict=True))
 
 
 def evaluated(parts: dict[str, Outputs], config: JobConfig) -> Evaluation:

@@ -19,17 +19,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .. import huggingface
 from ..config import JobConfig
 from ..digests import file_digest
 from ..errors import CheckpointError, ConfigError, ExportError, ModelError
 from ..models import build_model, load_weights, weights_path
 from ..models.weights import names_in_file, opened, tensors_of
-from ..run_dir import RunDir, replacing
+from ..run_dir import RunDir, replacing, write_text
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 """By the precision of the file, the largest difference of a logit, in units of the largest."""
 BATCHES = (4, 3)
 """Images that outputs are compared on; two sizes show that the file takes any."""
+OUTPUTS = f"outputs of {' and '.join(str(number) for number in BATCHES)} images"
 
 
 @dataclass(frozen=True)
@@ -146,9 +148,48 @@ def export(
             named.replace(partial)
         finally:
             named.unlink(missing_ok=True)
-    sizes = " and ".join(str(number) for number in BATCHES)
-    compared = f"outputs of {sizes} images" if module is not None else "weights"
-    return Exported(file, form, compared, difference)
+    return Exported(file, form, OUTPUTS if module is not None else "weights", difference)
+
+
+def export_folder(
+    run: RunDir, module: nn.Module, folder: Path, out: Path, *, card: str | None = None
+) -> Exported:
+    """Write the model of a run as transformers saves it, compare it, and then give it its name.
+
+    Parameters
+    ----------
+    module : that of the run
+    folder : where the run's model came from, whose settings and precision are kept
+    card : text of README.md
+
+    Raises
+    ------
+    ExportError where transformers reads a model that answers otherwise.
+    """
+    dtype = next(module.parameters()).dtype
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as partial:
+        huggingface.save(folder, module.state_dict(), partial)
+        if card is not None:
+            write_text(partial / "README.md", card)
+        written = huggingface.load(partial)
+        kinds = [p.dtype for p in written.parameters()]
+        coarsest = min(kinds, key=lambda kind: torch.finfo(kind).bits)
+        written.to(dtype)
+        difference = _compared(
+            run, module, lambda images: written(pixel_values=images).logits, coarsest
+        )
+    return Exported(out, huggingface.LIBRARY, OUTPUTS, difference)
+
+
+def check_folder_of(run: RunDir, folder: Path) -> None:
+    """Raise ConfigError where a folder is not that which the model of a run came from."""
+    huggingface.check_folder(str(folder))
+    if huggingface.digests(str(folder))["model_config"] != _inputs(run).get("model_config"):
+        raise ConfigError(
+            f"model.folder={folder} has another config.json than the model of {run.path} was made "
+            "by: give model.folder=DIR of where that folder lies now."
+        )
 
 
 def _state_dict(run: RunDir, module: nn.Module | None, came: Incoming, file: Path) -> float:

@@ -11,7 +11,7 @@ from ..config import JobConfig
 from ..data.label_shares import forget_labels
 from ..data.reference import describe_reference
 from ..digests import file_digest
-from ..metrics import guards_of
+from ..metrics import ModelOutputs, Outputs, custom_figures, guards_of
 from ..models import Classifier, save_weights
 from ..run_dir import write_json
 from ..runtime.checkpoint import drop_checkpoints
@@ -19,7 +19,6 @@ from ..runtime.env import job_info
 from .acted import acted
 from .context import Job
 from .evaluation import (
-    Outputs,
     against_fresh,
     against_reference,
     evaluated,
@@ -49,6 +48,7 @@ def finish(session: Session, *, selected_step: int | None, selection: str) -> di
         "test_read": "after selection",
         "num_steps": session.num_steps,
         "energy_joules": energy,
+        **session.facts,
     }
     result = measure(job, session.model, seconds, chosen)
     if job.collectives.is_main:
@@ -107,12 +107,17 @@ def figures_of(
     near: dict[str, Any] = {"gap_to_retrained": None, "against_retrained": None}
     if reference is not None:
         near = against_reference(evaluation, evaluated(reference, config))
-    return {
+    figures = {
         **evaluation.figures,
         **further_figures(evaluation, config),
         "zero_retrain_forgetting": None if fresh is None else against_fresh(parts["forget"], fresh),
         **near,
     }
+    if config.metrics.custom:
+        outputs = ModelOutputs.of(parts, reference)
+        custom = custom_figures(config.metrics.custom, outputs, taken=figures)
+        figures["custom_metrics"] = custom
+    return figures
 
 
 def outputs_of_fresh(job: Job) -> Outputs | None:

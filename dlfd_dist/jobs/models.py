@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from .. import huggingface
 from ..config import JobConfig
 from ..data.loaders import ResolvedRows
 from ..data.pixels import Pixels
+from ..errors import ModelError
 from ..models import Classifier, build_model, check_classifier, load_weights, outline
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -44,6 +46,8 @@ def checked_outline(config: JobConfig, data: ResolvedRows, world_size: int) -> C
     Our own models on images of files fit by their making. One that is not ours is tried with the
     weights of the checkpoint, where that is there already.
     """
+    if config.model.library == huggingface.LIBRARY:
+        _check_label_names(config, data.manifest.label_names)
     model = model_outline(config, data)
     if not config.model.is_ours and config.checkpoint is not None:
         load_weights(model, config.checkpoint)
@@ -62,6 +66,19 @@ def checked_outline(config: JobConfig, data: ResolvedRows, world_size: int) -> C
         world_size=world_size,
     )  # fmt: skip
     return model
+
+
+def _check_label_names(config: JobConfig, names: list[str]) -> None:
+    """Refuse a model of a folder that gives the classes of the data other numbers."""
+    assert config.model.folder is not None
+    own = huggingface.label_names(config.model.folder)
+    if own is not None and own != names and sorted(own) == sorted(names):
+        place = next(i for i, pair in enumerate(zip(own, names, strict=True)) if len({*pair}) > 1)
+        raise ModelError(
+            f"The class {place} is '{own[place]}' in config.json of model.folder="
+            f"{config.model.folder}, and '{names[place]}' in the data: number the classes of the "
+            "data as the model does."
+        )
 
 
 def num_bytes(model: Classifier) -> int:

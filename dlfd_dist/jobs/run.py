@@ -8,7 +8,7 @@ from typing import Any
 from ..config import JobConfig
 from ..runtime.collectives import Collectives
 from ..runtime.preemption import StopFlag
-from ..trackers.page import write_page
+from ..trackers.page import end_trackers, write_page
 from .context import Job, Prepared, open_job, prepare
 from .evaluate import evaluate_checkpoint
 from .train import train
@@ -25,6 +25,8 @@ def run_prepared(prepared: Prepared, collectives: Collectives, stop: StopFlag) -
     """Run a prepared job, or return the result it already has."""
     with open_job(prepared, collectives) as job:
         if job.run_dir.finished():
+            if collectives.is_main:
+                end_trackers(prepared.config, job.run_dir)
             return job.run_dir.read_result()
         result = JOBS[prepared.config.verb](job, stop)
         if job.tracking is not None:

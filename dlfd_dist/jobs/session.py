@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..logs import Progress
 from ..methods import Updater
 from ..models import Classifier
+from ..progress import Progress
 from ..run_dir import append_event, read_events, truncate_events
 from ..runtime.checkpoint import (
     Checkpoint,
@@ -36,6 +36,7 @@ class Session:
     first : steps that were done before this start
     values, tensors : those of the loop, as the last checkpoint held them; empty at first
     best, best_values : weights of the best model so far and what was measured of it
+    facts : what the loop adds to the result; a checkpoint holds it
     """
 
     def __init__(self, job: Job, model: Classifier, updater: Updater, num_steps: int, title: str):
@@ -47,6 +48,7 @@ class Session:
         self.best_values: dict[str, Any] = {}
         self.values: dict[str, Any] = {}
         self.tensors: State = {}
+        self.facts: dict[str, Any] = {}
         self.first = 0
         self._seconds_before = 0.0
         self._joules_before: float | None = 0.0
@@ -78,6 +80,7 @@ class Session:
             self.first, self.best = held.step, held.best
             self.values, self.tensors = held.values["loop"], held.loop
             self.best_values = held.values["best"]
+            self.facts = held.values.get("facts", {})
             self._seconds_before = held.values["seconds"]
             self._joules_before = held.values.get("energy_joules")
             logger.info("going on from step %d of %d", self.first, self.num_steps)
@@ -138,7 +141,7 @@ class Session:
             return
         values = {
             "loop": loop, "best": self.best_values, "seconds": self.seconds,
-            "energy_joules": joules,
+            "energy_joules": joules, "facts": self.facts,
         }  # fmt: skip
         checkpoint = Checkpoint(
             step,

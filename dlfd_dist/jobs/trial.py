@@ -22,7 +22,7 @@ from ..runtime.checkpoint import drop_checkpoints
 from ..runtime.collectives import Collectives
 from ..runtime.preemption import StopFlag
 from ..runtime.seeding import purpose_key, shuffled
-from ..trackers import check_trackers
+from ..trackers import catch_up, check_trackers
 from .acted import acted
 from .context import Job, Prepared, make_job, matched, open_job
 from .evaluation import ATTACK_FIGURES, against_val, peak_memory_mb, run_model, save_samples
@@ -72,6 +72,8 @@ def run_trial(
     """Run a trial on this rank, or return the result it already has."""
     with open_job(prepared, collectives) as job:
         if job.run_dir.finished():
+            if collectives.is_main:
+                catch_up(prepared.config, job.run_dir, list)
             return job.run_dir.read_result()
         result = unlearn(job, stop, observe=observe, end=finish_trial)
         if job.tracking is not None:
@@ -95,6 +97,7 @@ def finish_trial(session: Session, *, selected_step: int | None, selection: str)
         "selection": selection,
         "test_read": "never",
         "num_steps": session.num_steps,
+        **session.facts,
         "wall_seconds": session.seconds,
         "device_seconds": session.seconds * job.collectives.world_size,
         "energy_joules": session.energy_joules(),

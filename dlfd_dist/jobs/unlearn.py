@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..config import MethodConfig
+from ..config import DLFMConfig, MethodConfig
 from ..methods import MethodContext, Probe, StepBatch, UnlearningMethod, Updater, methods
 from ..metrics.people import MIN_PEOPLE
 from ..models import Classifier
@@ -20,9 +20,11 @@ from ..runtime.preemption import StopFlag
 from ..runtime.seeding import purpose_key
 from .context import Job
 from .course import Course, Turn, fitted
-from .evaluation import probe, probe_apart, thinned_probe
+from .evaluation import Outputs, probe, probe_apart, probed_model, run_model, thinned_probe
 from .finish import finish
 from .session import Session
+from .start import reset_start
+from .synthesised import check_synthesised
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,9 @@ def unlearn(
         method.load_tensors(session.tensors)
     else:
         _tell_few(job)
+        session.facts["passes"] = course.passes
+        _start(session)
+        _check_reference(session, method, course)
     if not session.first and method.initial_probe:
         observe(session, _probe(session, method, 0, selectable=False))
     for turn in course.turns(session.first):
@@ -87,6 +92,25 @@ def unlearn(
         selected_step=session.best_values.get("step", course.num_steps),
         selection=_selection(session, cfg),
     )
+
+
+def _start(session: Session) -> None:
+    """Reset the weights where method.reset says so, after the method has taken what it keeps."""
+    if session.job.config.method.reset == "none":
+        return
+    with phase("reset", whole=True):
+        session.facts["start"] = reset_start(session.job, session.model)
+    session.record("start", 0, **session.facts["start"])
+
+
+def _check_reference(session: Session, method: UnlearningMethod, course: Course) -> None:
+    """Try whether synthesised images pass for strangers, where a method matches to them."""
+    job, cfg = session.job, session.job.config.method
+    if isinstance(cfg, DLFMConfig) and cfg.reference == "synthesised" and cfg.meets_strangers:
+        matching = (turn for turn in course.turns(0) if turn.phase.name == "match")
+        batches = (step_batch(job, turn) for turn in matching)
+        found = check_synthesised(job, method.context, batches)
+        session.facts["reference_people"] = found
 
 
 def _tell_few(job: Job) -> None:
@@ -139,7 +163,7 @@ def step_batch(job: Job, turn: Turn) -> StepBatch:
         turn.index, turn.epoch, turn.phase.name,
         torch.from_numpy(turn.retain), images, labels, len(turn.retain),
         torch.from_numpy(turn.forget), forget_images, forget_labels, len(turn.forget),
-        *met, len(turn.reference),
+        *met, len(turn.reference), torch.from_numpy(turn.reference),
     )  # fmt: skip
 
 
@@ -174,20 +198,14 @@ def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable:
 
     selectable : whether the model may be kept
     """
-    look = probe if done == session.num_steps else thinned_probe
-    with phase("probe", whole=True):
-        found = heard = look(session.model, session.job.batches, session.job.config, done)
-        if session.job.probed_apart:
-            heard = _heard(session, done)
+    with (
+        phase("probe", whole=True),
+        probed_model(method.context, session.job.batches) as model,
+    ):
+        found = _found(session, model, done)
+        heard = _heard(session, model, done) if session.job.probed_apart else found
+    session.record("probe", done, **_figures(found, heard), **method.observe(heard))
     sampled = found.standard_error is not None
-    error = {"standard_error": found.standard_error} if sampled else {}
-    apart = {} if heard is found else {"heard_forgetting_score": heard.forgetting_score}
-    session.record(
-        "probe", done, val_accuracy=found.val_accuracy, forget_accuracy=found.forget_accuracy,
-        forgetting_score=found.forgetting_score, mia_auc=found.mia_auc, nomus=found.nomus,
-        forgetting_score_se=found.forgetting_score_se, nomus_se=found.nomus_se,
-        **error, **apart, **(found.separation or {}), **method.observe(heard),
-    )  # fmt: skip
     value = _selection_value(session.job.config.method, found)
     selectable = selectable and not (method.refuses_over_forgetting and found.over_forgotten)
     best = session.best_values.get("value")
@@ -196,11 +214,46 @@ def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable:
     return found
 
 
-def _heard(session: Session, done: int) -> Probe:
+def _found(session: Session, model: Classifier, done: int) -> Probe:
+    """Return the probe that the model is chosen by."""
+    looked_at = (model, session.job.batches, session.job.config, done)
+    if (met := _strangers(session, model)) is not None:
+        return probe(*looked_at, met)
+    look = probe if done == session.num_steps else thinned_probe
+    return look(*looked_at)
+
+
+def _figures(found: Probe, heard: Probe) -> dict[str, Any]:
+    """Return what metrics.jsonl has of a probe, and of the probe that the method heard of."""
+    names = (
+        "val_accuracy", "forget_accuracy", "forgetting_score", "mia_auc", "nomus",
+        "forgetting_score_se", "nomus_se",
+    )  # fmt: skip
+    figures = {name: getattr(found, name) for name in names}
+    if found.standard_error is not None:
+        figures["standard_error"] = found.standard_error
+    if heard is not found:
+        figures["heard_forgetting_score"] = heard.forgetting_score
+    if found.equivalence is not None:
+        figures["equivalence"] = found.equivalence.to_dict()
+    return figures | (found.separation or {})
+
+
+def _strangers(session: Session, model: Classifier) -> Outputs | None:
+    """Return what the model says of those who are matched to, where method.rests_by asks for it."""
+    job, cfg = session.job, session.job.config.method
+    if not isinstance(cfg, DLFMConfig) or cfg.rests_by != "equivalence":
+        return None
+    assert job.reference is not None
+    size = job.config.metrics.eval_batch_size
+    return run_model(model, job.reference, job.reference_ids, size)
+
+
+def _heard(session: Session, model: Classifier, done: int) -> Probe:
     """Return the probe on the people who are set apart for what the method goes by."""
     job = session.job
     assert job.reference is not None
-    return probe_apart(session.model, job.reference, job.config, done, job.reference_ids)
+    return probe_apart(model, job.reference, job.config, done, job.reference_ids)
 
 
 def _selection_value(cfg: MethodConfig, found: Probe) -> float | None:

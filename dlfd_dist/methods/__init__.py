@@ -33,6 +33,7 @@ from .base import (
     plugin,
     set_training_mode,
 )
+from .start import reset_weights
 from .update import Updater, scheduled_lr
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "Updater",
     "methods",
     "plugin",
+    "reset_weights",
     "scheduled_lr",
     "set_training_mode",
 ]

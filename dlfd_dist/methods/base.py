@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from ..config import METHOD_CONFIGS, JobConfig, MethodConfig
+from ..metrics import Equivalence
 from ..models import Classifier, FoldedClassifier, set_dropout_rows
 from ..registry import Registry
 from ..runtime.collectives import Collectives
 from ..runtime.seeding import purpose_key
 from ..runtime.sync_bn import freeze_batch_norm
+from .start import check_reset
 from .update import Updater
 
 
@@ -71,6 +73,8 @@ class StepBatch:
     reference_labels: Tensor | None = None
     """None where nobody labelled them"""
     reference_total: int = 0
+    reference_ids: Tensor | None = None
+    """(B,) their sample ids in their own set"""
 
     @property
     def both(self) -> Tensor:
@@ -99,6 +103,8 @@ class Probe:
     """class separation of the features on val, where it is asked for"""
     standard_error: float | None = None
     """of the forgetting score, where it is that of a sample and not of all images"""
+    equivalence: Equivalence | None = None
+    """of forget to val, both against the people who are matched to, where it is asked for"""
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class MethodContext:
     """What a method may use.
 
     `model` is the original when the method is made; `fresh_model` returns one with new weights,
-    `earlier_model` one with those that training had method.epochs before its end, where it kept
+    `earlier_model` one with those of the epoch that the method goes back to, where training kept
     them.
     """
 
@@ -123,7 +129,7 @@ class MethodContext:
 
     @cached_property
     def folded(self) -> FoldedClassifier:
-        """`model` for the passes of a synthesis, while its weights stand still"""
+        """`model` for the passes of a synthesis or a probe, while its weights stand still"""
         return FoldedClassifier(self.model, fold=self.config.runtime.fast)
 
 
@@ -158,9 +164,17 @@ class UnlearningMethod:
         """Raise ConfigError for settings that this model does not allow."""
 
     @classmethod
-    def checks_model(cls) -> bool:
-        """Return whether `check` looks at the model, which takes time to build."""
-        return cls.check.__func__ is not UnlearningMethod.check.__func__
+    def checks_model(cls, cfg: MethodConfig) -> bool:
+        """Return whether `check_settings` looks at the model, which takes time to build."""
+        own = cls.check.__func__ is not UnlearningMethod.check.__func__
+        return own or cfg.reset == "layers"
+
+    @classmethod
+    def check_settings(cls, cfg: MethodConfig, model: Classifier) -> None:
+        """Raise ConfigError for settings, of every method or its own, that the model forbids."""
+        if cfg.reset == "layers":
+            check_reset(cfg, model)
+        cls.check(cfg, model)
 
     def step(self, batch: StepBatch, updater: Updater, *, stop: bool) -> dict[str, float]:
         """Take one step; return what is logged: at least loss, grad_norm and stop."""

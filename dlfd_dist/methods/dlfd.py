@@ -161,7 +161,8 @@ def synthesise(
 ) -> Synthesised:
     """Return retain images moved away from the forget batch."""
     cfg = context.config
-    with context.folded.computed_in(bfloat16=cfg.runtime.synthesis_in_bfloat16) as model:
+    bfloat16 = cfg.runtime.synthesis_in_bfloat16
+    with context.folded.computed_in(batch.images.shape, bfloat16=bfloat16) as model:
         objective = synthesis_objective(
             context, model, batch, forget_weight=forget_weight, retain_weight=retain_weight
         )

@@ -50,7 +50,7 @@ class GLI(UnlearningMethod):
             return SynthesisLoss(distance - weight * loss, distance, loss)
 
         guide = SynthesisConfig(steps=self.cfg.guide_steps, step_size=self.cfg.guide_step_size)
-        with self.context.folded.computed_in(bfloat16=bfloat16) as model:
+        with self.context.folded.computed_in(batch.images.shape, bfloat16=bfloat16) as model:
             targets = self._targets(model, batch)
             made = perturb(
                 model, batch.images, objective, cfg=guide, pixel_range=self.context.pixel_range

@@ -1,18 +1,15 @@
 """Reset: shrink every weight towards a fresh one, then train on the retain set.
 
-Source: the warm start of Ash and Adams, On Warm-Starting Neural Network Training, NeurIPS 2020,
-taken as an unlearning method. They shrink and add small noise; here the rest is a whole fresh
-model, so that the sum is as large as a weight of either. BatchNorm statistics are learned again by
-the retain epochs.
+Source: as methods/start.py; taken as an unlearning method of its own. BatchNorm statistics are
+learned again by the retain epochs.
 """
 
 from __future__ import annotations
 
-import torch
-
 from ..config import ResetConfig
 from .base import MethodContext, methods
 from .finetune import FineTune
+from .start import shrink_towards
 
 
 @methods.register("reset")
@@ -22,7 +19,4 @@ class Reset(FineTune):
     def __init__(self, context: MethodContext):
         super().__init__(context)
         assert isinstance(context.config.method, ResetConfig)
-        shrink, fresh = context.config.method.shrink, context.fresh_model()
-        with torch.no_grad():
-            for own, new in zip(context.model.parameters(), fresh.parameters(), strict=True):
-                own.mul_(shrink).add_(new, alpha=1 - shrink)
+        shrink_towards(context.model, context.fresh_model(), context.config.method.shrink)

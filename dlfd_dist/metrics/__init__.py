@@ -6,6 +6,8 @@ they are imported by the functions that use them.
 
 from .accuracy import accuracy, accuracy_error, accuracy_per_label, correct
 from .acted import Moved, against_original, alike, moved, relative_change
+from .custom import custom_figures, custom_metrics
+from .equivalence import Equivalence, equivalence
 from .estimates import Estimate, people_mean
 from .exposure import exposure_by_person
 from .gap import (
@@ -32,6 +34,7 @@ from .mia import (
     quick_attack,
 )
 from .nomus import nomus
+from .outputs import ModelOutputs, Outputs
 from .over_forgetting import OverForgetting, over_forgetting
 from .relearn import anamnesis_index, relearn_limit, relearn_time
 from .rmia import rmia_scores
@@ -59,12 +62,15 @@ from .without_retrained import WithoutRetrained, without_retrained
 
 __all__ = [
     "CHANCE",
+    "Equivalence",
     "Estimate",
     "GAP_PARTS",
     "GapPart",
     "MIAResult",
     "MembershipProbes",
+    "ModelOutputs",
     "Moved",
+    "Outputs",
     "OverForgetting",
     "SIGNALS",
     "Samples",
@@ -85,6 +91,9 @@ __all__ = [
     "class_separation",
     "completeness",
     "correct",
+    "equivalence",
+    "custom_figures",
+    "custom_metrics",
     "detectable_auc",
     "exposure_by_person",
     "forgetting_score",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .folds import NUM_FOLDS, people_per_class, person_folds
+from .mia import CHANCE, auc_standard_error
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -32,8 +33,22 @@ class MembershipProbes:
     knn_auc: float
     linear_auc: float
 
+    @property
+    def best(self) -> float:
+        """Return the larger AUC."""
+        return max(self.knn_auc, self.linear_auc)
+
     def to_dict(self) -> dict[str, float]:
         return asdict(self)
+
+
+def tells_apart(probes: MembershipProbes, *num_people: int) -> bool:
+    """Return whether the better probe lies two standard errors above chance.
+
+    The error is that of an AUC of as many independent samples as there are people, which is rather
+    too large.
+    """
+    return probes.best - CHANCE > 2 * auc_standard_error(*num_people)
 
 
 def membership_probes(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .. import libraries
+from .. import huggingface, libraries
 from ..config import ModelConfig
 from ..factories import called, named
 from ..runtime.phases import phase
@@ -68,7 +68,7 @@ class Classifier(nn.Module):
         """whether torch's generator is to be seeded before a training pass: a stranger's module may
         draw from it, and a run that goes on must draw the same"""
         self.library = library
-        """timm or torchvision, where the module is a network of one of them"""
+        """timm, torchvision or huggingface, where the module is a network of one of them"""
 
     def forward(self, images: Tensor) -> ModelOutput:
         """Return features and logits of images as the module takes them, (n, channels, H, W)."""
@@ -98,7 +98,10 @@ def computed_in(model: Classifier, *, bfloat16: bool) -> Iterator[None]:
 
 def check_model(cfg: ModelConfig, image_size: int) -> None:
     """Raise ConfigError for a model that is not known or does not take images of this size."""
-    if cfg.library is not None:
+    if cfg.library == huggingface.LIBRARY:
+        assert cfg.folder is not None
+        huggingface.check_folder(cfg.folder)
+    elif cfg.library is not None:
         libraries.check_name(cfg.library, cfg.name)
     elif cfg.factory is not None:
         named("model.factory", cfg.factory)

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .. import libraries
+from .. import huggingface, libraries
 from ..config import ModelConfig
 from ..errors import CheckpointError, ConfigError
 from ..run_dir import RunDir, replacing
@@ -37,8 +37,12 @@ DAMAGED = ("invalid load key", "Unsupported operand", "stack underflow", "trunca
 
 
 def weights_path(path: str | Path) -> Path:
-    """Return the file that a checkpoint setting names: itself, or a run directory's model."""
+    """Return the file that a checkpoint setting names: itself, a run's, or one of transformers."""
     path = Path(path)
+    if huggingface.holds_model(path):
+        return path / huggingface.WEIGHTS
+    if why := huggingface.lacking(path):
+        raise CheckpointError(f"{path} {why}.")
     if path.is_dir():
         model = RunDir(path).model
         if not model.is_file():
@@ -65,7 +69,12 @@ def tensors_of(path: Path) -> dict[str, Tensor]:
 
 
 def opened(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return the tensors of a file, and the keys of the dictionaries that hold them in it."""
+    """Return the tensors of a file, and the keys of the dictionaries that hold them in it.
+
+    Those of a folder of transformers are under the names that they have in the model.
+    """
+    if path.name == huggingface.WEIGHTS and huggingface.holds_model(path.parent):
+        return huggingface.tensors(path.parent), ()
     state, keys = _opened(_load(path))
     if not isinstance(state, dict) or not all(
         isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()

@@ -78,6 +78,27 @@ class Contrast:
         return text + f"{OPEN}; one below {self.detectable:.3f} is missed in a fifth of the cases"
 
 
+def sentences(contrasts: Sequence[Contrast]) -> list[str]:
+    """Return contrasts in words: each that was tested, and those of one reason why not together."""
+    tested = [one.sentence for one in contrasts if one.difference is not None]
+    untested: dict[tuple[str, str], list[Contrast]] = {}
+    for one in contrasts:
+        if one.difference is None:
+            untested.setdefault((one.subject, one.reason), []).append(one)
+    return [*tested, *map(_together, untested.values())]
+
+
+def _together(untested: Sequence[Contrast]) -> str:
+    first, *more = untested
+    if not more:
+        return first.sentence
+    others = ", ".join(dict.fromkeys(one.other for one in untested))
+    return (
+        f"{first.subject} against {others}: {UNTESTED} in any of {len(untested)} contrasts, "
+        f"{first.reason}"
+    )
+
+
 def _p(value: float | None) -> str:
     return "p < 0.001" if value is not None and value < 0.001 else f"p {value:.3f}"
 

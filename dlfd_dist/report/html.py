@@ -17,7 +17,7 @@ from ..run_dir import replacing, write_text
 from . import pictures
 from .exposure import exposure_of
 from .groups import group_section
-from .officer import guards, what_was_done
+from .officer import LIMITS, guards, what_was_done
 from .page_tables import MAIN_COLUMNS, details, heads, measurements
 from .plan import FigurePlan, plan_figures
 from .png import data_uri, png_of
@@ -37,7 +37,10 @@ from .tuning import DASH, Tuning, number_text, tuned_rows
 from .verdict import Row, alone, judge, row_of, unlearned_row
 
 # Settings that hold paths or the request: they may name a person or a place on somebody's disk.
-_PRIVATE = ("run", "checkpoint", "reference", "forget.request", "data.root", "data.cache_dir")
+_PRIVATE = (
+    "run", "checkpoint", "reference", "forget.request", "data.root", "data.cache_dir",
+    "model.folder",
+)  # fmt: skip
 _WEIGHTS = ("checkpoint", "reference")
 _SECTIONS_BY_VERB = {
     "train": ("data", "model", "forget", "train", "metrics", "runtime"),
@@ -217,6 +220,7 @@ def _context(
         "credits": sorted({r.result["credit"] for r in records if r.result.get("credit")}),
         "synthetic": any(record.result.get("synthetic") for record in records),
         "left_out": _left_out(records),
+        "limits": LIMITS,
         "version": __version__,
     }
 

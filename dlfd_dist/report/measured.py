@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _MIA, _OVER, _NEAR = "mia", "over_forgetting", "against_retrained"
@@ -69,9 +69,19 @@ GAP_INTERVALS = {
 """Where the interval over people of a part of the gap lies."""
 
 
+CUSTOM = "custom_metrics"
+"""Where in a result the figures of other packages lie."""
+
+
+def custom_of(results: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the metrics of other packages that results have, as `custom_metrics.name`."""
+    names = {name for result in results for name in result.get(CUSTOM) or {}}
+    return [f"{CUSTOM}.{name}" for name in sorted(names)]
+
+
 def measured(result: Mapping[str, Any], metric: str) -> Any:
     """Return one figure of a result; None where the run has none."""
-    return at(result, PATHS.get(metric, (metric,)))
+    return at(result, PATHS.get(metric) or tuple(metric.split(".")))
 
 
 def at(result: Mapping[str, Any], path: tuple[str, ...]) -> Any:

@@ -19,6 +19,12 @@ ALIKE = "Answers everything alike."
 ONE_SEED = "One seed: another may turn out differently."
 ONE_TRAINING = "One trained model: another training may turn out differently."
 NO_GUARD = "No guard fired."
+LIMITS = (
+    "This report certifies a procedure and its measurements, not a privacy guarantee. The attack "
+    "used here is one of many; that it fails does not prove that nothing can be recovered. Scores "
+    "on few images are uncertain: read the intervals before the means. Copies of the original "
+    "model, backups, and models derived from it are not covered."
+)
 
 
 def guards(row: Row) -> dict[str, list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .measured import CUSTOM
 from .style import role_styles
 from .tables import format_seeds, format_signed, format_value, marks
 from .tuning import DASH
@@ -132,5 +133,7 @@ def _cell(row: Row, metric: str, digits: int) -> str:
 
 def details(rows: Sequence[Row]) -> list[tuple[str, list[dict[str, Any]]]]:
     """Return the tables below the main one; one that no row has a figure for is left out."""
-    found = [(title, measurements(rows, columns)) for title, columns in DETAILS]
+    custom = tuple((m.partition(".")[2], m, 4) for m in (rows[0][CUSTOM] if rows else ()))
+    tables = (*DETAILS, ("Metrics of other packages", custom))
+    found = [(title, measurements(rows, columns)) for title, columns in tables]
     return [(title, columns) for title, columns in found if columns]

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..config import METHOD_CONFIGS, read_by
+from ..config import METHOD_CONFIGS, given_settings, read_by
 from ..metrics.without_retrained import GONE, NOT_SHOWN, STILL_THERE
 from .contrasts import Contrast, contrasts_of, settings_of
 from .gaps import with_gaps
 from .gate import Gate, gate_of
 from .groups import group_lines
 from .intervals import is_crossed, over_seeds, seeds_mean
-from .measured import GAP_INTERVALS, METRICS, at
+from .measured import CUSTOM, GAP_INTERVALS, METRICS, at, custom_of
 from .records import DLFD, DLFD_OFFICIAL, FINE_TUNE, ORIGINAL, RETRAINED, RunRecord, of_label
 
 # Settings in which the seeds of one row may differ.
@@ -71,10 +71,12 @@ def summarise(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     lower bound, for a run was not back in the steps given. `without_retrained` is the verdict of
     all runs, `attack` the attack that counted, `optimiser_steps` the different numbers of steps
     that the runs took, empty where they are unknown. Rows of a single run also carry its intervals
-    over people, `attack_interval` and `attack_auc_interval`.
+    over people, `attack_interval` and `attack_auc_interval`. `custom_metrics` names the metrics of
+    other packages that some row has, which are metrics of every row.
     """
     records = with_gaps(records)
-    rows = [_row(label, of_label(records, label)) for label in labels_in_order(records)]
+    custom = custom_of(record.result for record in records)
+    rows = [_row(label, of_label(records, label), custom) for label in labels_in_order(records)]
     for row in rows:
         if row["method"] == RETRAINED:  # its gaps share their ends: no independent values
             row.update(gap_to_retrained_interval=None)
@@ -98,7 +100,7 @@ def _order(label: str) -> int:
     return last.index(label) + 1 if label in last else 0
 
 
-def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
+def _row(label: str, records: Sequence[RunRecord], custom: Sequence[str]) -> dict[str, Any]:
     seeds, train_seeds = ({getattr(r, n) for r in records} for n in ("seed", "train_seed"))
     only = records[0].mia if len(records) == 1 else {}
     over = [record.over_forgetting for record in records]
@@ -129,7 +131,8 @@ def _row(label: str, records: Sequence[RunRecord]) -> dict[str, Any]:
         "attack_auc_interval": only.get("auc_interval"),
     }
     row["axes"] = _axes(row)
-    for metric in METRICS:
+    row[CUSTOM] = custom
+    for metric in (*METRICS, *custom):
         found = [(r.train_seed, r.seed, v) for r in records if (v := r.value(metric)) is not None]
         estimate = over_seeds(found)
         row[metric] = seeds_mean(found)
@@ -211,7 +214,7 @@ def _of_first_verb(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def _settings(record: RunRecord) -> str:
-    read = read_by(record.config["verb"], record.config)
+    read = read_by(record.config["verb"], given_settings(record.config))
     values = {key: v for key, v in read.items() if key not in _PER_SEED}
     for section in ("metrics", "forget"):
         values[section] = {k: v for k, v in values.get(section, {}).items() if k != "seed"}

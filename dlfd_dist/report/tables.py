@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..plain import csv_text
+from .contrasts import sentences
 from .intervals import MIN_CROSSED
-from .measured import METRICS
+from .measured import CUSTOM, METRICS
 from .records import RETRAINED
 from .summary import Findings
 from .tuning import DASH, Tuning, steps_lines, tuning_lines
@@ -154,7 +155,7 @@ def head_line(findings: Findings | None) -> str:
 def contrast_lines(findings: Findings | None) -> list[str]:
     """Return the contrasts in words, a title first; nothing where none was named."""
     found = findings.contrasts if findings else []
-    return [CONTRASTS, *(contrast.sentence for contrast in found)] if found else []
+    return [CONTRASTS, *sentences(found)] if found else []
 
 
 def matched_line(row: Row) -> str:
@@ -166,6 +167,9 @@ def matched_line(row: Row) -> str:
         + ("" if people["labelled"] else ", without labels"),
         "synthesised": "images that DLFD synthesises from the retain set, and to no people",
     }[people["kind"]]
+    if people.get("strangers") is False:
+        auc = max(people["probes"].values())
+        whom += f", which are no strangers, as a probe tells them from some (AUC {auc:.2f})"
     count = f"{people['people']} " if people["people"] else ""
     return (
         f"{row['method']} was matched to {count}{whom}. It optimises what the attack of this table "
@@ -197,15 +201,26 @@ def _shown(row: Row, name: str) -> str:
 def text_table(
     rows: Sequence[Row], tuning: Tuning | None = None, findings: Findings | None = None
 ) -> str:
-    """Return the table for a terminal, columns aligned, footnotes and contrasts below."""
-    grid = [["".join(cell) for cell in cells] for cells in _grid(rows)]
+    """Return the table as plain text, columns aligned, footnotes and contrasts below."""
+    grid = text_grid(rows)
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(g, widths, strict=True)).rstrip() for g in grid]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    lines += [f"{mark} {text}" for mark, text in footnotes(rows)]
     head = [line for line in (head_line(findings),) if line]
-    below = [*notes(rows, tuning), *contrast_lines(findings)]
-    return "\n".join([*head, *lines, *below]) + "\n"
+    return "\n".join([*head, *lines, *lines_below(rows, tuning, findings)]) + "\n"
+
+
+def text_grid(rows: Sequence[Row]) -> list[list[str]]:
+    """Return the cells of the table with their marks, the heads first."""
+    return [["".join(cell) for cell in cells] for cells in _grid(rows)]
+
+
+def lines_below(
+    rows: Sequence[Row], tuning: Tuning | None = None, findings: Findings | None = None
+) -> list[str]:
+    """Return the footnotes, notes and contrasts that stand below a table of text."""
+    marked = [f"{mark} {text}" for mark, text in footnotes(rows)]
+    return [*marked, *notes(rows, tuning), *contrast_lines(findings)]
 
 
 def _escape_markdown(text: str) -> str:
@@ -327,7 +342,7 @@ def _csv_cells(row: Row, head: str) -> list[tuple[str, Any]]:
         ("attack", row["attack"] or ""),
         *((name, row[name]) for name in _CSV_FLAGS),
     ]
-    for metric in METRICS:
+    for metric in (*METRICS, *row[CUSTOM]):
         low, high = row[f"{metric}_interval"] or (None, None)
         cells += [(metric, row[metric]), (f"{metric}_lo", low), (f"{metric}_hi", high)]
     return cells

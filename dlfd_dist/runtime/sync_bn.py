@@ -8,6 +8,7 @@ depend on the world size.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -164,3 +165,36 @@ def freeze_batch_norm(model: nn.Module, *, trained_too: bool = True) -> None:
     for module in model.modules():
         if isinstance(module, _BatchNorm) and (trained_too or not module.weight.requires_grad):
             module.eval()
+
+
+@torch.no_grad()
+def measure_statistics(model: nn.Module, batches: Iterable[tuple[Tensor, int]]) -> int:
+    """Measure the running statistics of every BatchNorm anew; return how many images were passed.
+
+    They become the mean of those of the batches, weighed by images, whatever a momentum says. The
+    rest of the model is in evaluation mode. A model without BatchNorm is not forwarded.
+
+    Parameters
+    ----------
+    batches : this rank's shards of global batches of two images and more, with the images of all
+        ranks
+    """
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    if not layers:
+        return 0
+    momenta, modes = [m.momentum for m in layers], [(m, m.training) for m in model.modules()]
+    model.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.train()
+    seen = 0
+    for images, total in batches:
+        seen += total
+        for layer in layers:
+            layer.momentum = total / seen
+        model(images)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    for module, mode in modes:
+        module.training = mode
+    return seen

@@ -1,7 +1,7 @@
 """Synthesis of retain images far from the forget set."""
 
 from .album import Album
-from .floor import floor_iterations, interleaved
+from .floor import floor_flops, floor_iterations, interleaved, peak_flops
 from .perturb import Objective, Synthesised, SynthesisLoss, frozen, layer_output, perturb
 from .schedule import linear_weight
 
@@ -10,10 +10,12 @@ __all__ = [
     "Objective",
     "SynthesisLoss",
     "Synthesised",
+    "floor_flops",
     "floor_iterations",
     "frozen",
     "interleaved",
     "layer_output",
     "linear_weight",
+    "peak_flops",
     "perturb",
 ]

@@ -7,8 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from .perturb import frozen
+
+PEAK_SIZE = {"cpu": 1024, "cuda": 8192}
+"""Rows of a matrix whose product keeps a device busy, and takes it no second."""
+PEAK_REPEATS = 5
 
 
 def floor_iterations(model: nn.Module, images: Tensor, steps: int) -> None:
@@ -33,6 +38,23 @@ def interleaved(
         call()
     for _ in range(repeats):
         yield {name: _seconds(call, device, clock) for name, call in calls.items()}
+
+
+def floor_flops(model: nn.Module, images: Tensor) -> int:
+    """Return the floating point operations of the products and convolutions in one of them."""
+    with frozen(model), FlopCounterMode(display=False) as counter:
+        # Its hooks on modules do not know of autograd.grad.
+        model(images.detach().requires_grad_(True)).logits.sum().backward()
+    return counter.get_total_flops()
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Return what the device does of them in a second, at best: in a product of large matrices."""
+    size = PEAK_SIZE[device.type]
+    left, right = torch.rand(2, size, size, device=device).to(dtype)
+    calls = {"product": lambda: left @ right}
+    fastest = min(row["product"] for row in interleaved(calls, PEAK_REPEATS, device))
+    return 2 * size**3 / fastest
 
 
 def _seconds(call: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:

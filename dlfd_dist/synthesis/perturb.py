@@ -17,7 +17,7 @@ from ..config import SynthesisConfig, TransportConfig
 from ..models import ModelOutput, task_loss
 from ..runtime.collectives import Collectives
 from ..runtime.phases import phase
-from ..transport import SCOPES
+from ..transport import SCOPES, Potentials
 
 
 @contextlib.contextmanager
@@ -78,6 +78,8 @@ class Objective:
         self.layer = layer
         self.ot = ot
         self.collectives = collectives
+        self.potentials: Potentials | None = None
+        """of the last entropic plan: the next iteration's is near it"""
 
     def __call__(self, output: ModelOutput) -> SynthesisLoss:
         ot_cost = self._ot_cost(output) if self.forget_weight else output.logits.new_zeros(())
@@ -91,7 +93,9 @@ class Objective:
             self.forget_features,
             total=self.total, collectives=self.collectives, cost=self.ot.cost,
             solver=self.ot.solver, reg=self.ot.reg, max_iter=self.ot.max_iter,
+            start=self.potentials,
         )  # fmt: skip
+        self.potentials = solved.potentials
         return solved.value
 
 
@@ -135,6 +139,8 @@ def perturb(
     if cfg.pgd_radius is not None:
         lowest = torch.maximum(images - cfg.pgd_radius, lowest)
         highest = torch.minimum(images + cfg.pgd_radius, highest)
+    # One limit per channel takes five times as long to clamp to where channels come last.
+    lowest, highest = (torch.empty_like(images).copy_(limit) for limit in (lowest, highest))
     current, losses = images.detach(), []
     with frozen(model):
         for _ in range(cfg.steps):

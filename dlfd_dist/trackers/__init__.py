@@ -2,6 +2,6 @@
 
 from . import csv_files, mlflow, tensorboard, wandb  # noqa: F401  (fill the registry)
 from .base import Tracked, Tracker, check_trackers, needs, trackers
-from .tracking import Tracking
+from .tracking import Tracking, catch_up
 
-__all__ = ["Tracked", "Tracker", "Tracking", "check_trackers", "needs", "trackers"]
+__all__ = ["Tracked", "Tracker", "Tracking", "catch_up", "check_trackers", "needs", "trackers"]

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..config import JobConfig
 from ..run_dir import RunDir
+from .tracking import catch_up
+
+
+def end_trackers(config: JobConfig, run_dir: RunDir) -> None:
+    """Tell trackers the end of a finished run and its page, where a kill kept both from them."""
+    catch_up(config, run_dir, lambda: write_page(run_dir))
 
 
 def write_page(run_dir: RunDir) -> list[Path]:

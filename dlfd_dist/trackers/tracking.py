@@ -15,7 +15,8 @@ from typing import Any
 
 from ..config import JobConfig, read_by, to_dict
 from ..config.paths import PATH_SETTINGS
-from ..run_dir import RunDir, write_json
+from ..errors import RunDirError
+from ..run_dir import RunDir, read_events, write_json
 from .base import Tracked, Tracker, trackers
 
 logger = logging.getLogger(__name__)
@@ -35,11 +36,13 @@ DECIMALS = 4
 """Of shares, as on a page."""
 FIGURES = (
     "test_accuracy", "val_accuracy", "retain_accuracy", "forget_accuracy", "forgetting_score",
-    "nomus", "gap_to_retrained", "validation", "selected_step", "num_steps", "world_size",
-    "wall_seconds", "device_seconds", "energy_joules", "peak_memory_mb",
+    "nomus", "gap_to_retrained", "validation", "custom_metrics", "selected_step",
+    "num_steps", "world_size", "wall_seconds", "device_seconds", "energy_joules", "peak_memory_mb",
 )  # fmt: skip
 """What trackers are told of a result."""
-STAGES = ("runs", "trials", "tuning")
+RUN = ("run", 16)
+"""How tracking.json names a run, and by how many digits."""
+STAGES = ("runs", "trials", "replicates", "tuning")
 """How the folders are called in which comparisons, audits and searches have their runs."""
 
 
@@ -128,7 +131,7 @@ def describe(config: JobConfig, run_dir: RunDir) -> Tracked:
     if config.verb == "train":
         what = f"train on {config.train.on}"
     return Tracked(
-        id=kept(run_dir.tracking, "run", 16),
+        id=kept(run_dir.tracking, *RUN),
         name=f"{what}, seed {config.seed}",
         group=None if group is None else f"dlfd-{kept(group / 'tracking.json', 'group', 8)}",
         settings=settings_of(config),
@@ -144,11 +147,14 @@ class Tracking:
         self._config, self._run_dir = config, run_dir
         self._open: dict[str, Tracker] = {}
         self._held: dict[str, Mapping[str, int]] = {}
-        self._begun = False
+        self._begun = self._ended = self._failed = False
+        with self._surviving("trackers"):
+            kept(run_dir.tracking, *RUN)
 
     def begin(self, events: Sequence[Mapping[str, Any]] = ()) -> None:
         """Open the run in every tracker; tell them the events of earlier starts that they lack."""
         self._begun = True
+        self._note(closed=False)
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._surviving("trackers"))
             run = describe(self._config, self._run_dir)
@@ -178,11 +184,20 @@ class Tracking:
             with self._surviving("the page for trackers"):
                 files = page()
         figures, step = figures_of(result), int(result.get("num_steps") or 0)
-        self._each(lambda _, tracker: tracker.end(step, figures, files))
+        self._each(lambda name, tracker: _end(tracker, step, figures, files, self._held[name]))
+        self._ended = True
 
     def close(self) -> None:
         self._each(lambda _, tracker: tracker.close())
         self._open.clear()
+        if self._begun:
+            # What failed, as where the process of a stopped trial ends, is made up for later.
+            self._note(closed=not self._failed, ended=self._ended and not self._failed)
+
+    def _note(self, **known: bool) -> None:
+        """Keep in tracking.json how far trackers were told; a later start makes up for the rest."""
+        with self._surviving("trackers"):
+            write_json(self._run_dir.tracking, {**_known(self._run_dir), **known})
 
     def _each(self, call: Callable[[str, Tracker], None]) -> None:
         for name, tracker in list(self._open.items()):
@@ -195,7 +210,7 @@ class Tracking:
             yield
         # A stranger's library may raise anything, and no run ends by it.
         except Exception as err:
-            left = self._open.pop(name, None)
+            left, self._failed = self._open.pop(name, None), True
             logger.warning(
                 "%s failed (%s): the run goes on without it",
                 f"the tracker {name}" if left is not None else name, type(err).__name__,
@@ -205,6 +220,43 @@ class Tracking:
 
 def _for(run: Tracked, name: str) -> Tracked:
     return Tracked(run.id, run.name, run.group, run.settings, run.folder / name, run.shared)
+
+
+def _known(run_dir: RunDir) -> dict[str, Any]:
+    return json.loads(run_dir.tracking.read_text(encoding="utf-8"))
+
+
+def catch_up(config: JobConfig, run_dir: RunDir, page: Callable[[], Sequence[Path]]) -> None:
+    """Tell trackers what a run that was killed did not tell them: its last steps, and its end.
+
+    Of a run that began without trackers, or that another process holds, nothing is told.
+    """
+    if not config.trackers or _is_told(run_dir):
+        return
+    with contextlib.suppress(RunDirError), run_dir.running():
+        if _is_told(run_dir):
+            return
+        tracking = Tracking(config, run_dir)
+        try:
+            tracking.begin(read_events(run_dir.metrics))
+            if run_dir.finished():
+                tracking.end(run_dir.read_result(), page)
+        finally:
+            tracking.close()
+
+
+def _is_told(run_dir: RunDir) -> bool:
+    if not run_dir.tracking.is_file():
+        return True
+    return bool(_known(run_dir).get("ended" if run_dir.finished() else "closed", False))
+
+
+def _end(
+    tracker: Tracker, step: int, figures: Mapping[str, float], files: Sequence[Path],
+    held: Mapping[str, int],
+) -> None:  # fmt: skip
+    new = {name: value for name, value in figures.items() if step > held.get(name, -1)}
+    tracker.end(step, new, files)
 
 
 def _log(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..runtime.collectives import Collectives
 from .cost import COSTS
-from .solve import OTResult, solve
+from .solve import OTResult, Potentials, solve
 
 
 def solve_global(
@@ -20,6 +20,7 @@ def solve_global(
     solver: str = "auto",
     reg: float = 0.01,
     max_iter: int = 1000,
+    start: Potentials | None = None,
 ) -> OTResult:
     """Solve transport between the global retain rows and the forget rows.
 
@@ -35,7 +36,7 @@ def solve_global(
     """
     gathered = collectives.gather_rows(features, total)
     matrix = COSTS[cost](gathered, forget_features)
-    solved = solve(matrix, solver=solver, reg=reg, max_iter=max_iter)
+    solved = solve(matrix, solver=solver, reg=reg, max_iter=max_iter, start=start)
     own = COSTS[cost](features, forget_features)
     plan = solved.plan[collectives.shard(total)]
     return solved._replace(value=(plan * own).sum(), plan=plan)
@@ -51,6 +52,7 @@ def solve_rank(
     solver: str = "auto",
     reg: float = 0.01,
     max_iter: int = 1000,
+    start: Potentials | None = None,
 ) -> OTResult:
     """Solve a plan of this rank's rows alone (ot.scope=rank), weighted by its share of the rows.
 
@@ -59,7 +61,7 @@ def solve_rank(
     matrix = COSTS[cost](features, forget_features)
     if len(features) == 0:
         return OTResult(matrix.sum(), matrix.detach(), 0.0, 0, True, solver)
-    solved = solve(matrix, solver=solver, reg=reg, max_iter=max_iter)
+    solved = solve(matrix, solver=solver, reg=reg, max_iter=max_iter, start=start)
     return solved._replace(value=solved.value * (len(features) / total))
 
 

@@ -23,6 +23,9 @@ the largest size measured where on features in classes Sinkhorn was not clearly 
 MARGINAL_TOLERANCE = 1e-6
 
 
+Potentials = tuple[Tensor, Tensor]
+
+
 class OTResult(NamedTuple):
     """A solved transport problem.
 
@@ -32,6 +35,7 @@ class OTResult(NamedTuple):
     num_iters : iterations of the entropic solver; 0 for the exact one
     converged : the solver met its tolerance
     solver : exact or entropic
+    potentials : log scalings of rows (n,) and columns (m,) that the entropic plan has; None: exact
     """
 
     value: Tensor
@@ -40,10 +44,16 @@ class OTResult(NamedTuple):
     num_iters: int
     converged: bool
     solver: str
+    potentials: Potentials | None = None
 
 
 def solve(
-    cost_matrix: Tensor, *, solver: str = "auto", reg: float = 0.01, max_iter: int = 1000
+    cost_matrix: Tensor,
+    *,
+    solver: str = "auto",
+    reg: float = 0.01,
+    max_iter: int = 1000,
+    start: Potentials | None = None,
 ) -> OTResult:
     """Solve min <P, C> over plans with uniform marginals; entropic adds reg * sum P log P.
 
@@ -54,6 +64,7 @@ def solve(
         this matrix and its device (AUTO_EXACT_LIMIT)
     reg : > 0, in units of the cost; entropic only
     max_iter : Sinkhorn iterations; the exact solver has its own bound
+    start : potentials of a similar problem of this size, from which Sinkhorn begins; entropic only
 
     Returns
     -------
@@ -72,7 +83,11 @@ def solve(
         limit = AUTO_EXACT_LIMIT[cost_matrix.device.type]
         solver = "exact" if max(cost_matrix.shape) <= limit else "entropic"
     with phase("transport"):
-        plan, num_iters, converged = SOLVERS[solver](cost_matrix.detach(), reg, max_iter)
+        matrix, potentials = cost_matrix.detach(), None
+        if solver == "exact":
+            plan, num_iters, converged = _exact(matrix)
+        else:
+            plan, num_iters, converged, potentials = _entropic(matrix, reg, max_iter, start)
         error = marginal_error(plan)
         plan = plan.to(cost_matrix)
     if not converged:
@@ -81,7 +96,8 @@ def solve(
             "raise ot.max_iter or ot.reg.",
             stacklevel=2,
         )
-    return OTResult((plan * cost_matrix).sum(), plan, error, num_iters, converged, solver)
+    value = (plan * cost_matrix).sum()
+    return OTResult(value, plan, error, num_iters, converged, solver, potentials)
 
 
 def marginal_error(plan: Tensor) -> float:
@@ -95,7 +111,7 @@ def _uniform(size: int) -> np.ndarray:
     return np.full(size, 1 / size)
 
 
-def _exact(cost: Tensor, reg: float, max_iter: int) -> tuple[Tensor, int, bool]:
+def _exact(cost: Tensor) -> tuple[Tensor, int, bool]:
     import ot  # loads scikit-learn, which a dry run need not wait for
 
     n, m = cost.shape
@@ -105,16 +121,18 @@ def _exact(cost: Tensor, reg: float, max_iter: int) -> tuple[Tensor, int, bool]:
     return torch.from_numpy(plan), 0, log["warning"] is None
 
 
-def _entropic(cost: Tensor, reg: float, max_iter: int) -> tuple[Tensor, int, bool]:
+def _entropic(
+    cost: Tensor, reg: float, max_iter: int, start: Potentials | None
+) -> tuple[Tensor, int, bool, Potentials]:
     from ot.bregman import sinkhorn_log
 
     n, m = cost.shape
     matrix = cost.to(torch.float64)
     a, b = (torch.full((k,), 1 / k, dtype=matrix.dtype, device=matrix.device) for k in (n, m))
     plan, log = sinkhorn_log(
-        a, b, matrix, reg, numItermax=max_iter, stopThr=MARGINAL_TOLERANCE, warn=False, log=True
-    )
-    return plan, int(np.asarray(log["niter"])) + 1, marginal_error(plan) <= 1e3 * MARGINAL_TOLERANCE
-
-
-SOLVERS = {"exact": _exact, "entropic": _entropic}
+        a, b, matrix, reg, numItermax=max_iter, stopThr=MARGINAL_TOLERANCE, warn=False, log=True,
+        warmstart=start,
+    )  # fmt: skip
+    converged = marginal_error(plan) <= 1e3 * MARGINAL_TOLERANCE
+    potentials = (torch.as_tensor(log["log_u"]), torch.as_tensor(log["log_v"]))
+    return plan, int(np.asarray(log["niter"])) + 1, converged, potentials

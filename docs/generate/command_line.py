@@ -1,14 +1,11 @@
-"""The page of the command line, from what `dlfd --help` prints."""
+"""The page of the command line, from what `dlfd --help` and `dlfd VERB --help` print."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import re
 
-from launch.cli import dispatch
-
-VERB = re.compile(r"^  ([a-z]+) {2,}", re.MULTILINE)
+from launch.cli import VERBS, dispatch
 
 
 def help_of(*words: str) -> str:
@@ -20,13 +17,10 @@ def help_of(*words: str) -> str:
 
 
 def command_line_page() -> str:
-    """Return the general help, and the help of each verb that has its own."""
-    general = help_of()
-    parts = ["# Command line", _block(general)]
-    for verb in VERB.findall(general):
-        own = help_of(verb)
-        if own != general:
-            parts += [f"## dlfd {verb}", _block(own)]
+    """Return the general help, and that of each verb."""
+    parts = ["# Command line", _block(help_of())]
+    for verb in VERBS:
+        parts += [f"## dlfd {verb}", _block(help_of(verb))]
     return "\n\n".join(parts) + "\n"
 
 

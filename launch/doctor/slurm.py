@@ -49,11 +49,6 @@ def ask(*command: str) -> Answer:
         return Answer("", err.words)
 
 
-def client_version() -> str:
-    """Return the version of the SLURM client here, or an empty string when there is none."""
-    return ask("sinfo", "--version").out if shutil.which("sinfo") else ""
-
-
 # --- checks without a job
 
 
@@ -62,7 +57,11 @@ def check_client() -> Check:
     remedy = "run this on a login node, or load the site's SLURM module"
     if missing:
         return Check("SLURM client", False, f"not on the PATH: {', '.join(missing)}", remedy)
-    return Check("SLURM client", True, client_version())
+    answer = ask("sinfo", "--version")
+    if not answer.out:
+        why = answer.error or "'sinfo --version' prints nothing"
+        return Check("SLURM client", False, f"installed, and knows no cluster: {why}", remedy)
+    return Check("SLURM client", True, answer.out)
 
 
 @dataclass(frozen=True)

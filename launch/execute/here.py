@@ -5,23 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from tqdm import tqdm
 
 from dlfd_dist.compose import config_text
 from dlfd_dist.config import JobConfig
 from dlfd_dist.data.loaders import ResolvedRows, RowReader
-from dlfd_dist.errors import STOPPED, Stopped
+from dlfd_dist.errors import FAILED, STOPPED, DlfdError, Stopped
 from dlfd_dist.jobs.context import input_digests, record_files, run_identity
-from dlfd_dist.logs import duration
+from dlfd_dist.progress import Bar, duration
 from dlfd_dist.run_dir import RunDir, exclusively, take_directory, write_text, writing_to
 from dlfd_dist.runtime.env import RankInfo
 from dlfd_dist.runtime.init import pick_device
 from dlfd_dist.runtime.preemption import StopFlag, stop_flag
+from dlfd_dist.trackers.page import end_trackers
 
 from ..plan.comparison import Comparison
 from ..plan.runs import Run
@@ -34,6 +32,16 @@ logger = logging.getLogger("dlfd_dist.compare")
 FIGURES = {"nomus": "NoMUS", "test_accuracy": "test", "forgetting_score": "forgetting"}
 STOPPED_RUNS = "It was stopped as asked; the same command goes on from there."
 TRIAL_FIGURES = {"nomus": "validation NoMUS", "accuracy": "val", "forgetting_score": "forgetting"}
+
+
+class NothingFinished(DlfdError):
+    """No model was trained, so that nothing else can run."""
+
+    exit_status = FAILED
+
+    def __init__(self, failures: Mapping[str, str]):
+        label, why = next(iter(failures.items()), ("", "the messages above say why."))
+        super().__init__(f"No model was trained, so nothing else can run. {label}: {why}")
 
 
 @contextlib.contextmanager
@@ -76,9 +84,8 @@ class Progress:
     """One line for every run that ends, and a bar below them on a terminal."""
 
     def __init__(self, total: int):
-        self.total, self.num_done, self.num_run = total, 0, 0
-        self.start = time.monotonic()
-        self.bar = tqdm(total=total, desc="runs", unit="run", disable=None)
+        self.bar = Bar("runs", total, unit="run")
+        self._width = 0
 
     def __enter__(self) -> Progress:
         return self
@@ -89,23 +96,21 @@ class Progress:
     def reused(self, number: int) -> None:
         """Count runs that were finished before this start."""
         if number:
-            self.num_done += number
-            self.bar.update(number)
-            logger.info("%d/%d: %d finished before", self.num_done, self.total, number)
+            self.bar.skip(number)
+            logger.info("%d/%d: %d finished before", self.bar.num_done, self.bar.total, number)
 
     def done(self, label: str, figures: str) -> None:
-        self._tell(logging.INFO, f"{label}: {figures}")
+        # On a terminal the rows of the table stand below each other as they come.
+        self._width = max(self._width, len(label)) if self.bar.drawn is not None else 0
+        self._tell(logging.INFO, f"{label + ':':{self._width + 1}} {figures}")
 
     def failed(self, label: str, why: str) -> None:
         self._tell(logging.WARNING, f"{label} failed: {why}")
 
     def _tell(self, level: int, what: str) -> None:
-        self.num_done += 1
-        self.num_run += 1
-        self.bar.update()
-        each = (time.monotonic() - self.start) / self.num_run
-        eta = duration(each * (self.total - self.num_done))
-        logger.log(level, "%d/%d eta=%s %s", self.num_done, self.total, eta, what)
+        self.bar.move_to(self.bar.num_done + 1)
+        bar = self.bar
+        logger.log(level, "%d/%d eta=%s %s", bar.num_done, bar.total, bar.eta, what)
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,12 @@ class Runs:
     def run(self, stage: Sequence[Run]) -> dict[str, Path]:
         """Run what is not finished; return the directories of what is, by label."""
         placed = [self._place(run, len(stage)) for run in stage]
-        pending = [place for place in placed if not place.run_dir.finished()]
+        pending = []
+        for place in placed:
+            if place.run_dir.finished():
+                end_trackers(place.run.config, place.run_dir)
+            else:
+                pending.append(place)
         self.progress.reused(len(placed) - len(pending))
         if pending and pending[0].run.config.runtime.world_size > 1:
             self._run_on_ranks(pending)
@@ -165,6 +175,13 @@ class Runs:
         if self.stop.requested:
             raise Stopped(STOPPED_RUNS)
         return {p.run.label: p.run_dir.path for p in placed if p.run_dir.finished()}
+
+    def models(self, stage: Sequence[Run]) -> dict[str, Path]:
+        """Run the trainings that all other runs begin with; NothingFinished if none succeeds."""
+        done = self.run(stage)
+        if not done:
+            raise NothingFinished(self.failures)
+        return done
 
     def _place(self, run: Run, num_runs: int) -> _Placed:
         """Find the directory of a run; RunDirError if it holds something else."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import json
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -75,13 +74,21 @@ def live(ledger: Ledger) -> dict[str, Placement]:
     local = {k: p for k, p in placements.items() if is_local(p.job_id)}
     alive = {key: place for key, place in local.items() if is_alive(ledger.path, place.job_id)}
     if len(local) < len(placements):
-        queue = slurm.squeue()
+        queue, cancelled = slurm.squeue(), ledger.cancelled()
         alive |= {
             key: place
             for key, place in placements.items()
-            if place.job_id in queue and queue[place.job_id].reason != "DependencyNeverSatisfied"
+            if place.job_id in queue
+            and not _never_starts(queue[place.job_id], cancelled=place.job_id in cancelled)
         }
     return alive
+
+
+def _never_starts(job: JobState, *, cancelled: bool) -> bool:
+    """Whether a job that squeue lists will not run; for some seconds it lists cancelled jobs."""
+    if job.reason == "DependencyNeverSatisfied":
+        return True
+    return cancelled and QUEUED.get(job.state) != "running"
 
 
 def find_campaign(word: str) -> Path:
@@ -124,6 +131,10 @@ def run_states(campaign: Path) -> list[RunStatus]:
                 directories.get(run.key), jobs, finished=run.key in done)
         for run in runs
     ]  # fmt: skip
+    taken_back = ledger.cancelled()
+    statuses = [
+        _cancelled(s, jobs.get(s.job_id)) if s.job_id in taken_back else s for s in statuses
+    ]
     return _with_blocked(runs, statuses)
 
 
@@ -311,6 +322,18 @@ def _just_now(end: str, tries: Attempts) -> bool:
     return time.time() - when < AGAIN_WITHIN_S
 
 
+def _cancelled(status: RunStatus, job: JobState | None) -> RunStatus:
+    """Return the status of a run that 'dlfd cancel' took back, whose job a scheduler still has."""
+    if status.state not in UNDER_WAY:
+        return status
+    what = f"SLURM still has its job as {job.state}" if job else "no scheduler has its job"
+    if is_local(status.job_id):
+        what = "the campaign on this machine still runs"
+    if status.state == "running":
+        return replace(status, cause=f"it was cancelled and is ending: {what}.")
+    return replace(status, state="cancelled", cause=f"it was cancelled: {what}.")
+
+
 def _with_blocked(runs: Sequence[Run], statuses: Sequence[RunStatus]) -> list[RunStatus]:
     """Mark the children of runs that ended badly, saying which parent it was."""
     by_key = {status.key: status for status in statuses}
@@ -322,16 +345,3 @@ def _with_blocked(runs: Sequence[Run], statuses: Sequence[RunStatus]) -> list[Ru
             status = replace(status, state="blocked", cause=f"{names}.", lines=())
         marked.append(status)
     return marked
-
-
-def summary(statuses: Sequence[RunStatus]) -> dict[str, Any]:
-    """Return how many runs are in which state, and device hours as estimated and as used."""
-    used = [s for s in statuses if s.device_seconds is not None]
-    energies = [s.energy_joules for s in statuses if s.energy_joules is not None]
-    return {
-        "counts": dict(Counter(status.state for status in statuses)),
-        "estimated_device_hours": sum(s.estimated_seconds for s in statuses) / 3600,
-        "finished_estimated_device_hours": sum(s.estimated_seconds for s in used) / 3600,
-        "finished_device_hours": sum(s.device_seconds or 0.0 for s in used) / 3600,
-        "device_energy_joules": sum(energies) if energies else None,
-    }

@@ -15,6 +15,7 @@ from dlfd_dist.run_dir import RunDir
 from .comparison import parents_of, with_models
 from .runs import Run, digest
 from .shape import choose_spec
+from .size import ModelSize, size_of
 
 if TYPE_CHECKING:
     from dlfd_dist.data.loaders import ResolvedRows
@@ -87,8 +88,8 @@ class Check:
         config, parents = run.config, run.parents
         rows = self.read(config.data, config.drawn_forget)
         digests = self._once(rows.digests, "digests", id(rows))
-        seconds = self._cost(config, rows)
-        spec = choose_spec(self.cluster, config, minutes=seconds / 60, num_runs=num_runs)
+        size, seconds = self._size(config, rows), self._cost(config, rows)
+        spec = choose_spec(self.cluster, config, minutes=seconds / 60, num_runs=num_runs, size=size)
         config.validate(spec.ranks_per_run)
         check_enough(config, rows, spec.ranks_per_run)
         models = _models(config)
@@ -109,9 +110,14 @@ class Check:
         from .cost import rank_seconds
 
         same = (config.verb, config.model, config.train, config.method, config.synthesis)
-        return self._once(
-            lambda: rank_seconds(config, rows, self.cluster), "cost", id(rows), repr(same)
-        )
+
+        def cost() -> float:
+            return rank_seconds(config, rows, self.cluster, self._size(config, rows))
+
+        return self._once(cost, "cost", id(rows), repr(same))
+
+    def _size(self, config: JobConfig, rows: ResolvedRows) -> ModelSize:
+        return self._once(lambda: size_of(config, rows), "size", id(rows), repr(config.model))
 
     def _check_model(
         self, config: JobConfig, rows: ResolvedRows, checkpoints: Iterable[str]
@@ -140,8 +146,8 @@ class Check:
         for path in checkpoints:
             self._once(lambda path=path: check_weights(model(), path), "weights", path, *shape)
         method = methods.get(config.method.name)
-        if config.verb == "unlearn" and method.checks_model():
-            method.check(config.method, model())
+        if config.verb == "unlearn" and method.checks_model(config.method):
+            method.check_settings(config.method, model())
 
 
 def _models(config: JobConfig) -> dict[str, str]:

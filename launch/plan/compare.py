@@ -105,18 +105,21 @@ def _with_steps(compare: CompareConfig, config: JobConfig) -> JobConfig:
 
 
 def _require_kept_epoch(config: JobConfig) -> None:
-    """Refuse method=rewind where Original will not keep the weights that it goes back to."""
+    """Refuse a method that goes back to weights which Original will not keep."""
+    if config.method.goes_back is None:
+        return
+    reader, setting = config.method.goes_back
     every, last = config.train.keep_every, config.train.epochs
-    epoch = last - config.method.epochs
-    if config.method.name != "rewind" or (every is not None and epoch > 0 and epoch % every == 0):
+    epoch = last - (num_back := getattr(config.method, setting))
+    if every is not None and epoch > 0 and epoch % every == 0:
         return
     if epoch < 1:
         raise ConfigError(
-            f"method=rewind goes back {config.method.epochs} epochs, and Original is trained for "
-            f"{last}: set method.epochs below train.epochs."
+            f"{reader} goes back {num_back} epochs, and Original is trained for "
+            f"{last}: set method.{setting} below train.epochs."
         )
     raise ConfigError(
-        f"method=rewind goes back to epoch {epoch} of {last}, whose weights Original does not keep "
+        f"{reader} goes back to epoch {epoch} of {last}, whose weights Original does not keep "
         f"with train.keep_every={'null' if every is None else every}: set "
         f"train.keep_every={epoch}, or a divisor of it."
     )

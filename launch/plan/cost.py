@@ -7,20 +7,21 @@ from dlfd_dist.data.loaders import ResolvedRows
 from dlfd_dist.jobs.plan import num_steps
 
 from .scaling import BACKWARD
-from .shape import RELATIVE_COST
+from .size import ModelSize
 
 START_S = 20.0
 """Imports, data and the meeting of the ranks."""
 
 
-def rank_seconds(config: JobConfig, rows: ResolvedRows, cluster: ClusterConfig) -> float:
+def rank_seconds(
+    config: JobConfig, rows: ResolvedRows, cluster: ClusterConfig, size: ModelSize
+) -> float:
     """Return the seconds that a run is estimated to take on one rank.
 
     An unlearning step of DLFD synthesises: synthesis.steps forward and backward passes. Probes and
     the evaluation at the end are forward passes over their parts.
     """
-    size = RELATIVE_COST.get(config.model.name, 1.0) * (config.data.image_size / 128) ** 2
-    return START_S + size * _forward_images(config, rows) / cluster.images_per_s
+    return START_S + size.cost * _forward_images(config, rows) / cluster.images_per_s
 
 
 def _forward_images(config: JobConfig, rows: ResolvedRows) -> float:

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dlfd_dist.config import ClusterConfig, DLFDConfig, JobConfig
 from dlfd_dist.errors import ConfigError
 
 from .scaling import Step, useful_ranks
+from .size import ModelSize, known_size
 
-RELATIVE_COST = {
-    "resnet18": 1.0, "densenet121": 1.6, "efficientnet_b0": 0.3, "vit_b_16": 9.7, "small": 0.08,
-}  # fmt: skip
-"""Multiply-adds of a forward pass, ResNet18 being 1 (torchvision's model tables; small counted)."""
-MODEL_SIZES = {
-    "resnet18": (11_200_000, 512), "densenet121": (7_000_000, 1024),
-    "efficientnet_b0": (4_000_000, 1280), "vit_b_16": (85_800_000, 768), "small": (56_000, 48),
-}  # fmt: skip
-"""Parameters and features (torchvision's model tables; small counted)."""
 EXACT_S_PER_PAIR = 1.2e-7
 """Seconds of an exact plan per entry of the cost matrix (DESIGN 4: 29 ms at 512, 137 at 1024)."""
 IMAGES_PER_RANK = 8
@@ -72,15 +64,25 @@ def asked_shape(cluster: ClusterConfig) -> tuple[int, int] | None:
 
 
 def choose_spec(
-    cluster: ClusterConfig, config: JobConfig, *, minutes: float, num_runs: int
-) -> LaunchSpec:
+    cluster: ClusterConfig, config: JobConfig, *, minutes: float, num_runs: int,
+    size: ModelSize | None = None,
+) -> LaunchSpec:  # fmt: skip
     """Return the shape of runs like this run, with the reason.
 
     Parameters
     ----------
     minutes : the estimate for one such run on one rank
     num_runs : the number of such runs
+    size : of its network; none: that of the table
     """
+    size = size or known_size(config)
+    spec = _chosen(cluster, config, minutes, num_runs, size)
+    return replace(spec, why=f"{spec.why}; {size.note}") if size.note else spec
+
+
+def _chosen(
+    cluster: ClusterConfig, config: JobConfig, minutes: float, num_runs: int, size: ModelSize
+) -> LaunchSpec:
     shape = asked_shape(cluster)
     took = f"a run takes about {minutes:.1f} min on one rank"
     if cluster.pack == "1" or (cluster.pack == "auto" and shape):
@@ -94,7 +96,7 @@ def choose_spec(
     if minutes < cluster.pack_min and num_runs > 1:
         why = f"packed: {took}, less than cluster.pack_min={cluster.pack_min:g}"
         return LaunchSpec(1, min(tasks, num_runs), True, why)
-    ranks = _useful_ranks(cluster, config)
+    ranks = _useful_ranks(cluster, config, size)
     if ranks == 1 and min(tasks, num_runs) > 1:
         why = f"packed: {took}, and more ranks do not pay with this batch and model"
         return LaunchSpec(1, min(tasks, num_runs), True, why)
@@ -110,23 +112,21 @@ def _mode(ranks: int) -> str:
     return f"DDP on {ranks} ranks" if ranks > 1 else "one rank"
 
 
-def _useful_ranks(cluster: ClusterConfig, config: JobConfig) -> int:
+def _useful_ranks(cluster: ClusterConfig, config: JobConfig, size: ModelSize) -> int:
     """Return the ranks of one node that help a run along."""
     if config.verb == "unlearn" and config.method.name == "dlfd_official":
         return 1  # it repeats a single-process loop
     section = config.method if config.verb == "unlearn" else config.train
     limit = max(1, min(cluster.max_tasks_per_node, section.global_batch_size // IMAGES_PER_RANK))
-    return useful_ranks(outer_step(cluster, config), limit)
+    return useful_ranks(outer_step(cluster, config, size), limit)
 
 
-def outer_step(cluster: ClusterConfig, config: JobConfig) -> Step:
+def outer_step(cluster: ClusterConfig, config: JobConfig, size: ModelSize) -> Step:
     """Return a step of a run as the model of scaling sees it."""
-    parameters, width = MODEL_SIZES.get(config.model.name, MODEL_SIZES["resnet18"])
     unlearns = config.verb == "unlearn"
     synthesises = unlearns and isinstance(config.method, DLFDConfig)
     batch = (config.method if unlearns else config.train).global_batch_size
-    relative = RELATIVE_COST.get(config.model.name, 1.0) * (config.data.image_size / 128) ** 2
     return Step(
-        batch, config.synthesis.steps if synthesises else 0, width, parameters,
-        cluster.images_per_s / relative, transport_s=EXACT_S_PER_PAIR * batch**2,
+        batch, config.synthesis.steps if synthesises else 0, size.width, size.parameters,
+        cluster.images_per_s / size.cost, transport_s=EXACT_S_PER_PAIR * batch**2,
     )  # fmt: skip

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from dlfd_dist.errors import ConfigError, RunDirError
+from dlfd_dist.report.card import NAME as MODEL_CARD
+from dlfd_dist.report.card import model_card
 from dlfd_dist.report.html import write_report
 from dlfd_dist.report.records import (
     Comparison,
@@ -15,8 +18,18 @@ from dlfd_dist.report.records import (
     read_comparison,
 )
 from dlfd_dist.report.summary import Findings, findings_of, summarise
-from dlfd_dist.report.tables import Row, csv_table, latex_table, markdown_table, text_table
+from dlfd_dist.report.tables import (
+    Row,
+    csv_table,
+    head_line,
+    latex_table,
+    lines_below,
+    markdown_table,
+    text_grid,
+    text_table,
+)
 from dlfd_dist.run_dir import write_text
+from dlfd_dist.terminal import print_table
 
 from ..dry_run import dry_run_text, indented
 
@@ -31,7 +44,7 @@ def run_report(words: Sequence[str], *, out: str | None, dry_run: bool, as_json:
     runs = _read([Path(word) for word in words])
     page = Path(out) if out else Path(words[0]) / "report.html"
     rows, findings = summarise(runs.records), findings_of(runs.records, runs.contrasts)
-    table = _table(page, tables_of(runs, rows, findings))
+    table = _table(page, runs, tables_of(runs, rows, findings))
     if dry_run:
         paths = [str(record.path) for record in runs.records]
         figures = [f"{page.parent / page.stem}_figures/"] if table is None else []
@@ -43,7 +56,7 @@ def run_report(words: Sequence[str], *, out: str | None, dry_run: bool, as_json:
             write_page(runs, page)
         else:
             page.parent.mkdir(parents=True, exist_ok=True)
-            write_text(page, table())
+            write_text(page, table)
     except OSError as err:
         raise RunDirError(
             f"The report {page} cannot be written ({err.strerror}): give another --out PAGE.html."
@@ -52,9 +65,17 @@ def run_report(words: Sequence[str], *, out: str | None, dry_run: bool, as_json:
         shown = {"summary": rows, **findings.to_dict(), "report": str(page)}
         print(json.dumps(shown, indent=2, sort_keys=True))
     else:
-        print(text_table(rows, runs.tuning, findings))
+        show_summary(rows, runs.tuning, findings)
         print(f"report: {page}")
     return 0
+
+
+def show_summary(rows: Sequence[Row], tuning: dict[str, Any] | None, findings: Findings) -> None:
+    """Print the table of a summary; on a terminal what stands below it is not in the table."""
+    heads, *cells = text_grid(rows)
+    below = lines_below(rows, tuning, findings)
+    plain = text_table(rows, tuning, findings)
+    print_table(cells, heads=heads, plain=plain, title=head_line(findings), below=below)
 
 
 def write_page(runs: Comparison, page: Path) -> None:
@@ -74,18 +95,22 @@ def tables_of(runs: Comparison, rows: Sequence[Row], findings: Findings) -> dict
     }
 
 
-def _table(out: Path, tables: Mapping[str, Table]) -> Table | None:
-    """Return what makes the table that the name of a file asks for by its ending; None: the page.
+def _table(out: Path, runs: Comparison, tables: Mapping[str, Table]) -> str | None:
+    """Return the table or model card that the name of a file asks for; None: the page.
 
     Raises ConfigError where nothing is written to files of such a name.
     """
     ending = out.suffix.lower()
-    if ending not in (*PAGES, *tables):
+    if ending in PAGES:
+        return None
+    if out.name == MODEL_CARD:
+        return model_card(runs.records)
+    if ending not in tables:
         raise ConfigError(
             f"--out {out} {f'ends in {ending}' if ending else 'has no ending'}: give PAGE.html, or "
-            f"one of {', '.join(tables)} for the table alone."
+            f"one of {', '.join(tables)} for the table alone, or {MODEL_CARD} for a model card."
         )
-    return tables.get(ending)
+    return tables[ending]()
 
 
 def _read(paths: Sequence[Path]) -> Comparison:

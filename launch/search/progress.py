@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlfd_dist.config import SearchConfig
-from dlfd_dist.logs import duration
 from dlfd_dist.objectives import OBJECTIVES
 from dlfd_dist.plain import steer
+from dlfd_dist.progress import Bar, duration
+from dlfd_dist.terminal import is_live, table_text
 
 logger = logging.getLogger("dlfd_dist.search")
 
@@ -32,11 +33,11 @@ class Table:
     """The trials of one phase, from every report and every end."""
 
     def __init__(self, search: SearchConfig, total: int, title: str):
-        self.search, self.total, self.title = search, total, title
+        self.search, self.title = search, title
         self.rows: dict[str, _Row] = {}
-        self.num_ended = 0
-        self.start = time.monotonic()
-        self.on_terminal = sys.stderr.isatty()
+        # The table itself is what is drawn.
+        self.ended_ones = Bar(title, total, unit="trial", shown=False)
+        self.on_terminal = is_live(sys.stderr)
         self._lines = 0
         self._drawn = 0.0
 
@@ -56,21 +57,14 @@ class Table:
         row.state = "failed" if error or row.last.get("failed") else (
             "finished" if row.last.get("finished") else "stopped"
         )  # fmt: skip
-        self.num_ended += 1
+        self.ended_ones.move_to(self.ended_ones.num_done + 1)
         if self.on_terminal:
             self._draw(now=True)
             return
         logger.info(
-            "%d/%d eta=%s %s %d: %s", self.num_ended, self.total, self.eta, self.title,
-            row.number, self._what(row),
+            "%d/%d eta=%s %s %d: %s", self.ended_ones.num_done, self.ended_ones.total,
+            self.ended_ones.eta, self.title, row.number, self._what(row),
         )  # fmt: skip
-
-    @property
-    def eta(self) -> str:
-        if not self.num_ended:
-            return "?"
-        each = (time.monotonic() - self.start) / self.num_ended
-        return duration(each * (self.total - self.num_ended))
 
     def _what(self, row: _Row) -> str:
         if row.state == "failed":
@@ -87,28 +81,22 @@ class Table:
         if not self.on_terminal or (not now and time.monotonic() - self._drawn < REDRAW_S):
             return
         self._drawn = time.monotonic()
-        lines = self.lines()
+        text = self.text()
         up = f"\x1b[{self._lines}F\x1b[J" if self._lines else ""
-        steer(up, sys.stderr)
-        sys.stderr.write("\n".join(lines) + "\n")
+        steer(up + text, sys.stderr)
         sys.stderr.flush()
-        self._lines = len(lines)
+        self._lines = text.count("\n")
 
-    def lines(self) -> list[str]:
+    def text(self) -> str:
         """Return the table: running trials, then the best of those that have ended."""
         sign = OBJECTIVES[self.search.objective].sign
         running = [row for row in self.rows.values() if row.state == "running"]
         others = [row for row in self.rows.values() if row.state != "running" and row.last]
         others.sort(key=lambda row: sign * row.last["objective"])
         shown = [_cells(row) for row in [*running, *others][:SHOWN]]
-        widths = [max(len(r[i]) for r in [COLUMNS, *shown]) for i in range(len(COLUMNS))]
-        head = f"{self.title}s: {self.num_ended}/{self.total} ended, eta {self.eta}"
-        return [head] + [
-            "  ".join(cell.ljust(width) for cell, width in zip(r, widths, strict=True))[
-                :160
-            ].rstrip()
-            for r in [COLUMNS, *shown]
-        ]
+        ended = self.ended_ones
+        title = f"{self.title}s: {ended.num_done}/{ended.total} ended, eta {ended.eta}"
+        return table_text(shown, COLUMNS, sys.stderr, title=title)
 
     def close(self) -> None:
         self._draw(now=True)

@@ -23,9 +23,10 @@ from dlfd_dist.jobs.plan import num_steps
 from dlfd_dist.logs import setup_console
 from dlfd_dist.objectives import OBJECTIVES
 from dlfd_dist.plain import counted
-from dlfd_dist.run_dir import exclusively, write_text
+from dlfd_dist.run_dir import RunDir, exclusively, write_text
 from dlfd_dist.runtime.checkpoint import drop_checkpoints
 from dlfd_dist.runtime.env import job_info, refuse_ranks
+from dlfd_dist.trackers import catch_up
 
 from ..dry_run import dry_run_text, indented
 from ..execute.ranks import cores
@@ -33,7 +34,7 @@ from .algorithms import param_space, perturb_every, scheduler, searcher
 from .cluster import ADDRESS, Room, gpus_per_rank, local_room, ray_cluster, require_ray
 from .identity import claim
 from .plan import SearchPlan, check_reference, longest, make_plan, rows_of
-from .point import Shared
+from .point import Point, Shared, trial_config
 from .progress import Ended, Table, short
 from .results import FILES, Row, all_judged, bound_text, candidates, write_all, write_end
 from .results import rows_of as result_rows
@@ -106,6 +107,7 @@ def _run(plan: SearchPlan, rows: ResolvedRows) -> dict[str, Any]:
         untouched = untouched_value(plan, shared.reference)
         write_all(plan, trials, [], [], untouched, time.monotonic() - start)
         replicates, judgements = _replicate(plan, tuner, trials)
+    _end_trackers(plan, shared, [*trials, *replicates])
     took = time.monotonic() - start
     content = write_all(plan, trials, replicates, judgements, untouched, took)
     write_end(plan, content, job_info().run_restarts)
@@ -237,6 +239,14 @@ def _drop_stopped(plan: SearchPlan, rows: Sequence[Row]) -> None:
         shutil.rmtree(folder)
 
 
+def _end_trackers(plan: SearchPlan, shared: Shared, rows: Sequence[Row]) -> None:
+    """Close in trackers the trials that were stopped: Tune does not wait until they do it."""
+    for row in rows:
+        if row["run_dir"]:
+            config = trial_config(shared, Point(row["settings"], row["seed"]))
+            catch_up(config, RunDir(plan.out / row["run_dir"]), list)
+
+
 def _replicate(
     plan: SearchPlan, phases: _Phases, rows: Sequence[Row]
 ) -> tuple[list[Row], list[dict[str, Any]]]:
@@ -286,19 +296,30 @@ def show(plan: SearchPlan, content: dict[str, Any], *, as_json: bool) -> None:
             print(f"{name:10} {plan.out / name}")
 
 
+def _gpus_in_words(gpus_per_rank: float, room: Room) -> str:
+    if gpus_per_rank:
+        return f"GPUs: {gpus_per_rank:g} for each rank of a trial, of {room.gpus:g} here"
+    if room.gpus:
+        return f"GPUs: none is used of {room.gpus:g} here (search.gpus_per_trial, runtime.device)"
+    return "GPUs: none is used, for torch sees none here; trials run on CPUs"
+
+
 def _print_plan(plan: SearchPlan, *, as_json: bool) -> None:
     rows, search = rows_of(plan, draw=False), plan.search
-    at_a_time = local_room(search).at_a_time(search, _gpus(plan, local_room(search)))
+    room = local_room(search)
+    gpus = _gpus(plan, room)
+    at_a_time = room.at_a_time(search, gpus)
     steps = longest(plan, rows)
     space = {name: str(values) for name, values in plan.space.items()}
     values = {
         "config": to_dict(plan.config), "search": to_dict(search), "space": space,
-        "at_a_time": at_a_time, "max_steps": steps,
+        "at_a_time": at_a_time, "max_steps": steps, "gpus_per_rank": gpus,
     }  # fmt: skip
     lines = [
         config_text(plan.config),
         f"# search: {counted(search.num_samples, 'trial')} of method={plan.config.method.name}, "
         f"{at_a_time} at a time on {counted(cores(), 'core')}, at most {steps} steps each",
+        f"# {_gpus_in_words(gpus, room)}",
         f"# sampler {search.sampler}, scheduler {search.scheduler}, "
         f"by {OBJECTIVES[search.objective].title}",
         *indented(f"{name}: {ranges}" for name, ranges in space.items()),

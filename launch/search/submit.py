@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dlfd_dist.config import ClusterConfig
 from dlfd_dist.jobs.context import check_enough
@@ -12,6 +13,7 @@ from dlfd_dist.plain import counted
 from ..plan.cost import rank_seconds
 from ..plan.runs import Plan, Run, digest
 from ..plan.shape import LaunchSpec, asked_shape
+from ..plan.size import size_of
 from .cluster import Room, gpus_per_rank, require_ray
 from .identity import check_same
 from .plan import SearchPlan, check_reference, make_plan, rows_of
@@ -24,21 +26,24 @@ def search_campaign(words: Sequence[str], cluster: ClusterConfig) -> Plan:
     check_enough(plan.config, rows, plan.search.workers_per_trial)
     check_reference(plan, rows)
     check_same(plan, rows)
-    run = _run(plan, cluster, rank_seconds(plan.config, rows, cluster))
+    size = size_of(plan.config, rows)
+    run = _run(plan, cluster, rank_seconds(plan.config, rows, cluster, size), size.note)
     return Plan(
         plan.out, "search", list(words), cluster, [run], "search", {"search": plan.values()}
     )
 
 
-def _run(plan: SearchPlan, cluster: ClusterConfig, seconds: float) -> Run:
+def _run(plan: SearchPlan, cluster: ClusterConfig, seconds: float, note: str) -> Run:
     """Return the search as a run.
 
     Parameters
     ----------
     seconds : the estimate for a trial on one rank
+    note : what the plan says of the network
     """
     require_ray()
     spec = _allocation(cluster)
+    spec = replace(spec, why=f"{spec.why}; {note}") if note else spec
     ranks, search = spec.ranks, plan.search
     gpus = 0 if cluster.gpus == "none" else ranks
     room = Room(ranks * cluster.cpus_per_task, gpus, spec.nodes)
@@ -59,6 +64,7 @@ def _allocation(cluster: ClusterConfig) -> LaunchSpec:
     nodes, tasks = asked_shape(cluster) or (1, 0)
     if cluster.tasks_per_node is None and cluster.ranks is None:
         tasks = cluster.max_tasks_per_node
+    room = "cores" if cluster.gpus == "none" else "GPUs"
     return LaunchSpec(
-        nodes, tasks, ray=True, why=f"Ray on {counted(nodes, 'node')}, trials on their cores"
+        nodes, tasks, ray=True, why=f"Ray on {counted(nodes, 'node')}, trials on their {room}"
     )

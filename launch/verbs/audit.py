@@ -51,7 +51,7 @@ def _run(audit: Audit) -> tuple[dict[str, Path], dict[str, str]]:
     workers = num_workers(config, audit.settings.workers)
     total = len(first) + len(last)
     with running("audit", audit.comparison, reader.rows, workers=workers, total=total) as runs:
-        models = runs.run(first)
+        models = runs.models(first)
         done = models | runs.run(with_models(last, models))
         return done, runs.failures
 

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from dlfd_dist.config import DLFDConfig, JobConfig, to_dict
 from dlfd_dist.errors import ConfigError
-from dlfd_dist.logs import duration, setup_console
+from dlfd_dist.logs import setup_console
+from dlfd_dist.progress import duration
 
 from ..dry_run import dry_run_text
 from .run import plan_lines
 
 if TYPE_CHECKING:
-    from dlfd_dist.jobs.bench import Bench
+    from dlfd_dist.jobs.bench import Bench, Iteration
 
 STEPS = 5
 PROBE_SHARE, DATA_SHARE, TRANSPORT_SHARE, CHECKPOINT_SHARE = 0.2, 0.1, 0.1, 0.1
 """Shares of the time above which something is to be changed."""
-FLOOR_RATIO, MEMORY_RATIO = 1.15, 1.2
+FLOOR_RATIO, MEMORY_RATIO, PEAK_SHARE = 1.15, 1.2, 0.25
 
 
 def run_bench(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
@@ -102,6 +103,7 @@ def as_values(measured: Bench, changes: list[str]) -> dict[str, Any]:
         **asdict(measured), "step_seconds": measured.step_seconds,
         "images_per_s": measured.images_per_s, "share": measured.share,
         "memory_over_training": measured.memory_over_training, "change": changes,
+        "peak_share": measured.iteration and measured.iteration.peak_share,
     }  # fmt: skip
 
 
@@ -130,17 +132,31 @@ def advice(measured: Bench, config: JobConfig) -> list[str]:
             "Forward and backward passes run in float32 on a CUDA device: try "
             "runtime.autocast=bfloat16 with runtime.channels_last=true."
         )
-    if (measured.iteration_over_floor or 0) > FLOOR_RATIO and share["transport"] <= TRANSPORT_SHARE:
-        changes.append(
-            f"An iteration costs {measured.iteration_over_floor:.2f} times its floor: the batch of "
-            f"{measured.batch} is too small for this model and device, or other work shares it."
-        )
+    if measured.iteration is not None:
+        changes += _larger_batch(measured, measured.iteration)
     if measured.memory_over_training > MEMORY_RATIO:
         changes.append(
             f"A step needs {measured.memory_over_training:.2f} times the memory of training: lower "
             "method.global_batch_size, or use more ranks."
         )
     return changes
+
+
+def _larger_batch(measured: Bench, iteration: Iteration) -> list[str]:
+    """Return what to change where an iteration waits for something else than arithmetic."""
+    if measured.share["transport"] > TRANSPORT_SHARE:
+        return []
+    if iteration.over_floor > FLOOR_RATIO:
+        return [
+            f"An iteration costs {iteration.over_floor:.2f} times its floor: the batch of "
+            f"{measured.batch} is too small for this model and device, or other work shares it."
+        ]
+    if iteration.peak_share < PEAK_SHARE:
+        return [
+            f"An iteration does {iteration.peak_share:.0%} of the arithmetic that the device does "
+            "in large products: raise method.global_batch_size, or try runtime.channels_last=true."
+        ]
+    return []
 
 
 def _rarer_probes(measured: Bench, config: JobConfig) -> str:
@@ -178,11 +194,14 @@ def table(measured: Bench, config: JobConfig, changes: list[str]) -> str:
         f"{measured.num_steps} steps, {measured.num_probes} probes, without the evaluation at the "
         "end",
     ]
-    if measured.iteration_over_floor is not None:
-        lines.append(
-            f"{'iteration / floor':28} {measured.iteration_over_floor:10.2f}   "
-            "floor: one forward and one input backward pass"
-        )
+    if (iteration := measured.iteration) is not None:
+        lines += [
+            f"{'iteration / floor':28} {iteration.over_floor:10.2f}   "
+            "floor: one forward and one input backward pass",
+            f"{'arithmetic / peak':28} {iteration.peak_share:10.1%}   "
+            f"{iteration.flops / 1e9:.1f} GFLOP in {iteration.seconds * 1e3:.1f} ms; the device "
+            f"does {iteration.peak_flops / 1e9:.0f} in a second",
+        ]
     lines += [
         f"{'memory / plain training':28} {measured.memory_over_training:10.2f}   "
         f"{measured.memory_mb['unlearn']:.0f} of {measured.memory_mb['train']:.0f} MB, beyond "

@@ -34,10 +34,13 @@ from dlfd_dist.evidence import (
 )
 from dlfd_dist.provenance import current, environment, utc
 from dlfd_dist.run_dir import RunDir
+from dlfd_dist.terminal import print_facts, print_table
 from dlfd_dist.yaml_text import read_yaml
 
 from ..dry_run import dry_run_text
 
+WIDTH = 12
+"""Of the names of what is printed."""
 TO_MIND = ("left_as_is", "only_confidence", "alike", "attack_floor", "over_forgetting")
 """Guards of a result that `dlfd certify` names."""
 
@@ -53,8 +56,8 @@ def run_keygen(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"files": files, "fingerprint": mark}, indent=2, sort_keys=True))
     else:
-        print(f"private key  {files[0]} (keep it to yourself)\npublic key   {files[1]}")
-        print(f"fingerprint  {mark}")
+        private = ("private key", f"{files[0]} (keep it to yourself)")
+        print_facts([private, ("public key", files[1]), ("fingerprint", mark)], WIDTH)
     return 0
 
 
@@ -76,12 +79,14 @@ def run_certify(
         print(json.dumps(document, indent=2, sort_keys=True))
         return 0
     guards = evidence.result.get("guards", {})
-    for name in TO_MIND:
-        if name in guards and guards[name]["flag"]:
-            print(f"mind         {guards[name]['reason']}")
-    print(f"certificate  {path / CERTIFICATE}")
-    print(f"salt         {path / SALT} (private: it tells who the pseudonyms are)")
-    print(f"signed by    {signed_by or 'nobody: --key KEY.pem signs it'}")
+    mind = [guards[n]["reason"] for n in TO_MIND if n in guards and guards[n]["flag"]]
+    facts = [
+        *(("mind", reason) for reason in mind),
+        ("certificate", str(path / CERTIFICATE)),
+        ("salt", f"{path / SALT} (private: it tells who the pseudonyms are)"),
+        ("signed by", signed_by or "nobody: --key KEY.pem signs it"),
+    ]
+    print_facts(facts, WIDTH)
     return 0
 
 
@@ -145,8 +150,9 @@ def _outcome(checks: Sequence[Check], *, trusted: bool) -> str:
 
 
 def _print_checks(checks: Sequence[Check], *, recompute: bool) -> None:
-    for check in checks:
-        print(f"{'ok' if check.ok else 'FAILED':8}{check.name}: {check.meaning}")
+    rows = [("ok" if c.ok else "FAILED", c.name, c.meaning) for c in checks]
+    lines = [f"{word:8}{name}: {meaning}" for word, name, meaning in rows]
+    print_table(rows, plain="\n".join(lines))
     if recompute:
         print(
             f"(recompute: bit for bit on the same machine and threads, elsewhere within "

@@ -15,7 +15,6 @@ from dlfd_dist.logs import setup_console
 from dlfd_dist.plain import counted
 from dlfd_dist.report.records import read_comparison
 from dlfd_dist.report.summary import findings_of, summarise
-from dlfd_dist.report.tables import text_table
 from dlfd_dist.report.tuning import chosen_lines
 
 from ..dry_run import indented
@@ -41,6 +40,7 @@ from ..plan.tuning import (
     tuning_record,
 )
 from ..results.compare import FILES, Outcome, write_results
+from ..results.report import show_summary
 from .staged import at_a_time, check_configs, check_methods, show_missing, show_plan
 
 
@@ -95,7 +95,7 @@ def _run(comparison: Comparison) -> Outcome:
     workers = num_workers(comparison.configs[0], comparison.compare.workers)
     total = len(wanted) + len(retrained) + len(tries)
     with running("compare", comparison, reader.rows, workers=workers, total=total) as runs:
-        models = runs.run([*trainings, *retrained])
+        models = runs.models([*trainings, *retrained])
         done = models | runs.run(with_models([*measurement_runs(comparison), *tries], models))
         trials = judged(comparison, trials, done)
         tuned = unlearning_runs(comparison, tuned_configs(comparison, trials))
@@ -120,7 +120,7 @@ def _show(
         return
     show_missing(missing, outcome.failures)
     print()
-    print(text_table(rows, outcome.tuning, findings))
+    show_summary(rows, outcome.tuning, findings)
     for line in chosen_lines(outcome.tuning):
         print(line)
     print(f"report: {report}")

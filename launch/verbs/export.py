@@ -1,19 +1,28 @@
-"""dlfd export: the model of a run as a state dict, a torch.export program or ONNX."""
+"""dlfd export: the model of a run as a state dict, a torch.export program, ONNX or a folder of
+transformers."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dlfd_dist.errors import ConfigError, RunDirError
+from dlfd_dist.huggingface import LIBRARY
 from dlfd_dist.registry import near_match
 from dlfd_dist.run_dir import RunDir
 
-FORMS = {"state-dict": ".pth", "torch-export": ".pt2", "onnx": ".onnx"}
+if TYPE_CHECKING:
+    from dlfd_dist.config import JobConfig
+    from dlfd_dist.jobs.export import Exported
+
+FORMS = {"state-dict": ".pth", "torch-export": ".pt2", "onnx": ".onnx", LIBRARY: ""}
 """By form, the ending of the file; a state dict keeps that of the file that came in."""
-SETTINGS = ("checkpoint", "model.factory", "model.features", "plugins")
-"""What may follow the run: where the file that came in lies, and whose code is trusted."""
+SETTINGS = ("checkpoint", "model.factory", "model.features", "model.folder", "plugins")
+"""What may follow the run: where what came in lies, and whose code is trusted."""
 
 
 def run_export(
@@ -67,6 +76,10 @@ def _export(
         return load_config(path, plugins=trusted)
 
     config = load(run.config)
+    if form == LIBRARY or (form == "state-dict" and config.model.library == LIBRARY):
+        _require_folder(run, config, form)
+        folder = Path(given.get("model.folder") or str(config.model.folder))
+        return _export_folder(run, config, folder, out, dry_run=dry_run, as_json=as_json)
     came = incoming(run, config, given.get("checkpoint"), load)
     ending = came.suffix if form == "state-dict" else FORMS[form]
     file = Path(out) if out else run.path / "export" / f"model{ending}"
@@ -90,17 +103,68 @@ def _export(
         )
     names = list(came.names.values())
     if dry_run:
-        told = {"file": str(file), "form": form, "names": [names[0], names[-1]]}
-        text = f"would write {file}: {form}, {len(names)} tensors, {names[0]} ... {names[-1]}"
-        print(json.dumps(told, indent=2, sort_keys=True) if as_json else text)
-        return 0
+        return _tell_plan(file, form, names, as_json=as_json)
     module = None if foreign else module_of(run, config)
-    try:
+    with _writing(file):
         done = export(run, module, came, form, file)
+    return _tell(done, names, as_json=as_json)
+
+
+def _require_folder(run: RunDir, config: JobConfig, form: str) -> None:
+    """Refuse a model that is no folder's, and a form in which a folder's has not its own names."""
+    if config.model.library != LIBRARY:
+        raise ConfigError(
+            f"--to huggingface is for runs of model=huggingface, and {run.path} has "
+            f"model={config.model.library or config.model.name}: take --to state-dict."
+        )
+    if form != LIBRARY:
+        raise ConfigError(
+            f"--to {form} is not for runs of model=huggingface, whose weights have other names in "
+            "their file: take --to huggingface, which writes model.safetensors as it came."
+        )
+
+
+def _export_folder(
+    run: RunDir, config: JobConfig, folder: Path, out: str | None, *, dry_run: bool, as_json: bool
+) -> int:
+    """Write the model of a run as the folder that it came from, with a model card."""
+    from dlfd_dist.jobs.export import check_folder_of, export_folder, module_of
+    from dlfd_dist.report.card import model_card
+    from dlfd_dist.report.records import load_with_references
+
+    place = Path(out) if out else run.path / "export" / LIBRARY
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise ConfigError(f"{place} is there already: give another --out FOLDER, or remove it.")
+    check_folder_of(run, folder)
+    module = module_of(run, replace(config, model=replace(config.model, folder=str(folder))))
+    names = list(module.state_dict())
+    if dry_run:
+        return _tell_plan(place, LIBRARY, names, as_json=as_json)
+    card = model_card(load_with_references(run.path)) if config.verb == "unlearn" else None
+    with _writing(place):
+        done = export_folder(run, module, folder, place, card=card)
+    return _tell(done, names, as_json=as_json)
+
+
+@contextlib.contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as err:
         raise RunDirError(
-            f"The model {file} cannot be written ({err.strerror}): give another --out FILE."
+            f"The model {place} cannot be written ({err.strerror}): give another --out."
         ) from err
+
+
+def _tell_plan(place: Path, form: str, names: Sequence[str], *, as_json: bool) -> int:
+    told = {"file": str(place), "form": form, "names": [names[0], names[-1]]}
+    text = f"would write {place}: {form}, {len(names)} tensors, {names[0]} ... {names[-1]}"
+    print(json.dumps(told, indent=2, sort_keys=True) if as_json else text)
+    return 0
+
+
+def _tell(done: Exported, names: Sequence[str], *, as_json: bool) -> int:
+    file, form = done.file, done.form
     if as_json:
         told = {
             "file": str(file), "form": form, "compared": done.compared,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dlfd_dist.errors import ConfigError
+from dlfd_dist.terminal import print_facts
 
 
 def run_inspect(words: Sequence[str], *, as_json: bool) -> int:
@@ -19,19 +20,22 @@ def run_inspect(words: Sequence[str], *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(facts, indent=2, sort_keys=True))
         return 0
-    print(f"file         {facts['file']}")
     numbers = f"{facts['num_parameters']:,} numbers"
-    print(f"tensors      {facts['num_tensors']}, {numbers}, {facts['types']}")
-    print(f"names        {facts['first_name']} ... {facts['last_name']}")
-    print(f"outputs      {facts['num_outputs'] or 'not known'}")
-    for settings in facts["fits"]:
-        print(f"fits         {settings}")
-    print(f"command      {facts['command']}")
+    shown = [
+        ("file", facts["file"]),
+        ("tensors", f"{facts['num_tensors']}, {numbers}, {facts['types']}"),
+        ("names", f"{facts['first_name']} ... {facts['last_name']}"),
+        ("outputs", str(facts["num_outputs"] or "not known")),
+        *(("fits", settings) for settings in facts["fits"]),
+        ("command", facts["command"]),
+    ]
+    print_facts(shown, 12)
     return 0
 
 
 def inspect_checkpoint(path: Path) -> dict[str, Any]:
     """Return what a file of weights is; CheckpointError where it is none."""
+    from dlfd_dist.huggingface import holds_model
     from dlfd_dist.models.weights import (
         fitting,
         library_networks,
@@ -49,6 +53,8 @@ def inspect_checkpoint(path: Path) -> dict[str, Any]:
         for stem in stems
     ]
     fits += [f"model={lib} model.name={name}" for lib, name in library_networks(file, tensors)]
+    if holds_model(file.parent):
+        fits = [f"model=huggingface model.folder={file.parent}"]
     head = [t for name, t in our_names(tensors).items() if name.startswith("head.") and t.ndim == 2]
     model = fits[0] if fits else "model.factory=MODULE:FUNCTION"
     return {

@@ -1,9 +1,10 @@
-"""dlfd methods, models and data: what there is by name, plugins too."""
+"""dlfd methods, models, data and metrics: what there is by name, plugins too."""
 
 from __future__ import annotations
 
 import inspect
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,13 +12,21 @@ from dlfd_dist.errors import ConfigError
 from dlfd_dist.libraries import INSTALL, names
 from dlfd_dist.plugins import load_modules, offered
 from dlfd_dist.registry import Registry
+from dlfd_dist.terminal import print_table
 
-SETTINGS = {"methods": "method", "models": "model", "data": "data"}
+SETTINGS = {"methods": "method", "models": "model", "data": "data", "metrics": "metrics.custom"}
 """By verb, the setting whose values it lists."""
+WHERE_TO_START = (
+    "Which method forgets best is not known yet: start with finetune and reset as baselines, and "
+    "compare on your own data with 'dlfd compare method=finetune,reset,dlfd compare.tune=12'."
+)
 LIBRARIES = {
     "timm": "A network of timm by model.name; 'dlfd models timm [PATTERN]' lists them.",
     "torchvision": "A network of torchvision by model.name; 'dlfd models torchvision' lists them.",
+    "huggingface": "An image classifier that transformers saved into model.folder.",
 }
+PACKAGES = {"huggingface": "transformers"}
+"""Of libraries that are not called as their package is."""
 
 
 def run_listing(verb: str, words: Sequence[str], *, as_json: bool) -> int:
@@ -35,16 +44,29 @@ def run_listing(verb: str, words: Sequence[str], *, as_json: bool) -> int:
     rows = [_row(SETTINGS[verb], name) for name in _table(verb).names() if name != "factory"]
     if verb == "models":
         rows += [
-            {"name": name, "sentence": text, "package": name} for name, text in LIBRARIES.items()
+            {"name": name, "sentence": text, "package": PACKAGES.get(name, name)}
+            for name, text in LIBRARIES.items()
         ]
     if as_json:
         print(json.dumps(rows, indent=2, sort_keys=True))
         return 0
+    if not rows:
+        print(f"No {verb} of other packages: give plugins=[mypkg.mymodule], or install a package.")
+        return 0
+    _show(rows)
+    if verb == "methods":
+        # A script that reads the names from standard output does not meet it.
+        print(f"\n{WHERE_TO_START}", file=sys.stderr)
+    return 0
+
+
+def _show(rows: Sequence[dict[str, str]]) -> None:
     width = max(len(row["name"]) for row in rows)
+    cells = []
     for row in rows:
         of = f" [{row['package']}]" if row["package"] != "dlfd-dist" else ""
-        print(f"{row['name']:{width}}  {row['sentence']}{of}")
-    return 0
+        cells.append((row["name"], row["sentence"] + of))
+    print_table(cells, plain="\n".join(f"{name:{width}}  {text}" for name, text in cells))
 
 
 def _list_library(library: str, pattern: str = "*", *more: str, as_json: bool) -> int:
@@ -68,6 +90,10 @@ def _table(verb: str) -> Registry[Any]:
         from dlfd_dist.models import backbones
 
         return backbones
+    if verb == "metrics":
+        from dlfd_dist.metrics import custom_metrics
+
+        return custom_metrics
     from dlfd_dist.data import datasets
 
     return datasets

@@ -13,12 +13,18 @@ from dlfd_dist.compose import compose_job, config_text
 from dlfd_dist.config import JobConfig, to_dict
 from dlfd_dist.logs import setup_console
 from dlfd_dist.runtime.env import rank_info
+from dlfd_dist.terminal import print_facts
 
 from ..dry_run import dry_run_text, indented
 from ..execute.ranks import run_local
 
 if TYPE_CHECKING:
     from dlfd_dist.jobs import Prepared
+
+FIGURES = (
+    "retain_accuracy", "forget_accuracy", "val_accuracy", "test_accuracy", "forgetting_score",
+    "nomus", "gap_to_retrained",
+)  # fmt: skip
 
 
 def run_verb(verb: str, overrides: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
@@ -31,6 +37,7 @@ def run_verb(verb: str, overrides: Sequence[str], *, dry_run: bool, as_json: boo
         # An outer torchrun or srun started this process as one of many ranks.
         return run_local([config], [])
     from dlfd_dist.jobs import prepare
+    from dlfd_dist.trackers.page import end_trackers
 
     setup_console()
     prepared = prepare(config, config.runtime.world_size)
@@ -41,6 +48,8 @@ def run_verb(verb: str, overrides: Sequence[str], *, dry_run: bool, as_json: boo
         status = run_local([config], [prepared.run_dir.config], lambda *_: prepared)
         if status:
             return status
+    else:
+        end_trackers(config, prepared.run_dir)
     show_result(prepared, as_json=as_json)
     return 0
 
@@ -52,21 +61,15 @@ def show_result(prepared: Prepared, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({**result, "run_dir": str(run_dir.path)}, indent=2, sort_keys=True))
         return
-    for name in (
-        "retain_accuracy", "forget_accuracy", "val_accuracy", "test_accuracy",
-        "forgetting_score", "nomus", "gap_to_retrained",
-    ):  # fmt: skip
-        if result.get(name) is not None:
-            print(f"{name:18} {result[name]:.4f}")
+    facts = [(name, f"{result[name]:.4f}") for name in FIGURES if result.get(name) is not None]
     if result["mia"] is not None:
         low, high = result["mia"]["interval"]
-        print(f"{'attack accuracy':18} {result['mia']['accuracy']:.4f} ({low:.3f} to {high:.3f})")
-        for guard in result["guards"].values():
-            if guard["flag"]:
-                print(f"{'':18} {guard['reason']}")
+        accuracy = result["mia"]["accuracy"]
+        facts.append(("attack accuracy", f"{accuracy:.4f} ({low:.3f} to {high:.3f})"))
+        facts += [("", guard["reason"]) for guard in result["guards"].values() if guard["flag"]]
     if run_dir.model.is_file():
-        print(f"model              {run_dir.model}")
-    print(f"result             {run_dir.result}")
+        facts.append(("model", str(run_dir.model)))
+    print_facts([*facts, ("result", str(run_dir.result))], 18)
 
 
 def print_dry_run(configs: Sequence[JobConfig], *, as_json: bool) -> None:

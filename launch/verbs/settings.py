@@ -63,8 +63,6 @@ def verb_help(verb: str, words: Sequence[str]) -> str:
     if verb not in JOB_VERB and verb not in ("unlearn", "bench"):
         values = to_dict(config)
     lines = [
-        f"usage: dlfd {verb} [key=value ...] [--dry-run] [--json]",
-        "",
         "Each setting has the value that would run now; with further words, as in 'dlfd",
         f"{verb} --help method=scrub', the values that would run with them.",
         *_section(config, "", values, missing),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from dlfd_dist.plain import counted
@@ -25,6 +26,8 @@ def show_plan(submission: Submission, *, as_json: bool) -> None:
         print(json.dumps({"dry_run": True, **facts_of(submission), "jobs": rows}, indent=2))
         return
     show_head(submission)
+    tasks = counted(sum(row["tasks"] for row in rows), "task")
+    print(f"  {counted(len(rows), 'job')}, {tasks} with runs; {_gpus_in_words(submission, rows)}")
     for row in rows:
         _show_row(row)
     limit = submission.plan.cluster.max_running
@@ -42,11 +45,34 @@ def _job_row(submission: Submission, batch: Batch, waits: Waits) -> dict[str, An
     return {
         "job": batch.name, "runs": sum(map(len, batch.units)), "tasks": batch.num_tasks,
         "nodes": spec.nodes, "tasks_per_node": spec.tasks_per_node, "packed": spec.packed,
-        "why": spec.why, "by_task": batch.by_task, "waits_for": list(waits.after_ok),
+        "gpus_per_task": _gpus_per_task(submission, batch), "why": spec.why,
+        "by_task": batch.by_task, "waits_for": list(waits.after_ok),
         "waits_for_end_of": list(waits.after_any),
         "what": "report" if spec is REPORT else batch.title,
         "sbatch": submission.job(batch, waits).executor().text(),
     }  # fmt: skip
+
+
+def _gpus_per_task(submission: Submission, batch: Batch) -> int:
+    """Return the GPUs that SLURM is asked for by one task of a job."""
+    cluster = submission.plan.cluster
+    asks = cluster.kind == "slurm" and cluster.gpus != "none" and batch.spec is not REPORT
+    return batch.spec.ranks if asks else 0
+
+
+def _gpus_in_words(submission: Submission, rows: Sequence[dict[str, Any]]) -> str:
+    cluster = submission.plan.cluster
+    if cluster.kind == "local":
+        return "on this machine, with the GPUs that torch sees here"
+    if cluster.gpus == "none":
+        given = [option for option in cluster.options if "gpu" in option or "gres" in option]
+        return (
+            f"GPUs by cluster.options alone: {' '.join(given)}" if given else
+            "no GPU is asked for (cluster.gpus=none), so they run on CPUs"
+        )  # fmt: skip
+    each = [row["gpus_per_task"] for row in rows]
+    total = sum(row["gpus_per_task"] * row["tasks"] for row in rows)
+    return f"{counted(total, 'GPU')} over all tasks, at most {max(each)} in a task"
 
 
 def _show_row(row: dict[str, Any]) -> None:

@@ -6,13 +6,14 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from dlfd_dist.errors import INTERRUPTED, ConfigError
 from dlfd_dist.plain import counted, steer
+from dlfd_dist.terminal import is_live, print_table
 
 from ..execute import slurm
 from ..execute.background import cancel as cancel_local
@@ -27,7 +28,6 @@ from ..execute.states import (
     find_campaign,
     planned_runs,
     run_states,
-    summary,
 )
 from ..execute.usage import Usage, total, usage_of
 from ..plan.runs import Plan, read_plan
@@ -69,7 +69,7 @@ def _watch(
     """Show the runs until none is under way, ever more seldom: each look asks the scheduler."""
     delay = WATCH_FIRST_S
     while True:
-        if sys.stdout.isatty() and not as_json:
+        if is_live(sys.stdout) and not as_json:
             steer(CLEAR, sys.stdout)
         statuses = _look(paths, words, as_json)
         if not _any(statuses, UNDER_WAY):
@@ -86,8 +86,7 @@ def _show(statuses_of: dict[Path, list[RunStatus]], *, detailed: bool, as_json: 
     for path, statuses in statuses_of.items():
         _show_head(path, statuses)
         if detailed:
-            for status in statuses:
-                _show_run(status)
+            _show_runs(statuses)
     sys.stdout.flush()
 
 
@@ -105,6 +104,22 @@ def _as_dict(path: Path, statuses: Sequence[RunStatus]) -> dict[str, Any]:
         "report": str(page) if page.is_file() else None, "code": code_note(path),
         "jobs": str(job_folder(path)),
     }  # fmt: skip
+
+
+def summary(statuses: Sequence[RunStatus]) -> dict[str, Any]:
+    """Return how many runs are in which state, and device hours as estimated and as used."""
+    counts: dict[str, int] = {}
+    for status in statuses:
+        counts[status.state] = counts.get(status.state, 0) + 1
+    used = [s for s in statuses if s.device_seconds is not None]
+    energies = [s.energy_joules for s in statuses if s.energy_joules is not None]
+    return {
+        "counts": counts,
+        "estimated_device_hours": sum(s.estimated_seconds for s in statuses) / 3600,
+        "finished_estimated_device_hours": sum(s.estimated_seconds for s in used) / 3600,
+        "finished_device_hours": sum(s.device_seconds or 0.0 for s in used) / 3600,
+        "device_energy_joules": sum(energies) if energies else None,
+    }
 
 
 def used_by_jobs(path: Path, statuses: Sequence[RunStatus]) -> dict[str, Usage]:
@@ -156,15 +171,26 @@ def _show_usage(path: Path, statuses: Sequence[RunStatus], by_devices: float | N
         print(f"  used: {', '.join(texts)}")
 
 
-def _show_run(status: RunStatus) -> None:
-    again = f", started again {counted(status.restarts, 'time')}" if status.restarts else ""
-    print(f"  {status.state:10} {status.job_id:>10} {status.label}{again}")
+def _show_runs(statuses: Sequence[RunStatus]) -> None:
+    """Print a row for each run; on a terminal, what went wrong stands below the table."""
+    rows, lines, below = [], [], []
+    for status in statuses:
+        again = f", started again {counted(status.restarts, 'time')}" if status.restarts else ""
+        name, why = f"{status.label}{again}", list(_reasons(status))
+        rows.append((status.state, status.job_id, name))
+        lines += [f"  {status.state:10} {status.job_id:>10} {name}", *why]
+        below += [f"  {status.label}:", *why] if why else []
+    print_table(rows, heads=("state", "job", "run"), plain="\n".join(lines), below=below)
+
+
+def _reasons(status: RunStatus) -> Iterator[str]:
+    """Yield why a run is in its state, the log lines that matter and where its log is."""
     if status.cause:
-        print(f"{'':14}{status.cause}")
-    for line in status.lines if status.state == "failed" else ():
-        print(f"{'':16}| {line[:160]}")
-    if status.state == "failed" and status.log:
-        print(f"{'':14}its log: {status.log}")
+        yield f"{'':14}{status.cause}"
+    if status.state == "failed":
+        yield from (f"{'':16}| {line[:160]}" for line in status.lines)
+        if status.log:
+            yield f"{'':14}its log: {status.log}"
 
 
 def run_cancel(words: Sequence[str]) -> int:

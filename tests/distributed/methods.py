@@ -21,6 +21,9 @@ METHODS = {
         "metrics.resurface_steps=2",
     ],
     "finetune": ["method=finetune", "method.augment=true", "data.augment=face"],
+    # Statistics on 15 of the retain images in a batch of 15: 4 ranks have 4, 4, 4 and 3.
+    "finetune_reset": ["method=finetune", "method.reset=shrink", "method.reset_images=15"],
+    "dlfm_reset": ["method=dlfm", "method.dynamic=false", "method.reset=layers"],
     "dlfd_sync_bn": [
         "method=dlfd",
         "method.dynamic=false",
@@ -69,6 +72,30 @@ METHODS = {
     "rewind": ["method=rewind", "method.epochs=1", "train.epochs=3", "train.keep_every=2"],
     # 8 forget images meet 4 of one val person in batches of 3 and 2, or 8 and 2.
     "dlfm": ["method=dlfm", "method.dynamic=false", "method.match_batch_size=3"],
+    "dlfm_equivalence": [
+        "method=dlfm",
+        "method.rests_by=equivalence",
+        "method.probe_every=1",
+        "method.match_batch_size=3",
+    ],
+    "dlfm_conditional": [
+        "method=dlfm",
+        "method.dynamic=false",
+        "method.conditional=true",
+        "method.difficulty_bins=2",
+        "method.match_batch_size=3",
+        "method.quantiles=false",
+    ],
+    # 3 steps of the stand-in, 2 of matching.
+    "dlfm_teacher": [
+        "method=dlfm",
+        "method.dynamic=false",
+        "method.teacher=reset",
+        "method.teacher_epochs=1",
+        "method.max_steps=5",
+        "method.features=false",
+        "model.head=mlp",
+    ],
     "dlfm_synthesised": [
         "method=dlfm",
         "method.dynamic=false",
@@ -88,6 +115,7 @@ PHASES = {
     "fcs": ["uniform", "contrast", "repair", "repair", "repair", "contrast"],
     "msg": ["gradients", "gradients", "repair", "repair"],
     "amun": ["attack", "unlearn", "unlearn"],
+    "dlfm_teacher": ["teach"] * 3 + ["match"] * 2,
 }
 UNEVEN = [
     # 24 retain images in batches of 10, 10, 4: 10 does not divide by 4, and neither does the forget

@@ -29,6 +29,10 @@ def _stop_after(group: Collectives, values: dict[str, Any], step: int) -> None:
     [
         ("dlfd_dropout", 1, 3),
         ("dlfm", 1, 3),
+        ("finetune_reset", 1, 3),
+        ("dlfm_conditional", 2, 3),
+        ("dlfm_teacher", 2, 5),
+        ("dlfm_teacher", 4, 5),
         ("unsir", 1, 3),
         ("salun", 3, 4),
         ("ssd", 2, 4),

@@ -7,11 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import dlfd_dist as dlfd
+from dlfd_dist.compose import compose_job
+from dlfd_dist.jobs import run_job
 from dlfd_dist.run_dir import RunDir
 from dlfd_dist.runtime.collectives import Collectives
-from tests.fakes.strangers import QUICK, build, splits
+from dlfd_dist.runtime.preemption import StopFlag
+from tests.fakes.huggingface import write_model
+from tests.fakes.strangers import QUICK, WORDS, build, splits
+from tests.fakes.tiny import TINY_FACES
 
 
 def call(out: Path, method: str, **more: Any) -> dict[str, Any]:
@@ -22,6 +28,16 @@ def call(out: Path, method: str, **more: Any) -> dict[str, Any]:
 
 def on_rank(group: Collectives, out: Path, method: str) -> dict[str, Any]:
     return call(out, method)
+
+
+def measured(out: Path) -> dict[str, float]:
+    settings = {**QUICK, "metrics.custom": ["spread"], "plugins": ["tests.fakes.metrics"]}
+    run = dlfd.evaluate(build(), **splits(), reference=build(dropout=0), out=out, settings=settings)
+    return run.result["custom_metrics"]
+
+
+def measured_on_rank(group: Collectives, out: Path) -> dict[str, float]:
+    return measured(out)
 
 
 def with_other_data(group: Collectives, out: Path, differ: str) -> str:
@@ -45,6 +61,30 @@ def test_two_ranks_give_the_weights_of_one(tmp_path: Path, ranks, method: str):
     together = ranks(on_rank, 2, tmp_path / "two", method)
     assert RunDir(tmp_path / "two").read_result()["world_size"] == 2
     for state in together:
+        torch.testing.assert_close(state, alone, rtol=1e-9, atol=1e-9)
+
+
+def test_two_ranks_give_the_custom_metrics_of_one(tmp_path: Path, ranks):
+    alone = measured(tmp_path / "one")
+    assert alone.keys() == {"forget_loss_spread", "retrained_loss_spread", "forget_people"}
+    assert alone["forget_people"] == 2
+    for figures in ranks(measured_on_rank, 2, tmp_path / "two"):
+        assert figures == pytest.approx(alone, rel=1e-9)
+
+
+def from_a_folder(group: Collectives, folder: Path, out: Path) -> dict[str, torch.Tensor]:
+    words = ["model=huggingface", f"model.folder={folder}", "method=dlfd", f"run.dir={out}"]
+    config = compose_job("unlearn", [*words, *TINY_FACES, *WORDS, "train_mode=sync_bn"])
+    run_job(config, group, StopFlag())
+    return load_file(RunDir(out).model)
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_two_ranks_give_the_weights_of_one_to_a_folder(tmp_path: Path, ranks, kind: str):
+    pytest.importorskip("transformers", reason="transformers is missing: dlfd-dist[huggingface]")
+    folder = write_model(tmp_path / "model", kind)
+    alone = from_a_folder(Collectives(), folder, tmp_path / "one")
+    for state in ranks(from_a_folder, 2, folder, tmp_path / "two"):
         torch.testing.assert_close(state, alone, rtol=1e-9, atol=1e-9)
 
 

@@ -42,6 +42,7 @@ def test_weights_and_figures_are_those_of_one_rank(name, world_size, finished):
     assert result["world_size"] == world_size
     for figure in ("retain_accuracy", "test_accuracy", "forgetting_score", "signature"):
         assert result[figure] == expected[figure]
+    assert result.get("start") == expected.get("start")
     moved, moved_alone = (found["against_original"] for found in (result, expected))
     for figure in ("weight_change", "divergence"):
         for part, value in moved_alone[figure].items():
@@ -88,3 +89,17 @@ def test_the_album_holds_the_same_pictures_for_1_and_2_ranks(finished):
     for name in alone:
         assert torch.equal(alone[name], shared[name])
     assert not torch.equal(alone["original"], alone["synthesised"])
+
+
+def test_folding_changes_a_run_by_rounding_alone(unlearning, finished, tmp_path):
+    config = unlearning("dlfd", tmp_path / "unfolded", "runtime.fast=false")
+    run_job(config, Collectives(), StopFlag())
+    unfolded, folded = RunDir(tmp_path / "unfolded"), finished("dlfd", 1)
+    assert relative_difference(load_file(unfolded.model), load_file(folded.model)) < 1e-9
+    probes = [
+        [e for e in read_events(run.metrics) if e["event"] == "probe"] for run in (unfolded, folded)
+    ]
+    assert len(probes[0]) > 1
+    for one, other in zip(*probes, strict=True):
+        for figure in ("val_accuracy", "forget_accuracy", "mia_auc"):
+            assert one[figure] == pytest.approx(other[figure], abs=1e-9)

@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from launch.cli import main
 from tests.fakes.bad_input import Lab
-from tests.fakes.command_line import Ended, Faces, write_faces
+from tests.fakes.command_line import Ended, Faces, ended, write_faces
 from tests.fakes.tiny import LEARNED
 
 
@@ -25,6 +25,13 @@ def dlfd(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
         return Ended(status, said.out, said.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def forked_dlfd(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ended]:
+    """Return a runner of `dlfd ...` that starts workers or ranks: all of them are forks."""
+    folder = tmp_path_factory.mktemp("forked")
+    return lambda *arguments: ended(arguments, folder)
 
 
 @pytest.fixture(scope="session")
@@ -62,10 +69,14 @@ def words_of_ranks(faces: Faces, original: Path, retrained: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def two_ranks(words_of_ranks: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two_ranks(
+    words_of_ranks: list[str], forked_dlfd: Callable[..., Ended],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:  # fmt: skip
     """A run on two ranks of `dlfd` itself, named after somebody of the request."""
     path = tmp_path_factory.mktemp("two ranks") / "run of Person-01"
-    assert main([*words_of_ranks, f"run.dir='{path}'", "runtime.world_size=2"]) == 0
+    ended = forked_dlfd(*words_of_ranks, f"run.dir='{path}'", "runtime.world_size=2")
+    assert ended.status == 0, ended.err
     return path
 
 

@@ -42,10 +42,8 @@ def figures(out: Path) -> dict:
 
 
 @pytest.fixture(scope="module")
-def resumed(faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def resumed(faces: Faces, forked_dlfd: Dlfd, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An audit that was killed and then went on, without doing any run again."""
-    from launch.cli import main
-
     folder = tmp_path_factory.mktemp("audit")
     out = folder / "audit"
     process = Child(["audit", "ulira", *words_of(faces, out)], folder / "log")
@@ -54,7 +52,7 @@ def resumed(faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> Path:
     process.wait()
     before = results(out)
     assert 2 <= len(before) < NUM_RUNS
-    assert main(["audit", "ulira", *words_of(faces, out), "audit.workers=1"]) == 0
+    assert forked_dlfd("audit", "ulira", *words_of(faces, out), "audit.workers=1").status == 0
     assert before.items() <= results(out).items()
     assert len(results(out)) == NUM_RUNS
     return out
@@ -100,7 +98,7 @@ def test_what_is_written_names_nobody_but_in_the_salt_file(resumed: Path):
 
 @pytest.mark.xdist_group("audit")
 def test_more_models_use_the_runs_that_are_there_and_the_other_kind_adds_none(
-    faces: Faces, resumed: Path, dlfd: Dlfd
+    faces: Faces, resumed: Path, dlfd: Dlfd, forked_dlfd: Dlfd
 ):
     before, worlds = results(resumed), figures(resumed)
     salt = json.loads((resumed / "audit.salt.json").read_text())
@@ -109,7 +107,7 @@ def test_more_models_use_the_runs_that_are_there_and_the_other_kind_adds_none(
     assert ended.json["kind"] == "klom"
     assert results(resumed) == before
     assert figures(resumed) == worlds
-    ended = dlfd("audit", "ulira", *words_of(faces, resumed, MODELS + 1), "audit.workers=1")
+    ended = forked_dlfd("audit", "ulira", *words_of(faces, resumed, MODELS + 1), "audit.workers=1")
     assert ended.status == 0
     assert "Retrained against Retrained" in ended.out
     assert before.items() <= results(resumed).items()

@@ -13,7 +13,7 @@ import pytest
 
 from dlfd_dist.config import DLFDConfig, JobConfig, MethodConfig, RuntimeConfig
 from dlfd_dist.jobs import bench as measuring
-from dlfd_dist.jobs.bench import PHASES, Bench
+from dlfd_dist.jobs.bench import PHASES, Bench, Iteration
 from launch.verbs.bench import advice
 from tests.fakes.command_line import Ended, Faces, tree
 
@@ -24,7 +24,8 @@ def found(**shares: float) -> Bench:
     """A measurement of a step of one second; what is not named is forward."""
     seconds = dict.fromkeys(PHASES, 0.0) | shares
     seconds["forward"] += 1 - sum(seconds.values())
-    return Bench("cpu", 32, 100, 5, 101, seconds, 1.02, {"train": 100.0, "unlearn": 101.0})
+    iteration = Iteration(over_floor=1.02, seconds=0.1, flops=10**9, peak_flops=2e10)
+    return Bench("cpu", 32, 100, 5, 101, seconds, iteration, {"train": 100.0, "unlearn": 101.0})
 
 
 def config(**method: Any) -> JobConfig:
@@ -57,7 +58,10 @@ def test_the_figures_of_a_run_add_up_and_only_bench_json_stays(
     assert values["images_per_s"] == pytest.approx(8 / values["step_seconds"])
     # 24 retain images in batches of 8, each step probed, and before the first.
     assert (values["num_steps"], values["num_probes"], values["num_measured"]) == (3, 4, 1)
-    assert values["iteration_over_floor"] > 0
+    iteration = values["iteration"]
+    assert iteration["over_floor"] > 0
+    # Half of a pass is forward; a product of matrices is faster than what is around it, too.
+    assert 0 < iteration["flops"] / iteration["seconds"] < 2 * iteration["peak_flops"]
     assert values["memory_over_training"] > 0
 
 
@@ -121,6 +125,14 @@ def test_what_takes_much_is_named_with_the_setting_that_changes_it(shares, says)
     told = advice(found(**shares), config())
     assert len(told) == 1
     assert says in told[0]
+
+
+def test_an_iteration_far_from_the_peak_is_told_of_larger_batches():
+    measured = found()
+    assert measured.iteration is not None
+    slow = replace(measured, iteration=replace(measured.iteration, seconds=1.0))
+    assert ["global_batch_size" in sentence for sentence in advice(slow, config())] == [True]
+    assert "5%" in advice(slow, config())[0]
 
 
 def test_the_authors_loop_is_not_told_to_probe_less():

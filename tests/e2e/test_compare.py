@@ -55,12 +55,11 @@ def untimed(row: dict) -> dict:
 
 
 @pytest.fixture(scope="module")
-def whole(faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(faces: Faces, forked_dlfd: Dlfd, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tuned comparison that nobody disturbed."""
-    from launch.cli import main
-
     out = tmp_path_factory.mktemp("whole") / "compare"
-    assert main(words_of(faces, out)) == 0
+    ended = forked_dlfd(*words_of(faces, out))
+    assert ended.status == 0, ended.err
     return out
 
 
@@ -122,16 +121,17 @@ def test_tuning_takes_the_best_trial_by_validation_and_says_so(whole: Path):
 
 
 @pytest.fixture(scope="module")
-def with_seeds(faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+def with_seeds(
+    faces: Faces, forked_dlfd: Dlfd, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[str]]:
     """A method on the models of two train seeds, each model measured with two seeds; its words."""
-    from launch.cli import main
-
     out = tmp_path_factory.mktemp("seeds") / "compare"
     words = [
         "compare", *faces.forget, "method=finetune", "seed=3", "compare.train_seeds=0,1",
         "metrics.seed=0,7", *LEARNED, "method.max_steps=2", "compare.workers=1", f"run.dir={out}",
     ]  # fmt: skip
-    assert main(words) == 0
+    ended = forked_dlfd(*words)
+    assert ended.status == 0, ended.err
     return out, words
 
 
@@ -206,7 +206,7 @@ def test_a_comparison_has_rows_with_intervals_and_runs_nothing_twice(
 
 @pytest.mark.xdist_group("compare")
 def test_a_comparison_killed_twice_redoes_only_what_was_not_finished(
-    faces: Faces, whole: Path, tmp_path: Path, dlfd: Dlfd
+    faces: Faces, whole: Path, tmp_path: Path, forked_dlfd: Dlfd
 ):
     """SIGKILL of everything, then of the comparison alone; against one left in peace."""
     out = tmp_path / "compare"
@@ -231,7 +231,7 @@ def test_a_comparison_killed_twice_redoes_only_what_was_not_finished(
     finished = times_of(results(out))
     assert 4 <= len(finished) < NUM_RUNS
 
-    assert dlfd(*words_of(faces, out), "compare.workers=1").status == 0
+    assert forked_dlfd(*words_of(faces, out), "compare.workers=1").status == 0
     after = times_of(results(out))
     assert finished.items() <= after.items()
     assert len(after) == NUM_RUNS
@@ -301,7 +301,10 @@ def test_a_run_does_not_outlive_a_comparison_that_is_killed(
 
 
 def test_a_run_that_fails_is_named_and_stops_no_other(faces: Faces, tmp_path: Path, dlfd: Dlfd):
-    """Fine-tune blows up; SSD takes no gradient step, so that the same rate does it no harm."""
+    """Fine-tune blows up; SSD takes no gradient step, so that the same rate does it no harm.
+
+    The worker is a program of its own here, as users have it.
+    """
     out = tmp_path / "compare"
     words = [
         "compare", *faces.forget, "method=finetune,ssd", "method.lr=1e30", "compare.workers=1",
@@ -321,7 +324,7 @@ def test_a_run_that_fails_is_named_and_stops_no_other(faces: Faces, tmp_path: Pa
 
 
 def test_a_run_whose_process_is_killed_is_named_and_done_by_the_next_start(
-    faces: Faces, tmp_path: Path, dlfd: Dlfd
+    faces: Faces, tmp_path: Path, forked_dlfd: Dlfd
 ):
     out = tmp_path / "compare"
     words = [
@@ -338,7 +341,7 @@ def test_a_run_whose_process_is_killed_is_named_and_done_by_the_next_start(
     found = json.loads((out / "comparison.json").read_text())
     assert found["missing"] == ["retrained seed 0", "finetune seed 0"]
     assert [run["role"] for run in found["runs"]] == ["original"]
-    ended = dlfd(*words, "--json")
+    ended = forked_dlfd(*words, "--json")
     assert ended.status == 0, ended
     assert ended.json["missing"] == []
 

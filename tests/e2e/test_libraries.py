@@ -135,7 +135,7 @@ def test_the_dry_run_and_the_signature_know_the_network(tmp_path: Path):
         ([*VIT, "model.args.pretrained=true"], "model.args.pretrained is not allowed"),
         ([*VIT, "model.args.checkpoint_path=w.pth"], "give a file of weights as checkpoint=PATH"),
         ([*VIT, "model.args.deep=3"], "timm does not make model.name=test_vit for images of 32"),
-        (["model.library=tim"], "must be one of timm, torchvision. Did you mean 'timm'"),
+        (["model.library=tim"], "one of timm, torchvision, huggingface. Did you mean 'timm'"),
         ([*VIT, "data.image_size=40"], "timm does not make model.name=test_vit|does not take"),
         (["model=torchvision", "model.name=squeezenet1_0"], "no linear layer that could read"),
     ],

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
+import os
+import re
+import shutil
+import sys
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +32,9 @@ from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag
 from launch.cli import main
 from launch.verbs.certify import _measure
+from tests.fakes.command_line import REPOSITORY
 from tests.fakes.strangers import QUICK, WORDS, Faces, Net, build, splits
+from tests.fakes.terminal import terminal
 
 HERE = "tests.fakes.strangers"
 
@@ -65,6 +73,61 @@ def test_a_call_leaves_a_run_directory_and_the_model_as_it_was(tmp_path: Path):
     assert [line.split(",")[1:5] for line in request[1:]] == [
         [f"person {who}", "identity", "matched", "4"] for who in (6, 7)
     ]
+
+
+def test_a_call_tells_its_progress_where_it_is_asked_and_leaves_logging_alone(
+    tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    logger = logging.getLogger("dlfd_dist")
+    monkeypatch.setattr(logger, "handlers", [])
+    before = (logger.level, logger.propagate)
+    unlearned(tmp_path / "told", method="finetune", progress=True)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert re.search(r"step=\d+/\d+ .*eta=\d+s", said.err)
+    assert (logger.handlers, logger.level, logger.propagate) == ([], *before)
+    unlearned(tmp_path / "mine", method="finetune", seed=1)
+    assert capsys.readouterr().err == ""
+    with terminal(monkeypatch, "stderr") as shown:
+        unlearned(tmp_path / "drawn", method="finetune", seed=2)
+        assert "step/s" in shown()
+        unlearned(tmp_path / "silent", method="finetune", seed=3, progress=False)
+        assert shown() == ""
+
+
+@pytest.fixture
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Yield the folder of a program whose modules no other process finds."""
+    folder = tmp_path / "program"
+    folder.mkdir()
+    shutil.copy(REPOSITORY / "tests" / "fakes" / "strangers.py", folder / "mynets.py")
+    monkeypatch.syspath_prepend(folder)
+    yield folder
+    sys.modules.pop("mynets", None)
+
+
+def compared(out: Path) -> Path:
+    settings = {**QUICK, "train.epochs": 1, "train.global_batch_size": 8}
+    return dlfd.compare(
+        "mynets:build", "mynets:splits", method="finetune", out=out, settings=settings
+    )
+
+
+def test_the_runs_of_a_comparison_import_what_lies_beside_the_program(beside: Path, tmp_path: Path):
+    path = os.environ.get("PYTHONPATH")
+    rows = json.loads((compared(tmp_path / "out") / "summary.json").read_text("utf-8"))["rows"]
+    assert {row["method"] for row in rows} == {"Original", "Retrained", "Fine-tune"}
+    assert os.environ.get("PYTHONPATH") == path
+
+
+def test_what_the_processes_cannot_import_is_the_cause_that_is_raised(
+    beside: Path, tmp_path: Path, capsys
+):
+    (beside / "launch").mkdir()
+    (beside / "launch" / "__init__.py").touch()
+    with pytest.raises(dlfd.DlfdError, match="No model was trained.*there is no module mynets"):
+        compared(tmp_path / "out")
+    assert "do not look for mynets in" in capsys.readouterr().err
 
 
 def test_the_same_call_returns_the_finished_run(tmp_path: Path):

@@ -53,6 +53,7 @@ class Made:
         """Yield name and text of everything that leaves the run directory."""
         yield "console and table", self.console
         yield "page", (self.run.path / "report.html").read_text(encoding="utf-8")
+        yield "model card", (self.run.path / "README.md").read_text(encoding="utf-8")
         yield "certificate", (self.run.path / "certificate.json").read_text(encoding="utf-8")
         for path in sorted(self.run.logs.iterdir()):
             yield path.name, path.read_text(encoding="utf-8")
@@ -102,6 +103,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
             told = "trackers=[csv,mlflow,tensorboard,wandb]"
             assert main(["unlearn", *words, told, f"run.dir={run.path}"]) == 0, out.getvalue()
             assert main(["report", str(run.path)]) == 0, out.getvalue()
+            card = ["--out", str(run.path / "README.md")]
+            assert main(["report", str(run.path), *card]) == 0, out.getvalue()
             assert main(["certify", str(run.path)]) == 0, out.getvalue()
     finally:
         os.chdir(before)

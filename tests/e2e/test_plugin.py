@@ -18,6 +18,8 @@ import sys, pytest
 from launch.cli import main
 assert main(["methods", "--json"]) == 0
 print("{CUT}")
+assert main(["metrics", "--json"]) == 0
+print("{CUT}")
 assert main(["unlearn", "--help", "method=random_label"]) == 0
 print("{CUT}")
 sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", sys.argv[1]]))
@@ -40,8 +42,9 @@ def test_the_example_is_installed_known_and_passes_its_tests(tmp_path: Path):
         capture_output=True, text=True, env=environment, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    listed, shown, tested = done.stdout.split(CUT)
+    listed, metrics, shown, tested = done.stdout.split(CUT)
     rows = [(row["name"], row["package"]) for row in json.loads(listed)]
     assert ("random_label", "dlfd-random-label") in rows
     assert "method.forget_weight=1.0" in shown
-    assert "3 passed" in tested
+    assert [row["package"] for row in json.loads(metrics)] == ["dlfd-random-label"]
+    assert "6 passed" in tested

@@ -24,6 +24,7 @@ from launch.search.plan import make_plan
 from launch.search.point import Point, Shared
 from launch.search.trial import reference_of, run_rank
 from tests.fakes.command_line import Ended, Faces, Process, command
+from tests.fakes.trackers import of_csv, of_tensorboard, of_wandb, wandb_file, wandb_records
 
 Dlfd = Callable[..., Ended]
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(600)]
@@ -80,6 +81,7 @@ def asha(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple
     words = [
         *settings, "search=asha", "search.num_samples=4", "search.grace_steps=1",
         "search.replicate=1", "search.replicate_seeds=2", "run.mode=770", f"run.dir='{out}'",
+        "trackers=[csv,tensorboard,mlflow,wandb]",
     ]  # fmt: skip
     process = Process(command("search", *words), folder / "log")
     try:
@@ -92,6 +94,39 @@ def asha(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple
     assert main(["search", *words, "--resume"]) == 0
     assert before.items() <= results_of(out).items()
     return out, words
+
+
+def runs_of(out: Path) -> list[RunDir]:
+    """Return the trials and the replicates of a search."""
+    return [RunDir(path.parent) for path in sorted(out.glob("*/*/run.json"))]
+
+
+def test_trials_and_replicates_are_runs_in_the_group_of_the_search(asha: tuple[Path, list[str]]):
+    from mlflow import MlflowClient
+
+    out, _ = asha
+    runs, group = runs_of(out), f"dlfd-{json.loads((out / 'tracking.json').read_text())['group']}"
+    assert {run.path.parent.name for run in runs} == {"trials", "replicates"}
+    client = MlflowClient(tracking_uri=f"sqlite:///{out / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(group)
+    assert experiment is not None
+    held = {
+        run.data.tags["dlfd.run"]: run for run in client.search_runs([experiment.experiment_id])
+    }
+    known = {json.loads(run.tracking.read_text())["run"]: run for run in runs}
+    assert held.keys() == known.keys()
+    for name, run in known.items():
+        assert held[name].info.status == ("FINISHED" if run.finished() else "KILLED")
+        assert not list(run.path.glob("*.html"))
+        probes = [e["step"] for e in read_events(run.metrics) if e["event"] == "probe"]
+        records = list(wandb_records(wandb_file(run.path)))
+        assert {r.run.run_group for r in records if r.WhichOneof("record_type") == "run"} == {group}
+        history = client.get_metric_history(held[name].info.run_id, "probe/nomus")
+        assert [point.step for point in history] == probes
+        for read in (of_csv, of_tensorboard, of_wandb):
+            scalars = read(run.path)
+            assert [step for step, _ in scalars["probe/nomus"]] == probes
+            assert ("result/num_steps" in scalars) is run.finished()
 
 
 def test_the_group_cannot_write_what_a_resumed_search_unpickled(asha: tuple[Path, list[str]]):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from dlfd_dist.run_dir import RunDir, read_events
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.preemption import StopFlag, StoppedEarly
 from dlfd_dist.trackers.tracking import scalars_of, settings_of
-from tests.fakes.command_line import Ended
+from tests.fakes.command_line import Ended, environment
 from tests.fakes.stops import StopAfter
 from tests.fakes.tiny import TINY
 from tests.fakes.trackers import (
@@ -136,6 +139,44 @@ def settings_of_run(run: RunDir) -> dict[str, bool | int | float | str]:
     return settings_of(load_config(run.config))
 
 
+@pytest.fixture
+def killed(trained: Callable[..., Path], tmp_path: Path, monkeypatch) -> tuple[RunDir, list[str]]:
+    """A run that a kill ended after its result was written, and before trackers were told of it."""
+    run = RunDir(tmp_path / "run")
+    words = [
+        "unlearn", *TINY, f"checkpoint={trained()}", "method=finetune", "method.epochs=1",
+        f"run.dir={run.path}", ALL,
+    ]  # fmt: skip
+    code = (
+        "import os, signal\n"
+        "from dlfd_dist.trackers import Tracking\n"
+        "from launch.cli import main\n"
+        "Tracking.end = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"main({words!r})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert run.finished()
+    return run, words
+
+
+def test_a_run_that_was_killed_before_its_trackers_knew_its_end_is_ended(
+    killed: tuple[RunDir, list[str]], dlfd: Dlfd
+):
+    run, words = killed
+    assert mlflow_run(run.path)[1].info.status == "RUNNING"
+    before = run.result.stat().st_mtime_ns
+    for _ in range(2):
+        assert dlfd(*words).status == 0
+        assert run.result.stat().st_mtime_ns == before
+        for read in READERS.values():
+            assert_once(read(run.path), run)
+        assert mlflow_run(run.path)[1].info.status == "FINISHED"
+    assert json.loads(run.tracking.read_text())["ended"]
+    client, held = mlflow_run(run.path)
+    assert "report.html" in {file.path for file in client.list_artifacts(held.info.run_id)}
+
+
 def test_no_tracker_is_told_who_or_where(resumed: RunDir):
     """What wandb would send and TensorBoard would show names no machine, no user and no folder.
 
@@ -157,11 +198,11 @@ def test_no_tracker_is_told_who_or_where(resumed: RunDir):
 
 
 def test_the_main_rank_alone_tells_trackers(
-    trained: Callable[..., Path], dlfd: Dlfd, tmp_path: Path
+    trained: Callable[..., Path], forked_dlfd: Dlfd, tmp_path: Path
 ):
     run = RunDir(tmp_path / "run")
     words = [*TINY, "method=finetune", "method.epochs=1", "runtime.world_size=2", ALL]
-    ended = dlfd("unlearn", *words, f"checkpoint={trained()}", f"run.dir={run.path}")
+    ended = forked_dlfd("unlearn", *words, f"checkpoint={trained()}", f"run.dir={run.path}")
     assert ended.status == 0, ended.err
     for read in READERS.values():
         # Each reader takes one file or one run, and fails where there are several.
@@ -169,10 +210,10 @@ def test_the_main_rank_alone_tells_trackers(
     assert "goes on without" not in ended.err
 
 
-def test_a_comparison_is_a_group(dlfd: Dlfd, tmp_path: Path):
+def test_a_comparison_is_a_group(forked_dlfd: Dlfd, tmp_path: Path):
     out = tmp_path / "compared"
     words = [*TINY, "method=finetune", "method.epochs=1", "trackers=[csv,mlflow]"]
-    ended = dlfd("compare", *words, f"run.dir={out}")
+    ended = forked_dlfd("compare", *words, f"run.dir={out}")
     assert ended.status == 0, ended.err
     from mlflow import MlflowClient
 

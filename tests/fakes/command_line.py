@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import importlib
 import json
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ from PIL import Image
 
 from dlfd_dist.data.synthetic import draw_face
 from dlfd_dist.run_dir import RunDir
+from tests.fakes.forks import fork_instead_of_starting
 from tests.fakes.preloaded import PRELOADED
 from tests.fakes.tiny import TINY_RUN
 
@@ -182,11 +184,18 @@ class Process(Running):
 class Child(Running):
     """`dlfd ...` in a process forked from one that has the imports done, so that it starts at once.
 
-    CUDA and autograd threads do not survive a fork; the fork server has neither.
+    The workers and ranks that it starts are forks of it for the same reason. CUDA and autograd
+    threads do not survive a fork; the fork server has neither.
+
+    Parameters
+    ----------
+    program : the module whose `main` takes the arguments
+    out : takes the standard output; None: the log takes both
     """
 
     def __init__(
-        self, arguments: Sequence[object], log: Path, *,
+        self, arguments: Sequence[object], log: Path, *, program: str = "launch.cli",
+        out: Path | None = None,
         before: Callable[[], None] | None = None, environ: Mapping[str, str] | None = None,
     ):  # fmt: skip
         self.log = log
@@ -194,7 +203,7 @@ class Child(Running):
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         words = [str(word) for word in arguments]
-        child = (words, str(log), before, dict(environ or {}))
+        child = (program, words, str(out or log), str(log), before, dict(environ or {}))
         self.process = context.Process(target=_child, args=child)
         self.process.start()
         assert self.process.pid is not None
@@ -206,18 +215,29 @@ class Child(Running):
 
 
 def _child(
-    arguments: list[str], log: str, before: Callable[[], None] | None, environ: dict[str, str]
-) -> None:
-    from launch.cli import main
-
+    program: str, arguments: list[str], out: str, log: str, before: Callable[[], None] | None,
+    environ: dict[str, str],
+) -> None:  # fmt: skip
     os.environ.update(environ)
     if before is not None:
         before()
     os.setsid()
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(file, stream)
-    sys.exit(main(arguments))
+    for stream, path in ((1, out), (2, log)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    fork_instead_of_starting()
+    sys.exit(importlib.import_module(program).main(arguments))
+
+
+def ended(arguments: Sequence[object], folder: Path) -> Ended:
+    """Run `dlfd ...` in a Child to its end; its output goes through files of the folder."""
+    out, log = folder / "child.out", folder / "child.err"
+    for file in (out, log):
+        file.unlink(missing_ok=True)
+    status = Child(arguments, log, out=out).wait(timeout_s=300)
+    said = Ended(status, *(file.read_text(encoding="utf-8") for file in (out, log)))
+    for file in (out, log):
+        file.unlink()
+    return said
 
 
 def steps_done(run: Path) -> int:

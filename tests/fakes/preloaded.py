@@ -4,8 +4,10 @@ There is one server a process: whoever starts it first has the say, so that all 
 """
 
 PRELOADED = [
-    "launch.cli", "launch.verbs.run", "dlfd_dist.__main__", "dlfd_dist.jobs.run",
-    "dlfd_dist.jobs.plan", "sklearn.linear_model", "sklearn.model_selection",
-    "torchvision.models.resnet",
+    "launch.cli", "launch.verbs.run", "launch.verbs.compare", "launch.verbs.audit",
+    "dlfd_dist.__main__", "dlfd_dist.jobs.run", "dlfd_dist.jobs.plan", "sklearn.linear_model",
+    "sklearn.model_selection", "torchvision.models.resnet", "torchvision.transforms.v2", "ot",
+    "torch.distributed.run", "tests.fakes.forks",
 ]  # fmt: skip
-"""What `dlfd train` and `unlearn` load up to their end, torch too; none of it starts a thread."""
+"""What most verbs load up to their end, torch too. None of it starts a thread but the allocator of
+pyarrow, which sees to forks itself."""

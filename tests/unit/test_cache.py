@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from dlfd_dist.config import DataConfig
-from dlfd_dist.data import cache
+from dlfd_dist.data import cache, filling
 from dlfd_dist.data.cache import cache_dir, decode, open_cache
 from dlfd_dist.data.manifest import Manifest, load_manifest
 from dlfd_dist.errors import DataError
@@ -124,6 +125,63 @@ def test_processes_that_open_at_once_share_one_file(cfg, manifest):
     assert len(cached(cfg)) == 1
 
 
+def test_processes_that_open_at_once_decode_every_image_once(cfg, manifest, monkeypatch):
+    rows = []
+    monkeypatch.setattr(filling, "PART_ROWS", 3)
+    monkeypatch.setattr(cache, "_opened", lambda path, *_: np.load(path) if path.exists() else None)
+    monkeypatch.setattr(cache, "decode", lambda *words: rows.append(words[1]) or decode(*words))
+    test_processes_that_open_at_once_share_one_file(cfg, manifest)
+    assert sorted(rows) == list(range(16))
+
+
+def test_what_a_killed_process_has_decoded_is_kept(cfg, manifest, monkeypatch):
+    rows = []
+
+    def killed(_manifest: Manifest, row: int, size: int) -> np.ndarray:
+        if len(rows) == 6:
+            raise KeyboardInterrupt
+        rows.append(row)
+        return decode(manifest, row, size)
+
+    monkeypatch.setattr(filling, "PART_ROWS", 2)
+    monkeypatch.setattr(filling, "ThreadPoolExecutor", lambda: ThreadPoolExecutor(1))
+    monkeypatch.setattr(cache, "decode", killed)
+    with pytest.raises(KeyboardInterrupt):
+        open_cache(manifest, cfg)
+    before = sorted(rows)
+    rows.clear()
+    monkeypatch.setattr(cache, "decode", lambda *words: rows.append(words[1]) or decode(*words))
+    images = open_cache(manifest, cfg)
+    assert sorted(before + rows) == list(range(16))
+    np.testing.assert_array_equal(images, [decode(manifest, row, 8) for row in range(16)])
+    assert [Path(name).suffix for name in cached(cfg)] == [".npy"]
+
+
+def test_an_image_that_cannot_be_decoded_fails_in_every_process(cfg, manifest, monkeypatch):
+    def broken(_manifest: Manifest, row: int, size: int) -> np.ndarray:
+        if row == 4:
+            raise DataError("row 6 cannot be decoded")
+        return decode(manifest, row, size)
+
+    errors = []
+
+    def opens() -> None:
+        try:
+            open_cache(manifest, cfg)
+        except DataError as err:
+            errors.append(str(err))
+
+    monkeypatch.setattr(filling, "PART_ROWS", 2)
+    monkeypatch.setattr(cache, "decode", broken)
+    threads = [threading.Thread(target=opens) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == ["row 6 cannot be decoded"] * 3
+    assert cached(cfg) == []
+
+
 def test_missing_image_names_its_row(cfg, manifest):
     (manifest.root / manifest.image_paths[4]).unlink()
     with pytest.raises(DataError, match=r"row 6 \(images/p2_0.png\): the image is missing under"):
@@ -169,7 +227,7 @@ def test_full_disk_is_a_data_error(cfg, manifest, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache.os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(DataError, match="cannot be written .*No space left.*data.cache_dir"):
         open_cache(manifest, cfg)
     assert cached(cfg) == []

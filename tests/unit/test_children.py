@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 from dlfd_dist.errors import RunDirError
 from launch import children
-from launch.children import child_environment, mind_working_directory, python_words
+from launch.children import child_environment, findable, mind_working_directory, python_words
 from launch.execute import background as local
 from launch.execute.places import job_folder
 from launch.execute.process import CONTROLLER, Process
@@ -45,6 +46,31 @@ def test_the_process_of_a_local_campaign_runs_our_code(trap: Path, tmp_path: Pat
     [result] = (tmp_path / "campaign" / "jobs" / "submitit").glob("*_result.pkl")
     assert result.stat().st_size
     assert not ran(trap)
+
+
+@pytest.mark.parametrize("is_package", [True, False])
+def test_children_find_what_this_program_imports(is_package, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(children.root()))
+    file = tmp_path / ("mynets/__init__.py" if is_package else "mynets.py")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    with findable(["mynets:build", "numpy:array", "__main__:x", "nowhere:x"]):
+        entries = child_environment()["PYTHONPATH"].split(os.pathsep)
+    assert entries == [str(children.root()), str(tmp_path)]
+    assert os.environ["PYTHONPATH"] == str(children.root())
+
+
+def test_a_folder_whose_modules_would_run_for_ours_is_not_given_to_children(
+    tmp_path: Path, monkeypatch, capsys
+):
+    for name in ("mynets", "random"):
+        (tmp_path / f"{name}.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    with findable(["mynets:build"]):
+        assert str(tmp_path) not in child_environment().get("PYTHONPATH", "")
+    assert "whose random.py would run in place" in capsys.readouterr().err
 
 
 def test_what_is_not_used_of_the_working_directory_is_said(trap: Path, capsys):

@@ -35,7 +35,7 @@ LINES = {
     "dlfd search search.scheduler=": "none asha pbt",
     "dlfd submit cluster=sl": "slurm_generic slurm_lab",
     "dlfd audit u": "ulira",
-    "dlfd export runs/one --to ": "state-dict torch-export onnx",
+    "dlfd export runs/one --to ": "state-dict torch-export onnx huggingface",
     "dlfd models t": "timm torchvision",
     "dlfd report --o": "--out",
     "dlfd export runs/": "runs/more/ runs/one",

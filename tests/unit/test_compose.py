@@ -285,6 +285,7 @@ def test_missing_file_and_folder_are_refused(tmp_path):
 NEEDED = {
     "factory": ["data.factory=mypkg.mine:make", "model.factory=mypkg.mine:make"],
     "timm": ["model.name=resnet18"], "torchvision": ["model.name=resnet50"],
+    "huggingface": ["model.folder=."],
 }  # fmt: skip
 """What a file of a group cannot do without."""
 

@@ -400,6 +400,25 @@ def test_a_list_that_is_no_list_of_strangers_is_refused(first, message, job, tmp
         prepare(job("run", *words), 1)
 
 
+def test_strangers_without_labels_are_no_measure_of_equivalence(job, tmp_path):
+    path = strangers(tmp_path / "strangers", columns="image_path")
+    words = ["method.reference=manifest", f"method.reference_manifest={path}"]
+    with pytest.raises(DataError, match="list.csv has none: add the column label"):
+        prepare(job("run", *words, "method.dynamic=true", "method.rests_by=equivalence"), 1)
+
+
+def test_a_probe_says_how_far_equivalence_is(job, tmp_path):
+    words = ["method.dynamic=true", "method.rests_by=equivalence"]
+    run_job(job("run", *words), Collectives(), StopFlag())
+    for event in read_events(RunDir(tmp_path / "run").metrics):
+        if event["event"] == "probe":
+            assert event["equivalence"]["holds"] is None  # of 2 people a side
+            low, high = event["equivalence"]["interval"]
+            assert -1 <= low <= high <= 1
+        else:
+            assert event["matching"]
+
+
 def test_a_missing_list_is_one_sentence(job):
     words = ["method.reference=manifest", "method.reference_manifest=nowhere.csv"]
     with pytest.raises(DataError, match=r"method.reference_manifest=nowhere.csv is not a file\."):

@@ -62,7 +62,7 @@ def test_clients_of_slurm_are_all_there_or_none(
     if socket:
         (docker / "run" / "munge").mkdir(parents=True)
         (docker / "run" / "munge" / "munge.socket.2").touch()
-    check = only("SLURM in container", check_container(docker))
+    check = only("SLURM", check_container(docker))
     assert (check.ok, said in check.found) == (ok, True)
     assert ok or "bind SLURM's clients" in check.remedy
 
@@ -70,7 +70,7 @@ def test_clients_of_slurm_are_all_there_or_none(
 def test_clients_that_know_no_cluster_do_no_harm(docker: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     (docker / "etc" / "slurm" / "slurm.conf").unlink()
-    check = only("SLURM in container", check_container(docker))
+    check = only("SLURM", check_container(docker))
     assert check.ok
     assert check.found.startswith("clients without a slurm.conf")
 

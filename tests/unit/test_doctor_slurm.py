@@ -104,6 +104,9 @@ def test_a_node_that_stays_silent_is_counted(
 
 # --- before the job
 
+VERSION = 'case "$*" in *--version) echo "slurm 23.11.4"; exit ;; esac'
+"""What a sinfo begins with that has a configuration."""
+
 
 def test_a_machine_without_slurm_is_told_where_to_go(slurm: FakeSlurm, doctor: Doctor):
     for name in ("sinfo", "sbatch"):
@@ -115,24 +118,44 @@ def test_a_machine_without_slurm_is_told_where_to_go(slurm: FakeSlurm, doctor: D
     assert "login node" in checks["SLURM client"]["remedy"]
 
 
-def test_the_plain_doctor_takes_no_slurm_for_a_fact(
-    slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("place", ["machine", "container"])
+def test_the_plain_doctor_says_one_thing_of_slurm(
+    place: str, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch, capsys
 ):
-    monkeypatch.setattr(
-        "launch.doctor.report._ranks", lambda: doctor_slurm.Check("ranks", True, "")
-    )
-    assert run_doctor([], dry_run=False, as_json=False) == 0
-    assert "slurm 23.11.4; 'dlfd doctor slurm partition=NAME'" in capsys.readouterr().out
-    slurm.without("sinfo")
-    assert run_doctor([], dry_run=False, as_json=False) == 0
-    assert "no SLURM client on this machine" in capsys.readouterr().out
+    report, of_container = "launch.doctor.report", doctor_slurm.Check("SLURM", True, "no client")
+    monkeypatch.setattr(f"{report}._ranks", lambda: doctor_slurm.Check("ranks", True, ""))
+    inside = [of_container] if place == "container" else []
+    monkeypatch.setattr(f"{report}.check_container", lambda: inside)
+
+    def said() -> str:
+        assert run_doctor([], dry_run=False, as_json=True) == 0
+        checks = [c for c in json.loads(capsys.readouterr().out) if "SLURM" in c["name"]]
+        (check,) = checks
+        return check["found"]
+
+    if place == "container":
+        assert said() == "no client"
+        return
+    assert said().startswith("slurm 23.11.4; 'dlfd doctor slurm partition=NAME'")
+    slurm.answers("sinfo", error="sinfo: fatal: Could not establish a configuration\n", status=1)
+    assert "Could not establish a configuration; to submit jobs, run this on a login" in said()
+    for name in doctor_slurm.CLIENTS:
+        slurm.without(name)
+    assert said().startswith("no client on this machine; to submit jobs, run this on a login node")
+
+
+def test_clients_that_know_no_cluster_are_a_failure_of_the_cluster(slurm, doctor: Doctor):
+    slurm.answers("sinfo", error="sinfo: fatal: Could not establish a configuration\n", status=1)
+    status, checks = doctor("partition=gpu")
+    assert (status, list(checks)) == (1, ["SLURM client"])
+    assert "knows no cluster" in checks["SLURM client"]["found"]
 
 
 def test_a_controller_that_is_away_is_told_in_its_words(slurm: FakeSlurm, doctor: Doctor):
-    slurm.answers("sinfo", error="x\nslurm_load_partitions: Unable to contact\n", status=1)
+    slurm.command("sinfo", f"{VERSION}; printf 'x\nslurm_load: Unable to contact' >&2; exit 1")
     status, checks = doctor("partition=gpu")
     assert status == 1
-    assert checks["partition gpu"]["found"] == "slurm_load_partitions: Unable to contact"
+    assert checks["partition gpu"]["found"] == "slurm_load: Unable to contact"
     assert "SLURM_CONF" in checks["partition gpu"]["remedy"]
     assert "probe job" not in checks
 
@@ -141,7 +164,7 @@ def test_a_command_that_hangs_is_given_up(
     slurm: FakeSlurm, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(doctor_slurm, "ANSWER_S", 0.2)
-    slurm.command("sinfo", "exec sleep 20")
+    slurm.command("sinfo", f"{VERSION}; exec sleep 20")
     status, checks = doctor("partition=gpu")
     assert status == 1
     assert checks["partition gpu"]["found"] == "sinfo: no answer in 0.2 s"

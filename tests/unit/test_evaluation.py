@@ -89,7 +89,9 @@ def test_without_a_forget_set_only_the_separation_is_told(parts):
 
 def probed(monkeypatch, parts, config: JobConfig):
     by_ids = {part.ids[0]: part for part in parts.values()}
-    monkeypatch.setattr(evaluation, "run_model", lambda model, batches, ids, size: by_ids[ids[0]])
+    monkeypatch.setattr(
+        evaluation, "run_together", lambda model, batches, sets, size: [by_ids[s[0]] for s in sets]
+    )
     splits = SimpleNamespace(forget=IDS["forget"], val=IDS["val"])
     batches = SimpleNamespace(data=SimpleNamespace(splits=splits))
     return probe(None, batches, config, 7)  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from dlfd_dist.metrics import (
     tug_of_war,
     zero_retrain_forgetting,
 )
+from dlfd_dist.metrics.membership_probes import tells_apart
 
 RANDOM = np.random.default_rng(0)
 
@@ -132,6 +133,14 @@ def test_probes_need_two_people_a_side():
     two, one = np.repeat([0, 1], 15), np.full(30, 2)
     assert membership_probes(rows[:30], rows[30:], people=(two, one)) is None
     assert membership_probes(rows[:30], rows[30:], people=(two, two + 5)) is not None
+
+
+@pytest.mark.parametrize(("auc", "few", "many"), [(0.5, False, False), (0.7, False, True)])
+def test_a_probe_tells_sides_apart_beyond_the_error_of_their_people(auc, few, many):
+    found = MembershipProbes(knn_auc=0.5, linear_auc=auc)
+    assert tells_apart(found, 8, 8) is few
+    assert tells_apart(found, 60, 60) is many
+    assert tells_apart(MembershipProbes(knn_auc=auc, linear_auc=0.5), 60, 60) is many
 
 
 def test_probes_of_the_same_distribution_are_at_chance():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import dlfd_dist
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = {
-    "errors", "access", "plain", "registry", "plugins", "factories", "libraries", "resources",
-    "provenance", "digests", "config", "logs", "locks", "run_dir", "compose", "objectives",
-    "yaml_text", "trackers", "__init__",
+    "errors", "access", "plain", "registry", "plugins", "factories", "libraries", "huggingface",
+    "resources", "provenance", "digests", "config", "terminal", "progress", "logs", "locks",
+    "run_dir", "compose", "objectives", "yaml_text", "trackers", "__init__",
 }  # fmt: skip
 LAYERS: list[set[str]] = [
     BASE,
@@ -45,6 +46,13 @@ ROOMS = ("children", "dry_run", "plan", "execute", "results", "search", "verbs")
 TOP = {"cli", "completion", "library", "torchrun", "__init__"}
 
 
+@functools.cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    """Return the imports of a file, at any depth."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def room_of(path: Path) -> str:
     """Return the layer name of a library file: its folder, or its own name at the top."""
     parts = path.relative_to(ROOT / "dlfd_dist").parts
@@ -54,7 +62,7 @@ def room_of(path: Path) -> str:
 def imported_rooms(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (line, room) of every import of our library in a file, at any depth."""
     package = ["dlfd_dist", *path.relative_to(ROOT / "dlfd_dist").parts[:-1]]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             names = base + (node.module or "").split(".") if node.module else base
@@ -140,7 +148,7 @@ LAUNCH = sorted((ROOT / "launch").rglob("*.py"))
 def launch_imports(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (line, room) of every import of launch in one of its files, at any depth."""
     package = list(path.relative_to(ROOT / "launch").parts[:-1])
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if not isinstance(node, ast.ImportFrom):
             continue
         if node.level:
@@ -185,7 +193,7 @@ def test_no_two_files_of_launch_import_each_other():
 
 def _files_imported(path: Path) -> Iterator[Path]:
     package = ["launch", *path.relative_to(ROOT / "launch").parts[:-1]]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.ImportFrom) and node.level:
             names = package[: len(package) - node.level + 1] + (node.module or "").split(".")
             file = ROOT.joinpath(*filter(None, names)).with_suffix(".py")
@@ -200,7 +208,7 @@ def test_hydra_is_known_to_compose_only():
 
 def _third_party(path: Path) -> set[str]:
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.ImportFrom) and not node.level:
             names.add((node.module or "").split(".")[0])
         elif isinstance(node, ast.Import):

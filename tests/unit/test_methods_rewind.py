@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from dlfd_dist.config import TrainConfig
+from dlfd_dist.digests import file_digest
 from dlfd_dist.errors import CheckpointError, ConfigError
 from dlfd_dist.jobs import run_job
 from dlfd_dist.run_dir import RunDir, read_events
@@ -90,6 +93,24 @@ def test_the_epochs_that_were_not_kept_are_refused(trained, tiny, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_teacher_that_is_rewound_reads_the_same_weights_and_refuses_the_same(
+    trained, tiny, tmp_path
+):
+    def config(*words: str):
+        return tiny(
+            "unlearn", TWO_CONVS, "method=dlfm", "method.teacher=rewound", "method.epochs=1",
+            "method.dynamic=false", f"checkpoint={trained(*KEPT)}",
+            f"run.dir={tmp_path / 'run'}", *words,
+        )  # fmt: skip
+
+    with pytest.raises(CheckpointError, match="set method.teacher_back to one of 1, 3"):
+        run_job(config("method.teacher_back=2"), Collectives(), StopFlag())
+    found = run_job(config("method.teacher_back=1"), Collectives(), StopFlag())
+    assert found["passes"] == {"teach": 2.0, "match": 1.0}
+    inputs = json.loads(RunDir(tmp_path / "run").identity.read_text())["inputs"]
+    assert inputs["rewound"] == file_digest(RunDir(trained(*KEPT)).epoch_model(4))
+
+
 @pytest.mark.parametrize("value", [0, 30, 31])
 def test_keep_every_lies_within_the_training(value):
     with pytest.raises(ConfigError, match="train.keep_every=.* below train.epochs"):
@@ -109,3 +130,10 @@ def test_a_comparison_whose_original_keeps_too_little_is_refused_before_it_begin
         comparison_of([*TINY_FACES, "method=finetune,rewind", "compare.contrasts=[]", *words])
     comparison_of([*TINY_FACES, "method=finetune", "compare.contrasts=[]", *words])
     comparison_of([*TINY_FACES, "method=rewind", "compare.contrasts=[]", "train.keep_every=5"])
+
+
+def test_a_comparison_refuses_a_teacher_whose_weights_are_not_kept():
+    words = [*TINY_FACES, "method=dlfm", "compare.contrasts=[]", "method.teacher=rewound"]
+    with pytest.raises(ConfigError, match="method.teacher=rewound goes back to epoch 20 of 30"):
+        comparison_of(words)
+    comparison_of([*words, "train.keep_every=5"])

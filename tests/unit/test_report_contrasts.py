@@ -19,6 +19,7 @@ from dlfd_dist.report.contrasts import (
     contrasts_of,
     default_pairs,
     holm,
+    sentences,
 )
 from dlfd_dist.report.records import of_label
 from dlfd_dist.report.summary import findings_of
@@ -109,6 +110,17 @@ def test_runs_without_seeds_in_common_are_not_tested(records):
     assert (found.verdict, found.p) == ("not tested", None)
     assert "1 seed in common" in found.sentence
     assert contrasts_of([], PAIR)[0].num_values == 0
+
+
+def test_contrasts_that_one_seed_leaves_untested_are_one_sentence(records):
+    runs = [r for r in records if r.seed == 0]
+    made = contrasts_of(runs, [("DLFD", other) for other in ("Original", "Retrained", "Fine-tune")])
+    assert len(made) == 11
+    assert sentences(made) == [
+        "DLFD against Original, Fine-tune, Retrained: not tested in any of 11 contrasts, 1 seed in "
+        "common, and a test needs 2."
+    ]
+    assert sentences(made[:1]) == [made[0].sentence]
 
 
 def test_default_contrasts_are_dlfd_against_the_references_and_the_best_other():

@@ -280,6 +280,9 @@ def test_the_table_says_whom_a_method_was_matched_to(kind, labelled, said, rows)
     met = {"kind": kind, "labelled": labelled, "people": people, "images": 8}
     told = [{**rows[-1], "method": "DLFM", "reference_people": met}]
     assert said in markdown_table(told)
+    assert "no strangers" not in markdown_table(told)
+    met |= {"strangers": False, "probes": {"knn_auc": 0.8, "linear_auc": 0.94}}
+    assert "no strangers, as a probe tells them from some (AUC 0.94)" in markdown_table(told)
     assert "was matched to" not in markdown_table(rows)
 
 

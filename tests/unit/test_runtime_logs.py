@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from dlfd_dist.logs import Progress, close_rank_log, duration, open_rank_log, setup_console
+from dlfd_dist.logs import close_rank_log, open_rank_log, setup_console
+from dlfd_dist.progress import Progress, duration
 from dlfd_dist.run_dir import read_events
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-import pty
-import select
-from collections.abc import Iterator
 
 import pytest
 
 from launch.search.plan import make_plan
 from launch.search.progress import Table
+from tests.fakes.terminal import terminal
 
 FIGURES = {
     "step": 2, "num_steps": 4, "objective": 0.7, "accuracy": 0.6, "forgetting_score": 0.1,
@@ -27,12 +24,6 @@ def told(table: Table) -> None:
     table.close()
 
 
-def pieces(terminal: int) -> Iterator[str]:
-    """Yield what was written to a terminal, which hands it out in pieces."""
-    while select.select([terminal], [], [], 0.5)[0]:
-        yield os.read(terminal, 100_000).decode()
-
-
 @pytest.fixture
 def search():
     given = ["data=synthetic", "forget.fraction=0.25", "checkpoint=original", "search=random"]
@@ -41,13 +32,10 @@ def search():
 
 
 def test_a_terminal_shows_one_table_that_is_drawn_again(search, monkeypatch: pytest.MonkeyPatch):
-    ours, theirs = pty.openpty()
-    with os.fdopen(theirs, "w") as terminal:
-        monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+    with terminal(monkeypatch, "stderr") as shown:
         told(Table(search, 2, "trial"))
-        terminal.flush()
-        text = "".join(pieces(ours))
-    os.close(ours)
+        text = shown()
     assert "trials: 0/2 ended, eta ?" in text
     last = text.split("\x1b[J")[-1]
     assert "trials: 1/2 ended, eta 0s" in last

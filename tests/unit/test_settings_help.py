@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from dlfd_dist.compose import compose_job
+from dlfd_dist.compose import compose_job, with_sweep
 from dlfd_dist.config import (
     METHOD_CONFIGS,
     AuditConfig,
@@ -26,9 +27,11 @@ from dlfd_dist.errors import ConfigError
 from dlfd_dist.methods import methods
 from dlfd_dist.models import backbones
 from launch.cli import main
-from launch.verbs.listing import run_listing
+from launch.plan.compare import comparison_of
+from launch.verbs.listing import WHERE_TO_START, run_listing
 from launch.verbs.settings import choices, sentences, verb_help
 
+ROOT = Path(__file__).parents[2]
 LINE = re.compile(r"^  ([a-z_.0-9]+)=(.*)$", re.MULTILINE)
 SECTIONS = [
     type(getattr(JobConfig(), f.name))
@@ -122,6 +125,19 @@ def test_a_wrong_word_is_refused_as_the_verb_would_refuse_it():
         verb_help("unlearn", ["method=scrubb"])
 
 
+def test_the_list_of_methods_says_what_to_start_with_as_the_docs_do(capsys):
+    assert main(["methods"]) == 0
+    said = capsys.readouterr().err.strip()
+    assert said == WHERE_TO_START
+    page = (ROOT / "docs" / "methods.md").read_text("utf-8")
+    assert said in " ".join(page.split())
+    words = re.search(r"'dlfd compare (.*)'", said)
+    assert words
+    given = ["data=synthetic", "forget.fraction=0.2", "run.dir=nowhere"]
+    made = comparison_of(with_sweep([*words[1].split(), *given]))
+    assert (len(made.configs), made.compare.tune) == (3, 12)
+
+
 @pytest.mark.parametrize(
     ("verb", "names"),
     [("methods", methods.names), ("models", backbones.names), ("data", datasets.names)],
@@ -129,7 +145,7 @@ def test_a_wrong_word_is_refused_as_the_verb_would_refuse_it():
 def test_a_listing_has_every_name_with_a_sentence(verb: str, names, capsys):
     assert main([verb]) == 0
     lines = capsys.readouterr().out.splitlines()
-    libraries = ["timm", "torchvision"] if verb == "models" else []
+    libraries = ["timm", "torchvision", "huggingface"] if verb == "models" else []
     expected = [*(n for n in names() if n != "factory"), *libraries]
     assert [line.split()[0] for line in lines] == expected
     assert all(len(line.split()) > 2 for line in lines)

@@ -108,6 +108,37 @@ def test_a_run_that_waits_again_after_a_start_is_restarting(campaigns: Campaigns
     assert state(campaigns) == "restarting"
 
 
+@pytest.mark.parametrize(
+    ("slurm", "expected", "why"),
+    [
+        ("PENDING", "cancelled", "it was cancelled: SLURM still has its job as PENDING."),
+        ("CANCELLED", "cancelled", "it was cancelled: SLURM still has its job as CANCELLED."),
+        ("REQUEUED", "cancelled", "it was cancelled: SLURM still has its job as REQUEUED."),
+        ("COMPLETING", "running", "it was cancelled and is ending: SLURM still has its job as "
+         "COMPLETING."),
+    ],
+)  # fmt: skip
+def test_a_run_that_was_cancelled_is_not_called_queued(campaigns: Campaigns, slurm, expected, why):
+    assert campaigns.run("cancel", campaigns.path / "seed=0").status == 0
+    # squeue lists a job for some seconds after scancel.
+    campaigns.slurm.set("101_0", slurm, queued=True)
+    found = campaigns.states()
+    assert (found["seed=0"]["state"], found["seed=0"]["cause"]) == (expected, why)
+    assert found["seed=1"]["state"] == "queued"
+
+
+def test_a_cancelled_job_that_squeue_still_lists_is_not_waited_for(campaigns: Campaigns):
+    campaigns.run("cancel", campaigns.path)
+    campaigns.slurm.set("101", "PENDING", queued=True)
+    said = campaigns.run("retry", campaigns.path, "--failed")
+    assert "queued already" not in said.out
+    assert set(campaigns.states()) == {"seed=0", "seed=1"}
+    assert state(campaigns) == "queued"
+    assert (
+        len([words for words in campaigns.slurm.calls("sbatch") if "--test-only" not in words]) > 2
+    )
+
+
 def states_asked(campaigns: Campaigns) -> list[list[str]]:
     return [words for words in campaigns.slurm.calls("sacct") if "--duplicates" not in words]
 

@@ -338,6 +338,25 @@ def test_a_dry_run_needs_no_slurm_and_writes_nothing(campaigns: Campaigns, monke
     assert not campaigns.path.exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["cluster.gpus=none"], "; no GPU is asked for (cluster.gpus=none), so"),
+        (["cluster.gpus=gres", "cluster.ranks=4"], "; 16 GPUs over all tasks, at "
+         "most 4 in a task"),
+        (["cluster.gpus=per_task"], "; 4 GPUs over all tasks, at most 1 in"),
+        (["cluster.gpus=none", "cluster.options=['--gpus=2']"], "; GPUs by cluster.options alone: "
+         "--gpus=2"),
+        (["cluster.kind=local"], "; on this machine, with the GPUs that torch"),
+    ],
+    ids=["none", "gres", "per task", "options", "local"],
+)  # fmt: skip
+def test_a_dry_run_says_how_many_jobs_and_gpus(campaigns: Campaigns, words, said):
+    told = campaigns.submit("compare", "method=dlfd,ssd", *words, "--dry-run")
+    assert told.status == 0, told.err
+    assert f"  3 jobs, 4 tasks with runs{said}" in told.out
+
+
 def test_test_only_asks_sbatch_about_every_job_and_queues_none(campaigns: Campaigns):
     told = campaigns.submit("compare", "method=ssd", "--test-only")
     assert told.status == 0

@@ -15,6 +15,7 @@ from launch.execute.batches import make_batches
 from launch.execute.submission import Submission
 from launch.search.node import Step
 from launch.search.plan import make_plan, read_search
+from launch.search.search import run_search
 from launch.verbs.submit import plan_of
 
 GIVEN = [
@@ -45,6 +46,24 @@ def test_a_search_with_ray_is_one_job_on_all_nodes(given: list[str]):
     assert "--ntasks=2 --ntasks-per-node=1 --cpus-per-task=3" in text
     assert "lib/ray.sh" in text
     assert text.rstrip().endswith('requeue_or_exit "$(ray_status $?)"')
+
+
+def test_the_plan_of_a_search_says_whether_gpus_are_used(given: list[str], monkeypatch, capsys):
+    words = [word for word in given if not word.startswith("cluster=")]
+
+    def said(*more: str, there: int) -> str:
+        monkeypatch.setattr("torch.cuda.device_count", lambda: there)
+        assert run_search([*words, *more], resume=False, dry_run=True, as_json=False) == 0
+        return capsys.readouterr().out
+
+    assert "# GPUs: none is used, for torch sees none here; trials run on CPUs" in said(there=0)
+    assert "# GPUs: 1 for each rank of a trial, of 2 here" in said(there=2)
+    half = said("search.gpus_per_trial=0.5", there=2)
+    assert "# GPUs: 0.5 for each rank of a trial, of 2 here" in half
+    assert "# GPUs: none is used of 2 here" in said("runtime.device=cpu", there=2)
+    for gpus, where in (("none", "cores"), ("gres", "GPUs")):
+        campaign = plan_of("search", [*given, f"cluster.gpus={gpus}"])
+        assert campaign.runs[0].spec.why == f"Ray on 1 node, trials on their {where}"
 
 
 @pytest.mark.parametrize("search", ["asha", "pbt", "random"])

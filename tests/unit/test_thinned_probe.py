@@ -48,7 +48,9 @@ def test_whole_probe_where_the_sample_is_not_clearly_above(
 ):
     sizes = []
 
-    def fake(_model: Any, _batches: Any, _config: Any, step: int, forget: Any, val: Any) -> Probe:
+    def fake(
+        _model: Any, _batches: Any, _config: Any, step: int, forget: Any, val: Any, *_: Any
+    ) -> Probe:
         sizes.append((len(forget), len(val)))
         return Probe(step, 0.5, 0.5, sampled if len(sizes) == 1 else 0.1, 0.5, 0.5)
 

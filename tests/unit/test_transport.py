@@ -106,6 +106,23 @@ def test_entropic_plan_is_pots():
     np.testing.assert_allclose(solved.plan, expected, rtol=0, atol=1e-5)
 
 
+def test_an_entropic_plan_begun_at_a_similar_ones_potentials_takes_fewer_iterations():
+    near, matrix = some_cost(30, 20), some_cost(30, 20) + 0.01 * some_cost(30, 20, seed=5)
+    words = {"solver": "entropic", "reg": 0.05, "max_iter": 20_000}
+    cold, warm = (solve(matrix, start=start, **words) for start in (None, solve(near, **words)[-1]))
+    assert warm.num_iters < 0.7 * cold.num_iters
+    assert (warm.converged, cold.converged) == (True, True)
+    # Both stop at marginals of 1e-6.
+    torch.testing.assert_close(warm.plan, cold.plan, rtol=0, atol=1e-5)
+
+
+def test_the_exact_plan_has_no_potentials_and_needs_no_start():
+    matrix = some_cost(6, 4)
+    begun = solve(matrix, solver="exact", start=(torch.ones(6), torch.ones(4)))
+    assert begun.potentials is None
+    assert torch.equal(begun.plan, solve(matrix, solver="exact").plan)
+
+
 def test_entropic_cost_falls_to_the_exact_one_as_reg_shrinks():
     matrix = some_cost(9, 7)
     exact = float(solve(matrix, solver="exact").value)
