@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -15,6 +16,9 @@ from .plain import steer
 from .terminal import coloured, is_live
 
 logger = logging.getLogger("dlfd_dist")
+# tqdm's own lock is one between processes, for which each process would start a further one.
+tqdm.set_lock(threading.RLock())
+
 EVERY_S = 15.0
 """Seconds between two lines of `followed`."""
 Item = TypeVar("Item")

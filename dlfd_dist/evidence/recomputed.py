@@ -15,7 +15,7 @@ ABSOLUTE = 1e-9
 
 NOT_MEASURED_AGAIN = {
     "relearn", "relearn_steps", "relearn_steps_retrained", "anamnesis_index", "against_original",
-    "resurfacing", "resurfaced_accuracy", "resurfaced_attack",
+    "resurfacing", "resurfaced_accuracy", "resurfaced_attack", "passes", "start",
 }  # fmt: skip
 """Figures of a training: rounding grows with its steps, and another machine may count one more.
 And what a method moved: the checkpoint before it is what was to be deleted."""

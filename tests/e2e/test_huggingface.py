@@ -173,7 +173,7 @@ def test_features_and_blocks_are_those_of_the_network(
     numbers = {p for block in blocks for p in block.parameters()}
     assert numbers == set(model.module.parameters())
     folded = FoldedClassifier(model)
-    with folded.computed_in(bfloat16=False) as one:
+    with folded.computed_in(images.shape, bfloat16=False) as one:
         torch.testing.assert_close(one(images).logits, output.logits, rtol=1e-4, atol=1e-5)
 
 

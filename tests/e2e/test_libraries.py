@@ -234,7 +234,10 @@ def test_normalisation_with_its_activation_is_shared_and_not_folded(
     monkeypatch.undo()
 
     pixels = torch.randn(2, 3, 32, 32, dtype=torch.float64)
-    with FoldedClassifier(model.eval()).computed_in(bfloat16=False) as folded, torch.no_grad():
+    with (
+        FoldedClassifier(model.eval()).computed_in(pixels.shape, bfloat16=False) as folded,
+        torch.no_grad(),
+    ):
         torch.testing.assert_close(
             folded.eval()(pixels).logits, model(pixels).logits, rtol=1e-9, atol=1e-9
         )

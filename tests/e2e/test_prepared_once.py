@@ -108,8 +108,8 @@ def facts(counts: Counter) -> tuple[int, int, int]:
 
 def test_unlearn_reads_its_data_and_hashes_each_checkpoint_once(unlearn, tmp_path, counted):
     assert main(["unlearn", *unlearn, f"run.dir={tmp_path / 'run'}"]) == 0
-    # The third hash is that of the delivered model.
-    assert facts(counted) == (1, 3, 1)
+    # The third hash is that of the delivered model, the second model the folded one of probes.
+    assert facts(counted) == (1, 3, 2)
 
 
 def test_train_reads_its_data_once_and_makes_one_model(words, tmp_path, counted):
@@ -142,7 +142,7 @@ def test_a_rank_takes_over_the_digests_of_its_launcher(unlearn, tmp_path, counte
     config = claimed(unlearn, tmp_path / "run")
     counted.clear()
     assert rank_main([str(config)]) == 0
-    assert facts(counted) == (1, 1, 1)  # the delivered model
+    assert facts(counted) == (1, 1, 2)  # the delivered model; the model and the folded one
 
 
 def test_a_rank_hashes_a_checkpoint_that_was_just_written(unlearn, tmp_path, counted, monkeypatch):
@@ -210,7 +210,7 @@ def test_a_task_of_a_campaign_reads_its_data_once(unlearn, tmp_path, counted, mo
     digests._known.clear()
     counted.clear()
     assert run_task([str(campaigns.path), job.stem, "0"]) == 0
-    assert facts(counted) == (1, 3, 1)
+    assert facts(counted) == (1, 3, 2)
 
 
 # --- digests
