@@ -189,8 +189,6 @@ def ablation_table(results: Results, names: dict[str, list[str]]) -> str:
     ]
     for title, runs in names.items():
         ended = [results[name] for name in runs if name in results]
-        if not ended:
-            continue
         shown = [_mean([r[figure] for r in ended]) for figure in FIGURES]
         shown += [_mean([r["mia"][f] for r in ended]) for f in ("accuracy", "auc")]
         lines.append(f"| {title} | {len(ended)} | {' | '.join(shown)} |")
@@ -256,9 +254,9 @@ def store(
         f"{candidates_table(results, gaps, seed)}\n\n"
         f"Taken: {best} (`{' '.join(words_of(settings))}`). {len(CANDIDATES) - len(gaps)} of "
         f"{len(CANDIDATES)} candidates have not ended.\n\nEach row changes one thing of it, and is "
-        f"the mean over the seeds {seeds}, or over as many of them as have ended (runs); a row "
-        f"whose loss became no number is left out. Test is "
-        f"read here for the first time:\n\n{ablation_table(results, runs)}\n\nOver Original, mean "
+        f"the mean over the seeds {seeds}, or over as many of them as have ended (runs): none "
+        f"where the loss became no number. Test is read here for the first "
+        f"time:\n\n{ablation_table(results, runs)}\n\nOver Original, mean "
         f"of {len(both)} seeds: NoMUS {gains['nomus']:+.3f}, the papers' NoMUS "
         f"{gains['nomus_paper']:+.3f}, test accuracy {gains['test_accuracy']:+.3f}."
     )
