@@ -156,7 +156,9 @@ def resolve_entries(
     if not len(forgotten):
         raise DataError(
             f"{source} matches no training image: all {len(outside)} of its lines are "
-            "in val or test, which the model was not trained on, so there is nothing to forget."
+            "in val or test, which the model was not trained on, so there is nothing to forget. "
+            "Where the data set has splits of its own, they say who is trained on; elsewhere "
+            "another data.split_seed does."
         )
     if outside:
         logger.warning(

@@ -41,6 +41,10 @@ def finish(session: Session, *, selected_step: int | None, selection: str) -> di
     job, seconds, energy = session.job, session.seconds, session.energy_joules()
     if job.collectives.is_main:
         save_weights(session.model, job.run_dir.model)
+        if selected_step is not None and selected_step < session.num_steps:
+            logger.info(
+                "step %d of %d is delivered: %s", selected_step, session.num_steps, selection
+            )
     chosen = {
         "selected_step": selected_step,
         "selection": selection,

@@ -199,7 +199,8 @@ def _answer_caveats(row: Row, original: Row | None, retrained: Row | None) -> li
 
 
 def _missed(records: Sequence[RunRecord], subject: str, other: str) -> str:
-    """Return which difference would have been missed; nothing where the error is unknown.
+    """Return which difference would have been missed; nothing where the error is unknown, or is
+    zero because there are too few people for one.
 
     Over the seeds that both rows have; of a single run each over people, by the attack's accuracy,
     whose errors are added as if independent.
@@ -210,7 +211,12 @@ def _missed(records: Sequence[RunRecord], subject: str, other: str) -> str:
         if not (own.get("interval") and reference.get("interval")):
             return ""
         found = Estimate(0.0, attack_error(own, reference), math.inf)
-    return f" A difference below {found.detectable():.3f} is missed in a fifth of the cases."
+    least = f"{found.detectable():.3f}"
+    return (
+        ""
+        if least == "0.000"
+        else f" A difference below {least} is missed in a fifth of the cases."
+    )
 
 
 def _overlap_caveats(

@@ -39,7 +39,7 @@ def _clients(root: Path) -> Check:
     if not there or not configured:
         # An image may bring SLURM's packages along; without a configuration they reach no cluster.
         which = "clients without a slurm.conf" if there else "no client"
-        finding = f"{which} in this container; jobs can run in it, and are submitted from outside"
+        finding = f"{which} in this container: jobs can run in it, and a login node submits them"
         return Check("SLURM", True, finding)
     lacking = [name for name in CLIENTS if name not in there]
     if not any((root / socket).exists() for socket in SOCKETS):
@@ -63,7 +63,7 @@ def _nccl() -> Check:
     if torch.cuda.is_available():
         return Check("NCCL", True, version)
     if not Path("/proc/driver/nvidia/version").exists():
-        return Check("NCCL", True, f"{version}; this machine has no NVIDIA driver")
+        return Check("NCCL", True, f"{version}, not used: this machine has no NVIDIA driver")
     remedy = "start the container with --nv (Apptainer) or --gpus all (Docker)"
     return Check("NCCL", False, f"{version}, and no GPU is seen though there is a driver", remedy)
 

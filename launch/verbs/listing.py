@@ -18,7 +18,8 @@ SETTINGS = {"methods": "method", "models": "model", "data": "data", "metrics": "
 """By verb, the setting whose values it lists."""
 WHERE_TO_START = (
     "Which method forgets best is not known yet: start with finetune and reset as baselines, and "
-    "compare on your own data with 'dlfd compare method=finetune,reset,dlfd compare.tune=12'."
+    "compare on your own data with 'dlfd compare data.root=DIR forget.request=FILE "
+    "method=finetune,reset,dlfd compare.tune=12', which tries 12 settings of each."
 )
 LIBRARIES = {
     "timm": "A network of timm by model.name; 'dlfd models timm [PATTERN]' lists them.",

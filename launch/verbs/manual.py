@@ -155,11 +155,11 @@ MANUALS = {
     ),
     "export": Manual(
         "Writes the model of a finished run for other programs, in the names of the checkpoint "
-        "that came in. The file is compared with the model before it is there.",
-        "RUN_DIR --to state-dict|torch-export|onnx",
+        "that came in. Its answers are compared with the model's before it is kept.",
+        "RUN_DIR --to state-dict|torch-export|onnx|huggingface [--out FILE] [checkpoint=PATH]",
         {
             "RUN_DIR": "the directory of a run of train or unlearn",
-            "--to FORM": "state-dict, torch-export or onnx",
+            "--to FORM": "state-dict, torch-export, onnx, or huggingface for what came from there",
             "--out FILE": "where the model goes; RUN_DIR/export/ unless given",
             "checkpoint=PATH": "where the checkpoint that came in lies now",
             "model.factory=, model.features=, plugins=": "code of yours that the run names, which "
@@ -217,7 +217,7 @@ MANUALS = {
     ),
     "status": Manual(
         "Shows what became of the runs of a campaign, by squeue, sacct and the run directories.",
-        "[CAMPAIGN...]",
+        "[CAMPAIGN...] [--watch]",
         {
             "CAMPAIGN": "the directory of a campaign, or its name under runs/; all of runs/ "
             "unless given",

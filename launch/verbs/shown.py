@@ -72,7 +72,8 @@ def _gpus_in_words(submission: Submission, rows: Sequence[dict[str, Any]]) -> st
         )  # fmt: skip
     each = [row["gpus_per_task"] for row in rows]
     total = sum(row["gpus_per_task"] * row["tasks"] for row in rows)
-    return f"{counted(total, 'GPU')} over all tasks, at most {max(each)} in a task"
+    most = f"at most {max(each)} in a task"
+    return f"{counted(total, 'GPU')} over all tasks, which need not run at once, {most}"
 
 
 def _show_row(row: dict[str, Any]) -> None:

@@ -50,7 +50,7 @@ def test_what_runs_the_container_is_known(environ, mark, kind, tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("there", "socket", "ok", "said"),
-    [((), False, True, "submitted from outside"), (CLIENTS, True, True, "sbatch"),
+    [((), False, True, "a login node submits them"), (CLIENTS, True, True, "sbatch"),
      (CLIENTS, False, False, "missing: the socket of munge"),
      (("sbatch", "squeue"), True, False, "missing: sacct, scancel, srun")],
     ids=["none", "all", "no munge", "some"],

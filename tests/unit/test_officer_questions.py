@@ -41,8 +41,8 @@ QUESTIONS = (
     ),
     Question(
         "Who can check it?", r"<h2>How to verify</h2>(.*?)</section>",
-        r"anybody with its directory can check it.*dlfd verify RUN_DIR --public-key KEY\.pub\.pem "
-        r"--recompute.*measures the delivered model again",
+        r"anybody with its directory can check it\..*salt.*dlfd verify RUN_DIR --public-key "
+        r"KEY\.pub\.pem --recompute.*measures the delivered model again",
     ),
 )  # fmt: skip
 

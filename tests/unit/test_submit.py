@@ -342,9 +342,10 @@ def test_a_dry_run_needs_no_slurm_and_writes_nothing(campaigns: Campaigns, monke
     ("words", "said"),
     [
         (["cluster.gpus=none"], "; no GPU is asked for (cluster.gpus=none), so"),
-        (["cluster.gpus=gres", "cluster.ranks=4"], "; 16 GPUs over all tasks, at "
-         "most 4 in a task"),
-        (["cluster.gpus=per_task"], "; 4 GPUs over all tasks, at most 1 in"),
+        (["cluster.gpus=gres", "cluster.ranks=4"], "; 16 GPUs over all tasks, which "
+         "need not run at once, at most 4 in a task"),
+        (["cluster.gpus=per_task"], "; 4 GPUs over all tasks, which need not run at once, at "
+         "most 1 in"),
         (["cluster.gpus=none", "cluster.options=['--gpus=2']"], "; GPUs by cluster.options alone: "
          "--gpus=2"),
         (["cluster.kind=local"], "; on this machine, with the GPUs that torch"),
