@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from tests.fakes.tiny import TINY
 if TYPE_CHECKING:
     from dlfd_dist.config import JobConfig
     from dlfd_dist.report.records import RunRecord
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 # Before torch is loaded, which then takes one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -42,6 +45,16 @@ def image_cache(shared_folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     os.environ["DLFD_CACHE"] = str(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def same_signals() -> Iterator[None]:
+    """Give the process its signals back: a rank ends deaf, and what it starts would be deaf too."""
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in handlers.items():
+        if handler is not None:  # one that Python did not set
+            signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -15,22 +15,19 @@ import pytest
 from submitit.core.utils import DelayedSubmission
 
 from dlfd_dist.runtime import preemption
-from launch.execute.task import MAX_RESTARTS, SIGNALS, Task, meet, remove_unfinished_files
+from launch.execute.task import MAX_RESTARTS, Task, meet, remove_unfinished_files
 from launch.verbs.task import CampaignTask, say_what_differs
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def same_process() -> Iterator[None]:
-    """Give this process its environment and its signals back."""
+def same_environment() -> Iterator[None]:
+    """Give this process its environment back."""
     before = dict(os.environ)
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     os.environ.clear()
     os.environ.update(before)
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 # --- pickled
