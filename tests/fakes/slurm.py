@@ -20,8 +20,10 @@ name, words = os.path.basename(sys.argv[0]), sys.argv[1:]
 with open("state.json") as file:
     state = json.load(file)
 def keep():
-    with open("state.json", "w") as file:
+    # Another client may be reading it.
+    with open(f"state.{{os.getpid()}}", "w") as file:
         json.dump(state, file)
+    os.replace(file.name, "state.json")
 if name == "sbatch":
     import re, shlex
     text = sys.stdin.read()
