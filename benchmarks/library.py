@@ -1,21 +1,24 @@
 """CPU seconds a step of an unlearning run: model and data of the library path against our own.
 
-    python -m benchmarks.library [STEPS]
+    python -m benchmarks.library [--steps N] [--write]
 
 Both runs have the same network and the same decoded images; their steps alternate in one process.
-Printed is the ratio of the medians, and the share of a step in which images are read.
+Printed are the ratios of steps that follow each other, and the share of a step in which images are
+read. The last line is `ratio R`.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from benchmarks.results import spread, write_result
 from dlfd_dist.compose import compose_job
 from dlfd_dist.data.loaders import resolve_data
 from dlfd_dist.factories import giving
@@ -54,8 +57,22 @@ class Steps:
         return time.process_time() - start, read - start
 
 
-def main(num_steps: int) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description="a step of the library path against our own")
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--write", action="store_true")
+    args = parser.parse_args()
     torch.set_num_threads(1)
+    text, ratio = table(args.steps)
+    print(text)
+    if args.write:
+        write_result("library", "A step of the library path", text, ratio)
+    else:
+        print(f"ratio {ratio:.3f}")
+
+
+def table(num_steps: int) -> tuple[str, float]:
+    """Return what the steps took, and the median of their ratios."""
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "original.safetensors"
         words = [*WORDS, f"checkpoint={weights}"]
@@ -78,12 +95,16 @@ def main(num_steps: int) -> None:
             for run in runs:
                 run.take()
             taken = [[run.take() for run in runs] for _ in range(num_steps)]
-    for name, pairs in zip(("ours", "theirs"), zip(*taken, strict=True), strict=True):
+    lines = ["| path | ms a step, median | of it to read images |", "| --- | ---: | ---: |"]
+    for name, pairs in zip(("our own", "library"), zip(*taken, strict=True), strict=True):
         whole, read = (statistics.median(side) for side in zip(*pairs, strict=True))
-        print(f"{name:7} {whole * 1e3:8.1f} ms a step, {read / whole:.1%} of it to read images")
-    ratios = [other[0] / own[0] for own, other in taken]
-    print(f"library / ours: {statistics.median(ratios):.3f} (median of {num_steps} pairs)")
+        lines.append(f"| {name} | {whole * 1e3:.1f} | {read / whole:.1%} |")
+    ratios = np.array([other[0] / own[0] for own, other in taken])
+    middle = float(np.median(ratios))
+    quarters = spread(np.quantile(ratios, [0.25, 0.5, 0.75]), 3)
+    lines.append(f"\nOver our own path, {num_steps} pairs, median and quartiles: {quarters}.")
+    return "\n".join(lines), middle
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
+    main()
