@@ -133,7 +133,7 @@ def test_the_list_of_methods_says_what_to_start_with_as_the_docs_do(capsys):
     assert said in " ".join(page.split())
     words = re.search(r"'dlfd compare (.*)'", said)
     assert words
-    given = ["data=synthetic", "forget.fraction=0.2", "run.dir=nowhere"]
+    given = ["run.dir=nowhere"]
     made = comparison_of(with_sweep([*words[1].split(), *given]))
     assert (len(made.configs), made.compare.tune) == (3, 12)
 
