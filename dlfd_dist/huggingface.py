@@ -65,11 +65,11 @@ def check_folder(folder: str) -> None:
 
 def _config(folder: str) -> Any:
     """Return what config.json says, as transformers reads it."""
-    held = _read(Path(folder), CONFIG)
-    if held is None or "model_type" not in held:
-        found = f"has no {CONFIG}" if held is None else f"has a {CONFIG} without a model_type"
+    settings = _read(Path(folder), CONFIG)
+    if settings is None or "model_type" not in settings:
+        lack = f"has no {CONFIG}" if settings is None else f"has a {CONFIG} without a model_type"
         raise ConfigError(
-            f"model.folder={folder} {found}: give a folder that save_pretrained of transformers "
+            f"model.folder={folder} {lack}: give a folder that save_pretrained of transformers "
             "wrote."
         )
     transformers = _transformers()
@@ -79,7 +79,7 @@ def _config(folder: str) -> Any:
     except Exception as err:
         why = (
             "it names code of its own (auto_map), which is never run"
-            if "auto_map" in held
+            if "auto_map" in settings
             else _first_line(err)
         )
         raise ConfigError(
@@ -93,14 +93,14 @@ def _read(folder: Path, name: str) -> dict[str, Any] | None:
     if not folder.is_dir():
         raise ConfigError(f"model.folder={folder} is not a folder.")
     try:
-        held = json.loads((folder / name).read_bytes())
+        settings = json.loads((folder / name).read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as err:
         raise ConfigError(f"{folder / name} cannot be read ({_first_line(err)}).") from err
-    if not isinstance(held, dict):
+    if not isinstance(settings, dict):
         raise ConfigError(f"{folder / name} holds no settings: it must be a JSON object.")
-    return held
+    return settings
 
 
 def _first_line(err: Exception) -> str:
@@ -145,18 +145,18 @@ def normalisation(folder: str) -> tuple[list[float], list[float]] | None:
 
     Raises ConfigError where it brings pixels elsewhere than to 0..1 before.
     """
-    held = _read(Path(folder), PROCESSOR)
-    if held is None:
+    settings = _read(Path(folder), PROCESSOR)
+    if settings is None:
         return None
-    factor = held.get("rescale_factor", BYTE) if held.get("do_rescale", True) else 1
+    factor = settings.get("rescale_factor", BYTE) if settings.get("do_rescale", True) else 1
     if not isinstance(factor, float) or abs(factor - BYTE) > 1e-6:
         raise ConfigError(
             f"{Path(folder) / PROCESSOR} multiplies pixels with {factor}, not with 1/255: give "
             "data.mean and data.std of pixels in 0..1."
         )
-    if not held.get("do_normalize", True):
+    if not settings.get("do_normalize", True):
         return [0.0] * 3, [1.0] * 3
-    mean, std = (held.get(name) for name in ("image_mean", "image_std"))
+    mean, std = (settings.get(name) for name in ("image_mean", "image_std"))
     if not (isinstance(mean, list) and isinstance(std, list) and _numbers([*mean, *std])):
         raise ConfigError(
             f"{Path(folder) / PROCESSOR} has no image_mean and image_std: give data.mean and "

@@ -28,9 +28,9 @@ def check_data(cfg: Any) -> None:
         require(cfg.classes >= 2, "data.classes", cfg.classes, ">= 2, or null")
     for name in ("pixel_range", "classes"):
         _only_with_function("data", name, cfg)
-    held = cfg.factory is not None or cfg.name == HUGGINGFACE
+    has_no_files = cfg.factory is not None or cfg.name == HUGGINGFACE
     for name in ("clean", "leaks"):
-        if held and getattr(cfg, name):
+        if has_no_files and getattr(cfg, name):
             owner = "data=huggingface" if cfg.factory is None else "data.factory"
             raise ConfigError(
                 f"data.{name}=true is not allowed with {owner}, whose images are no files "

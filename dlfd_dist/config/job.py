@@ -212,10 +212,10 @@ def given_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     kinds: dict[str, type] = {"data": DataConfig, "model": ModelConfig, "metrics": MetricsConfig}
     kept = dict(values)
     for section, names in COUNT_IF_GIVEN.items():
-        if found := kept.get(section):
-            kind = kinds.get(section) or METHOD_CONFIGS.get(found.get("name"), MethodConfig)
+        if given := kept.get(section):
+            kind = kinds.get(section) or METHOD_CONFIGS.get(given.get("name"), MethodConfig)
             unset = {name: getattr(kind(), name, None) for name in names}
-            kept[section] = {k: v for k, v in found.items() if v != unset.get(k, ...)}
+            kept[section] = {k: v for k, v in given.items() if v != unset.get(k, ...)}
     return kept
 
 

@@ -48,13 +48,13 @@ class Rows:
 
     def _image(self, index: int) -> np.ndarray:
         """Return an image as (3, S, S) uint8."""
-        held, where = self._images[index][self.column], f"the column {self.column}"
-        if held is None or held["bytes"] is None:
-            found = "is empty" if held is None else "holds a path in place of an image"
-            raise DataError(f"{where} {found}: save the data set with its images in it")
+        cell, where = self._images[index][self.column], f"the column {self.column}"
+        if cell is None or cell["bytes"] is None:
+            lack = "is empty" if cell is None else "holds a path in place of an image"
+            raise DataError(f"{where} {lack}: save the data set with its images in it")
         cfg = self._cfg
         image = upright_rgb(
-            io.BytesIO(held["bytes"]), where, max_megapixels=cfg.max_megapixels,
+            io.BytesIO(cell["bytes"]), where, max_megapixels=cfg.max_megapixels,
             at_least=DRAFT * cfg.image_size if cfg.draft else None,
         )  # fmt: skip
         return fitted(image, cfg.image_size)

@@ -98,4 +98,5 @@ def _made(config: JobConfig, rows: ResolvedRows) -> Classifier:
             model.read(model.module, torch.zeros(1, *rows.manifest.image_shape(config.data)))
         return model
     except Exception:
+        # A foreign maker may raise anything without values; what it raises with them is told.
         return model_outline(config, rows)
