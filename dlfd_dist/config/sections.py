@@ -319,6 +319,11 @@ class TransportConfig:
     scope: str = "global"
     """global: one plan over all ranks; rank: one plan per rank (cheaper for very large batches,
     and a different objective, so results then depend on the world size)."""
+    lag: int = 0
+    """1: an iteration of the synthesis uses the exact plan of the iteration before it, which a
+    thread of the host solves while the device goes on, and the first iteration its own plan; the
+    ot_cost of a step is then that of the plan used, at least the transport cost. 0: every iteration
+    waits for its own plan. An entropic plan never lags."""
 
     def __post_init__(self) -> None:
         one_of("ot.cost", self.cost, ("cosine", "squared_euclidean"))
@@ -326,6 +331,12 @@ class TransportConfig:
         one_of("ot.scope", self.scope, ("global", "rank"))
         require(self.reg > 0, "ot.reg", self.reg, "above 0")
         require(self.max_iter >= 1, "ot.max_iter", self.max_iter, ">= 1")
+        require(self.lag in (0, 1), "ot.lag", self.lag, "0 or 1")
+        if self.lag and self.solver == "entropic":
+            raise ConfigError(
+                f"ot.lag={self.lag} is not allowed with ot.solver=entropic, which solves where the "
+                "features lie: set ot.lag=0 or ot.solver=exact."
+            )
 
 
 @dataclass(frozen=True)

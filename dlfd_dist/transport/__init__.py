@@ -3,11 +3,12 @@
 from .cost import COSTS, cosine_cost, squared_euclidean_cost
 from .quantiles import match_quantiles, quantiles_at
 from .sharded import SCOPES, solve_by_class, solve_global, solve_rank
-from .solve import OTResult, Potentials, marginal_error, solve
+from .solve import LaggedSolve, OTResult, Potentials, marginal_error, solve
 
 __all__ = [
     "COSTS",
     "SCOPES",
+    "LaggedSolve",
     "OTResult",
     "Potentials",
     "cosine_cost",
