@@ -3,7 +3,14 @@
 from .cost import COSTS, cosine_cost, squared_euclidean_cost
 from .quantiles import match_quantiles, quantiles_at
 from .sharded import SCOPES, solve_by_class, solve_global, solve_rank
-from .solve import LaggedSolve, OTResult, Potentials, marginal_error, solve
+from .solve import (
+    LaggedSolve,
+    OTResult,
+    Potentials,
+    chosen_solver,
+    marginal_error,
+    solve,
+)
 
 __all__ = [
     "COSTS",
@@ -11,6 +18,7 @@ __all__ = [
     "LaggedSolve",
     "OTResult",
     "Potentials",
+    "chosen_solver",
     "cosine_cost",
     "marginal_error",
     "match_quantiles",

@@ -100,7 +100,7 @@ REFUSED: list[tuple[type, dict[str, Any], str]] = [
     (TransportConfig, {"lag": 2}, r"ot.lag=2 is not allowed: it must be 0 or 1"),
     (TransportConfig, {"lag": -1}, r"ot.lag=-1"),
     (TransportConfig, {"lag": 1, "solver": "entropic"}, r"ot.lag=1 .* ot.solver=exact"),
-    (MetricsConfig, {"eval_batch_size": 0}, r"metrics.eval_batch_size=0"),
+    (MetricsConfig, {"eval_batch_size": 0}, r"metrics.eval_batch_size=0 .* or null"),
     (MetricsConfig, {"num_bootstrap": 0}, r"metrics.num_bootstrap=0"),
     (MetricsConfig, {"seed": -1}, r"metrics.seed=-1"),
     (RuntimeConfig, {"world_size": 0}, r"runtime.world_size=0"),
