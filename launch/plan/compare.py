@@ -49,6 +49,8 @@ def comparison_of(overrides: Sequence[str]) -> Comparison:
     )  # fmt: skip
     if compare.contrasts is not None:
         named_contrasts(asked)
+    if not configs[0].names_people:
+        raise ConfigError("Nobody to forget: give forget.request=FILE or forget.fraction=0.2.")
     return asked
 
 
