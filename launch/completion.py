@@ -85,36 +85,36 @@ def _names(values: Mapping[str, Any], prefix: str) -> Iterator[str]:
 
 def setting_choices() -> dict[str, list[str]]:
     """Return by setting the words that it may be; of those that take any word there are none."""
-    found: dict[str, list[str]] = {group: group_options(group) for group in GROUPS}
-    found["cluster"] = group_options("cluster")
-    _add_choices(found, JobConfig(), "")
+    words_of: dict[str, list[str]] = {group: group_options(group) for group in GROUPS}
+    words_of["cluster"] = group_options("cluster")
+    _add_choices(words_of, JobConfig(), "")
     for method in METHOD_CONFIGS.values():
-        _add_choices(found, method(), "method.")
+        _add_choices(words_of, method(), "method.")
     for section, split in OWN.values():
         own, _ = split([])
-        _add_choices(found, own, f"{section}.")
-    return {name: words for name, words in sorted(found.items()) if words}
+        _add_choices(words_of, own, f"{section}.")
+    return {name: words for name, words in sorted(words_of.items()) if words}
 
 
-def _add_choices(found: dict[str, list[str]], config: Any, prefix: str) -> None:
+def _add_choices(words_of: dict[str, list[str]], config: Any, prefix: str) -> None:
     for name, words in choices(type(config)).items():
         # Methods may differ in what one setting may be.
-        _add(found, name, words)
+        _add(words_of, name, words)
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
-        held = getattr(config, field.name)
-        if dataclasses.is_dataclass(held):
-            _add_choices(found, held, f"{prefix}{field.name}.")
+        inner = getattr(config, field.name)
+        if dataclasses.is_dataclass(inner):
+            _add_choices(words_of, inner, f"{prefix}{field.name}.")
         elif hints[field.name] is bool:
-            _add(found, f"{prefix}{field.name}", ("true", "false"))
+            _add(words_of, f"{prefix}{field.name}", ("true", "false"))
         elif field.name in SHARED:
             words = [w for w in SHARED[field.name] if _is_allowed(config, field.name, w)]
-            _add(found, f"{prefix}{field.name}", words)
+            _add(words_of, f"{prefix}{field.name}", words)
 
 
-def _add(found: dict[str, list[str]], name: str, words: Sequence[str]) -> None:
-    held = found.setdefault(name, [])
-    held += [word for word in words if word not in held]
+def _add(words_of: dict[str, list[str]], name: str, words: Sequence[str]) -> None:
+    known = words_of.setdefault(name, [])
+    known += [word for word in words if word not in known]
 
 
 def _is_allowed(config: Any, name: str, word: str) -> bool:

@@ -201,5 +201,5 @@ def _check_with_job(question: Question, folder: Path) -> list[Check]:
     if not check.ok:
         return [check]
     findings = await_findings(folder, question.nodes)
-    said = output_of(folder)
-    return [check, *check_nodes(findings, question.nodes, question.gpus_per_node, said)]
+    output = output_of(folder)
+    return [check, *check_nodes(findings, question.nodes, question.gpus_per_node, output)]

@@ -47,7 +47,7 @@ class LocalCampaign:
         signal.signal(signal.SIGTERM, stop)
         for name, num_tasks, spec in self.jobs:
             for index in range(num_tasks):
-                if stop.asked:
+                if stop.requested:
                     return STOPPED
                 log = f"{name}_{index}.out" if num_tasks > 1 else f"{name}.out"
                 worst = max(worst, self._task(name, index, spec, log, stop))
@@ -66,7 +66,7 @@ class LocalCampaign:
         )
         child.start()
         stop.child = child
-        if stop.asked:
+        if stop.requested:
             child.terminate()
         child.join()
         assert child.exitcode is not None
@@ -92,11 +92,11 @@ class _Stop:
     """Passes a signal on to what runs, which saves and ends; nothing is begun after it."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self.child: BaseProcess | None = None
 
     def __call__(self, *_: object) -> None:
-        self.asked = True
+        self.requested = True
         if self.child is not None:
             self.child.terminate()
 

@@ -43,9 +43,9 @@ def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -
     from .contrasts import named_contrasts
     from .tuning import races_of, stages_of, tuning_record
 
-    asked = comparison_of(words)
-    races = races_of(asked)
-    planned = stages_of(asked, races)
+    comparison = comparison_of(words)
+    races = races_of(comparison)
+    planned = stages_of(comparison, races)
     stages = Stages(planned.models, cluster)
     trials, measurements = stages.start(planned.trials), stages.start(planned.measurements)
     originals = {
@@ -54,14 +54,14 @@ def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -
     needed = [run.key for run in measurements if run.label in originals]
     methods = _after_trials(stages.start(planned.methods), trials, needed)
     for_finisher = {
-        "contrasts": named_contrasts(asked),
-        "tuning": tuning_record(asked, {}),
+        "contrasts": named_contrasts(comparison),
+        "tuning": tuning_record(comparison, {}),
         "races": {name: race.values() for name, race in races.items()},
     }
     runs = [*stages.trained, *trials, *measurements, *methods]
     return Plan(
-        asked.out.absolute(), verb, list(words), cluster, runs, "comparison", for_finisher,
-        asked.left_out,
+        comparison.out.absolute(), verb, list(words), cluster, runs, "comparison", for_finisher,
+        comparison.left_out,
     )  # fmt: skip
 
 

@@ -42,16 +42,16 @@ def comparison_of(overrides: Sequence[str]) -> Comparison:
             require_resurfacing("compare", OBJECTIVES[compare.objective], config)
     given = frozenset(map(key_of, rest))
     _check_steps(compare, given, configs)
-    asked = Comparison(
+    comparison = Comparison(
         compare, configs, _pairs(compare, variants.seeds), given,
         [f"{name}: {err}" for name, err in variants.left_out.items()],
         _metrics_seeds(points, configs[0]),
     )  # fmt: skip
     if compare.contrasts is not None:
-        named_contrasts(asked)
+        named_contrasts(comparison)
     if not configs[0].names_people:
         raise ConfigError("Nobody to forget: give forget.request=FILE or forget.fraction=0.2.")
-    return asked
+    return comparison
 
 
 def _refuse_models(words: Sequence[str]) -> None:
@@ -186,8 +186,8 @@ def _pairs(compare: CompareConfig, seeds: Sequence[int]) -> list[tuple[int, int]
 def _reaching(point: Sequence[str], names: Sequence[str]) -> list[str]:
     """Return the overrides of a point without those that only other methods read."""
     everything = set().union(*map(_settings_of, names))
-    mine = _settings_of(value_of(point, "method"))
-    return [o for o in point if key_of(o) in mine or key_of(o) not in everything]
+    own = _settings_of(value_of(point, "method"))
+    return [o for o in point if key_of(o) in own or key_of(o) not in everything]
 
 
 def _compose(kept: Sequence[str], listed: set[str]) -> JobConfig:

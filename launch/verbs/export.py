@@ -157,20 +157,20 @@ def _writing(place: Path) -> Iterator[None]:
 
 
 def _tell_plan(place: Path, form: str, names: Sequence[str], *, as_json: bool) -> int:
-    told = {"file": str(place), "form": form, "names": [names[0], names[-1]]}
+    outcome = {"file": str(place), "form": form, "names": [names[0], names[-1]]}
     text = f"would write {place}: {form}, {len(names)} tensors, {names[0]} ... {names[-1]}"
-    print(json.dumps(told, indent=2, sort_keys=True) if as_json else text)
+    print(json.dumps(outcome, indent=2, sort_keys=True) if as_json else text)
     return 0
 
 
 def _tell(done: Exported, names: Sequence[str], *, as_json: bool) -> int:
     file, form = done.file, done.form
     if as_json:
-        told = {
+        outcome = {
             "file": str(file), "form": form, "compared": done.compared,
             "largest_difference": done.largest_difference,
         }  # fmt: skip
-        print(json.dumps(told, indent=2, sort_keys=True))
+        print(json.dumps(outcome, indent=2, sort_keys=True))
     else:
         print(
             f"{file}: {form}, {len(names)} tensors, {names[0]} ... {names[-1]}\n"
