@@ -121,11 +121,12 @@ class CampaignTask(JobTask):
 
         try:
             if run.role == "search":
-                from ..search.job import SearchJob
+                from ..search.job import carry_out, claim_search
+                from ..search.plan import read_search
 
-                search = SearchJob.read(self._plan(record).for_finisher["search"])
-                run_dir = search.claim()
-                return self._run_as_main(run, run_dir, search, record), run_dir
+                plan = read_search(self._plan(record).for_finisher["search"])
+                run_dir, work = claim_search(plan), functools.partial(carry_out, plan)
+                return self._run_as_main(run, run_dir, work, record), run_dir
             config = _ready(run)
             if run.after:
                 from ..results.tuning import tuned
