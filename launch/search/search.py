@@ -280,7 +280,7 @@ def show(plan: SearchPlan, content: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _show_choice(content: dict[str, Any]) -> None:
-    """Print the candidates, and the settings of the one that was chosen."""
+    """Print the candidates and the settings that were chosen."""
     rows = {row["trial"]: row for row in content["rows"]}
     print(f"objective  {content['title']}")
     for candidate in content["candidates"]:
