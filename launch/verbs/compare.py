@@ -49,6 +49,12 @@ def run_compare(
     return 1 if missing else 0
 
 
+def run_demo(overrides: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
+    """Compare on real faces over three seeds; further overrides win over the demo's settings."""
+    words = ["experiment=demo", "run.dir=runs/demo", *overrides]
+    return run_compare(words, dry_run=dry_run, as_json=as_json, title="dlfd demo")
+
+
 def _check_methods(comparison: Comparison, stages: Stages, rows: ResolvedRows) -> None:
     """Refuse a method that cannot run on the data or with the model."""
     for config in comparison.configs:

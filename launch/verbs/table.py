@@ -125,7 +125,7 @@ def _listing(what: str, example: str, usage: str = "", **words: str) -> Verb:
 
 VERBS = {
     "demo": Verb(
-        "verbs.demo.run_demo",
+        "verbs.compare.run_demo",
         "Trains on real faces, forgets some people by two methods, compares them with Retrained "
         "and writes a page, in runs/demo. It is 'dlfd compare experiment=demo'.",
         "", "dlfd demo", statuses={FAILED: "a run failed", **GOES_ON}, has_settings=True,
