@@ -14,7 +14,7 @@ from pathlib import Path
 from dlfd_dist.config import ClusterConfig, JobConfig, to_dict
 from dlfd_dist.config.words import key_of, value_of
 
-from .check import Check, Stages
+from .check import Check, CheckedStages
 from .runs import Plan, Run, digest, file_name
 
 
@@ -46,7 +46,7 @@ def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -
     comparison = comparison_of(words)
     races = races_of(comparison)
     planned = stages_of(comparison, races)
-    stages = Stages(planned.models, cluster)
+    stages = CheckedStages(planned.models, cluster)
     trials, measurements = stages.start(planned.trials), stages.start(planned.measurements)
     originals = {
         pair.original for race in races.values() for trial in race.trials for pair in trial.against
@@ -106,7 +106,7 @@ def _audit_campaign(words: Sequence[str]) -> Plan:
             [run for run in stage if run.train_seed == seed]
             for stage in (trainings(audit), unlearnings(audit))
         )
-        stages = Stages(trained, cluster)
+        stages = CheckedStages(trained, cluster)
         runs += [*stages.trained, *stages.start(unlearned)]
     for_finisher = {"kind": audit.kind, "audit": to_dict(audit.settings)}
     return Plan(

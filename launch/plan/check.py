@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dlfd_dist.models import Classifier
 
 
-class Stages:
+class CheckedStages:
     """Trainings, and the runs that start from their models."""
 
     def __init__(self, trainings: Sequence[Run], cluster: ClusterConfig):

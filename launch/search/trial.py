@@ -6,7 +6,6 @@ Everything that trials share is read once per process: rows, the memory map of t
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import json
 import logging
@@ -22,28 +21,21 @@ from dlfd_dist.locks import locked
 from dlfd_dist.objectives import OBJECTIVES
 from dlfd_dist.run_dir import write_json, write_text
 
+from ..execute.task import data_reader
 from .pinning import pinned
 from .point import Point, Shared, trial_config
 from .reports import ORIGIN, UNKNOWN, WORST, Report, Reports
 
 if TYPE_CHECKING:
-    from dlfd_dist.data.loaders import DataReader, ResolvedData
+    from dlfd_dist.data.loaders import ResolvedData
     from dlfd_dist.jobs import Prepared
     from dlfd_dist.runtime.env import RankInfo
 
     from .plan import SearchPlan
 
 
-@functools.cache
-def _reader() -> DataReader:
-    """Return what reads the data of all trials of this process, once."""
-    from dlfd_dist.data.loaders import DataReader
-
-    return DataReader()
-
-
 def resolved(config: JobConfig) -> ResolvedData:
-    return _reader().data(config.data, config.drawn_forget)
+    return data_reader().data(config.data, config.drawn_forget)
 
 
 def reference_of(plan: SearchPlan) -> dict[str, float] | None:

@@ -12,8 +12,6 @@ from dlfd_dist.jobs import prepare
 from dlfd_dist.jobs.context import check_enough
 from dlfd_dist.logs import setup_console
 from dlfd_dist.plain import counted
-from dlfd_dist.report.records import read_comparison
-from dlfd_dist.report.summary import findings_of, summarise
 from dlfd_dist.report.tuning import chosen_lines
 
 from ..dry_run import indented
@@ -23,7 +21,7 @@ from ..plan.comparison import Comparison, unlearning_runs, with_models
 from ..plan.contrasts import named_contrasts
 from ..plan.race import Race
 from ..plan.tuning import Stages, races_of, stages_of, tuned_configs, tuning_record
-from ..results.compare import FILES, Outcome, write_results
+from ..results.compare import FILES, Outcome, Written, write_results
 from ..results.report import show_summary
 from .staged import at_a_time, check_configs, check_methods, show_missing, show_plan
 
@@ -44,9 +42,9 @@ def run_compare(
         return 0
     setup_console()
     outcome = _run(comparison, races, stages)
-    missing = write_results(comparison.out, outcome, title)
-    _show(comparison, outcome, missing, as_json=as_json)
-    return 1 if missing else 0
+    written = write_results(comparison.out, outcome, title)
+    _show(comparison, outcome, written, as_json=as_json)
+    return 1 if written.missing else 0
 
 
 def run_demo(overrides: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
@@ -81,11 +79,8 @@ def _run(comparison: Comparison, races: Mapping[str, Race], stages: Stages) -> O
     )  # fmt: skip
 
 
-def _show(
-    comparison: Comparison, outcome: Outcome, missing: Sequence[str], *, as_json: bool
-) -> None:
-    records = read_comparison(comparison.out).records
-    rows, findings = summarise(records), findings_of(records, outcome.contrasts)
+def _show(comparison: Comparison, outcome: Outcome, written: Written, *, as_json: bool) -> None:
+    missing, rows, findings = written
     report = str(comparison.out / "report.html")
     if as_json:
         shown = {
