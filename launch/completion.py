@@ -58,29 +58,14 @@ def _settings(verb: str) -> Iterator[str]:
     if not VERBS[verb].has_settings:
         return
     yield from (f"{group}=" for group in GROUPS)
-    read = _sections(JOB_VERB.get(verb, "unlearn"))
+    read = {*read_by(JOB_VERB.get(verb, "unlearn"), to_dict(JobConfig())), "run", "runtime"}
     named = {name for method in METHOD_CONFIGS.values() for name in known_settings(method)}
     yield from (f"{n}=" for n in sorted(named - {"verb"}) if n.partition(".")[0] in read)
     if verb in OWN:
         section, split = OWN[verb]
-        own, _ = split([])
-        yield from (f"{name}=" for name in _names(to_dict(own), f"{section}."))
+        yield from (f"{section}.{name}=" for name in to_dict(split([])[0]))
     if verb == "submit":
         yield "cluster="
-
-
-def _sections(job_verb: str) -> set[str]:
-    """Return the sections that a verb reads, and the settings that are in none."""
-    values = to_dict(JobConfig())
-    return set(read_by(job_verb, values)) | {"run", "runtime"}
-
-
-def _names(values: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _names(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name
 
 
 def setting_choices() -> dict[str, list[str]]:

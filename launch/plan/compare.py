@@ -20,6 +20,8 @@ from .contrasts import named_contrasts
 METRICS_SEED = "metrics.seed"
 OFFICIAL = "dlfd_official"
 """The authors' loop: beside other methods it keeps its own steps, probes and choice of weights."""
+SYNTHESISE = ("dlfd", OFFICIAL, "dlfm")
+"""Methods that read the sections synthesis and ot."""
 ITS_OWN = {"method.probe_every", "method.select"}
 
 
@@ -216,12 +218,12 @@ def _shown(override: str) -> str:
 
 @functools.cache
 def _settings_of(method: str) -> set[str]:
-    """Return the settings that a method reads; only DLFD synthesises images.
+    """Return the settings that a method reads.
 
     dlfd_official keeps the settings of its authors' loop, whatever other methods are given.
     """
     # An unknown method is refused by compose_job, which lists the known ones.
-    cls = METHOD_CONFIGS.get(method, DLFDConfig)
-    synthesis = () if issubclass(cls, DLFDConfig) else ("synthesis.", "ot.")
-    known = {name for name in known_settings(cls) if not name.startswith(tuple(synthesis))}
+    names = known_settings(METHOD_CONFIGS.get(method, DLFDConfig))
+    unread = () if method in SYNTHESISE else ("synthesis.", "ot.")
+    known = {name for name in names if not name.startswith(unread)}
     return known - ITS_OWN if method == OFFICIAL else known

@@ -24,10 +24,10 @@ import psutil
 from dlfd_dist.errors import STOPPED, ConfigError
 
 from ..children import child_environment, python_words
+from ..execute.task import SIGNALS
 from .cluster import ADDRESS, ENVIRONMENT, NODES, PORTS
 from .sockets import ray_folder
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 JOIN_S = 120
 """How long the first node may take to be there for the others."""
 END_S = 20.0

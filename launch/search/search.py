@@ -32,6 +32,7 @@ from dlfd_dist.trackers import catch_up
 
 from ..dry_run import dry_run_text, indented
 from ..execute.ranks import cores
+from ..execute.task import SIGNALS
 from .algorithms import param_space, perturb_every, scheduler, searcher
 from .cluster import ADDRESS, Room, gpus_per_rank, local_room, ray_cluster, require_ray
 from .identity import claim
@@ -125,8 +126,7 @@ def _terminate_as_interrupt() -> Iterator[None]:
         if len(heard) == 1:
             signal.raise_signal(signal.SIGINT)
 
-    numbers = (signal.SIGTERM, signal.SIGUSR2)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
+    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
     try:
         yield
     finally:
