@@ -4,11 +4,9 @@ every refusal are instant."""
 from __future__ import annotations
 
 import argparse
-import importlib
 import io
 import os
 import sys
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from dlfd_dist import __version__
@@ -18,41 +16,24 @@ from dlfd_dist.plain import visible_output
 from dlfd_dist.registry import near_match
 
 from .children import child_environment
+from .verbs.table import COMMON, LEAKS, VERBS, Verb, listed
 
-HELP = """dlfd: a trained vision model forgets people, with the evidence
+
+def _verbs() -> str:
+    """Return what each verb does, in one sentence, and its words where these are no settings."""
+    lines: list[str] = []
+    for name, verb in VERBS.items():
+        sentence = verb.what.partition(". ")[0].rstrip(".")
+        usage = f": {verb.full_usage(name)}" if verb.usage else ""
+        lines += listed({f"{name:10}": sentence + usage})
+    return "\n".join(lines)
+
+
+HELP = f"""dlfd: a trained vision model forgets people, with the evidence
 
 usage: dlfd VERB [key=value ...] [--dry-run] [--json]
 
-  demo        train on real faces, forget some people, compare with Retrained, show a page
-  train       train Original (train.on=all) or Retrained (train.on=retain)
-  unlearn     forget: method=dlfd checkpoint=PATH forget.request=FILE (methods: docs/methods.md)
-  evaluate    measure a checkpoint; reference=PATH adds the gap to Retrained
-  compare     methods x seeds against Original and Retrained: method=dlfd,scrub seed=0,1,2
-  search      the settings of a method: search=asha|optuna|pbt|random search.num_samples=20
-              [--resume]; the chosen ones: dlfd unlearn +tuned=DIR/best.yaml
-  audit       what leaks, judged over many models: dlfd audit ulira|klom method=dlfd,finetune
-              audit.models=16 run.dir=DIR
-              images that are there twice: dlfd audit leaks data=... [forget...] run.dir=DIR
-  bench       where the time of a run goes, and what to change: dlfd bench data=... checkpoint=PATH
-              method=dlfd [steps=5]; nothing is written unless run.dir=DIR is given
-  report      a page for finished runs: dlfd report RUN_DIR... [--out PAGE.html|TABLE.csv|
-              README.md]; README.md is the model card
-  export      the model for other programs: dlfd export RUN_DIR [--out FILE] [checkpoint=PATH]
-              --to state-dict|torch-export|onnx|huggingface, in the names that came in
-  certify     certificate.json of a finished run: dlfd certify RUN_DIR [--key KEY.pem] [--names]
-  verify      check it: dlfd verify RUN_DIR|certificate.json [--public-key PEM] [--recompute]
-              [--checkpoint PATH] [--reference PATH]
-  keygen      a pair of Ed25519 keys to sign certificates with: dlfd keygen KEY.pem
-  submit      any verb and grid as SLURM jobs: dlfd submit compare method=dlfd,scrub seed=0,1,2
-              cluster=slurm_generic [cluster.key=value ...] [--test-only]
-  status      what became of the runs: dlfd status [CAMPAIGN] [--watch]
-  logs        what a run said: dlfd logs RUN [-f] [--rank N]
-  cancel      dlfd cancel CAMPAIGN|RUN
-  retry       dlfd retry CAMPAIGN --failed
-  doctor      check this installation and machine; 'dlfd doctor cluster=NAME' checks a cluster
-  inspect     what a file of weights is, and the command that takes it: dlfd inspect CHECKPOINT
-  methods     what method= may be; likewise models, data and metrics, with those of plugins
-  completion  what completes this command in a shell: dlfd completion bash|zsh|fish
+{_verbs()}
 
   --dry-run   print the resolved configuration, the plan and the files; write nothing
   --json      print the result (or the dry run) as JSON on standard output
@@ -67,62 +48,6 @@ exit status: 0 done, 1 failed, 2 bad input, 3 intact but vouched for by nobody
 you trust (verify), 75 stopped as asked, 76 a node was lost (the same command
 goes on)
 """
-
-
-@dataclass(frozen=True)
-class Verb:
-    """The function of a verb, and the options that it takes."""
-
-    function: str
-    """MODULE.NAME below this package. The function takes the words, and the options by name."""
-    options: tuple[str, ...] = ()
-    """Its own options; --dry-run and --json go with every verb."""
-    takes: tuple[str, ...] = ("dry_run", "as_json")
-    """Which of these two its function heeds."""
-    has_settings: bool = False
-    """Whether its words are settings, which 'dlfd VERB --help' lists."""
-    by_name: bool = False
-    """Whether its function serves several verbs, and takes the name of the verb first."""
-
-    def __call__(self, name: str, words: list[str], options: dict[str, Any]) -> int:
-        module, _, function = self.function.rpartition(".")
-        run = getattr(importlib.import_module(f".{module}", __package__), function)
-        return run(*([name] if self.by_name else []), words, **options)
-
-
-RUN = Verb("verbs.run.run_verb", has_settings=True, by_name=True)
-LISTING = Verb("verbs.listing.run_listing", takes=("as_json",), by_name=True)
-VERBS = {
-    "demo": Verb("verbs.demo.run_demo", has_settings=True),
-    "train": RUN,
-    "unlearn": RUN,
-    "evaluate": RUN,
-    "compare": Verb("verbs.compare.run_compare", has_settings=True),
-    "search": Verb("search.search.run_search", ("--resume",), has_settings=True),
-    "audit": Verb("verbs.audit.run_audit", has_settings=True),
-    "bench": Verb("verbs.bench.run_bench", has_settings=True),
-    "report": Verb("results.report.run_report", ("--out",)),
-    "export": Verb("verbs.export.run_export", ("--to", "--out")),
-    "certify": Verb("verbs.certify.run_certify", ("--key", "--names")),
-    "verify": Verb(
-        "verbs.certify.run_verify", ("--public-key", "--recompute", "--checkpoint", "--reference"),
-        takes=("as_json",),
-    ),
-    "keygen": Verb("verbs.certify.run_keygen"),
-    "submit": Verb("verbs.submit.run_submit", ("--test-only",), has_settings=True),
-    "status": Verb("verbs.status.run_status", ("--watch",), takes=("as_json",)),
-    "logs": Verb("verbs.logs.run_logs", ("-f", "--rank"), takes=()),
-    "cancel": Verb("verbs.status.run_cancel", takes=()),
-    "retry": Verb("verbs.status.run_retry", ("--failed",), takes=("as_json",)),
-    "doctor": Verb("doctor.report.run_doctor"),
-    "inspect": Verb("verbs.inspection.run_inspect", takes=("as_json",)),
-    "methods": LISTING,
-    "models": LISTING,
-    "data": LISTING,
-    "metrics": LISTING,
-    "completion": Verb("completion.run_completion", takes=()),
-}  # fmt: skip
-LEAKS = Verb("verbs.leaks.run_leaks", has_settings=True)
 NO_DRY_RUN = ("status", "logs", "cancel", "retry", "verify")
 """Verbs that have nothing to show beforehand, and say so."""
 
@@ -133,25 +58,19 @@ def _rank(text: str) -> int:
     return int(text)
 
 
-FLAG = {"action": "store_true"}
-COMMON: dict[str, dict[str, Any]] = {"--dry-run": FLAG, "--json": {**FLAG, "dest": "as_json"}}
-OPTIONS: dict[str, dict[str, Any]] = {
-    "--out": {"help": "a path", "metavar": "PAGE.html"},
-    "--to": {"help": "a form", "metavar": "onnx"},
-    "--test-only": FLAG,
-    "--watch": FLAG,
-    "-f": {**FLAG, "dest": "follow"},
-    "--rank": {"help": "a number", "metavar": "0", "type": _rank},
-    "--failed": FLAG,
-    "--resume": FLAG,
-    "--key": {"help": "a path", "metavar": "KEY.pem"},
-    "--names": FLAG,
-    "--public-key": {"help": "a path", "metavar": "KEY.pub.pem"},
-    "--recompute": FLAG,
-    "--checkpoint": {"help": "a path", "metavar": "RUN_DIR"},
-    "--reference": {"help": "a path", "metavar": "RUN_DIR"},
+NEEDS = {
+    "--out": ("a path", "PAGE.html"),
+    "--to": ("a form", "onnx"),
+    "--rank": ("a number", "0"),
+    "--key": ("a path", "KEY.pem"),
+    "--public-key": ("a path", "KEY.pub.pem"),
+    "--checkpoint": ("a path", "RUN_DIR"),
+    "--reference": ("a path", "RUN_DIR"),
 }
-"""The options of single verbs: what their value is, and an example of it."""
+"""The options that have a value: what it is, and an example of it. The others are flags."""
+KINDS: dict[str, dict[str, Any]] = {
+    "--json": {"dest": "as_json"}, "-f": {"dest": "follow"}, "--rank": {"type": _rank},
+}  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):
@@ -160,14 +79,15 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, verb: Verb):
         super().__init__(add_help=False, allow_abbrev=False)
         for option in (*COMMON, *verb.options):
-            self.add_argument(option, **{**COMMON, **OPTIONS}[option])
+            flag = {} if option in NEEDS else {"action": "store_true"}
+            self.add_argument(option, **flag, **KINDS.get(option, {}))
         self.add_argument("words", nargs="*")
 
     def error(self, message: str) -> NoReturn:
         option = message.removeprefix("argument ").partition(":")[0]
-        if option in OPTIONS and "expected one argument" in message:
-            needs = OPTIONS[option]
-            raise ConfigError(f"{option} needs {needs['help']}: {option} {needs['metavar']}.")
+        if option in NEEDS and "expected one argument" in message:
+            needed, example = NEEDS[option]
+            raise ConfigError(f"{option} needs {needed}: {option} {example}.")
         raise ConfigError(f"The command line is not understood: {message}.")
 
 
@@ -190,10 +110,10 @@ def parse(name: str, arguments: list[str]) -> tuple[Verb, list[str], dict[str, A
 
 def _refuse(option: str) -> NoReturn:
     """Say which verb has this option, or which option may be meant."""
-    if option not in OPTIONS:
-        known = [*COMMON, *OPTIONS]
-        raise ConfigError(f"The option {option} is not known." + near_match(option, known))
     owners = [f"'dlfd {name}'" for name, verb in VERBS.items() if option in verb.options]
+    if not owners:
+        known = dict.fromkeys([*COMMON, *(own for verb in VERBS.values() for own in verb.options)])
+        raise ConfigError(f"The option {option} is not known." + near_match(option, known))
     more = "; runs go to run.dir=DIR" if option == "--out" else ""
     raise ConfigError(f"{option} is an option of {' and '.join(owners)} alone{more}.")
 
@@ -225,10 +145,8 @@ def dispatch(arguments: list[str]) -> int:
 
 
 def _help_of(name: str, words: list[str]) -> str:
-    from .verbs.manual import manual_text
-
     verb = VERBS[name]
-    text = manual_text(name, verb.takes)
+    text = verb.manual(name)
     if not verb.has_settings:
         return text
     from .verbs.settings import verb_help

@@ -20,18 +20,18 @@ from dlfd_dist.errors import ConfigError
 from dlfd_dist.libraries import INSTALL
 from dlfd_dist.registry import near_match
 
-from .cli import COMMON, OPTIONS, VERBS
+from .cli import NEEDS, VERBS
 from .verbs.export import FORMS
 from .verbs.settings import JOB_VERB, OWN, choices
+from .verbs.submit import VERBS as SUBMITTED
 
 RUNS = ("report", "certify", "verify", "export", "status", "logs", "cancel", "retry", "inspect")
 """Verbs whose words are run directories or files."""
 KINDS = {"audit": ("ulira", "klom", "leaks"), "completion": ("bash", "zsh", "fish"),
-         "models": tuple(INSTALL), "doctor": ("slurm",)}  # fmt: skip
+         "models": tuple(INSTALL), "doctor": ("slurm",), "submit": SUBMITTED}  # fmt: skip
 """By verb, the words that it takes."""
 SHARED = {"lr_scheduler": METHOD_SCHEDULERS, "optimizer": ("sgd", "adam")}
 """Words of settings that several sections have; which of them a section takes, its check says."""
-SUBMITTED = ("train", "unlearn", "evaluate", "compare", "search", "audit")
 
 
 def run_completion(words: Sequence[str]) -> int:
@@ -48,83 +48,58 @@ def run_completion(words: Sequence[str]) -> int:
 
 def verb_words() -> dict[str, list[str]]:
     """Return by verb the words that may follow it: other words, options, settings with `=`."""
-    return {name: [*_kinds(name), *_options(name), *_settings(name)] for name in VERBS}
-
-
-def _kinds(verb: str) -> Sequence[str]:
-    return SUBMITTED if verb == "submit" else KINDS.get(verb, ())
-
-
-def _options(verb: str) -> Iterator[str]:
-    held = VERBS[verb]
-    for option in (*COMMON, *held.options):
-        taken = {**COMMON, **OPTIONS}[option].get("dest", option.strip("-").replace("-", "_"))
-        if option not in COMMON or taken in held.takes:
-            yield option
-    yield "--help"
+    return {
+        name: [*KINDS.get(name, ()), *verb.common, *verb.options, "--help", *_settings(name)]
+        for name, verb in VERBS.items()
+    }
 
 
 def _settings(verb: str) -> Iterator[str]:
     if not VERBS[verb].has_settings:
         return
     yield from (f"{group}=" for group in GROUPS)
-    read = _sections(JOB_VERB.get(verb, "unlearn"))
+    read = {*read_by(JOB_VERB.get(verb, "unlearn"), to_dict(JobConfig())), "run", "runtime"}
     named = {name for method in METHOD_CONFIGS.values() for name in known_settings(method)}
     yield from (f"{n}=" for n in sorted(named - {"verb"}) if n.partition(".")[0] in read)
     if verb in OWN:
         section, split = OWN[verb]
-        own, _ = split([])
-        yield from (f"{name}=" for name in _names(to_dict(own), f"{section}."))
+        yield from (f"{section}.{name}=" for name in to_dict(split([])[0]))
     if verb == "submit":
         yield "cluster="
 
 
-def _sections(job_verb: str) -> set[str]:
-    """Return the sections that a verb reads, and the settings that are in none."""
-    values = to_dict(JobConfig())
-    return set(read_by(job_verb, values)) | {"run", "runtime"}
-
-
-def _names(values: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _names(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name
-
-
 def setting_choices() -> dict[str, list[str]]:
     """Return by setting the words that it may be; of those that take any word there are none."""
-    found: dict[str, list[str]] = {group: group_options(group) for group in GROUPS}
-    found["cluster"] = group_options("cluster")
-    _add_choices(found, JobConfig(), "")
+    words_of: dict[str, list[str]] = {group: group_options(group) for group in GROUPS}
+    words_of["cluster"] = group_options("cluster")
+    _add_choices(words_of, JobConfig(), "")
     for method in METHOD_CONFIGS.values():
-        _add_choices(found, method(), "method.")
+        _add_choices(words_of, method(), "method.")
     for section, split in OWN.values():
         own, _ = split([])
-        _add_choices(found, own, f"{section}.")
-    return {name: words for name, words in sorted(found.items()) if words}
+        _add_choices(words_of, own, f"{section}.")
+    return {name: words for name, words in sorted(words_of.items()) if words}
 
 
-def _add_choices(found: dict[str, list[str]], config: Any, prefix: str) -> None:
+def _add_choices(words_of: dict[str, list[str]], config: Any, prefix: str) -> None:
     for name, words in choices(type(config)).items():
         # Methods may differ in what one setting may be.
-        _add(found, name, words)
+        _add(words_of, name, words)
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
-        held = getattr(config, field.name)
-        if dataclasses.is_dataclass(held):
-            _add_choices(found, held, f"{prefix}{field.name}.")
+        inner = getattr(config, field.name)
+        if dataclasses.is_dataclass(inner):
+            _add_choices(words_of, inner, f"{prefix}{field.name}.")
         elif hints[field.name] is bool:
-            _add(found, f"{prefix}{field.name}", ("true", "false"))
+            _add(words_of, f"{prefix}{field.name}", ("true", "false"))
         elif field.name in SHARED:
             words = [w for w in SHARED[field.name] if _is_allowed(config, field.name, w)]
-            _add(found, f"{prefix}{field.name}", words)
+            _add(words_of, f"{prefix}{field.name}", words)
 
 
-def _add(found: dict[str, list[str]], name: str, words: Sequence[str]) -> None:
-    held = found.setdefault(name, [])
-    held += [word for word in words if word not in held]
+def _add(words_of: dict[str, list[str]], name: str, words: Sequence[str]) -> None:
+    known = words_of.setdefault(name, [])
+    known += [word for word in words if word not in known]
 
 
 def _is_allowed(config: Any, name: str, word: str) -> bool:
@@ -135,41 +110,33 @@ def _is_allowed(config: Any, name: str, word: str) -> bool:
     return True
 
 
-def option_choices() -> dict[str, list[str]]:
-    """Return by option the words that its value may be."""
-    return {"--to": list(FORMS)}
-
-
-def _cases(table: Mapping[str, Sequence[str]], form: str) -> str:
-    """Return the branches of a `case`, or of fish's `switch`; names of equal words share one."""
+def _cases(table: Mapping[str, Sequence[str]]) -> str:
+    """Return the branches of a `case`; names of equal words share one."""
     shared: dict[tuple[str, ...], list[str]] = {}
     for name, words in table.items():
         shared.setdefault(tuple(words), []).append(name)
-    lines = []
-    for words, names in shared.items():
-        listed = " ".join(shlex.quote(word) for word in words)
-        if form == "fish":
-            lines.append(f"        case {' '.join(names)}\n            printf '%s\\n' {listed}")
-        else:
-            lines.append(f"    {'|'.join(names)}) printf '%s\\n' {listed} ;;")
-    return "\n".join(lines)
+    return "\n".join(
+        f"    {'|'.join(names)}) printf '%s\\n' {shlex.join(words)} ;;"
+        for words, names in shared.items()
+    )
 
 
-def _filled(template: str, form: str = "sh") -> str:
-    values = {**setting_choices(), **option_choices()}
-    paths = sorted({*PATH_SETTINGS, "run.dir", "run.root"})
-    separator = " " if form == "fish" else "|"
+def _filled(template: str) -> str:
+    paths = [option for option, (kind, _) in NEEDS.items() if kind == "a path"]
     return (
         template.replace("@VERBS@", " ".join(VERBS))
-        .replace("@VERB_WORDS@", _cases({n: w for n, w in verb_words().items() if w}, form))
-        .replace("@VALUES@", _cases(values, form))
-        .replace("@PATHS@", separator.join(paths))
-        .replace("@RUN_VERBS@", separator.join(RUNS))
-        .replace(
-            "@PATH_OPTIONS@",
-            separator.join(n for n, o in OPTIONS.items() if o.get("help") == "a path"),
-        )
+        .replace("@VERB_WORDS@", _cases(verb_words()))
+        .replace("@VALUES@", _cases({**setting_choices(), "--to": list(FORMS)}))
+        .replace("@PATHS@", "|".join(sorted({*PATH_SETTINGS, "run.dir", "run.root"})))
+        .replace("@RUN_VERBS@", "|".join(RUNS))
+        .replace("@PATH_OPTIONS@", "|".join(paths))
     )
+
+
+def _fish() -> str:
+    """Return the script of fish, which leaves the search for candidates to bash."""
+    script = _filled(TABLES) + '_dlfd_candidates "$@"'
+    return FISH.replace("@SCRIPT@", script.replace("\\", "\\\\").replace("'", "\\'"))
 
 
 TABLES = """\
@@ -269,70 +236,12 @@ if (( $+functions[compdef] )); then compdef _dlfd dlfd; fi
 """
 )
 FISH = """\
-# Completion of dlfd in fish: dlfd completion fish | source
-function __dlfd_words
-    switch $argv[1]
-@VERB_WORDS@
-    end
-end
-function __dlfd_values
-    switch $argv[1]
-@VALUES@
-    end
-end
-# A directory with a run.json is a run; others lead to more, and end with a slash.
-function __dlfd_paths
-    for place in $argv[1]*
-        if test -d $place; and not test -f $place/run.json
-            echo $place/
-        else
-            echo $place
-        end
-    end
-end
+# Completion of dlfd in fish, by bash: dlfd completion fish | source
 function __dlfd_candidates
-    set -l before (commandline -opc)
     set -l word (commandline -ct)
-    set -l verb (string match -v -- '-*' $before[2..-1])[1]
-    switch "$before[-1]"
-        case --to
-            __dlfd_values --to
-            return
-        case @PATH_OPTIONS@
-            __dlfd_paths $word
-            return
-    end
-    if test -z "$verb"
-        printf '%s\\n' @VERBS@
-        return
-    end
-    if string match -q -- '*=*' $word
-        set -l name (string split -m 1 = -- $word)[1]
-        set -l value (string split -m 1 = -- $word)[2]
-        switch $name
-            case @PATHS@
-                for place in (__dlfd_paths $value)
-                    echo $name=$place
-                end
-                return
-        end
-        set -l prefix (string replace -rf '^(.*,).*' '$1' -- $value)
-        for choice in (__dlfd_values $name)
-            echo $name=$prefix$choice
-        end
-        return
-    end
-    switch $verb
-        case @RUN_VERBS@
-            __dlfd_paths $word
-    end
-    __dlfd_words $verb
+    bash -c '@SCRIPT@' bash (commandline -opc) "$word"
 end
 complete -c dlfd -f -a '(__dlfd_candidates)'
 """
-SCRIPTS = {
-    "bash": lambda: _filled(BASH),
-    "zsh": lambda: _filled(ZSH),
-    "fish": lambda: _filled(FISH, "fish"),
-}
+SCRIPTS = {"bash": lambda: _filled(BASH), "zsh": lambda: _filled(ZSH), "fish": _fish}
 """By shell, what makes its script."""

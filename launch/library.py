@@ -6,7 +6,7 @@ are named by import path; nothing is pickled.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,7 @@ def compare(
     from .verbs.compare import run_compare
 
     words = _words(model, data, method, seed, out, settings)
-    with findable([model, data]):
-        status = run_compare(words, dry_run=False, as_json=False)
-    return _done("compare", status, out)
+    return _run("compare", run_compare, words, [model, data], out)
 
 
 def audit(
@@ -61,9 +59,7 @@ def audit(
     from .verbs.audit import run_audit
 
     words = [kind, *_words(model, data, method, seed, out, settings)]
-    with findable([model, data]):
-        status = run_audit(words, dry_run=False, as_json=False)
-    return _done("audit", status, out)
+    return _run("audit", run_audit, words, [model, data], out)
 
 
 def search(
@@ -80,9 +76,7 @@ def search(
     from .search.search import run_search
 
     words = _words(model, data, method, seed, out, settings)
-    with findable([model, data]):
-        status = run_search(words, resume=resume, dry_run=False, as_json=False)
-    return _done("search", status, out)
+    return _run("search", run_search, words, [model, data], out, resume=resume)
 
 
 def submit(
@@ -105,9 +99,7 @@ def submit(
     from .verbs.submit import run_submit
 
     words = [verb, *_words(model, data, method, seed, out, settings), f"cluster={cluster}"]
-    with findable([model, data]):
-        status = run_submit(words, dry_run=dry_run, test_only=False, as_json=False)
-    return _done("submit", status, out)
+    return _run("submit", run_submit, words, [model, data], out, dry_run=dry_run, test_only=False)
 
 
 def certify(path: str | Path, *, key: str | Path | None = None, names: bool = False) -> Path:
@@ -155,7 +147,13 @@ def _several(values: Any) -> str:
     return str(values) if isinstance(values, str | int) else ",".join(map(str, values))
 
 
-def _done(verb: str, status: int, out: str | Path) -> Path:
+def _run(
+    name: str, run: Callable[..., int], words: Sequence[str], code: Sequence[str], out: str | Path,
+    **options: bool,
+) -> Path:  # fmt: skip
+    """Run a verb whose processes import the code; return its directory."""
+    with findable(code):
+        status = run(words, **{"dry_run": False, "as_json": False, **options})
     if status:
-        raise DlfdError(f"'dlfd {verb}' ended with exit status {status}: its messages say why.")
+        raise DlfdError(f"'dlfd {name}' ended with exit status {status}: its messages say why.")
     return Path(out)

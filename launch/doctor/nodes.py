@@ -19,14 +19,14 @@ def last_line(text: str) -> str:
 
 
 def check_nodes(
-    findings: Sequence[NodeFinding], nodes: int, gpus_per_node: int, said: str
+    findings: Sequence[NodeFinding], nodes: int, gpus_per_node: int, output: str
 ) -> list[Check]:
     """Return the checks of what the nodes wrote.
 
     Parameters
     ----------
     nodes, gpus_per_node : what the probe job asked for
-    said : the job's output
+    output : the job's output
     """
     if len(findings) < nodes:
         remedy = (
@@ -34,7 +34,7 @@ def check_nodes(
             "must see shared="
         )
         finding = f"{len(findings)} of {nodes} nodes answered"
-        tail = last_line("\n".join(x for x in said.splitlines() if not x.startswith("srun: ")))
+        tail = last_line("\n".join(x for x in output.splitlines() if not x.startswith("srun: ")))
         return [Check("python on the nodes", False, f"{finding}: {tail or 'nothing said'}", remedy)]
     checks = [_same_python(findings)]
     if nodes > 1:
@@ -75,8 +75,8 @@ def _rendezvous(findings: Sequence[NodeFinding]) -> Check:
             "('ip -br addr' on a node), or open ports 20000 to 32000 and the ephemeral ones "
             "between them"
         )
-        said = failed[0].rendezvous or "ended before it had joined"
-        return Check(name, False, f"{failed[0].node}: {said}", remedy)
+        reason = failed[0].rendezvous or "ended before it had joined"
+        return Check(name, False, f"{failed[0].node}: {reason}", remedy)
     return Check(name, True, f"{', '.join(f.node for f in findings)} at {findings[0].address}")
 
 

@@ -33,20 +33,15 @@ SLEEPING_OR_PLANNED = "~#%+-"
 # --- asking SLURM
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a command said; `error` is empty when it succeeded."""
+def ask(*command: str) -> tuple[str, str]:
+    """Return what a SLURM command prints and, in its own words, why it failed; one is empty.
 
-    out: str
-    error: str = ""
-
-
-def ask(*command: str) -> Answer:
-    """Run a SLURM command, away from the job that this process may itself be part of."""
+    It runs away from the job that this process may itself be part of.
+    """
     try:
-        return Answer(call(command, timeout_s=ANSWER_S).strip())
+        return call(command, timeout_s=ANSWER_S).strip(), ""
     except SchedulerError as err:
-        return Answer("", err.words)
+        return "", err.words
 
 
 # --- checks without a job
@@ -57,11 +52,11 @@ def check_client() -> Check:
     remedy = "run this on a login node, or load the site's SLURM module"
     if missing:
         return Check("SLURM client", False, f"not on the PATH: {', '.join(missing)}", remedy)
-    answer = ask("sinfo", "--version")
-    if not answer.out:
-        why = answer.error or "'sinfo --version' prints nothing"
+    version, error = ask("sinfo", "--version")
+    if not version:
+        why = error or "'sinfo --version' prints nothing"
         return Check("SLURM client", False, f"installed, and knows no cluster: {why}", remedy)
-    return Check("SLURM client", True, answer.out)
+    return Check("SLURM client", True, version)
 
 
 @dataclass(frozen=True)
@@ -90,17 +85,17 @@ class Node:
 def check_partition(question: Question) -> tuple[Check, list[Node]]:
     """Return whether enough nodes of the partition take jobs, and those nodes."""
     where = ("-p", question.partition) if question.partition else ()
-    answer = ask("sinfo", "-h", "-N", *where, "-o", "%N|%T|%G")
+    answer, error = ask("sinfo", "-h", "-N", *where, "-o", "%N|%T|%G")
     name = f"partition {question.partition}" if question.partition else "partitions"
-    if answer.error:
+    if error:
         remedy = "slurmctld cannot be reached: check SLURM_CONF and the network of this machine"
-        return Check(name, False, answer.error, remedy), []
-    rows = (line.split("|") for line in answer.out.splitlines())
+        return Check(name, False, error, remedy), []
+    rows = (line.split("|") for line in answer.splitlines())
     nodes = list({row[0]: Node(*row) for row in rows if len(row) == 3}.values())
     usable = [node for node in nodes if node.usable]
     finding = f"{len(usable)} of {len(nodes)} nodes take jobs"
     if not nodes:
-        known = sorted(set(ask("sinfo", "-h", "-o", "%R").out.split()))
+        known = sorted(set(ask("sinfo", "-h", "-o", "%R")[0].split()))
         return Check(name, False, "has no nodes", f"choose one of: {', '.join(known)}"), []
     if len(usable) < question.nodes:
         states = Counter(node.state for node in nodes)
@@ -113,9 +108,9 @@ def check_partition(question: Question) -> tuple[Check, list[Node]]:
 def check_accounting() -> Check:
     if not shutil.which("sacct"):
         return Check("sacct", True, "not installed: states come from squeue and scontrol")
-    answer = ask("sacct", "-n", "-X", "-S", "now-1hour", "-o", "JobID")
-    if answer.error:
-        return Check("sacct", True, f"{answer.error}: states come from squeue and scontrol")
+    _, error = ask("sacct", "-n", "-X", "-S", "now-1hour", "-o", "JobID")
+    if error:
+        return Check("sacct", True, f"{error}: states come from squeue and scontrol")
     return Check("sacct", True, "answers")
 
 
@@ -201,5 +196,5 @@ def _check_with_job(question: Question, folder: Path) -> list[Check]:
     if not check.ok:
         return [check]
     findings = await_findings(folder, question.nodes)
-    said = output_of(folder)
-    return [check, *check_nodes(findings, question.nodes, question.gpus_per_node, said)]
+    output = output_of(folder)
+    return [check, *check_nodes(findings, question.nodes, question.gpus_per_node, output)]

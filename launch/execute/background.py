@@ -19,6 +19,7 @@ from ..children import child_environment, python_words
 from ..plan.shape import LaunchSpec
 from .places import job_folder
 from .process import Process
+from .task import output_to, redirect
 
 LOCAL_JOB = "DLFD_LOCAL_JOB"
 """In the environment of a task: the id of the campaign's process."""
@@ -47,7 +48,7 @@ class LocalCampaign:
         signal.signal(signal.SIGTERM, stop)
         for name, num_tasks, spec in self.jobs:
             for index in range(num_tasks):
-                if stop.asked:
+                if stop.requested:
                     return STOPPED
                 log = f"{name}_{index}.out" if num_tasks > 1 else f"{name}.out"
                 worst = max(worst, self._task(name, index, spec, log, stop))
@@ -66,7 +67,7 @@ class LocalCampaign:
         )
         child.start()
         stop.child = child
-        if stop.asked:
+        if stop.requested:
             child.terminate()
         child.join()
         assert child.exitcode is not None
@@ -78,9 +79,7 @@ def _run_task(
 ) -> None:
     """Run a task in this process, or its ranks in processes of their own, with output in a log."""
     os.environ.update(environment)
-    with log.open("ab") as file:
-        for stream in (1, 2):
-            os.dup2(file.fileno(), stream)
+    redirect(log)
     if ranks > 1:
         from .ranks import run_module
 
@@ -92,11 +91,11 @@ class _Stop:
     """Passes a signal on to what runs, which saves and ends; nothing is begun after it."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self.child: BaseProcess | None = None
 
     def __call__(self, *_: object) -> None:
-        self.asked = True
+        self.requested = True
         if self.child is not None:
             self.child.terminate()
 
@@ -113,7 +112,6 @@ def start(campaign: Path, jobs: Sequence[tuple[str, int, LaunchSpec]], module: s
     from submitit import LocalExecutor
 
     from .executor import make_job_folder
-    from .task import output_to
 
     # submitit puts these words before `-m submitit.core._submit` on a command line that it splits.
     python = shlex.join(python_words("")[:-2])

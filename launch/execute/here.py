@@ -44,36 +44,6 @@ class NothingFinished(DlfdError):
         super().__init__(f"No model was trained, so nothing else can run. {label}: {why}")
 
 
-@contextlib.contextmanager
-def stop_signals() -> Iterator[StopFlag]:
-    """Yield a flag that TERM, USR2 and Ctrl-C set."""
-    with stop_flag() as stop:
-        before = signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
-        try:
-            yield stop
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def claimed(out: Path, config: JobConfig, verb: str) -> Iterator[None]:
-    """Hold the directory of a comparison or an audit; RunDirError if that cannot be.
-
-    Parameters
-    ----------
-    out : a new directory, or that of an earlier start
-    config : the content of its config.yaml
-    verb : compare or audit
-    """
-    with contextlib.ExitStack() as stack:
-        take_directory(out, {"compare": "a comparison", "audit": "an audit"}[verb], "runs")
-        with writing_to(out):
-            (out / "runs").mkdir(exist_ok=True)
-            stack.enter_context(exclusively(out / f"{verb}.lock", f"dlfd {verb}"))
-            write_text(out / "config.yaml", config_text(config))
-        yield
-
-
 def num_workers(config: JobConfig, wanted: int | None) -> int:
     """Return the number wanted, else one per core; runs on a GPU do not share it unasked."""
     on_gpu = pick_device(config.runtime, RankInfo()).type == "cuda"
@@ -87,10 +57,7 @@ class Progress:
         self.bar = Bar("runs", total, unit="run")
         self._width = 0
 
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.bar.close()
 
     def reused(self, number: int) -> None:
@@ -178,10 +145,9 @@ class Runs:
 
     def models(self, stage: Sequence[Run]) -> dict[str, Path]:
         """Run the trainings that all other runs begin with; NothingFinished if none succeeds."""
-        done = self.run(stage)
-        if not done:
-            raise NothingFinished(self.failures)
-        return done
+        if done := self.run(stage):
+            return done
+        raise NothingFinished(self.failures)
 
     def _place(self, run: Run, num_runs: int) -> _Placed:
         """Find the directory of a run; RunDirError if it holds something else."""
@@ -231,20 +197,31 @@ class Runs:
 
 @contextlib.contextmanager
 def running(
-    verb: str, comparison: Comparison, read: RowReader, *, workers: int, total: int
+    verb: str, comparison: Comparison, read: RowReader, workers: int | None, *, total: int
 ) -> Iterator[Runs]:
     """Yield what runs the stages of a comparison or an audit, in its directory and with workers.
 
+    Raises RunDirError where the directory is of something else, or another command works in it.
+
     Parameters
     ----------
+    verb : compare or audit
+    workers : how many runs may be done at once; None: as many as there are cores
     total : the number of runs in all stages
     """
-    with (
-        stop_signals() as stop,
-        claimed(comparison.out, comparison.configs[0], verb),
-        Workers(workers) as processes,
-        Progress(total) as progress,
-    ):
+    out, config = comparison.out, comparison.configs[0]
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(stop_flag())
+        # Ctrl-C sets the flag as well.
+        before = signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
+        stack.callback(signal.signal, signal.SIGINT, before)
+        take_directory(out, {"compare": "a comparison", "audit": "an audit"}[verb], "runs")
+        with writing_to(out):
+            (out / "runs").mkdir(exist_ok=True)
+            stack.enter_context(exclusively(out / f"{verb}.lock", f"dlfd {verb}"))
+            write_text(out / "config.yaml", config_text(config))
+        processes = stack.enter_context(Workers(num_workers(config, workers)))
+        progress = stack.enter_context(contextlib.closing(Progress(total)))
         yield Runs(read, processes, progress, stop)
 
 

@@ -268,8 +268,8 @@ def check_cluster(cluster: ClusterConfig, nodes: int) -> None:
     if not known:
         return
     names = [partition.name for partition in known]
-    asked = names if cluster.partition is None else cluster.partition.split(",")
-    named = [partition for partition in known if partition.name in asked]
+    wanted = names if cluster.partition is None else cluster.partition.split(",")
+    named = [partition for partition in known if partition.name in wanted]
     if not named:
         raise ConfigError(
             f"cluster.partition={cluster.partition} is not known here. Available: "

@@ -124,8 +124,8 @@ def run_states(campaign: Path) -> list[RunStatus]:
     placements = ledger.placements()
     directories = _directories(runs, attempts, ledger.reused())
     done = {key for key, path in directories.items() if RunDir(Path(path)).finished()}
-    asked = [p.job_id for key, p in placements.items() if key not in done and p.job_id != NOWHERE]
-    jobs = job_states(campaign, asked) if asked else {}
+    job_ids = [p.job_id for key, p in placements.items() if key not in done and p.job_id != NOWHERE]
+    jobs = job_states(campaign, job_ids) if job_ids else {}
     statuses = [
         _status(campaign, run, placements.get(run.key), attempts[run.key],
                 directories.get(run.key), jobs, finished=run.key in done)

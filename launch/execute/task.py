@@ -13,10 +13,12 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
+import functools
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
     from dlfd_dist.config import JobConfig
+    from dlfd_dist.data.loaders import DataReader
     from dlfd_dist.jobs import Prepared
     from dlfd_dist.run_dir import RunDir
 
@@ -214,20 +217,48 @@ def _requeue(by_submitit: Any) -> None:
         by_submitit(signal.SIGUSR2, None)
 
 
+def guarded(work: Callable[[], int]) -> int:
+    """Do a run's work; a crash is printed and is exit status 1, so that the next run is begun."""
+    try:
+        return work()
+    except Exception:
+        traceback.print_exc()
+        return FAILED
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+# --- the files of a process
+
+
+@functools.cache
+def data_reader() -> DataReader:
+    """Return what reads the data of all runs of this process, once where they share it."""
+    from dlfd_dist.data.loaders import DataReader
+
+    return DataReader()
+
+
+def redirect(log: os.PathLike[str], *, anew: bool = False) -> None:
+    """Send this process's output to the end of a file, or to a file that is emptied first."""
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if anew else os.O_APPEND), 0o666)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    os.close(file)
+
+
 @contextlib.contextmanager
 def output_to(log: os.PathLike[str] | None) -> Iterator[None]:
-    """Send this process's output to a file, where one is given."""
+    """Send this process's output to a file inside the block, where a file is given."""
     if log is None:
         yield
         return
     kept = [os.dup(stream) for stream in (1, 2)]
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    redirect(log)
     try:
-        for stream in (1, 2):
-            os.dup2(file, stream)
         yield
     finally:
         for stream, before in zip((1, 2), kept, strict=True):
             os.dup2(before, stream)
             os.close(before)
-        os.close(file)

@@ -116,10 +116,10 @@ def usage_of(campaign: Path, job_ids: Sequence[str]) -> dict[str, Usage]:
     missing = [job_id for job_id in job_ids if job_id not in kept]
     if missing:
         try:
-            asked = sacct_usage(missing)
+            answer = sacct_usage(missing)
         except SchedulerError:
-            asked = {}  # a site without accounting
-        kept |= {job_id: asked[job_id] for job_id in missing if job_id in asked}
-        if asked:
+            answer = {}  # a site without accounting
+        kept |= {job_id: answer[job_id] for job_id in missing if job_id in answer}
+        if answer:
             write_json(file, {job_id: asdict(usage) for job_id, usage in kept.items()})
     return {job_id: kept[job_id] for job_id in job_ids if job_id in kept}

@@ -15,12 +15,9 @@ import queue
 import signal
 import sys
 import threading
-import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from dlfd_dist.__main__ import Prepare
+from .task import data_reader, guarded, redirect
 
 Tasks = queue.SimpleQueue
 
@@ -44,33 +41,16 @@ def _listen(tasks: Tasks[tuple[str, str]]) -> None:
 
 def run_one(config: Path, log: Path) -> int:
     """Run one configuration with all output in its log; return the exit status."""
-    _redirect(log)
+    redirect(log, anew=True)
     _forget_peak_memory()
-    try:
-        from dlfd_dist.__main__ import main as run
-
-        return run([str(config)], _ready())
-    except Exception:
-        traceback.print_exc()
-        return 1
-    finally:
-        sys.stdout.flush()
+    return guarded(functools.partial(_run, config))
 
 
-@functools.cache
-def _ready() -> Prepare:
-    """Return what prepares every run of this process: the data that they share is read once."""
-    from dlfd_dist.data.loaders import DataReader
+def _run(config: Path) -> int:
+    from dlfd_dist.__main__ import main
     from dlfd_dist.jobs import prepare
 
-    return functools.partial(prepare, reader=DataReader())
-
-
-def _redirect(log: Path) -> None:
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(file, stream.fileno())
-    os.close(file)
+    return main([str(config)], functools.partial(prepare, reader=data_reader()))
 
 
 def _forget_peak_memory() -> None:

@@ -99,15 +99,15 @@ class Workers:
 
         Once a stop is requested no task is started, and those under way are told to save and end.
         """
-        told = False
+        is_signalled = False
         self._hand_out(tasks)
         while any(worker.task for worker in self.workers):
             for ready, _ in self.selector.select(POLL_S):
                 yield from self._collect(ready.data)
             if not stop.requested:
                 self._hand_out(tasks)
-            elif not told:
-                told = True
+            elif not is_signalled:
+                is_signalled = True
                 self._signal(signal.SIGTERM)
 
     def _hand_out(self, tasks: Iterator[Task]) -> None:

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from dlfd_dist.config import ClusterConfig, JobConfig, to_dict
 from dlfd_dist.config.words import key_of, value_of
-from dlfd_dist.errors import ConfigError
 
-from .check import Check, Stages
+from .check import Check, CheckedStages
 from .runs import Plan, Run, digest, file_name
 
 
@@ -41,32 +40,28 @@ def plan_campaign(verb: str, words: Sequence[str]) -> Plan:
 
 def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> Plan:
     from .compare import comparison_of
-    from .comparison import measurement_runs, training_runs, unlearning_runs
     from .contrasts import named_contrasts
-    from .trial_people import original_of, tuning_measurements, tuning_models
-    from .tuning import plan_trials, races_of, trial_runs, tuning_record
+    from .tuning import races_of, stages_of, tuning_record
 
-    asked = comparison_of(words)
-    if not asked.configs[0].names_people:
-        raise ConfigError("Nobody to forget: give forget.request=FILE or forget.fraction=0.2.")
-    stages = Stages([*training_runs(asked), *tuning_models(asked)], cluster)
-    planned_trials = plan_trials(asked)
-    tries = trial_runs(planned_trials)
-    trials = stages.start(tries)
-    measurements = stages.start([*measurement_runs(asked), *tuning_measurements(asked)])
-    methods = stages.start(unlearning_runs(asked, asked.configs))
-    originals = {original_of(asked, run) for run in tries}
-    needed = [run.key for run in measurements if run.label in originals]
-    runs = [*stages.trained, *trials, *measurements, *_after_trials(methods, trials, needed)]
-    races = races_of(asked, planned_trials)
-    for_finisher = {
-        "contrasts": named_contrasts(asked),
-        "tuning": tuning_record(asked, []) if asked.compare.tune else None,
-        "races": {title: race.values() for title, race in races.items()},
+    comparison = comparison_of(words)
+    races = races_of(comparison)
+    planned = stages_of(comparison, races)
+    stages = CheckedStages(planned.models, cluster)
+    trials, measurements = stages.start(planned.trials), stages.start(planned.measurements)
+    originals = {
+        pair.original for race in races.values() for trial in race.trials for pair in trial.against
     }
+    needed = [run.key for run in measurements if run.label in originals]
+    methods = _after_trials(stages.start(planned.methods), trials, needed)
+    for_finisher = {
+        "contrasts": named_contrasts(comparison),
+        "tuning": tuning_record(comparison, {}),
+        "races": {name: race.values() for name, race in races.items()},
+    }
+    runs = [*stages.trained, *trials, *measurements, *methods]
     return Plan(
-        asked.out.absolute(), verb, list(words), cluster, runs, "comparison", for_finisher,
-        asked.left_out,
+        comparison.out.absolute(), verb, list(words), cluster, runs, "comparison", for_finisher,
+        comparison.left_out,
     )  # fmt: skip
 
 
@@ -111,7 +106,7 @@ def _audit_campaign(words: Sequence[str]) -> Plan:
             [run for run in stage if run.train_seed == seed]
             for stage in (trainings(audit), unlearnings(audit))
         )
-        stages = Stages(trained, cluster)
+        stages = CheckedStages(trained, cluster)
         runs += [*stages.trained, *stages.start(unlearned)]
     for_finisher = {"kind": audit.kind, "audit": to_dict(audit.settings)}
     return Plan(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dlfd_dist.models import Classifier
 
 
-class Stages:
+class CheckedStages:
     """Trainings, and the runs that start from their models."""
 
     def __init__(self, trainings: Sequence[Run], cluster: ClusterConfig):
@@ -83,11 +83,10 @@ class Check:
         return self._known[key]
 
     def _run(self, run: Run, num_runs: int) -> Run:
-        from dlfd_dist.jobs.context import check_enough
+        from dlfd_dist.jobs.context import check_enough, input_digests, run_identity
 
         config, parents = run.config, run.parents
         rows = self.read(config.data, config.drawn_forget)
-        digests = self._once(rows.digests, "digests", id(rows))
         size, seconds = self._size(config, rows), self._cost(config, rows)
         spec = choose_spec(self.cluster, config, minutes=seconds / 60, num_runs=num_runs, size=size)
         config.validate(spec.ranks_per_run)
@@ -96,11 +95,10 @@ class Check:
         finished = all(RunDir(Path(p)).finished() for p in models.values() if parents)
         self._check_model(config, rows, models.values() if finished else ())
         config = replace(config, runtime=replace(config.runtime, world_size=spec.ranks_per_run))
-        directory, key = None, signature(config, digests | {"parents": "-".join(parents)})
+        directory, key = None, signature(config, rows.digests() | {"parents": "-".join(parents)})
         if finished:
-            sign = signature(config, digests | _inputs(models))
-            directory = str(Path(config.run.root) / f"{config.run.name}-{sign}")
-            key = key if parents else sign
+            sign, run_dir = run_identity(config, input_digests(config, rows))
+            directory, key = str(run_dir.path), key if parents else sign
         return replace(
             run, key=key, settings=config, spec=spec, directory=directory, rank_seconds=seconds
         )
@@ -153,11 +151,3 @@ class Check:
 def _models(config: JobConfig) -> dict[str, str]:
     paths = {"checkpoint": config.checkpoint, "reference": config.reference}
     return {name: path for name, path in paths.items() if path is not None}
-
-
-def _inputs(models: Mapping[str, str]) -> dict[str, str]:
-    """Return SHA-256 of the models that a run starts from."""
-    from dlfd_dist.digests import file_digest
-    from dlfd_dist.models import weights_path
-
-    return {name: file_digest(weights_path(path)) for name, path in models.items()}

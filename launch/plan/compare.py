@@ -20,6 +20,8 @@ from .contrasts import named_contrasts
 METRICS_SEED = "metrics.seed"
 OFFICIAL = "dlfd_official"
 """The authors' loop: beside other methods it keeps its own steps, probes and choice of weights."""
+SYNTHESISE = ("dlfd", OFFICIAL, "dlfm")
+"""Methods that read the sections synthesis and ot."""
 ITS_OWN = {"method.probe_every", "method.select"}
 
 
@@ -42,14 +44,16 @@ def comparison_of(overrides: Sequence[str]) -> Comparison:
             require_resurfacing("compare", OBJECTIVES[compare.objective], config)
     given = frozenset(map(key_of, rest))
     _check_steps(compare, given, configs)
-    asked = Comparison(
+    comparison = Comparison(
         compare, configs, _pairs(compare, variants.seeds), given,
         [f"{name}: {err}" for name, err in variants.left_out.items()],
         _metrics_seeds(points, configs[0]),
     )  # fmt: skip
     if compare.contrasts is not None:
-        named_contrasts(asked)
-    return asked
+        named_contrasts(comparison)
+    if not configs[0].names_people:
+        raise ConfigError("Nobody to forget: give forget.request=FILE or forget.fraction=0.2.")
+    return comparison
 
 
 def _refuse_models(words: Sequence[str]) -> None:
@@ -184,8 +188,8 @@ def _pairs(compare: CompareConfig, seeds: Sequence[int]) -> list[tuple[int, int]
 def _reaching(point: Sequence[str], names: Sequence[str]) -> list[str]:
     """Return the overrides of a point without those that only other methods read."""
     everything = set().union(*map(_settings_of, names))
-    mine = _settings_of(value_of(point, "method"))
-    return [o for o in point if key_of(o) in mine or key_of(o) not in everything]
+    own = _settings_of(value_of(point, "method"))
+    return [o for o in point if key_of(o) in own or key_of(o) not in everything]
 
 
 def _compose(kept: Sequence[str], listed: set[str]) -> JobConfig:
@@ -214,12 +218,12 @@ def _shown(override: str) -> str:
 
 @functools.cache
 def _settings_of(method: str) -> set[str]:
-    """Return the settings that a method reads; only DLFD synthesises images.
+    """Return the settings that a method reads.
 
     dlfd_official keeps the settings of its authors' loop, whatever other methods are given.
     """
     # An unknown method is refused by compose_job, which lists the known ones.
-    cls = METHOD_CONFIGS.get(method, DLFDConfig)
-    synthesis = () if issubclass(cls, DLFDConfig) else ("synthesis.", "ot.")
-    known = {name for name in known_settings(cls) if not name.startswith(tuple(synthesis))}
+    names = known_settings(METHOD_CONFIGS.get(method, DLFDConfig))
+    unread = () if method in SYNTHESISE else ("synthesis.", "ot.")
+    known = {name for name in names if not name.startswith(unread)}
     return known - ITS_OWN if method == OFFICIAL else known

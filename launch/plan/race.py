@@ -119,7 +119,11 @@ class Race:
 
     def values(self) -> dict[str, Any]:
         """Return what a plan file holds."""
-        return asdict(self)
+        return asdict(replace(self, trials=[replace(trial, runs=()) for trial in self.trials]))
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for trial in self.trials for run in trial.runs]
 
     def judged(self, done: Mapping[str, Path]) -> Race:
         objective = OBJECTIVES[self.objective]

@@ -85,6 +85,11 @@ class Run:
         return self.role in TRAINED and self.verb == "train"
 
     @property
+    def in_table(self) -> bool:
+        """Whether the run has a row in the table of a comparison; trials have none."""
+        return not self.tuning and self.role != "trial"
+
+    @property
     def seed(self) -> int:
         """The seed in the run's row of the table."""
         return self.setting("seed") if self.draw is None else self.draw

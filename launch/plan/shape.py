@@ -41,8 +41,8 @@ class LaunchSpec:
 
 def asked_shape(cluster: ClusterConfig) -> tuple[int, int] | None:
     """Return the nodes and tasks per node that a user asked for; None if that is left to us."""
-    asked = (cluster.ranks, cluster.nodes, cluster.tasks_per_node)
-    if asked == (None, None, None):
+    given = (cluster.ranks, cluster.nodes, cluster.tasks_per_node)
+    if given == (None, None, None):
         return None
     nodes, tasks = cluster.nodes, cluster.tasks_per_node
     if cluster.ranks is not None:

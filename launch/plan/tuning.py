@@ -8,26 +8,34 @@ it is; where no trial did, the method keeps its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dlfd_dist.config import JobConfig, Space, draw_from, search_space, used_space
 
 from .comparison import (
     Comparison,
     forgetting,
+    measurement_runs,
     parents_of,
     placed,
     seeded,
     setting_of,
+    training_runs,
+    unlearning_runs,
     with_settings,
 )
-from .race import Against, Race, Trial, chosen_trial
+from .race import Against, Race, Trial
 from .runs import Run
 from .spaces import fitted_space
-from .trial_people import original_of, trial_draws, tuning_pairs
+from .trial_people import (
+    original_of,
+    trial_draws,
+    tuning_measurements,
+    tuning_models,
+    tuning_pairs,
+)
 
 
 def searched(config: JobConfig, given: frozenset[str]) -> Space:
@@ -36,18 +44,31 @@ def searched(config: JobConfig, given: frozenset[str]) -> Space:
     return {name: values for name, values in space.items() if name not in given}
 
 
-def plan_trials(comparison: Comparison) -> list[Trial]:
-    """Return the trials of every method that has something to search, on the same seeds."""
-    return [
-        _trial(comparison, config, number)
+def races_of(comparison: Comparison) -> dict[str, Race]:
+    """Return the trials of every method that has something to search, by the name of its runs.
+
+    All of them run on the same seeds.
+    """
+    if not comparison.compare.tune:
+        return {}
+    return {
+        config.run.name: _race(comparison, config, space)
         for config in comparison.configs
-        if searched(config, comparison.given)
-        for number in range(comparison.compare.tune)
-    ]
+        if (space := searched(config, comparison.given))
+    }
 
 
-def _trial(comparison: Comparison, config: JobConfig, number: int) -> Trial:
-    space = searched(config, comparison.given)
+def _race(comparison: Comparison, config: JobConfig, space: Space) -> Race:
+    given = sorted(comparison.given & search_space(config.method.name).keys())
+    return Race(
+        comparison.compare.objective,
+        {name: str(values) for name, values in space.items()},
+        {name: setting_of(config, name) for name in given},
+        [_trial(comparison, config, space, n) for n in range(comparison.compare.tune)],
+    )
+
+
+def _trial(comparison: Comparison, config: JobConfig, space: Space, number: int) -> Trial:
     if number > 0:
         drawn = draw_from(space, config.method.name, number, comparison.compare.tune_seed)
         config = with_settings(config, drawn)
@@ -71,65 +92,61 @@ def _run(comparison: Comparison, config: JobConfig, number: int, train_seed: int
     return Run(label, "trial", train_seed, replace(config, seed=seed), variant, draw)
 
 
-def trial_runs(trials: Sequence[Trial]) -> list[Run]:
-    return [run for trial in trials for run in trial.runs]
+class Stages(NamedTuple):
+    """The runs of a comparison, in the order of their stages."""
+
+    models: list[Run]
+    """Original and Retrained, and what further models trials are held against."""
+    measurements: list[Run]
+    trials: list[Run]
+    methods: list[Run]
+    """Every method on every seed, with its own settings."""
+
+    @property
+    def of_table(self) -> list[Run]:
+        """The runs of the table."""
+        return [run for stage in self for run in stage if run.in_table]
+
+    @property
+    def for_trials(self) -> list[Run]:
+        """The models, and measurements of Original, that trials alone are held against."""
+        return [run for stage in self for run in stage if run.tuning]
 
 
-def judged(
-    comparison: Comparison, trials: Sequence[Trial], done: Mapping[str, Path]
-) -> list[Trial]:
-    """Return the trials with the values that their runs reached on val.
-
-    Parameters
-    ----------
-    done : run directories by label, of the trials and of the models they are held against
-    """
-    return [trial.judged(comparison.objective, done) for trial in trials]
-
-
-def races_of(comparison: Comparison, trials: Sequence[Trial]) -> dict[str, Race]:
-    """Return the race of each method, by its title."""
-    titles = dict.fromkeys(trial.name for trial in trials)
-    return {title: race_of(comparison, [t for t in trials if t.name == title]) for title in titles}
-
-
-def race_of(comparison: Comparison, trials: Sequence[Trial]) -> Race:
-    """Return the race of the trials of one method."""
-    config = next(c for c in comparison.configs if c.run.name == trials[0].name)
-    given = sorted(comparison.given & search_space(config.method.name).keys())
-    return Race(
-        comparison.compare.objective,
-        {name: str(values) for name, values in searched(config, comparison.given).items()},
-        {name: setting_of(config, name) for name in given},
-        [replace(trial, runs=()) for trial in trials],
+def stages_of(comparison: Comparison, races: Mapping[str, Race]) -> Stages:
+    return Stages(
+        [*training_runs(comparison), *tuning_models(comparison)],
+        [*measurement_runs(comparison), *tuning_measurements(comparison)],
+        [run for race in races.values() for run in race.runs],
+        unlearning_runs(comparison, comparison.configs),
     )
 
 
-def tuned_configs(comparison: Comparison, trials: Sequence[Trial]) -> list[JobConfig]:
+def tuned_configs(comparison: Comparison, races: Mapping[str, Race]) -> list[JobConfig]:
     """Return every method with the settings chosen for it, or its own where no trial was better
     than leaving the model as it is; a method whose trials all failed is left out."""
-    objective, tuned = comparison.objective, []
+    tuned = []
     for config in comparison.configs:
-        own = [trial for trial in trials if trial.name == config.run.name]
-        best = chosen_trial(own, objective)
-        if best is not None:
-            tuned.append(with_settings(config, best.settings))
-        elif not own or any(trial.value is not None for trial in own):
-            tuned.append(config)
+        race = races.get(config.run.name)
+        record = race.record() if race else {"settings": {}}
+        if record["settings"] is not None or record["no_gain"]:
+            tuned.append(with_settings(config, record["settings"] or {}))
     return tuned
 
 
-def tuning_record(comparison: Comparison, trials: Sequence[Trial]) -> dict[str, Any]:
+def tuning_record(comparison: Comparison, races: Mapping[str, Race]) -> dict[str, Any] | None:
     """Return what was tried, on whom, and what was chosen, for comparison.json.
 
-    `draws` are the seeds of the people whom the trials forgot, per pair; empty where these are the
-    people of the comparison.
+    None where nothing is tuned. `draws` are the seeds of the people whom the trials forgot, per
+    pair; empty where these are the people of the comparison.
     """
+    if not comparison.compare.tune:
+        return None
     return {
         "trials": comparison.compare.tune,
         "seed": comparison.compare.tune_seed,
         "pairs": tuning_pairs(comparison),
         "draws": list(trial_draws(comparison).values()),
         "objective": comparison.objective.title,
-        "methods": {title: race.record() for title, race in races_of(comparison, trials).items()},
+        "methods": {name: race.record() for name, race in races.items()},
     }

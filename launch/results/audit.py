@@ -55,31 +55,36 @@ def write_audit(
     done : directories of the finished runs by label
     rows : of any shadow: people, image paths and the split are the same for all
     """
-    seeds = list(dict.fromkeys(run.train_seed for run in wanted))
-    shadows = [
-        Shadow(run.title, run.role, seeds.index(run.train_seed), done.get(run.label))
-        for run in wanted
-    ]
-    manifest = rows.manifest
-    worlds = read_worlds(shadows, len(seeds), len(manifest.image_paths))
-    judge = Judge(worlds, manifest.identities, rows.splits.val, audit)
-    people, paths = [str(name) for name in judge.names], list(manifest.image_paths)
+    judge = _judge(audit, wanted, done, rows)
+    people, paths = [str(name) for name in judge.names], list(rows.manifest.image_paths)
     salt = _salt(out, [*people, *paths])
-    judged = {title: judge.world(title) for title in worlds if title != "retrained"}
+    judged = {title: judge.world(title) for title in judge.worlds if title != "retrained"}
     result = {
         "kind": kind,
-        "title": manifest.title,
+        "title": rows.manifest.title,
         "settings": _settings(audit, wanted[0]),
         "worlds": {
             title: _world(world, audit.top, people, salt) for title, world in judged.items()
         },
-        "cost": {title: world.seconds for title, world in worlds.items()},
+        "cost": {title: world.seconds for title, world in judge.worlds.items()},
         "missing": [run.label for run in wanted if run.label not in done],
     }
     write_json(out / "audit.json", result)
     write_text(out / "audit.csv", _csv(judged, people, paths, salt))
     write_audit_page(out)
     return result
+
+
+def _judge(
+    audit: AuditConfig, wanted: Sequence[Run], done: Mapping[str, Path], rows: ResolvedRows
+) -> Judge:
+    seeds = list(dict.fromkeys(run.train_seed for run in wanted))
+    shadows = [
+        Shadow(run.title, run.role, seeds.index(run.train_seed), done.get(run.label))
+        for run in wanted
+    ]
+    worlds = read_worlds(shadows, len(seeds), len(rows.manifest.image_paths))
+    return Judge(worlds, rows.manifest.identities, rows.splits.val, audit)
 
 
 def _settings(audit: AuditConfig, first: Run) -> dict[str, Any]:

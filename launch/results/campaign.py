@@ -71,7 +71,7 @@ def _write_comparison(ended: Ended) -> None:
     plan, notes = ended.plan, ended.plan.for_finisher
     title = json.loads(RunDir(next(iter(ended.done.values()))).result.read_text("utf-8"))["title"]
     # Of two runs with one label, the run that was asked for last.
-    wanted = {run.label: run for run in ended.runs if not (run.tuning or run.role == "trial")}
+    wanted = {run.label: run for run in ended.runs if run.in_table}
     tuning = chosen(plan.path, notes["tuning"], ended.runs)
     outcome = Outcome(
         list(wanted.values()), ended.done, ended.failures, tuning, title, notes["contrasts"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dlfd_dist.report.records import read_comparison
-from dlfd_dist.report.summary import findings_of, summarise
-from dlfd_dist.report.tables import contrasts_csv
+from dlfd_dist.report.summary import Findings, findings_of, summarise
+from dlfd_dist.report.tables import Row, contrasts_csv
 from dlfd_dist.run_dir import write_json, write_text
 
 from ..plan.runs import Run
@@ -38,8 +38,17 @@ class Outcome:
     """Pairs of rows and the margin of a tie, named before the runs."""
 
 
-def write_results(out: Path, outcome: Outcome, title: str) -> list[str]:
-    """Write comparison.json, summary.json, tables and page; return the runs that are missing."""
+class Written(NamedTuple):
+    """What the files of a comparison say."""
+
+    missing: list[str]
+    """The runs without a result."""
+    rows: list[Row]
+    findings: Findings
+
+
+def write_results(out: Path, outcome: Outcome, title: str) -> Written:
+    """Write comparison.json, summary.json, tables and page; return what they say."""
     entries = [
         _entry(run, outcome.done[run.label], out)
         for run in outcome.wanted
@@ -59,7 +68,7 @@ def write_results(out: Path, outcome: Outcome, title: str) -> list[str]:
         write_text(out / f"table{ending}", tables[ending]())
     write_text(out / "contrasts.csv", contrasts_csv(findings))
     write_page(runs, out / "report.html")
-    return missing
+    return Written(missing, rows, findings)
 
 
 def _entry(run: Run, path: Path, out: Path) -> dict[str, Any]:

@@ -23,18 +23,18 @@ from ..plan.race import Race
 from ..plan.runs import Run, choice_file, read_plan
 
 
-def tuned(campaign: Path, plan: str, run: Run, config: JobConfig) -> JobConfig:
+def tuned(campaign: Path, plan_name: str, run: Run, config: JobConfig) -> JobConfig:
     """Return the configuration of a run with the settings that its method's trials chose.
 
     It stays as it is where no trial did better than leaving the model as it is.
 
     Parameters
     ----------
-    plan : name of the plan file under CAMPAIGN/plans
+    plan_name : of the file under CAMPAIGN/plans
     """
     file = choice_file(campaign, run)
     if not file.is_file():
-        record = _choice(campaign, plan, run)
+        record = _choice(campaign, plan_name, run)
         if record["settings"] is None and not record["no_gain"]:
             raise DlfdError(
                 f"none of the {len(record['trials'])} trials of {run.title} finished, so that "
@@ -49,12 +49,12 @@ def tuned(campaign: Path, plan: str, run: Run, config: JobConfig) -> JobConfig:
     return with_settings(config, json.loads(file.read_text(encoding="utf-8"))["settings"] or {})
 
 
-def _choice(campaign: Path, plan: str, run: Run) -> dict[str, Any]:
-    asked = read_plan(campaign, plan)
-    places = directories_of(campaign, Ledger(campaign), asked.runs)
-    finished = replace(asked, directories=places).finished()
-    done = {asked.by_key[key].label: path for key, path in finished.items()}
-    race = Race.read(asked.for_finisher["races"][run.title])
+def _choice(campaign: Path, plan_name: str, run: Run) -> dict[str, Any]:
+    plan = read_plan(campaign, plan_name)
+    places = directories_of(campaign, Ledger(campaign), plan.runs)
+    finished = replace(plan, directories=places).finished()
+    done = {plan.by_key[key].label: path for key, path in finished.items()}
+    race = Race.read(plan.for_finisher["races"][run.title])
     return race.judged(done).record()
 
 

@@ -25,6 +25,8 @@ from .sockets import ray_folder
 if TYPE_CHECKING:
     from ray.job_config import JobConfig
 
+    from .plan import SearchPlan
+
 logger = logging.getLogger("dlfd_dist.search")
 
 ENVIRONMENT = {
@@ -101,18 +103,19 @@ def require_ray() -> None:
             raise ConfigError(MISSING.format(name=name))
 
 
-def local_room(search: SearchConfig) -> Room:
+def local_room() -> Room:
     """Return what this machine has; no Ray is started."""
     import torch
 
     return Room(cores(), torch.cuda.device_count())
 
 
-def gpus_per_rank(search: SearchConfig, device: str, room: Room) -> float:
+def gpus_per_rank(plan: SearchPlan, room: Room) -> float:
     """Return search.gpus_per_trial, or 1 where there are GPUs; 0 on the CPU."""
-    if device == "cpu":
+    if plan.config.runtime.device == "cpu":
         return 0.0
-    return (1.0 if room.gpus else 0.0) if search.gpus_per_trial is None else search.gpus_per_trial
+    wanted = plan.search.gpus_per_trial
+    return float(bool(room.gpus)) if wanted is None else wanted
 
 
 @contextlib.contextmanager
@@ -213,7 +216,7 @@ def _start(search: SearchConfig) -> None:
                 "search.address out for this machine alone."
             ) from err
         return
-    room = local_room(search)
+    room = local_room()
     _patiently(
         ray.init,
         # Without it Ray would join whatever else of it runs on this machine.

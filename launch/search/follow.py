@@ -39,8 +39,8 @@ class Follow(Callback):
     def on_experiment_end(self, trials: Any, **info: Any) -> None:
         Follow.ended = [
             Ended(
-                trial.trial_id, trial.status, Point.of(trial.config),
-                dict(trial.last_result or {}), trial.error_file,
+                trial.status, Point.of(trial.config), dict(trial.last_result or {}),
+                trial.error_file,
             )
             for trial in sorted(trials, key=number_of)
         ]  # fmt: skip

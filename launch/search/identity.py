@@ -53,12 +53,11 @@ def _revision() -> str | None:
     return done.stdout.strip() or None
 
 
-def check_same(plan: SearchPlan, rows: ResolvedRows) -> dict[str, Any]:
-    """Return the identity; RunDirError where the directory holds another search."""
-    mine, recorded = identity(plan, rows), _recorded(plan)
-    if recorded is not None:
-        _refuse_other(plan, _difference(recorded, mine) or _code_difference(recorded, mine))
-    return mine
+def check_same(plan: SearchPlan, rows: ResolvedRows) -> None:
+    """Raise RunDirError where the directory holds another search."""
+    if (recorded := _recorded(plan)) is not None:
+        current = identity(plan, rows)
+        _refuse_other(plan, _difference(recorded, current) or _code_difference(recorded, current))
 
 
 def _refuse_other(plan: SearchPlan, difference: str | None) -> None:
@@ -86,14 +85,14 @@ def claim(plan: SearchPlan, rows: ResolvedRows, *, resume: bool | None) -> None:
             f"run.dir={plan.out} holds a search already: add --resume to go on with it, or choose "
             "another directory."
         )
-    mine = identity(plan, rows)
-    _refuse_other(plan, _difference(recorded, mine))
-    other_code = _code_difference(recorded, mine)
+    current = identity(plan, rows)
+    _refuse_other(plan, _difference(recorded, current))
+    other_code = _code_difference(recorded, current)
     if resume is not None:
         _refuse_other(plan, other_code)
-    elif other_code and mine["code"] not in (later := recorded.get("went_on_at", [])):
+    elif other_code and current["code"] not in (later := recorded.get("went_on_at", [])):
         print(f"warning: this search goes on though {other_code}", file=sys.stderr)
-        write_json(plan.identity, {**recorded, "went_on_at": [*later, mine["code"]]})
+        write_json(plan.identity, {**recorded, "went_on_at": [*later, current["code"]]})
 
 
 def _begin(plan: SearchPlan, rows: ResolvedRows, *, resume: bool | None) -> None:
@@ -121,9 +120,9 @@ def _recorded(plan: SearchPlan) -> dict[str, Any] | None:
         ) from err
 
 
-def _difference(recorded: Mapping[str, Any], mine: Mapping[str, Any]) -> str | None:
+def _difference(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> str | None:
     """Return one sentence on what differs first, None if it is the same search."""
-    before, now = _compared(recorded), _compared(mine)
+    before, now = _compared(recorded), _compared(current)
     for name in {**now, **before}:
         if before.get(name) != now.get(name):
             return (
@@ -145,8 +144,8 @@ def _compared(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _code_difference(recorded: Mapping[str, Any], mine: Mapping[str, Any]) -> str | None:
-    for key, now in mine["code"].items():
+def _code_difference(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> str | None:
+    for key, now in current["code"].items():
         was = recorded.get("code", {}).get(key)
         if was != now:
             return f"it was begun at code {key} {_short(was)}, and the code is at {_short(now)}."

@@ -6,38 +6,28 @@ python -m launch.search.job SETTINGS...      begins a search or goes on with it,
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from dlfd_dist.errors import STOPPED, DlfdError
 from dlfd_dist.run_dir import RunDir
 
 from ..execute.task import leave_when_asked
 from .identity import claim
-from .plan import SearchPlan, read_search, rows_of
+from .plan import SearchPlan, rows_of
 
 
-@dataclass(frozen=True)
-class SearchJob:
-    """A search in an allocation with Ray."""
+def claim_search(plan: SearchPlan) -> RunDir:
+    """Take or join the directory of a search that the plan of a campaign holds."""
+    claim(plan, rows_of(plan, draw=True), resume=None)
+    return RunDir(plan.out)
 
-    plan: SearchPlan
 
-    @classmethod
-    def read(cls, values: Mapping[str, Any]) -> SearchJob:
-        """Return the search that the plan of a campaign holds."""
-        return cls(read_search(values))
+def carry_out(plan: SearchPlan) -> int:
+    """Run the search in an allocation with Ray; return the exit status."""
+    from .search import search
 
-    def claim(self) -> RunDir:
-        claim(self.plan, rows_of(self.plan, draw=True), resume=None)
-        return RunDir(self.plan.out)
-
-    def __call__(self) -> int:
-        from .search import search
-
-        return carried_out(lambda: search(self.plan, resume=None, as_json=False))
+    return carried_out(lambda: search(plan, resume=None, as_json=False))
 
 
 def report_search(campaign: Path) -> int:

@@ -24,10 +24,10 @@ import psutil
 from dlfd_dist.errors import STOPPED, ConfigError
 
 from ..children import child_environment, python_words
+from ..execute.task import SIGNALS
 from .cluster import ADDRESS, ENVIRONMENT, NODES, PORTS
 from .sockets import ray_folder
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 JOIN_S = 120
 """How long the first node may take to be there for the others."""
 END_S = 20.0
@@ -97,14 +97,14 @@ class Step:
     def environment(self) -> dict[str, str]:
         """Return the environment of Ray and of the command, which are no ranks of this step."""
         kept = {k: v for k, v in os.environ.items() if k not in ("SLURM_STEP_ID", "SLURM_NTASKS")}
-        mine = {
+        variables = {
             "RAY_raylet_start_wait_time_s": str(JOIN_S),
             ADDRESS: self.address, NODES: str(self.num_nodes),
             PORTS: f"{self.first_port + 200}-{self.first_port + SIZE - 1}",
         }  # fmt: skip
         if self.node > 0:
-            mine["RAY_gcs_rpc_server_reconnect_timeout_s"] = LINGER_S
-        return child_environment({**ENVIRONMENT, **kept, **ray_folder(kept), **mine})
+            variables["RAY_gcs_rpc_server_reconnect_timeout_s"] = LINGER_S
+        return child_environment({**ENVIRONMENT, **kept, **ray_folder(kept), **variables})
 
 
 def main(command: Sequence[str]) -> int:

@@ -123,7 +123,6 @@ def short(value: Any) -> str:
 class Ended:
     """A trial as Tune left it."""
 
-    trial_id: str
     status: str
     point: Any
     figures: dict[str, Any]

@@ -100,10 +100,7 @@ class Reports:
         if probe.step >= session.num_steps:
             return
         figures = {
-            "step": probe.step, "accuracy": probe.val_accuracy, "nomus": probe.nomus,
-            "forgetting_score": probe.forgetting_score, "mia_auc": probe.mia_auc,
-            "forgetting_score_se": probe.forgetting_score_se, "nomus_se": probe.nomus_se,
-            "forget_accuracy": probe.forget_accuracy, "seconds": session.seconds,
+            **vars(probe), "accuracy": probe.val_accuracy, "seconds": session.seconds,
             "num_steps": session.num_steps,
         }  # fmt: skip
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 from dlfd_dist.compose import settings_text
 from dlfd_dist.config import SearchConfig
 from dlfd_dist.objectives import OBJECTIVES
-from dlfd_dist.plain import cell, visible
+from dlfd_dist.plain import csv_text, visible
 from dlfd_dist.run_dir import RunDir, write_json, write_text
 
 from .algorithms import distributions, nearest
@@ -265,15 +263,9 @@ def write_all(
     ----------
     untouched : the value of the model that the trials start from
     """
-    best, objective = winner(rows, candidates, plan.search, untouched), plan.search.objective
+    best = winner(rows, candidates, plan.search, untouched)
     content = {
-        "title": OBJECTIVES[objective].title,
-        "method": plan.config.method.name,
-        "objective": objective,
-        "mode": OBJECTIVES[objective].mode,
-        "search": vars(plan.search),
-        "space": {name: str(values) for name, values in plan.space.items()},
-        "log": [name for name, v in plan.space.items() if getattr(v, "log", False)],
+        **_settings(plan),
         "rows": list(rows),
         "replicates": list(replicates),
         "candidates": list(candidates),
@@ -285,7 +277,7 @@ def write_all(
         "importance": importance(rows, plan),
         "seconds": seconds,
     }
-    write_text(plan.out / "search.csv", csv_text(rows, replicates, list(plan.space)))
+    write_text(plan.out / "search.csv", _csv(rows, replicates, list(plan.space)))
     write_json(plan.out / "results.json", content)
     if best is None:
         # The best trial of one seed may be worse on the other seeds.
@@ -295,44 +287,54 @@ def write_all(
     return content
 
 
-def csv_text(rows: Sequence[Row], replicates: Sequence[Row], names: Sequence[str]) -> str:
+def _settings(plan: SearchPlan) -> dict[str, Any]:
+    """Return what results.json says of the search itself."""
+    objective = OBJECTIVES[plan.search.objective]
+    return {
+        "title": objective.title,
+        "method": plan.config.method.name,
+        "objective": objective.name,
+        "mode": objective.mode,
+        "search": vars(plan.search),
+        "space": {name: str(values) for name, values in plan.space.items()},
+        "log": [name for name, v in plan.space.items() if getattr(v, "log", False)],
+    }
+
+
+def _csv(rows: Sequence[Row], replicates: Sequence[Row], names: Sequence[str]) -> str:
     """Return every trial and every replicate as CSV."""
     fields = ["kind", "trial", "state", *FIGURES, "seed", *names, "run_dir", "failed"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fields, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for kind, group in (("trial", rows), ("replicate", replicates)):
-        for row in group:
-            values = {"kind": kind, **row, **row["settings"]}
-            writer.writerow({name: cell(value) for name, value in values.items()})
-    return text.getvalue()
+    lines = [
+        {"kind": kind, **row, **row["settings"]}
+        for kind, group in (("trial", rows), ("replicate", replicates))
+        for row in group
+    ]
+    return csv_text([fields, *([line.get(field) for field in fields] for line in lines)])
 
 
 def best_text(
     plan: SearchPlan, best: Row, candidates: Sequence[Mapping[str, Any]], untouched: float
 ) -> str:
     """Return the chosen settings as +tuned= reads them, with where they come from."""
-    title = OBJECTIVES[plan.search.objective].title
-    values: dict[str, Any] = {
-        "objective": title,
-        "method": {"name": plan.config.method.name},
-    }
+    method, title = plan.config.method.name, OBJECTIVES[plan.search.objective].title
+    values: dict[str, Any] = {"objective": title, "method": {"name": method}}
     for name, value in best["settings"].items():
         section, key = name.split(".")
         values.setdefault(section, {})[key] = value
-    lines = [f"trial {best['trial']} of {plan.search.num_samples}, {best['run_dir']}"]
-    lines += [
-        f"{title}: {best['objective']:.4f} in the search, {untouched:.4f} of the untouched model"
+    lines = [
+        f"trial {best['trial']} of {plan.search.num_samples}, {best['run_dir']}",
+        f"{title}: {best['objective']:.4f} in the search, {untouched:.4f} of the untouched model",
     ]
     for candidate in candidates:
         if candidate["trial"] == best["trial"] and candidate["mean"] is not None:
-            lines += [
+            lines.append(
                 f"mean of {len(candidate['values'])} other seeds {candidate['mean']:.4f}, "
                 + (f"{CONFIDENCE:.0%} " if candidate["bound"] is not None else "")
                 + bound_text(candidate["bound"], 4)
-            ]
+            )
     if plan.search.scheduler == "pbt":
-        lines += ["pbt: these settings held at the end of a run that others began (lineage.json)"]
+        lines.append(
+            "pbt: these settings held at the end of a run that others began (lineage.json)"
+        )
     head = "".join(f"# {visible(line.replace(chr(10), ' '))}\n" for line in lines)
-    use = f"# dlfd unlearn method={plan.config.method.name} +tuned=THIS_FILE ...\n"
-    return head + use + settings_text(values)
+    return f"{head}# dlfd unlearn method={method} +tuned=THIS_FILE ...\n{settings_text(values)}"

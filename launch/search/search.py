@@ -9,8 +9,10 @@ import os
 import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from dlfd_dist.access import for_others_to_read_only, refuse_foreign
@@ -30,6 +32,7 @@ from dlfd_dist.trackers import catch_up
 
 from ..dry_run import dry_run_text, indented
 from ..execute.ranks import cores
+from ..execute.task import SIGNALS
 from .algorithms import param_space, perturb_every, scheduler, searcher
 from .cluster import ADDRESS, Room, gpus_per_rank, local_room, ray_cluster, require_ray
 from .identity import claim
@@ -86,12 +89,8 @@ def search(plan: SearchPlan, *, resume: bool | None, as_json: bool) -> int:
 def _check_room(plan: SearchPlan) -> None:
     """Refuse a search whose trials need more than this machine has."""
     if plan.search.address is None and ADDRESS not in os.environ:
-        room = local_room(plan.search)
-        room.check(plan.search, _gpus(plan, room))
-
-
-def _gpus(plan: SearchPlan, room: Room) -> float:
-    return gpus_per_rank(plan.search, plan.config.runtime.device, room)
+        room = local_room()
+        room.check(plan.search, gpus_per_rank(plan, room))
 
 
 def _run(plan: SearchPlan, rows: ResolvedRows) -> dict[str, Any]:
@@ -100,7 +99,7 @@ def _run(plan: SearchPlan, rows: ResolvedRows) -> dict[str, Any]:
     every = perturb_every(plan.search, num_steps(plan.config, rows), plan.config.method.probe_every)
     shared = Shared(plan.config, plan.search, reference_of(plan), every)
     with _terminate_as_interrupt(), ray_cluster(plan.search) as room:
-        room.check(plan.search, _gpus(plan, room))
+        room.check(plan.search, gpus_per_rank(plan, room))
         tuner = _Phases(plan, rows, shared, room)
         trials = result_rows(tuner.trials(), plan.out)
         _drop_stopped(plan, trials)
@@ -127,8 +126,7 @@ def _terminate_as_interrupt() -> Iterator[None]:
         if len(heard) == 1:
             signal.raise_signal(signal.SIGINT)
 
-    numbers = (signal.SIGTERM, signal.SIGUSR2)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
+    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
     try:
         yield
     finally:
@@ -141,7 +139,7 @@ class _Phases:
 
     def __init__(self, plan: SearchPlan, rows: ResolvedRows, shared: Shared, room: Room):
         self.plan, self.rows, self.shared, self.room = plan, rows, shared, room
-        self.gpus = _gpus(plan, room)
+        self.gpus = gpus_per_rank(plan, room)
         self.concurrent = room.at_a_time(plan.search, self.gpus)
 
     def trials(self) -> list[Ended]:
@@ -267,7 +265,7 @@ def show(plan: SearchPlan, content: dict[str, Any], *, as_json: bool) -> None:
         print(json.dumps({**content, "files": files}, indent=2, sort_keys=True))
         return
     rows = content["rows"]
-    states = {row["state"]: sum(r["state"] == row["state"] for r in rows) for row in rows}
+    states = Counter(row["state"] for row in rows)
     print(f"trials     {', '.join(f'{number} {state}' for state, number in states.items())}")
     for row in rows:
         if row["state"] == "failed":
@@ -275,25 +273,30 @@ def show(plan: SearchPlan, content: dict[str, Any], *, as_json: bool) -> None:
     if content["winner"] is None:
         print(content["reason"])
         return
-    best = next(row for row in rows if row["trial"] == content["winner"])
+    _show_choice(content)
+    for name, path in files.items():
+        if Path(path).is_file():
+            print(f"{name:10} {path}")
+
+
+def _show_choice(content: dict[str, Any]) -> None:
+    """Print the candidates and the settings that were chosen."""
+    rows = {row["trial"]: row for row in content["rows"]}
     print(f"objective  {content['title']}")
     for candidate in content["candidates"]:
         if candidate["mean"] is not None:
             number, values = candidate["trial"], candidate["values"]
             mark = "*" if number == content["winner"] else " "
             print(
-                f"{mark} trial {number:3d} in the search "
-                f"{next(r['objective'] for r in rows if r['trial'] == number):.3f}, mean of "
+                f"{mark} trial {number:3d} in the search {rows[number]['objective']:.3f}, mean of "
                 f"{len(values)} other seeds {candidate['mean']:.3f}, "
                 f"{bound_text(candidate['bound'], 3)}"
             )
+    best = rows[content["winner"]]
     settings = " ".join(f"{name}={short(value)}" for name, value in best["settings"].items())
     print(f"chosen     trial {best['trial']}: {settings}")
     for name, share in list(content["importance"].items())[:5]:
         print(f"importance {share:5.1%} {name}")
-    for name in FILES:
-        if (plan.out / name).is_file():
-            print(f"{name:10} {plan.out / name}")
 
 
 def _gpus_in_words(gpus_per_rank: float, room: Room) -> str:
@@ -306,8 +309,8 @@ def _gpus_in_words(gpus_per_rank: float, room: Room) -> str:
 
 def _print_plan(plan: SearchPlan, *, as_json: bool) -> None:
     rows, search = rows_of(plan, draw=False), plan.search
-    room = local_room(search)
-    gpus = _gpus(plan, room)
+    room = local_room()
+    gpus = gpus_per_rank(plan, room)
     at_a_time = room.at_a_time(search, gpus)
     steps = longest(plan, rows)
     space = {name: str(values) for name, values in plan.space.items()}

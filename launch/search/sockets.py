@@ -32,8 +32,8 @@ def ray_folder(env: Mapping[str, str]) -> dict[str, str]:
     if given is not None:
         folder = Path(given)
         return {"RAY_TMPDIR": str(folder if _is_private(folder) else _made(folder, "RAY_TMPDIR"))}
-    if (asked := env.get("TMPDIR")) is not None and not _unusable(Path(asked)):
-        return {"RAY_TMPDIR": str(_made(Path(asked), "TMPDIR"))}
+    if (temporary := env.get("TMPDIR")) is not None and not _unusable(Path(temporary)):
+        return {"RAY_TMPDIR": str(_made(Path(temporary), "TMPDIR"))}
     return {"RAY_TMPDIR": str(_made(Path("/tmp"), "TMPDIR"))}  # noqa: S108 - below it, ours alone
 
 

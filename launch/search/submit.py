@@ -48,7 +48,7 @@ def _run(plan: SearchPlan, cluster: ClusterConfig, seconds: float, note: str) ->
     gpus = 0 if cluster.gpus == "none" else ranks
     room = Room(ranks * cluster.cpus_per_task, gpus, spec.nodes)
     if cluster.kind == "slurm":
-        room.check(search, gpus_per_rank(search, plan.config.runtime.device, room))
+        room.check(search, gpus_per_rank(plan, room))
     num = search.num_samples + (search.replicate + 1) * search.replicate_seeds
     key = digest(json.dumps(["search", str(plan.out)]))
     return Run(

@@ -6,14 +6,12 @@ Everything that trials share is read once per process: rows, the memory map of t
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import json
 import logging
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,39 +21,21 @@ from dlfd_dist.locks import locked
 from dlfd_dist.objectives import OBJECTIVES
 from dlfd_dist.run_dir import write_json, write_text
 
+from ..execute.task import data_reader
 from .pinning import pinned
 from .point import Point, Shared, trial_config
 from .reports import ORIGIN, UNKNOWN, WORST, Report, Reports
 
 if TYPE_CHECKING:
-    from dlfd_dist.data.loaders import DataReader, ResolvedData
+    from dlfd_dist.data.loaders import ResolvedData
     from dlfd_dist.jobs import Prepared
     from dlfd_dist.runtime.env import RankInfo
 
     from .plan import SearchPlan
 
 
-@dataclass(frozen=True)
-class Start:
-    """Where a trial begins that goes on from another's checkpoint (pbt)."""
-
-    lineage: list[dict[str, Any]]
-    """The settings before, each with the step up to which they held."""
-    folder: Path
-    """The checkpoint and its events."""
-    step: int
-
-
-@functools.cache
-def _reader() -> DataReader:
-    """Return what reads the data of all trials of this process, once."""
-    from dlfd_dist.data.loaders import DataReader
-
-    return DataReader()
-
-
 def resolved(config: JobConfig) -> ResolvedData:
-    return _reader().data(config.data, config.drawn_forget)
+    return data_reader().data(config.data, config.drawn_forget)
 
 
 def reference_of(plan: SearchPlan) -> dict[str, float] | None:
@@ -123,35 +103,37 @@ def _prepare(
     config = trial_config(shared, point)
     data = resolved(config)
     inputs = input_digests(config, data)
-    lineage, start = [], None
-    if checkpoint is not None:
-        origin = json.loads((checkpoint / ORIGIN).read_text(encoding="utf-8"))
-        lineage = origin["lineage"]
-        is_own = origin["trial"] == trial_id and origin["settings"] == point.settings
-        if not is_own:
-            until = {"step": origin["step"], "settings": origin["settings"]}
-            lineage = [*lineage, until]
-        start = Start(lineage, checkpoint, origin["step"])
+    origin = _origin(checkpoint, trial_id, point) if checkpoint else {"lineage": []}
     if shared.save_every is not None:
         # Trials of a population that begin alike are different runs all the same.
-        text = json.dumps([trial_id, lineage], sort_keys=True)
+        text = json.dumps([trial_id, origin["lineage"]], sort_keys=True)
         inputs = {**inputs, "lineage": hashlib.sha256(text.encode()).hexdigest()}
     prepared = prepare_trial(config, data, inputs, collectives.world_size)
-    if start is not None and collectives.is_main:
-        _begin_from(prepared, start)
+    if checkpoint is not None and collectives.is_main:
+        _begin_from(prepared, checkpoint, origin)
     return prepared
 
 
-def _begin_from(prepared: Prepared, start: Start) -> None:
+def _origin(checkpoint: Path, trial_id: str, point: Point) -> dict[str, Any]:
+    """Return the step of a checkpoint, and its lineage: the settings before those of this trial,
+    each with the step up to which they held."""
+    origin = json.loads((checkpoint / ORIGIN).read_text(encoding="utf-8"))
+    if (origin["trial"], origin["settings"]) == (trial_id, point.settings):
+        return origin
+    until = {"step": origin["step"], "settings": origin["settings"]}
+    return {**origin, "lineage": [*origin["lineage"], until]}
+
+
+def _begin_from(prepared: Prepared, checkpoint: Path, origin: Mapping[str, Any]) -> None:
     """Put a checkpoint and the events up to it into a run that has none of its own."""
     run_dir = prepared.run_dir
     if run_dir.finished() or (run_dir.checkpoints / "latest").is_file():
         return
     prepared.claim()
-    name = f"step_{start.step}"
-    shutil.copytree(start.folder / name, run_dir.checkpoints / name, dirs_exist_ok=True)
-    shutil.copy(start.folder / run_dir.metrics.name, run_dir.metrics)
-    write_json(run_dir.path / "lineage.json", start.lineage)
+    name = f"step_{origin['step']}"
+    shutil.copytree(checkpoint / name, run_dir.checkpoints / name, dirs_exist_ok=True)
+    shutil.copy(checkpoint / run_dir.metrics.name, run_dir.metrics)
+    write_json(run_dir.path / "lineage.json", origin["lineage"])
     write_text(run_dir.checkpoints / "latest", name + "\n")
 
 

@@ -16,6 +16,7 @@ from ..dry_run import indented
 from ..execute.here import num_workers, running
 from ..plan.audit import Audit, audit_of, trainings, unlearnings
 from ..plan.comparison import with_models
+from ..plan.runs import Run
 from ..results.audit import FILES, rows_of, write_audit
 from .staged import check_configs, check_images, check_methods, show_missing, show_plan
 
@@ -23,13 +24,14 @@ from .staged import check_configs, check_images, check_methods, show_missing, sh
 def run_audit(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
     """Run an audit and write audit.json, audit.csv and the page into run.dir."""
     audit = audit_of(words)
-    wanted = [*trainings(audit), *unlearnings(audit)]
+    stages = trainings(audit), unlearnings(audit)
+    wanted = [run for stage in stages for run in stage]
     check_configs("audit", audit.comparison, [run.config for run in wanted])
     if dry_run:
-        _show_plan(audit, as_json=as_json)
+        _show_plan(audit, wanted, as_json=as_json)
         return 0
     setup_console()
-    done, failures = _run(audit)
+    done, failures = _run(audit, *stages)
     rows = rows_of(wanted[0].config)
     result = write_audit(audit.out, audit.kind, audit.settings, wanted, done, rows)
     if as_json:
@@ -40,24 +42,22 @@ def run_audit(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
     return 1 if result["missing"] else 0
 
 
-def _run(audit: Audit) -> tuple[dict[str, Path], dict[str, str]]:
+def _run(
+    audit: Audit, first: Sequence[Run], last: Sequence[Run]
+) -> tuple[dict[str, Path], dict[str, str]]:
     """Run the stages; return the finished runs and why the others failed, by label."""
-    first, last = trainings(audit), unlearnings(audit)
-    config = first[0].config
-    reader = DataReader()
+    config, reader = first[0].config, DataReader()
     data = prepare(config, config.runtime.world_size, reader).data
     check_methods(audit.comparison, first[0], data)
     check_images(last, reader.rows)
-    workers = num_workers(config, audit.settings.workers)
-    total = len(first) + len(last)
-    with running("audit", audit.comparison, reader.rows, workers=workers, total=total) as runs:
+    with running(
+        "audit", audit.comparison, reader.rows, audit.settings.workers, total=len(first) + len(last)
+    ) as runs:
         models = runs.models(first)
-        done = models | runs.run(with_models(last, models))
-        return done, runs.failures
+        return models | runs.run(with_models(last, models)), runs.failures
 
 
-def _show_plan(audit: Audit, *, as_json: bool) -> None:
-    runs = [*trainings(audit), *unlearnings(audit)]
+def _show_plan(audit: Audit, runs: Sequence[Run], *, as_json: bool) -> None:
     workers = num_workers(audit.first, audit.settings.workers)
     labels = [run.label for run in runs]
     lines = [

@@ -192,42 +192,45 @@ def _cheaper_transport(measured: Bench, config: JobConfig) -> str:
 
 def table(measured: Bench, config: JobConfig, changes: list[str]) -> str:
     """Return what a person reads."""
-    share = measured.share
+    passes = measured.share["forward"] + measured.share["backward"]
+    nothing = [f"Nothing stands out: {passes:.0%} of the time is forward and backward passes."]
     lines = [
         f"{config.method.name}, {config.model.name} at {config.data.image_size} px, batch "
         f"{measured.batch}, one rank on {measured.device}; {measured.num_measured} steps timed",
         "",
-        f"{'images/s':28} {measured.images_per_s:10.1f}",
-        f"{'s per step':28} {measured.step_seconds:10.3f}",
-        f"{'whole run':28} {duration(measured.num_steps * measured.step_seconds):>10}   "
-        f"{measured.num_steps} steps, {measured.num_probes} probes, without the evaluation at the "
-        "end",
-    ]
-    if (iteration := measured.iteration) is not None:
-        lines += [
-            f"{'iteration / floor':28} {iteration.over_floor:10.2f}   "
-            "floor: one forward and one input backward pass",
-            f"{'arithmetic / peak':28} {iteration.peak_share:10.1%}   "
-            f"{iteration.flops / 1e9:.1f} GFLOP in {iteration.seconds * 1e3:.1f} ms; the device "
-            f"does {iteration.peak_flops / 1e9:.0f} in a second",
-            f"{'memory traffic / peak':28} {iteration.bandwidth_share:10.1%}   "
-            f"{iteration.bytes / 1e9:.2f} GB in that time; the device copies "
-            f"{iteration.peak_bandwidth / 1e9:.0f} in a second",
-            f"{'roofline':28} {iteration.bound_by:>10}   bounds an iteration, which takes "
-            f"{1 / iteration.roofline_share:.1f} times what the device needs for that at its peak",
-        ]
-    lines += [
-        f"{'memory / plain training':28} {measured.memory_over_training:10.2f}   "
-        f"{measured.memory_mb['unlearn']:.0f} of {measured.memory_mb['train']:.0f} MB, beyond "
-        "libraries",
+        *(f"{name:28} {value:>10}   {note}".rstrip() for name, value, note in _figures(measured)),
         "",
         f"{'phase':28} {'s per step':>10}   share",
     ]
     for name, seconds in measured.seconds.items():
-        bar = "#" * round(share[name] * 40)
-        lines.append(f"{name:28} {seconds:10.4f}   {share[name]:6.1%} {bar}".rstrip())
-    lines += ["", "What to change:"]
-    passes = share["forward"] + share["backward"]
-    nothing = [f"Nothing stands out: {passes:.0%} of the time is forward and backward passes."]
-    lines += [f"- {sentence}" for sentence in changes or nothing]
-    return "\n".join(lines)
+        share = measured.share[name]
+        bar = "#" * round(share * 40)
+        lines.append(f"{name:28} {seconds:10.4f}   {share:6.1%} {bar}".rstrip())
+    return "\n".join([*lines, "", "What to change:", *(f"- {line}" for line in changes or nothing)])
+
+
+def _figures(measured: Bench) -> Iterator[tuple[str, str, str]]:
+    """Yield name, value and note of each figure."""
+    yield "images/s", f"{measured.images_per_s:.1f}", ""
+    yield "s per step", f"{measured.step_seconds:.3f}", ""
+    note = f"{measured.num_steps} steps, {measured.num_probes} probes, without the evaluation at "
+    yield "whole run", duration(measured.num_steps * measured.step_seconds), f"{note}the end"
+    if (iteration := measured.iteration) is not None:
+        floor = "floor: one forward and one input backward pass"
+        yield "iteration / floor", f"{iteration.over_floor:.2f}", floor
+        note = (
+            f"{iteration.flops / 1e9:.1f} GFLOP in {iteration.seconds * 1e3:.1f} ms; the device "
+            f"does {iteration.peak_flops / 1e9:.0f} in a second"
+        )
+        yield "arithmetic / peak", f"{iteration.peak_share:.1%}", note
+        note = (
+            f"{iteration.bytes / 1e9:.2f} GB in that time; the device copies "
+            f"{iteration.peak_bandwidth / 1e9:.0f} in a second"
+        )
+        yield "memory traffic / peak", f"{iteration.bandwidth_share:.1%}", note
+        times = f"{1 / iteration.roofline_share:.1f} times what the device needs for that"
+        note = f"bounds an iteration, which takes {times} at its peak"
+        yield "roofline", iteration.bound_by, note
+    memory = measured.memory_mb
+    note = f"{memory['unlearn']:.0f} of {memory['train']:.0f} MB, beyond libraries"
+    yield "memory / plain training", f"{measured.memory_over_training:.2f}", note

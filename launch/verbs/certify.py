@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlfd_dist import __version__
 from dlfd_dist.errors import CERTIFICATE_ALONE, UNKNOWN_SIGNER, ConfigError, DataError
@@ -38,6 +39,10 @@ from dlfd_dist.terminal import print_facts, print_table
 from dlfd_dist.yaml_text import read_yaml
 
 from ..dry_run import dry_run_text
+
+if TYPE_CHECKING:
+    from dlfd_dist.config import JobConfig
+    from dlfd_dist.data.loaders import ResolvedData
 
 WIDTH = 12
 """Of the names of what is printed."""
@@ -102,33 +107,25 @@ def run_verify(
     key or none.
     """
     path = _path(words, "verify", "a run directory or its certificate.json")
-    key, model, retrained = (
-        None if name is None else Path(name) for name in (public_key, checkpoint, reference)
-    )
-    given = Given(
-        None if key is None else read_public(key),
-        model,
-        retrained,
-        (lambda run: _measure(run, retrained)) if recompute else None,
-        asdict(current()[0]),
-    )
-    checks = verify(path, given)
+    trusted = None if public_key is None else read_public(Path(public_key))
+    model, retrained = (None if name is None else Path(name) for name in (checkpoint, reference))
+    measure = (lambda run: _measure(run, retrained)) if recompute else None
+    checks = verify(path, Given(trusted, model, retrained, measure, asdict(current()[0])))
     good, alone = all(check.ok for check in checks), stands_alone(path)
     if as_json:
-        listed = [asdict(check) for check in checks]
         outcome = {
-            "ok": good, "alone": alone, "authentic": good and key is not None, "checks": listed,
-            **STATEMENT,
+            "ok": good, "alone": alone, "authentic": good and trusted is not None,
+            "checks": [asdict(check) for check in checks], **STATEMENT,
         }  # fmt: skip
         print(json.dumps(outcome, indent=2, sort_keys=True))
     else:
         _print_checks(checks, recompute=recompute)
-        print(f"\n{ALONE if good and alone else _outcome(checks, trusted=key is not None)}")
+        print(f"\n{ALONE if good and alone else _outcome(checks, trusted=trusted is not None)}")
     if not good:
         return 1
     if alone:
         return CERTIFICATE_ALONE
-    return UNKNOWN_SIGNER if key is None else 0
+    return UNKNOWN_SIGNER if trusted is None else 0
 
 
 ALONE = (
@@ -184,8 +181,65 @@ def _measure(run: RunDir, reference: Path | None) -> dict[str, Any]:
 
     The images are decoded anew. Raises DlfdError where data or models are not what the run had.
     """
-    with tempfile.TemporaryDirectory(prefix="dlfd-verify-") as folder:
-        return _measure_in(folder, run, reference)
+    from dlfd_dist.data.loaders import Batches, resolve_data
+    from dlfd_dist.jobs.context import Job, Prepared, matched
+    from dlfd_dist.jobs.evaluation import outputs_of_parts
+    from dlfd_dist.jobs.finish import (
+        figures_of,
+        matched_to,
+        outputs_of_fresh,
+        outputs_of_reference,
+    )
+    from dlfd_dist.jobs.models import DTYPES
+    from dlfd_dist.runtime.env import RankInfo
+    from dlfd_dist.runtime.init import process_group
+
+    _refuse_named_code(run)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dlfd-verify-"))
+        config = _to_measure(run, folder, reference)
+        rows = resolve_data(config.data, config.drawn_forget)
+        inputs, signature = _inputs(run, rows)
+        data, people = matched(config, rows)
+        collectives = stack.enter_context(process_group(config.runtime, RankInfo()))
+        batches = Batches(
+            data, config.data, collectives=collectives, dtype=DTYPES[config.runtime.dtype],
+            channels_last=config.runtime.channels_last,
+        )  # fmt: skip
+        job = Job(Prepared(config, data, inputs, signature, run, people), collectives, batches)
+        parts = outputs_of_parts(job.model(str(run.model)), batches, config)
+        others = outputs_of_fresh(job), outputs_of_reference(job)
+        return figures_of(config, parts, *others) | matched_to(job)
+
+
+def _to_measure(run: RunDir, cache: str, reference: Path | None) -> JobConfig:
+    """Return the configuration of a run on one rank; what the run's own cache holds is no evidence.
+
+    cache : an empty folder
+    """
+    from dlfd_dist.compose import load_config
+
+    config = load_config(run.config)
+    return replace(
+        config, data=replace(config.data, cache_dir=cache, leaks=False),
+        reference=str(reference) if reference else config.reference,
+        runtime=replace(config.runtime, world_size=1),
+    )  # fmt: skip
+
+
+def _inputs(run: RunDir, data: ResolvedData) -> tuple[dict[str, str], str]:
+    """Return the digests of what went into a run, and its signature; DataError for other data."""
+    identity = json.loads(run.identity.read_text(encoding="utf-8"))
+    inputs = identity["inputs"]
+    # Older runs did not write down the contents of their images.
+    changed = [
+        name for name, digest in data.digests().items() if inputs.get(name, digest) != digest
+    ]
+    if changed:
+        raise DataError(
+            f"The {' and '.join(changed)} of now is not what the run had: give it back its data."
+        )
+    return inputs, identity["signature"]
 
 
 def _refuse_named_code(run: RunDir) -> None:
@@ -205,49 +259,3 @@ def _refuse_named_code(run: RunDir) -> None:
                 "import: --recompute is for models and data sets of dlfd itself. Leave --recompute "
                 "out, or evaluate the model with code that you trust."
             )
-
-
-def _measure_in(folder: str, run: RunDir, reference: Path | None) -> dict[str, Any]:
-    from dlfd_dist.compose import load_config
-    from dlfd_dist.data.loaders import Batches, resolve_data
-    from dlfd_dist.jobs.context import Job, Prepared, matched
-    from dlfd_dist.jobs.evaluation import outputs_of_parts
-    from dlfd_dist.jobs.finish import (
-        figures_of,
-        matched_to,
-        outputs_of_fresh,
-        outputs_of_reference,
-    )
-    from dlfd_dist.jobs.models import DTYPES
-    from dlfd_dist.runtime.env import RankInfo
-    from dlfd_dist.runtime.init import process_group
-
-    _refuse_named_code(run)
-    config = load_config(run.config)
-    # A folder of its own: what the cache holds is no evidence.
-    config = replace(config, data=replace(config.data, cache_dir=folder, leaks=False))
-    if reference:
-        config = replace(config, reference=str(reference))
-    data = resolve_data(config.data, config.drawn_forget)
-    identity = json.loads(run.identity.read_text(encoding="utf-8"))
-    inputs = identity["inputs"]
-    # Older runs did not write down the contents of their images.
-    changed = [
-        name for name, digest in data.digests().items() if inputs.get(name, digest) != digest
-    ]
-    if changed:
-        raise DataError(
-            f"The {' and '.join(changed)} of now is not what the run had: give it back its data."
-        )
-    data, people = matched(config, data)
-    config = replace(config, runtime=replace(config.runtime, world_size=1))
-    with process_group(config.runtime, RankInfo()) as collectives:
-        batches = Batches(
-            data, config.data, collectives=collectives, dtype=DTYPES[config.runtime.dtype],
-            channels_last=config.runtime.channels_last,
-        )  # fmt: skip
-        prepared = Prepared(config, data, inputs, identity["signature"], run, people)
-        job = Job(prepared, collectives, batches)
-        parts = outputs_of_parts(job.model(str(run.model)), batches, config)
-        others = outputs_of_fresh(job), outputs_of_reference(job)
-        return figures_of(config, parts, *others) | matched_to(job)

@@ -4,6 +4,7 @@ transformers."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -64,17 +65,12 @@ def _export(
     run: RunDir, given: dict[str, str], form: str, out: str | None, *, dry_run: bool, as_json: bool
 ) -> int:
     from dlfd_dist.compose import load_config
-    from dlfd_dist.factories import GIVEN
     from dlfd_dist.jobs.export import export, incoming, module_of, require_package
 
-    if form == "onnx":
-        for package in ("onnx", "onnxscript", "onnxruntime"):
-            require_package(package)
+    for package in ("onnx", "onnxscript", "onnxruntime") if form == "onnx" else ():
+        require_package(package)
     trusted = [name for name in given.get("plugins", "").strip("[]").split(",") if name]
-
-    def load(path: Path):
-        return load_config(path, plugins=trusted)
-
+    load = functools.partial(load_config, plugins=trusted)
     config = load(run.config)
     if form == LIBRARY or (form == "state-dict" and config.model.library == LIBRARY):
         _require_folder(run, config, form)
@@ -84,30 +80,40 @@ def _export(
     ending = came.suffix if form == "state-dict" else FORMS[form]
     file = Path(out) if out else run.path / "export" / f"model{ending}"
     _check_file(file, run, given.get("checkpoint") or config.checkpoint)
-    foreign = [
-        f"{name}={value}"
-        for name, value in (
-            ("model.factory", config.model.factory), ("model.features", config.model.features),
-        )
-        if value and (name == "model.factory" or ":" in value) and given.get(name) != value
-    ]  # fmt: skip
-    if form != "state-dict" and (config.model.factory or "").startswith(GIVEN):
+    untrusted = _untrusted(config, given)
+    if form != "state-dict":
+        _refuse_code(run, config, untrusted)
+    names = list(came.names.values())
+    if dry_run:
+        return _tell_plan(file, form, names, as_json=as_json)
+    with _writing(file):
+        done = export(run, None if untrusted else module_of(run, config), came, form, file)
+    return _tell(done, names, as_json=as_json)
+
+
+def _untrusted(config: JobConfig, given: dict[str, str]) -> list[str]:
+    """Return the settings that name somebody's code and were not given again."""
+    model = config.model
+    code = {"model.factory": model.factory}
+    if ":" in (model.features or ""):
+        code["model.features"] = model.features
+    return [f"{name}={path}" for name, path in code.items() if path and given.get(name) != path]
+
+
+def _refuse_code(run: RunDir, config: JobConfig, untrusted: Sequence[str]) -> None:
+    """Refuse to run a model whose code is not there, or not trusted."""
+    from dlfd_dist.factories import GIVEN
+
+    if (config.model.factory or "").startswith(GIVEN):
         raise ConfigError(
             f"The model of {run.path} was an object of a Python program, which no name leads to: "
             "take --to state-dict, or export run.model there, by torch.onnx.export say."
         )
-    if foreign and form != "state-dict":
+    if untrusted:
         raise ConfigError(
-            f"The run {run.path} names code: add {' '.join(foreign)} if you trust it, or take "
+            f"The run {run.path} names code: add {' '.join(untrusted)} if you trust it, or take "
             "--to state-dict, which runs none."
         )
-    names = list(came.names.values())
-    if dry_run:
-        return _tell_plan(file, form, names, as_json=as_json)
-    module = None if foreign else module_of(run, config)
-    with _writing(file):
-        done = export(run, module, came, form, file)
-    return _tell(done, names, as_json=as_json)
 
 
 def _require_folder(run: RunDir, config: JobConfig, form: str) -> None:
@@ -157,20 +163,20 @@ def _writing(place: Path) -> Iterator[None]:
 
 
 def _tell_plan(place: Path, form: str, names: Sequence[str], *, as_json: bool) -> int:
-    told = {"file": str(place), "form": form, "names": [names[0], names[-1]]}
+    outcome = {"file": str(place), "form": form, "names": [names[0], names[-1]]}
     text = f"would write {place}: {form}, {len(names)} tensors, {names[0]} ... {names[-1]}"
-    print(json.dumps(told, indent=2, sort_keys=True) if as_json else text)
+    print(json.dumps(outcome, indent=2, sort_keys=True) if as_json else text)
     return 0
 
 
 def _tell(done: Exported, names: Sequence[str], *, as_json: bool) -> int:
     file, form = done.file, done.form
     if as_json:
-        told = {
+        outcome = {
             "file": str(file), "form": form, "compared": done.compared,
             "largest_difference": done.largest_difference,
         }  # fmt: skip
-        print(json.dumps(told, indent=2, sort_keys=True))
+        print(json.dumps(outcome, indent=2, sort_keys=True))
     else:
         print(
             f"{file}: {form}, {len(names)} tensors, {names[0]} ... {names[-1]}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import sys
@@ -16,6 +17,9 @@ from dlfd_dist.terminal import print_table
 
 SETTINGS = {"methods": "method", "models": "model", "data": "data", "metrics": "metrics.custom"}
 """By verb, the setting whose values it lists."""
+TABLES = {"methods": "methods.methods", "models": "models.backbones", "data": "data.datasets",
+          "metrics": "metrics.custom_metrics"}  # fmt: skip
+"""By verb, the registry below dlfd_dist."""
 WHERE_TO_START = (
     "Which method forgets best is not known yet: start with finetune and reset as baselines, and "
     "compare on your own data with 'dlfd compare data.root=DIR forget.request=FILE "
@@ -46,7 +50,7 @@ def run_listing(verb: str, words: Sequence[str], *, as_json: bool) -> int:
                 f"'dlfd {verb}' was given {word}: give nothing, or plugins=[mypkg.mymodule]{more}."
             )
         load_modules(part.strip() for part in value.strip("[]").split(","))
-    rows = [_row(SETTINGS[verb], name) for name in _table(verb).names() if name != "factory"]
+    rows = [_row(verb, name) for name in _table(verb).names() if name != "factory"]
     if verb == "models":
         rows += [
             {"name": name, "sentence": text, "package": PACKAGES.get(name, name)}
@@ -87,26 +91,12 @@ def _list_library(library: str, pattern: str = "*", *more: str, as_json: bool) -
 
 def _table(verb: str) -> Registry[Any]:
     """Return the table of a verb; what fills it is imported."""
-    if verb == "methods":
-        from dlfd_dist.methods import methods
-
-        return methods
-    if verb == "models":
-        from dlfd_dist.models import backbones
-
-        return backbones
-    if verb == "metrics":
-        from dlfd_dist.metrics import custom_metrics
-
-        return custom_metrics
-    from dlfd_dist.data import datasets
-
-    return datasets
+    module, _, name = TABLES[verb].rpartition(".")
+    return getattr(importlib.import_module(f"dlfd_dist.{module}"), name)
 
 
-def _row(setting: str, name: str) -> dict[str, str]:
-    point = offered(setting).get(name)
-    verb = next(verb for verb, listed in SETTINGS.items() if listed == setting)
+def _row(verb: str, name: str) -> dict[str, str]:
+    point = offered(SETTINGS[verb]).get(name)
     try:
         entry = _table(verb).get(name)
     except ConfigError as err:

@@ -72,7 +72,7 @@ def _file(path: Path, campaign: Path | None, key: str | None, rank: int | None) 
 def _lines(file: Path, campaign: Path | None, key: str | None) -> Iterator[str]:
     """Yield the lines of a log and, for a run of a campaign, those that are still to come."""
     with file.open(encoding="utf-8", errors="replace") as content:
-        asked, under_way, rest = 0.0, campaign is not None, ""
+        last_look, under_way, rest = 0.0, campaign is not None, ""
         while True:
             new = content.readline()
             rest += new
@@ -83,8 +83,8 @@ def _lines(file: Path, campaign: Path | None, key: str | None) -> Iterator[str]:
                 if not under_way:
                     yield from [rest + "\n"] if rest else []
                     return
-                if time.monotonic() - asked > ASK_S:
-                    asked = time.monotonic()
+                if time.monotonic() - last_look > ASK_S:
+                    last_look = time.monotonic()
                     status = _status(campaign, key)
                     under_way = status is not None and status.state in UNDER_WAY
                 time.sleep(POLL_S)

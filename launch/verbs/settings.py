@@ -26,6 +26,8 @@ from dlfd_dist.compose import (
 from dlfd_dist.config import read_by, to_dict
 from dlfd_dist.yaml_text import read_yaml
 
+from ..plan.compare import SYNTHESISE
+
 WIDTH = 96
 NEEDED = {
     "unlearn": ("checkpoint", "forget.request"),
@@ -41,8 +43,6 @@ OWN = {
     "search": ("search", split_search),
     "submit": ("cluster", split_cluster),
 }
-SYNTHESISE = ("dlfd", "dlfd_official", "dlfm")
-"""Methods that read the sections synthesis and ot."""
 
 
 def verb_help(verb: str, words: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from ..execute.background import cancel as cancel_local
 from ..execute.code import difference
 from ..execute.journal import Ledger
 from ..execute.places import job_folder
+from ..execute.process import is_local
 from ..execute.states import (
     ENDED_BADLY,
     UNDER_WAY,
@@ -108,13 +109,10 @@ def _as_dict(path: Path, statuses: Sequence[RunStatus]) -> dict[str, Any]:
 
 def summary(statuses: Sequence[RunStatus]) -> dict[str, Any]:
     """Return how many runs are in which state, and device hours as estimated and as used."""
-    counts: dict[str, int] = {}
-    for status in statuses:
-        counts[status.state] = counts.get(status.state, 0) + 1
     used = [s for s in statuses if s.device_seconds is not None]
     energies = [s.energy_joules for s in statuses if s.energy_joules is not None]
     return {
-        "counts": counts,
+        "counts": Counter(status.state for status in statuses),
         "estimated_device_hours": sum(s.estimated_seconds for s in statuses) / 3600,
         "finished_estimated_device_hours": sum(s.estimated_seconds for s in used) / 3600,
         "finished_device_hours": sum(s.device_seconds or 0.0 for s in used) / 3600,
@@ -139,11 +137,11 @@ def _show_head(path: Path, statuses: Sequence[RunStatus]) -> None:
     totals = summary(statuses)
     counts = ", ".join(f"{number} {state}" for state, number in sorted(totals["counts"].items()))
     print(f"{path}: {counted(len(statuses), 'run')}: {counts}")
-    used, estimate = (
-        totals[f"finished_{name}"] for name in ("device_hours", "estimated_device_hours")
-    )
-    if totals["counts"].get("finished"):
-        print(f"  device hours of what is finished: {used:.3f}, estimated {estimate:.3f}")
+    if totals["counts"]["finished"]:
+        print(
+            f"  device hours of what is finished: {totals['finished_device_hours']:.3f}, "
+            f"estimated {totals['finished_estimated_device_hours']:.3f}"
+        )
     _show_usage(path, statuses, totals["device_energy_joules"])
     note = code_note(path)
     if note:
@@ -212,11 +210,9 @@ def run_cancel(words: Sequence[str]) -> int:
     elif ledger.report_job():
         ids.append(str(ledger.report_job()))
     with ledger.locked():
-        for job_id in dict.fromkeys(i for i in ids if i.startswith("local:")):
+        for job_id in filter(is_local, dict.fromkeys(ids)):
             cancel_local(campaign, job_id)
-        slurm_ids = list(dict.fromkeys(i for i in ids if not i.startswith("local:")))
-        if slurm_ids:
-            slurm.scancel(slurm_ids)
+        slurm.scancel([job_id for job_id in dict.fromkeys(ids) if not is_local(job_id)])
         ledger.append("cancelled", keys=[s.key for s in chosen], job_ids=ids)
     labels = ", ".join(s.label for s in chosen) or "none was queued"
     print(f"cancelled {counted(len(chosen), 'run')}: {labels}")

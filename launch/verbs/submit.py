@@ -9,14 +9,16 @@ from pathlib import Path
 
 from dlfd_dist.access import for_others_to_read_only, refuse_foreign
 from dlfd_dist.errors import ConfigError, RunDirError
+from dlfd_dist.provenance import current
 from dlfd_dist.resources import checkout
 from dlfd_dist.run_dir import write_text
 
 from ..children import mind_working_directory
 from ..execute import slurm
 from ..execute.batches import Batch
-from ..execute.code import current, snapshot, store
+from ..execute.code import snapshot, store
 from ..execute.journal import Ledger, Placement
+from ..execute.process import is_local
 from ..execute.queues import SlurmQueue, settle, start_locally
 from ..execute.states import directories_of, live
 from ..execute.submission import Submission, job_of
@@ -93,7 +95,7 @@ def _look(plan: Plan) -> Submission:
 def _submission(plan: Plan, ledger: Ledger, joined: Mapping[str, Placement]) -> Submission:
     wanted = {run.key for run in plan.runs}
     ids = [place.job_id.split("_")[0] for place in joined.values()]
-    busy = list(dict.fromkeys(job_id for job_id in ids if not job_id.startswith("local:")))
+    busy = list(dict.fromkeys(job_id for job_id in ids if not is_local(job_id)))
     joined = {key: place for key, place in joined.items() if key in wanted}
     number = 1 + sum(event["event"] == "planned" for event in ledger.events())
     code_dir = checkout() if not plan.cluster.prefix else None

@@ -11,7 +11,6 @@ import functools
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,9 @@ from ..execute.task import (
     MAX_RESTARTS,
     JobTask,
     be_deaf,
+    data_reader,
     final_status,
+    guarded,
     is_last_start,
     leave_when_asked,
     mind_early_signals,
@@ -33,7 +34,6 @@ from ..execute.task import (
 
 if TYPE_CHECKING:
     from dlfd_dist.config import JobConfig
-    from dlfd_dist.data.loaders import DataReader
     from dlfd_dist.run_dir import RunDir
 
     from ..plan.runs import Plan, Run
@@ -49,13 +49,6 @@ class CampaignTask(JobTask):
     campaign: Path
     job: str
     index: int = 0
-
-    @functools.cached_property
-    def _reader(self) -> DataReader:
-        """What reads the data of the runs, once where they share it."""
-        from dlfd_dist.data.loaders import DataReader
-
-        return DataReader()
 
     def work(self) -> tuple[int, dict[str, Any]]:
         from dlfd_dist.access import PRIVATE, making, set_mode
@@ -121,21 +114,22 @@ class CampaignTask(JobTask):
 
         try:
             if run.role == "search":
-                from ..search.job import SearchJob
+                from ..search.job import carry_out, claim_search
+                from ..search.plan import read_search
 
-                search = SearchJob.read(self._plan(record).for_finisher["search"])
-                run_dir = search.claim()
-                return self._run_as_main(run, run_dir, search, record), run_dir
+                plan = read_search(self._plan(record).for_finisher["search"])
+                run_dir, work = claim_search(plan), functools.partial(carry_out, plan)
+                return self._run_as_main(run, run_dir, work, record), run_dir
             config = _ready(run)
             if run.after:
                 from ..results.tuning import tuned
 
                 config = tuned(self.campaign, record["plan"], run, config)
-            ready = functools.partial(prepare, reader=self._reader)
+            ready = functools.partial(prepare, reader=data_reader())
             work = functools.partial(run_ranks, [config], ready)
             if not rank_info().is_main:
                 return work(), None
-            run_dir = _claim(config, self._reader)
+            run_dir = _claim(config)
             return self._run_as_main(run, run_dir, work, record), run_dir
         except DlfdError as err:
             print(f"dlfd: {run.label}: {err}", file=sys.stderr)
@@ -167,7 +161,7 @@ class CampaignTask(JobTask):
             os.environ[STARTS_BEFORE] = str(before)
             make_restartable(self.campaign, run, run_dir, record, starts=before + 1)
             with output_to(log if record["packed"] else None):
-                ended.append(_guarded(work))
+                ended.append(guarded(work))
                 if ended[-1] in (STOPPED, LOST):
                     be_deaf()
                     _tell_if_it_is_the_last(run_dir)
@@ -218,27 +212,15 @@ def _ready(run: Run) -> JobConfig:
     return config
 
 
-def _claim(config: JobConfig, reader: DataReader) -> RunDir:
+def _claim(config: JobConfig) -> RunDir:
     """Create or join the run directory, so that a log and a script can lie in it."""
     from dlfd_dist.compose import config_text
     from dlfd_dist.jobs.context import input_digests, run_identity
 
-    inputs = input_digests(config, reader.rows(config.data, config.drawn_forget))
+    inputs = input_digests(config, data_reader().rows(config.data, config.drawn_forget))
     signature, run_dir = run_identity(config, inputs)
     run_dir.claim(signature, inputs, config_text(config))
     return run_dir
-
-
-def _guarded(work: Callable[[], int]) -> int:
-    """Run on this rank; a crash is printed and is exit status 1, so that a pack goes on."""
-    try:
-        return work()
-    except Exception:
-        traceback.print_exc()
-        return 1
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
 
 
 def _tell_if_it_is_the_last(run_dir: RunDir | None) -> None:

@@ -25,6 +25,7 @@ from dlfd_dist.models import Classifier
 from dlfd_dist.runtime.collectives import Collectives
 from launch.cli import main
 from launch.execute import worker
+from launch.execute.task import data_reader
 from launch.verbs.task import main as run_task
 from tests.fakes.campaigns import make_campaigns
 from tests.fakes.command_line import write_faces
@@ -72,6 +73,7 @@ def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counter:
     """Count manifests read, checkpoints hashed, and models made with values up to a batch."""
     counts: Counter = Counter()
+    data_reader.cache_clear()
     open_file, make, shard = Path.open, Classifier.__init__, Batches.shard
     read = digests._read
 
@@ -192,10 +194,10 @@ def test_a_damaged_record_only_costs_the_reading(unlearn, tmp_path, counted):
 
 def test_a_worker_reads_the_data_that_its_runs_share_once(unlearn, tmp_path, counted):
     configs = [claimed([*unlearn, f"seed={n}"], tmp_path / f"run{n}") for n in (0, 1)]
-    worker._ready.cache_clear()
+    data_reader.cache_clear()
     counted.clear()
     for config in configs:
-        assert rank_main([str(config)], worker._ready()) == 0
+        assert worker._run(config) == 0
     assert facts(counted)[:2] == (1, 2)  # the delivered models
     results = [json.loads(c.with_name("result.json").read_text()) for c in configs]
     assert results[0]["signature"] != results[1]["signature"]

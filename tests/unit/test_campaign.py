@@ -11,7 +11,9 @@ import pytest
 
 from dlfd_dist.compose import split_cluster
 from dlfd_dist.config import ClusterConfig, JobConfig, ModelConfig, TrainConfig
+from dlfd_dist.data.loaders import RowReader
 from dlfd_dist.errors import CheckpointError, ConfigError, RunDirError
+from dlfd_dist.jobs.context import input_digests, run_identity
 from dlfd_dist.models import build_model, save_weights
 from dlfd_dist.runtime.env import job_info
 from launch.execute.batches import Batch, make_batches
@@ -52,6 +54,27 @@ def test_a_grid_is_trainings_then_what_starts_from_them(tmp_path: Path):
         assert [labels[parent] for parent in run.parents] == wanted
         if run.parents:
             assert run.config.checkpoint == campaign.by_key[run.parents[0]].directory
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        GIVEN,
+        ["model.factory=tests.fakes.strangers:build", "data.factory=tests.fakes.strangers:splits",
+         "cluster=slurm_lab"],
+    ],
+)  # fmt: skip
+def test_the_planned_directory_of_a_training_is_the_directory_that_its_job_makes(
+    words: list[str], tmp_path: Path
+):
+    campaign = plan_campaign("compare", [*words, "method=finetune", f"run.dir={tmp_path}/campaign"])
+    read = RowReader()
+    for run in campaign.runs:
+        if run.trains:
+            inputs = input_digests(run.config, read(run.config.data, run.config.drawn_forget))
+            assert run.directory == str(run_identity(run.config, inputs)[1].path)
+        else:
+            assert run.config.checkpoint in {parent.directory for parent in campaign.runs}
 
 
 def test_short_runs_are_packed_and_a_pack_of_models_holds_one_seed_only(tmp_path: Path):

@@ -103,14 +103,23 @@ def test_zsh_completes(place: Path, capsys):
     assert done.stderr == ""
 
 
-def test_fish_completes(place: Path, capsys):
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("dlfd compare method=dlfd,sc", ["method=dlfd,scrub"]),
+        ("dlfd unlearn method=sc", ["method=scrub"]),
+        ("dlfd export runs/", ["runs/more/", "runs/one"]),
+        ("dlfd unl", ["unlearn"]),
+    ],
+)
+def test_fish_completes(place: Path, capsys, line: str, offered: list[str]):
     fish = shell("fish")
     file = script("fish", place, capsys)
-    words = f"source {file}; complete -C 'dlfd compare method=dlfd,sc'"
+    words = f"source {file}; complete -C '{line}'"
     done = subprocess.run(
         [fish, "--no-config", "-c", words], capture_output=True, text=True, cwd=place
     )
-    assert done.stdout.split() == ["method=dlfd,scrub"]
+    assert done.stdout.split() == offered
 
 
 def test_every_verb_setting_and_choice_is_there():

@@ -9,7 +9,7 @@ import pytest
 from dlfd_dist.compose import split_compare
 from dlfd_dist.config import CompareConfig, JobConfig
 from dlfd_dist.errors import ConfigError
-from launch.plan.compare import comparison_of
+from launch.plan.compare import SYNTHESISE, comparison_of
 from launch.plan.comparison import (
     measurement_runs,
     training_runs,
@@ -202,9 +202,18 @@ def test_a_setting_of_one_method_does_not_reach_the_others():
     given = ["method=finetune,dlfd", "method.forget_weight=7", "method.epochs=2"]
     finetune, dlfd = comparison_of([*GIVEN, *given, "synthesis.steps=3", "ot.reg=0.5"]).configs
     assert (dlfd.method.forget_weight, dlfd.synthesis.steps, dlfd.ot.reg) == (7, 3, 0.5)
+
     assert (finetune.method.epochs, dlfd.method.epochs) == (2, 2)
     plain = comparison_of([*GIVEN, "method=finetune", "method.epochs=2"]).configs[0]
     assert finetune == plain
+
+
+@pytest.mark.parametrize("method", SYNTHESISE)
+def test_settings_of_synthesis_reach_every_method_that_reads_them(method: str):
+    words = [*GIVEN, f"method=finetune,{method}", "synthesis.steps=3", "ot.reg=0.5"]
+    finetune, config = comparison_of(words).configs
+    assert (config.synthesis.steps, config.ot.reg) == (3, 0.5)
+    assert finetune.synthesis.steps != 3
 
 
 def test_a_setting_of_no_compared_method_is_refused():

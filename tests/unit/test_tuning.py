@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.objectives import OBJECTIVES
 from launch.plan.compare import comparison_of
-from launch.plan.comparison import measurement_runs, training_runs, unlearning_runs, with_models
-from launch.plan.race import Trial, best_trial, chosen_trial
-from launch.plan.trial_people import original_of, tuning_measurements, tuning_models
-from launch.plan.tuning import (
-    judged,
-    plan_trials,
-    searched,
-    trial_runs,
-    tuned_configs,
-    tuning_record,
+from launch.plan.comparison import (
+    Comparison,
+    measurement_runs,
+    training_runs,
+    unlearning_runs,
+    with_models,
 )
+from launch.plan.race import Race, Trial, best_trial, chosen_trial
+from launch.plan.runs import Run
+from launch.plan.trial_people import original_of, trial_draws, tuning_measurements, tuning_models
+from launch.plan.tuning import races_of, searched, stages_of, tuned_configs, tuning_record
 from launch.search.plan import make_plan as search_plan
 
 NOMUS = OBJECTIVES["nomus"]
@@ -31,6 +32,31 @@ GIVEN = ["data=synthetic", "forget.fraction=0.25", "run.dir=out", "seed=4,5"]
 def plan_of(*overrides: str):
     words = ["method=finetune,dlfd_official,dlfd", "compare.tune=3", "compare.objective=nomus"]
     return comparison_of([*GIVEN, *words, *overrides])
+
+
+def plan_trials(plan: Comparison) -> list[Trial]:
+    return [trial for race in races_of(plan).values() for trial in race.trials]
+
+
+def trial_runs(trials: list[Trial]) -> list[Run]:
+    return [run for trial in trials for run in trial.runs]
+
+
+def judged(plan: Comparison, trials: list[Trial], done: dict[str, Path]) -> list[Trial]:
+    return [trial.judged(plan.objective, done) for trial in trials]
+
+
+def raced(plan: Comparison, trials: list[Trial]) -> dict[str, Race]:
+    """The races of a comparison with these trials."""
+    names = {trial.name for trial in trials}
+    races = {name: race for name, race in races_of(plan).items() if name in names}
+    return {name: replace(race, trials=of_method(trials, name)) for name, race in races.items()}
+
+
+def record_of(plan: Comparison, trials: list[Trial]) -> dict[str, Any]:
+    record = tuning_record(plan, raced(plan, trials))
+    assert record is not None
+    return record
 
 
 def of_method(trials: list[Trial], name: str) -> list[Trial]:
@@ -74,7 +100,7 @@ def test_a_trial_runs_on_as_many_seeds_as_asked_and_on_no_more_than_there_are():
         (trial, *_) = plan_trials(plan)
         assert [run.config.seed for run in trial.runs] == seeds
         assert {run.config.method.lr for run in trial.runs} == {trial.settings["method.lr"]}
-        assert tuning_record(plan, [trial])["pairs"] == [(seed, seed) for seed in seeds]
+        assert record_of(plan, [trial])["pairs"] == [(seed, seed) for seed in seeds]
 
 
 def test_a_trial_is_worth_the_mean_over_its_seeds_and_nothing_where_one_failed(tmp_path: Path):
@@ -102,7 +128,7 @@ def test_a_trial_is_worth_the_mean_over_its_seeds_and_nothing_where_one_failed(t
 def test_without_tuning_there_are_no_trials_and_the_settings_stay():
     plan = plan_of("compare.tune=0")
     assert plan_trials(plan) == []
-    assert tuned_configs(plan, []) == plan.configs
+    assert tuned_configs(plan, raced(plan, [])) == plan.configs
 
 
 def test_the_first_trial_has_the_methods_own_settings_and_the_others_drawn_ones():
@@ -130,7 +156,7 @@ def test_settings_that_the_user_gave_are_not_drawn():
     trials = plan_trials(plan)
     assert {trial.runs[0].config.method.lr for trial in trials} == {0.5}
     assert not any("method.lr" in trial.settings for trial in trials)
-    record = tuning_record(plan, trials)["methods"]
+    record = record_of(plan, trials)["methods"]
     assert record["finetune"]["given"] == {"method.lr": 0.5}
     assert "method.lr" not in record["dlfd"]["searched"]
 
@@ -159,7 +185,7 @@ def test_the_best_trial_is_chosen_and_the_first_of_equals(values, chosen):
 def test_the_chosen_settings_reach_their_method_alone_and_all_its_seeds():
     plan = plan_of()
     trials = valued(plan_trials(plan), 0.2, 0.3, 0.1, 0.2, 0.1, 0.3)
-    configs = tuned_configs(plan, trials)
+    configs = tuned_configs(plan, raced(plan, trials))
     finetune, official, dlfd = configs
     assert finetune.method.lr == trials[1].settings["method.lr"]
     assert finetune.synthesis == plan.configs[0].synthesis
@@ -174,8 +200,11 @@ def test_the_chosen_settings_reach_their_method_alone_and_all_its_seeds():
 def test_a_method_whose_trials_all_failed_is_left_out():
     plan = plan_of()
     trials = valued(plan_trials(plan), None, None, None, 0.2, None, 0.1)
-    assert [c.method.name for c in tuned_configs(plan, trials)] == ["dlfd_official", "dlfd"]
-    record = tuning_record(plan, trials)["methods"]
+    assert [c.method.name for c in tuned_configs(plan, raced(plan, trials))] == [
+        "dlfd_official",
+        "dlfd",
+    ]
+    record = record_of(plan, trials)["methods"]
     assert (record["finetune"]["settings"], record["finetune"]["failed"]) == (None, 3)
     assert (record["dlfd"]["value"], record["dlfd"]["failed"]) == (0.2, 1)
 
@@ -214,8 +243,8 @@ def test_a_trial_may_be_judged_by_its_gap_to_retrained_of_its_own_train_seed(tmp
     assert [trial.value for trial in found] == pytest.approx([0.15, 0.075, 0.3])
     assert found[0].untouched == pytest.approx(0.15)
     assert best_trial(found, OBJECTIVES["gap"]) is found[1]
-    assert tuning_record(plan, found)["objective"] == "gap to Retrained on validation"
-    assert tuned_configs(plan, found)[0].method.lr == trials[1].settings["method.lr"]
+    assert record_of(plan, found)["objective"] == "gap to Retrained on validation"
+    assert tuned_configs(plan, raced(plan, found))[0].method.lr == trials[1].settings["method.lr"]
 
 
 def test_trials_forget_people_of_their_own_against_a_retrained_and_original_of_their_own(
@@ -232,9 +261,11 @@ def test_trials_forget_people_of_their_own_against_a_retrained_and_original_of_t
     assert original.label == original_of(plan, first) == "original seed 7 on draw 1000000"
     assert (original.config.verb, original.config.drawn_forget.seed) == ("evaluate", draws[0])
     # The table is made of the other runs, and none of those forgets people of a trial.
+    stages = stages_of(plan, races_of(plan))
     rows = [*training_runs(plan), *measurement_runs(plan), *unlearning_runs(plan, plan.configs)]
-    assert not {one.label for one in rows} & {retrained.label, original.label}
-    assert not any(one.tuning for one in rows)
+    assert stages.of_table == rows
+    assert {retrained.label, original.label} <= {run.label for run in stages.for_trials}
+    assert not any(run.tuning for run in rows)
     assert {one.config.drawn_forget.seed for one in rows} == {4, 5}
     labels = ["original seed 7", retrained.label]
     (ready,) = with_models([first], {label: Path(label) for label in labels})
@@ -251,7 +282,7 @@ def test_trials_forget_people_of_their_own_against_a_retrained_and_original_of_t
     }  # fmt: skip
     (found, *_) = judged(plan, plan_trials(plan)[:1], done)
     assert (found.value, found.untouched) == (0.0, pytest.approx(0.3 * 3 / 4))
-    assert tuning_record(plan, [found])["draws"] == draws
+    assert record_of(plan, [found])["draws"] == draws
 
 
 @pytest.mark.parametrize(
@@ -264,7 +295,7 @@ def test_trials_forget_people_of_their_own_against_a_retrained_and_original_of_t
 def test_people_who_are_named_serve_the_trials_as_well(words: list[str]):
     plan = plan_of("compare.objective=gap", *words)
     assert tuning_models(plan) == tuning_measurements(plan) == []
-    assert tuning_record(plan, [])["draws"] == []
+    assert trial_draws(plan) == {}
     for trial in plan_trials(plan):
         assert original_of(plan, trial.runs[0]) == "original seed 4"
 
@@ -301,7 +332,7 @@ def test_a_trial_that_left_the_model_as_it_is_is_never_chosen(tmp_path: Path):
     found = judged(plan, trials, done)
     assert [trial.left_as_is for trial in found] == [True, False, False]
     assert chosen_trial(found, NOMUS) is found[2]
-    record = tuning_record(plan, found)["methods"]["finetune"]
+    record = record_of(plan, found)["methods"]["finetune"]
     assert (record["left_as_is"], record["value"], record["untouched_value"]) == (1, 0.8, 0.6)
 
 
@@ -314,15 +345,15 @@ def test_a_choice_no_better_than_doing_nothing_is_refused_and_own_settings_run(o
         for number, trial in enumerate(plan_trials(plan))
     ]
     assert chosen_trial(of_method(trials, "finetune"), OBJECTIVES[objective]) is None
-    assert tuned_configs(plan, trials) == plan.configs
-    record = tuning_record(plan, trials)["methods"]["finetune"]
+    assert tuned_configs(plan, raced(plan, trials)) == plan.configs
+    record = record_of(plan, trials)["methods"]["finetune"]
     assert (record["settings"], record["no_gain"], record["value"]) == (None, True, untouched)
 
 
 def test_the_record_tells_what_was_tried_and_what_that_gained():
     plan = plan_of("compare.tune_seed=2", "compare.train_seeds=7")
     trials = valued(plan_trials(plan), 0.2, 0.3, None, 0.2, 0.1, 0.1)
-    record = tuning_record(plan, trials)
+    record = record_of(plan, trials)
     assert {key: record[key] for key in ("trials", "seed", "pairs", "objective")} == {
         "trials": 3, "seed": 2, "pairs": [(7, 4)], "objective": "validation NoMUS",
     }  # fmt: skip
