@@ -14,8 +14,13 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
 LAB = REPOSITORY / "slurm" / "lab"
-PATIENCE = float(os.environ.get("SLURM_LAB_PATIENCE", "1"))
+WORKERS = os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+PATIENCE = float(os.environ.get("SLURM_LAB_PATIENCE", WORKERS))
 """How many times longer than on an idle machine everything may take here."""
+POLL_S = (0.05, 1.0)
+"""The shortest and the longest time between two checks."""
+POLL_SHARE = 5
+"""A wait sleeps so many times longer than its check took: the jobs need the cores."""
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
 
 
@@ -51,18 +56,22 @@ class Job:
 
     def wait_for(self, reached: Callable[[], bool], timeout_s: float = 150) -> None:
         """Wait until something is seen; fail when the job ends before."""
-        end = time.monotonic() + timeout_s * PATIENCE
-        while not reached():
-            assert time.monotonic() < end, f"not in {timeout_s} s; {self.state}\n{self.said}"
+
+        def check() -> bool:
+            if reached():
+                return True
             assert self.state not in ENDED, f"{self.state}\n{self.said}"
-            time.sleep(0.05)
+            return False
+
+        wait_for(check, timeout_s=timeout_s, seen=lambda: f"{self.state}\n{self.said}")
 
     def wait(self, timeout_s: float = 150) -> str:
         """Return the state in which the job ended."""
-        end = time.monotonic() + timeout_s * PATIENCE
-        while self.state not in ENDED:
-            assert time.monotonic() < end, f"not in {timeout_s} s; {self.state}\n{self.said}"
-            time.sleep(0.1)
+        wait_for(
+            lambda: self.state in ENDED,
+            timeout_s=timeout_s,
+            seen=lambda: f"{self.state}\n{self.said}",
+        )
         return self.state
 
 
@@ -131,8 +140,20 @@ def states(dlfd: Callable[..., tuple[int, str]], campaign: Path) -> dict[str, di
     return {run["label"]: run for run in json.loads(out)["runs"]}
 
 
-def wait_for(done: Callable[[], bool], *, timeout_s: float = 240) -> None:
-    end = time.monotonic() + timeout_s * PATIENCE
-    while not done():
-        assert time.monotonic() < end, "not reached in time"
-        time.sleep(0.2)
+def wait_for(
+    reached: Callable[[], bool], *, timeout_s: float = 240, seen: Callable[[], str] = str
+) -> None:
+    """Wait until something is reached.
+
+    Parameters
+    ----------
+    seen : returns what the failure says when it is not reached in time
+    """
+    deadline = time.monotonic() + timeout_s * PATIENCE
+    while True:
+        start = time.monotonic()
+        if reached():
+            return
+        end = time.monotonic()
+        assert end < deadline, f"not in {timeout_s * PATIENCE:g} s; {seen()}"
+        time.sleep(min(max(POLL_SHARE * (end - start), POLL_S[0]), POLL_S[1]))
