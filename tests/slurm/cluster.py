@@ -84,10 +84,9 @@ def lab_folder() -> Path:
 
 @dataclass
 class Lab:
-    """The cluster, and the jobs that were submitted through this object."""
+    """The cluster of this process."""
 
     folder: Path = field(default_factory=lab_folder)
-    jobs: list[Job] = field(default_factory=list)
 
     def is_up(self) -> bool:
         config = self.folder / "slurm.conf"
@@ -106,9 +105,7 @@ class Lab:
     def submit(self, *arguments: str, output: Path) -> Job:
         """sbatch with these arguments; small memory, five minutes."""
         options = ["--parsable", "--mem-per-cpu=500", "--time=5", f"--output={output}"]
-        job = Job(slurm("sbatch", *options, *arguments), output)
-        self.jobs.append(job)
-        return job
+        return Job(slurm("sbatch", *options, *arguments), output)
 
     def template(self, name: str, words: list[str], *options: str) -> Job:
         """Submit a template; its output lies beside the run's directory."""
@@ -122,10 +119,15 @@ class Lab:
             subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"])
 
     def cancel_all(self) -> None:
-        """Cancel what is left of the jobs submitted here."""
-        for job in self.jobs:
-            if job.state not in ENDED:
-                slurm("scancel", job.number)
+        """Cancel all jobs, and wait until none is left."""
+
+        def is_empty() -> bool:
+            if jobs := slurm("squeue", "-h", "-o", "%A").split():
+                # SLURM refuses for a moment where a job is about to be requeued.
+                subprocess.run(["scancel", *jobs], capture_output=True)
+            return not jobs
+
+        wait_for(is_empty, seen=lambda: slurm("squeue"))
 
 
 def events(run: Path, kind: str) -> list[dict]:

@@ -1,8 +1,8 @@
 """The lab (slurm/lab), brought up for these tests where it is not up, and jobs on it.
 
-Nothing here is collected unless the command line names this folder: pytest tests/slurm. Tests wait
-for SLURM most of the time, so several workers (-n 3 --dist loadgroup) pay. Each has its own lab,
-whose nodes and controller its tests may crash.
+Nothing here is collected unless the command line names this folder: pytest tests/slurm. A test
+waits for SLURM, or for a single rank, half of the time, so that two workers on two cores pay (-n 2
+--dist loadgroup). Each has its own lab, whose nodes and controller its tests may crash.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 FIRST = (
     "test_faults.py",
-    "test_submitit.py",
     "test_search.py",
     "test_campaign.py",
     "test_audit.py",
+    "test_submitit.py",
     "test_templates.py",
 )
 """The files that take longest; what is begun last should be short."""
@@ -88,10 +88,16 @@ def lab(image_cache: Path) -> Iterator[Lab]:
             patch.setenv("DLFD_PYTHON", sys.executable)
             patch.setenv("DLFD_SLURM", str(REPOSITORY / "slurm"))
             yield lab
-            lab.cancel_all()
     finally:
         if not was_up:
             subprocess.run(["bash", str(LAB / "down.sh")], capture_output=True, check=True)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(lab: Lab) -> Iterator[None]:
+    """Cancel what a test leaves: a report that no test reads takes a core for 10 s."""
+    yield
+    lab.cancel_all()
 
 
 SETTINGS = (*TINY, "runtime.dtype=float64", "runtime.device=cpu")
