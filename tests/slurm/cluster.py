@@ -10,7 +10,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import submitit
 
 REPOSITORY = Path(__file__).parents[2]
 LAB = REPOSITORY / "slurm" / "lab"
@@ -135,6 +138,11 @@ def events(run: Path, kind: str) -> list[dict]:
     from dlfd_dist.run_dir import RunDir, read_events
 
     return [event for event in read_events(RunDir(run).metrics) if event["event"] == kind]
+
+
+def ended(job: submitit.Job, state: str) -> bool:
+    """Return whether a job of submitit is in this state; `job.state` alone is minutes old."""
+    return job.watcher.get_state(job.job_id, mode="force") == state
 
 
 def states(dlfd: Callable[..., tuple[int, str]], campaign: Path) -> dict[str, dict[str, Any]]:
