@@ -10,8 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
-# Each lab wants two cores of its own: with three on two cores Ray and its nodes start too late.
-LABS ?= 1
+# A lab for each core. With three on two cores Ray and its nodes start too late.
+LABS ?= 2
 # Hundreds of processes load torch: without bytecode each compiles it again, for 8 s.
 unexport PYTHONDONTWRITEBYTECODE
 
