@@ -1,6 +1,6 @@
 """A campaign on a real SLURM under injected faults, compared with the same campaign left alone.
 
-    python -m benchmarks.faults --faults 100 --seed 0 [--out DIR] [--steps N] [--write]
+    python -m benchmarks.faults --faults 100 --seed 0 [--out DIR] [--model M] [--steps N] [--write]
 
 It needs what slurm/lab needs (root, Debian), and brings the lab up and down where it is not up. A
 campaign of 23 runs is submitted twice, to this machine (cluster=local), where it is left alone, and
@@ -458,7 +458,7 @@ def page(outcome: Outcome, args: argparse.Namespace, shape: Shape) -> str:
     return "\n".join([
         f"# {len(outcome.records)} faults in a campaign of {len(outcome.runs)} runs", "",
         f"`python -m benchmarks.faults --faults {args.faults} --seed {args.seed} "
-        f"--steps {shape.steps} --write`", "",
+        f"--model {shape.model} --steps {shape.steps} --write`", "",
         f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, python "
         f"{platform.python_version()}, {versions}, {told} of four nodes (slurm/lab).",
         f"One-rank arrays (seeds {shape.arrays}), packs of two (seed {shape.packs}) and DDP over "
@@ -529,6 +529,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", default=Shape.model, help="resnet18, or small with more steps")
     parser.add_argument("--steps", type=int, default=Shape.steps, help="steps of every run")
     parser.add_argument("--short", action="store_true", help="10 runs of few steps")
     parser.add_argument("--out", default="runs/faults")
@@ -537,7 +538,7 @@ def main() -> int:
     if not Lab().is_up():
         again = [str(LAB / "with.sh"), sys.executable, "-m", "benchmarks.faults", *sys.argv[1:]]
         return subprocess.run(again).returncode
-    shape = SHORT if args.short else Shape(steps=args.steps)
+    shape = SHORT if args.short else Shape(model=args.model, steps=args.steps)
     out = Path(args.out).absolute()
 
     def log(line: str) -> None:

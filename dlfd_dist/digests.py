@@ -71,7 +71,7 @@ def known_files(paths: Mapping[str, Path]) -> dict[str, Any]:
 def remember_files(files: Mapping[str, Any]) -> None:
     """Take over what `known_files` returned in another process.
 
-    A digest counts for the file in that very state; a file that was changed since is read.
+    A digest counts for the file in that state; a file that was changed since is read.
     """
     for values in files.values():
         state = {name: value for name, value in values.items() if name != "sha256"}

@@ -45,7 +45,7 @@ def locked(path: Path, *, wait_s: float = 0.0, poll_s: float = 0.1) -> Iterator[
 
     Parameters
     ----------
-    wait_s : how long another holder is waited for, math.inf for ever
+    wait_s : how long another holder is waited for, math.inf forever
 
     Raises
     ------

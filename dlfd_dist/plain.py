@@ -7,7 +7,7 @@ import csv
 import io
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
 HIDDEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
@@ -83,6 +83,19 @@ def visible_output() -> Iterator[None]:
 def steer(text: str, stream: Any) -> None:
     """Write escapes of our own to a stream of `visible_output` or another one."""
     getattr(stream, "write_steering", stream.write)(text)
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested mappings by their dotted names.
+
+    >>> dotted({"train": {"lr": 0.1}, "seed": 0})
+    {'train.lr': 0.1, 'seed': 0}
+    """
+    names: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        names |= dotted(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return names
 
 
 def cell(value: Any) -> Any:

@@ -12,12 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from .access import level
 from .errors import RunDirError
 from .locks import Held, locked
+from .plain import dotted
 
 PARTIAL = ".tmp"
 """How the name of a file that is being written ends."""
+MOST_NAMED = 3
+"""How many of the settings that differ a refusal names."""
 
 
 @contextlib.contextmanager
@@ -247,12 +252,18 @@ class RunDir:
             else:
                 partial.unlink(missing_ok=True)
 
-    def check(self, signature: str, inputs: Mapping[str, str] | None = None) -> None:
+    def check(
+        self,
+        signature: str,
+        inputs: Mapping[str, str] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         """Raise RunDirError when it holds another run or other files, or cannot be read.
 
         Parameters
         ----------
         inputs : digests of what this run reads, so that the error can name what differs
+        settings : settings that change its result, by section, for the same
         """
         try:
             is_run = self.identity.is_file()
@@ -266,6 +277,7 @@ class RunDir:
             if held != signature:
                 changed = [n for n, d in (inputs or {}).items() if held_inputs.get(n, d) != d]
                 what = f"; its {' and '.join(changed)} differ" if changed else ""
+                what += "".join(f"; {line}" for line in self._other_settings(settings or {}))
                 raise RunDirError(
                     f"run.dir={self.path} holds another run (signature {held}, this one is "
                     f"{signature}{what}): choose another directory."
@@ -274,6 +286,23 @@ class RunDir:
             raise RunDirError(
                 f"run.dir={self.path} exists and is not a run directory: choose another one."
             )
+
+    def _other_settings(self, settings: Mapping[str, Any]) -> list[str]:
+        """Return what the run that is there has set otherwise, of three settings at most."""
+        try:
+            there = dotted(yaml.safe_load(self.config.read_text(encoding="utf-8")))
+        except (OSError, ValueError, yaml.YAMLError, AttributeError):
+            return []
+        shown = {name: json.dumps(value) for name, value in there.items()}
+        others = [
+            f"{name} is {shown[name]} there and {json.dumps(value)} here"
+            for name, value in dotted(settings).items()
+            # Of a path it is signed only whether there is one.
+            if name in there
+            and isinstance(value, bool) == isinstance(there[name], bool)
+            and shown[name] != json.dumps(value)
+        ]
+        return others[:MOST_NAMED]
 
     def record_start(self, started: dict[str, Any]) -> None:
         """Write down a start: the first, and each by other code or in another environment.

@@ -25,7 +25,7 @@ def is_live(stream: Any) -> bool:
 
 
 def no_colour() -> bool:
-    """Return whether NO_COLOR forbids colours and weights (no-color.org)."""
+    """Return whether `NO_COLOR` forbids colours and weights (https://no-color.org)."""
     return bool(os.environ.get("NO_COLOR"))
 
 
@@ -52,7 +52,7 @@ def print_table(
 def table_text(
     rows: Sequence[Sequence[str]], heads: Sequence[str], stream: Any, *, title: str = ""
 ) -> str:
-    """Return a table as a terminal shows it, in its width; colourless where NO_COLOR is set."""
+    """Return a table as a terminal shows it, in its width; colourless where `NO_COLOR` is set."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -3,7 +3,7 @@
 from .audit import AuditConfig
 from .cluster import ClusterConfig
 from .compare import CompareConfig
-from .job import JobConfig, given_settings, read_by, signature, to_dict
+from .job import JobConfig, given_settings, read_by, signature, signed_settings, to_dict
 from .method import MethodConfig
 from .methods import (
     METHOD_CONFIGS,
@@ -105,5 +105,6 @@ __all__ = [
     "read_space",
     "search_space",
     "signature",
+    "signed_settings",
     "to_dict",
 ]

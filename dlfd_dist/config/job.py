@@ -245,8 +245,17 @@ def read_by(verb: str, values: Mapping[str, Any]) -> dict[str, Any]:
 def signature(config: JobConfig, inputs: dict[str, str]) -> str:
     """Return 8 hex digits of what changes the result of a run.
 
-    Left out are settings that must not change results (world size, device, directories, logging);
     `inputs` are digests of the files the run reads, so that a changed file is another run.
+    """
+    text = json.dumps([signed_settings(config), inputs], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def signed_settings(config: JobConfig) -> dict[str, Any]:
+    """Return the settings that change the result of a run, by section.
+
+    Left out are world size, device, directories and logging; of a path it counts whether it is
+    given.
     """
     values = to_dict(config)
     for section, names in NOT_IN_SIGNATURE.items():
@@ -270,5 +279,4 @@ def signature(config: JobConfig, inputs: dict[str, str]) -> str:
     always = config.metrics.resurface_always
     if resurface_steps or (resurface_steps is None and (config.verb == "unlearn" or always)):
         read["resurface"] = values["train"]["global_batch_size"]
-    text = json.dumps([read, inputs], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return read

@@ -317,7 +317,7 @@ class TransportConfig:
     max_iter: int = 1000
     """Iterations of the entropic solver at most."""
     scope: str = "global"
-    """global: one plan over all ranks; rank: one plan per rank (cheaper for very large batches,
+    """global: one plan over all ranks; rank: one plan per rank (cheaper for large batches,
     and a different objective, so results then depend on the world size)."""
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..compose import config_text, load_config
-from ..config import JobConfig, MethodConfig, signature
+from ..config import JobConfig, MethodConfig, signature, signed_settings
 from ..data import datasets
 from ..data.loaders import Batches, DataReader, ResolvedData, ResolvedRows
 from ..data.reference import ReferencePeople, reference_digest, reference_people
@@ -67,12 +67,12 @@ class Prepared:
 
     def finished(self) -> bool:
         """Whether the run directory holds this run's result; RunDirError if it holds another's."""
-        self.run_dir.check(self.signature, self.inputs)
+        self.run_dir.check(self.signature, self.inputs, signed_settings(self.config))
         return self.run_dir.finished()
 
     def claim(self) -> None:
         """Create or join the run directory."""
-        self.run_dir.check(self.signature, self.inputs)
+        self.run_dir.check(self.signature, self.inputs, signed_settings(self.config))
         if not self.run_dir.finished():
             _check_space(self)
         self.run_dir.claim(self.signature, self.inputs, config_text(self.config))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..config import JobConfig
+from ..config import JobConfig, signed_settings
 from ..data.loaders import ResolvedRows, resolve_rows
 from ..methods import methods
 from ..models import weights_path
@@ -27,7 +27,7 @@ def plan(config: JobConfig) -> dict[str, Any]:
             weights_path(path)
     inputs = input_digests(config, rows)
     signature, run_dir = run_identity(config, inputs)
-    run_dir.check(signature, inputs)
+    run_dir.check(signature, inputs, signed_settings(config))
     return {
         "plan": _lines(config, rows, run_dir),
         "files": [str(path) for path in _files(config, rows, run_dir)],

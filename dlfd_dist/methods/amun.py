@@ -1,7 +1,7 @@
 """AMUN: train on the nearest adversarial example of each forget image, under its wrong label.
 
 Source: Ebrahimpour-Boroojeny et al., Not All Wrong is Bad: Using Adversarial Examples for
-Unlearning, ICML 2025. Their search doubles the radius for ever; here it ends at the range of
+Unlearning, ICML 2025. Their search doubles the radius forever; here it ends at the range of
 pixels, and an image that is still classified correctly then has the label that is next. They guess
 the first radius of most images from that of fifty; here it is the same for all.
 """

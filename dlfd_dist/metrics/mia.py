@@ -210,9 +210,10 @@ def low_power_reason(least: float, num_members: int, num_nonmembers: int) -> str
     """
     if least <= WEAK_AUC:
         return ""
+    missed = "even an AUC of 1" if least == 1 else f"an AUC below {least:.2f}"
     return (
-        f"With {num_members} forgotten and {num_nonmembers} unseen people an AUC "
-        f"below {least:.2f} would be missed in more than a fifth of the cases."
+        f"With {num_members} forgotten and {num_nonmembers} unseen people {missed} would be missed "
+        "in more than a fifth of the cases."
     )
 
 
@@ -308,10 +309,11 @@ def floor_reason(people: tuple[int, int], interval: list[float], detectable: flo
     return ""
 
 
-def few_people(people: tuple[int, int]) -> str:
+def few_people(people: tuple[int, int], untold: str = "the attack cannot tell") -> str:
+    """Return that too few people are compared, and what they leave open."""
     return (
-        f"{people[0]} forgotten and {people[1]} unseen people can be compared: with fewer than "
-        f"{MIN_PEOPLE} on a side the attack cannot tell."
+        f"{people[0]} forgotten and {people[1]} unseen people can be compared, those with a label "
+        f"that the other side has too: with fewer than {MIN_PEOPLE} on a side {untold}."
     )
 
 

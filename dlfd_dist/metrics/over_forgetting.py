@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .mia import CHANCE
+from .mia import CHANCE, few_people
 from .people import MIN_PEOPLE, permuted_people
 from .sides import Samples, Sides
 
@@ -74,10 +74,7 @@ def over_forgetting(
     difference = float(np.median(losses[sides.is_member]) - np.median(losses[~sides.is_member]))
     people = sides.num_people
     if min(people) < MIN_PEOPLE:
-        reason = (
-            f"{people[0]} forgotten and {people[1]} unseen people can be compared: with fewer than "
-            f"{MIN_PEOPLE} on a side nobody can tell whether they were forgotten too hard."
-        )
+        reason = few_people(people, "nobody can tell whether they were forgotten too hard")
         return OverForgetting(None, share, expected, p_value, difference, reason)
     reasons = []
     if p_value < ALPHA:

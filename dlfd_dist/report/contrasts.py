@@ -152,7 +152,7 @@ def best_other(records: Sequence[RunRecord], named: set[str]) -> str | None:
     """Return the best method that no contrast names, by validation; None where there is none.
 
     The smallest mean gap to Retrained on validation, or where no Retrained has one the highest
-    validation NoMUS. A method that left the model as it is is none.
+    validation NoMUS. A method that left the model as it is no candidate.
     """
     retrained = {(r.train_seed, r.seed): _on_val(r) for r in of_label(records, RETRAINED)}
     scores: dict[str, list[tuple[float | None, float]]] = {}

@@ -12,7 +12,7 @@ from jinja2 import Environment, FunctionLoader
 
 from .. import __version__
 from ..errors import RunDirError
-from ..plain import bands
+from ..plain import bands, dotted
 from ..run_dir import replacing, write_text
 from . import pictures
 from .exposure import exposure_of
@@ -105,19 +105,14 @@ def _tiles(row: Row | None, rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs = []
-    for key, value in values.items():
-        name = prefix + key
-        if name not in _PRIVATE:
-            pairs += _flatten(value, f"{name}.") if isinstance(value, dict) else [(name, value)]
-    return pairs
-
-
 def _settings(record: RunRecord) -> list[tuple[str, str]]:
     sections = _SECTIONS_BY_VERB[record.config["verb"]]
     chosen = {name: record.config[name] for name in sections if name in record.config}
-    return [(k, v if isinstance(v, str) else json.dumps(v)) for k, v in _flatten(chosen)]
+    return [
+        (name, value if isinstance(value, str) else json.dumps(value))
+        for name, value in dotted(chosen).items()
+        if name not in _PRIVATE
+    ]
 
 
 def _shared_inputs(inputs: Sequence[dict[str, str]]) -> dict[str, str]:

@@ -56,7 +56,7 @@ def solve_rank(
 ) -> OTResult:
     """Solve a plan of this rank's rows alone (ot.scope=rank), weighted by its share of the rows.
 
-    Cheaper for very large batches, and another objective: it depends on the world size.
+    Cheaper for large batches, and another objective: it depends on the world size.
     """
     matrix = COSTS[cost](features, forget_features)
     if len(features) == 0:

@@ -1,6 +1,6 @@
 """Which runs share a job: runs of equal shape become an array, small ones are packed.
 
-What starts from models that this very submission trains waits for them in one of two ways,
+What starts from models that this submission trains waits for them in one of two ways,
 whichever takes fewer jobs: an array for each seed, afterok the trainings of that seed, or arrays
 over seeds, each task of which waits for the task of its own number (aftercorr).
 """

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dlfd_dist.compose import config_text
-from dlfd_dist.config import JobConfig
+from dlfd_dist.config import JobConfig, signed_settings
 from dlfd_dist.data.loaders import ResolvedRows, RowReader
 from dlfd_dist.errors import FAILED, STOPPED, DlfdError, Stopped
 from dlfd_dist.jobs.context import input_digests, record_files, run_identity
@@ -195,7 +195,7 @@ class Runs:
             run = run.with_config(replace(run.config, runtime=runtime))
         inputs = input_digests(run.config, self.rows(run.config))
         signature, run_dir = run_identity(run.config, inputs)
-        run_dir.check(signature, inputs)
+        run_dir.check(signature, inputs, signed_settings(run.config))
         return _Placed(run, inputs, signature, run_dir)
 
     def _run_on_workers(self, pending: Sequence[_Placed]) -> None:

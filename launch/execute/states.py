@@ -183,7 +183,7 @@ def _local_states(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]
 def _corrected(jobs: dict[str, JobState]) -> dict[str, JobState]:
     """Return what accounting says of jobs that squeue does not list, without what cannot be.
 
-    A record that a crash of slurmctld left open has its job under way for ever. The controller
+    A record that a crash of slurmctld left open has its job under way forever. The controller
     knows better for some minutes after the end (MinJobAge); later nobody knows.
     """
     under_way = {job_id: job for job_id, job in jobs.items() if job.state in STARTED}

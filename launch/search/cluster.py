@@ -64,7 +64,7 @@ class Room:
     nodes: int = 1
 
     def check(self, search: SearchConfig, gpus_per_rank: float) -> None:
-        """Refuse a trial that would wait for ever."""
+        """Refuse a trial that would wait forever."""
         cpus = search.workers_per_trial * search.cpus_per_trial
         gpus = search.workers_per_trial * gpus_per_rank
         for name, wanted, there in (("cores", cpus, self.cpus), ("GPUs", gpus, self.gpus)):
@@ -170,7 +170,7 @@ def _wait_for_nodes(search: SearchConfig, wanted: int) -> None:
 
 
 def _watch_nodes(ended: threading.Event) -> None:
-    """Stop the search when a node's Ray is lost: trials would wait for its cores for ever."""
+    """Stop the search when a node's Ray is lost: trials would wait for its cores forever."""
     wanted = int(os.environ[NODES])
     while not ended.wait(WATCH_S):
         with contextlib.suppress(Exception):

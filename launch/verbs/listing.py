@@ -21,6 +21,10 @@ WHERE_TO_START = (
     "compare on your own data with 'dlfd compare data.root=DIR forget.request=FILE "
     "method=finetune,reset,dlfd compare.tune=12', which tries 12 settings of each."
 )
+ABBREVIATIONS = (
+    "CE: classification loss; KL: Kullback-Leibler divergence; OT: optimal transport; RMS: root "
+    "mean square; forget and retain: the training images of who is forgotten, and all others."
+)
 LIBRARIES = {
     "timm": "A network of timm by model.name; 'dlfd models timm [PATTERN]' lists them.",
     "torchvision": "A network of torchvision by model.name; 'dlfd models torchvision' lists them.",
@@ -56,8 +60,8 @@ def run_listing(verb: str, words: Sequence[str], *, as_json: bool) -> int:
         return 0
     _show(rows)
     if verb == "methods":
-        # A script that reads the names from standard output does not meet it.
-        print(f"\n{WHERE_TO_START}", file=sys.stderr)
+        # A script that reads the names from standard output does not meet them.
+        print(f"\n{ABBREVIATIONS}\n{WHERE_TO_START}", file=sys.stderr)
     return 0
 
 

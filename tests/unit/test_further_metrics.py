@@ -11,6 +11,7 @@ from dlfd_dist.metrics import (
     auc,
     detectable_auc,
     exposure_by_person,
+    low_power_reason,
     relearn_time,
     rmia_scores,
 )
@@ -31,6 +32,15 @@ def test_more_samples_see_less_and_a_handful_sees_nothing():
     assert values == sorted(values, reverse=True)
     assert values[-1] < 0.54
     assert detectable_auc(1, 1) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("least", "says"),
+    [(0.6, ""), (0.61, "an AUC below 0.61 would be missed"), (1.0, "even an AUC of 1 would be")],
+)
+def test_what_an_attack_could_have_missed_is_said_from_weak_on(least, says):
+    reason = low_power_reason(least, 3, 5)
+    assert (says in reason) if says else (reason == "")
 
 
 def test_rmia_is_the_count_of_dominated_population_images():

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-import yaml
 
 ROOT = Path(__file__).parents[2]
 RIDDLES = (
@@ -30,47 +28,58 @@ PLAIN = (
 )
 
 
+COMMON = (
+    "It is a very unique result.",
+    "The run was a chip off the old block.",
+    "The collaborate together on the plan.",
+)
+"""What proselint's own checks complain of."""
+
+
 @pytest.fixture(scope="module")
 def prose() -> ModuleType:
     spec = importlib.util.spec_from_file_location("prose", ROOT / ".ci" / "prose.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["prose"] = module
     spec.loader.exec_module(module)
+    module.register(module.STYLE)
     return module
 
 
-@pytest.fixture(scope="module")
-def style() -> dict:
-    return yaml.safe_load((ROOT / ".ci" / "prose.yaml").read_text(encoding="utf-8"))
+def complaints(prose: ModuleType, name: str, text: str) -> list[str]:
+    return list(prose.complaints(name, text, prose.STYLE))
 
 
-@pytest.mark.parametrize("sentence", RIDDLES)
-def test_riddle_is_found(sentence: str, prose: ModuleType, style: dict):
-    passage = prose.Passage(ROOT / "docs/page.md", 7, f"A first line.\n{sentence}\n")
-    complaints = list(prose.complaints(passage, style))
-    assert complaints, sentence
-    assert all(line.startswith("docs/page.md:8: ") for line in complaints)
+@pytest.mark.parametrize("sentence", [*RIDDLES, *COMMON])
+def test_riddle_is_found(sentence: str, prose: ModuleType):
+    found = complaints(prose, "docs/page.md", f"A first line.\n{sentence}\n")
+    assert found, sentence
+    assert all(line.startswith("docs/page.md:2: ") for line in found)
 
 
 @pytest.mark.parametrize("sentence", PLAIN)
-def test_plain_sentence_passes(sentence: str, prose: ModuleType, style: dict):
-    assert list(prose.complaints(prose.Passage(ROOT / "README.md", 1, sentence), style)) == []
+def test_plain_sentence_passes(sentence: str, prose: ModuleType):
+    assert complaints(prose, "README.md", sentence) == []
 
 
-def test_pages_for_a_stranger_have_shorter_sentences(prose: ModuleType, style: dict):
+def test_pages_for_a_stranger_have_shorter_sentences(prose: ModuleType):
     sentence = " ".join(["word"] * 35) + "."
-    for path, number in ((ROOT / "README.md", 1), (ROOT / "docs/slurm.md", 0)):
-        assert len(list(prose.complaints(prose.Passage(path, 1, sentence), style))) == number
+    for name, number in (("README.md", 1), ("docs/slurm.md", 0)):
+        assert len(complaints(prose, name, sentence)) == number
 
 
-def test_code_and_addresses_are_not_prose(prose: ModuleType, tmp_path: Path):
+def test_a_rule_holds_between_quotation_marks(prose: ModuleType):
+    assert complaints(prose, "README.md", 'It says "take the one that fits" here.')
+
+
+def test_code_and_addresses_are_not_prose(prose: ModuleType):
     page = "Words.\n\n```bash\nthe one that\n```\n\n`the one that`, [a](the-one-that.md)\n"
-    assert "the one that" not in prose.HIDDEN.sub("", page)
+    shown = prose.page(page)
+    assert "the one that" not in shown
+    assert shown.count("\n") == page.count("\n")
 
 
-def test_texts_below_fields_are_read(prose: ModuleType, tmp_path: Path):
-    path = tmp_path / "module.py"
-    path.write_text('"""A."""\nclass B:\n    c: int = 0\n    """The c."""\n', encoding="utf-8")
-    assert [(p.line, p.text) for p in prose.docstrings(path)] == [(1, "A."), (4, "The c.")]
+def test_texts_below_fields_are_read(prose: ModuleType):
+    module = '"""A."""\nclass B:\n    c: int = 0\n    """The c."""\n'
+    assert prose.docstrings(module).split("\n")[:4] == ["A..", "", "", "The c.."]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dlfd_dist.errors import RunDirError
 from dlfd_dist.run_dir import (
@@ -48,6 +49,40 @@ def test_another_run_is_refused_and_changes_nothing(tmp_path):
     with pytest.raises(RunDirError, match=r"holds another run \(signature abc, this one is def\)"):
         run_dir.claim("def", {}, "seed: 1\n")
     assert run_dir.config.read_text() == "seed: 0\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (
+            {"train": {"lr": 0.2, "on": "all"}},
+            "this one is def; train.lr is 0.1 there and 0.2 here)",
+        ),
+        ({"train": {"lr": 0.1}, "checkpoint": True}, "this one is def)"),
+        ({"train": {"nesterov": True}}, "this one is def; train.nesterov is false there and true"),
+        (
+            {"seed": 1, "train": {"lr": 0.2, "on": "x", "nesterov": True}},
+            '"all" there and "x" here)',
+        ),
+    ],
+)
+def test_a_refusal_names_what_the_other_run_has_set(settings, says, tmp_path):
+    run_dir = RunDir(tmp_path / "run")
+    config = {"seed": 0, "checkpoint": "a/b", "train": {"lr": 0.1, "on": "all", "nesterov": False}}
+    run_dir.claim("abc", {}, yaml.safe_dump(config))
+    with pytest.raises(RunDirError) as refused:
+        run_dir.check("def", {}, settings)
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize("damage", ["", "a", "[1", None])
+def test_a_refusal_needs_no_readable_settings(damage, tmp_path):
+    run_dir = RunDir(tmp_path / "run")
+    run_dir.claim("abc", {}, damage or "")
+    if damage is None:
+        run_dir.config.unlink()
+    with pytest.raises(RunDirError, match=r"this one is def\): choose another"):
+        run_dir.check("def", {}, {"seed": 1})
 
 
 def test_an_empty_directory_may_be_claimed(tmp_path):

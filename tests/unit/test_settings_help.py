@@ -28,7 +28,7 @@ from dlfd_dist.methods import methods
 from dlfd_dist.models import backbones
 from launch.cli import main
 from launch.plan.compare import comparison_of
-from launch.verbs.listing import WHERE_TO_START, run_listing
+from launch.verbs.listing import ABBREVIATIONS, WHERE_TO_START, run_listing
 from launch.verbs.settings import choices, sentences, verb_help
 
 ROOT = Path(__file__).parents[2]
@@ -127,8 +127,8 @@ def test_a_wrong_word_is_refused_as_the_verb_would_refuse_it():
 
 def test_the_list_of_methods_says_what_to_start_with_as_the_docs_do(capsys):
     assert main(["methods"]) == 0
-    said = capsys.readouterr().err.strip()
-    assert said == WHERE_TO_START
+    abbreviations, said = capsys.readouterr().err.strip().split("\n")
+    assert (abbreviations, said) == (ABBREVIATIONS, WHERE_TO_START)
     page = (ROOT / "docs" / "methods.md").read_text("utf-8")
     assert said in " ".join(page.split())
     words = re.search(r"'dlfd compare (.*)'", said)
@@ -136,6 +136,12 @@ def test_the_list_of_methods_says_what_to_start_with_as_the_docs_do(capsys):
     given = ["run.dir=nowhere"]
     made = comparison_of(with_sweep([*words[1].split(), *given]))
     assert (len(made.configs), made.compare.tune) == (3, 12)
+
+
+def test_the_list_of_methods_explains_its_abbreviations(capsys):
+    assert main(["methods"]) == 0
+    used = set(re.findall(r"\b[A-Z]{2,}\b", capsys.readouterr().out)) - {"YAML"}
+    assert used == set(re.findall(r"\b([A-Z]{2,}):", ABBREVIATIONS))
 
 
 @pytest.mark.parametrize(
