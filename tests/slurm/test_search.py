@@ -21,8 +21,7 @@ from tests.slurm.conftest import SETTINGS
 pytest.importorskip("ray")
 pytestmark = pytest.mark.timeout(600)
 
-NUM_TRIALS = 3
-"""One ends before the driver is killed, one before the preemption, and one after it."""
+NUM_TRIALS = 4
 SHORT = [
     *[one for one in SETTINGS if not one.startswith("train.")], "method=dlfd",
     "method.epochs=8", "method.dynamic=false", "method.select=last", "method.clip_norm=1.0",
