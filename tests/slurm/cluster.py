@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[2]
 LAB = REPOSITORY / "slurm" / "lab"
 WORKERS = os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
 PATIENCE = float(os.environ.get("SLURM_LAB_PATIENCE", WORKERS))
-"""How many times longer than on an idle machine everything may take here."""
+"""How many times longer than on an idle machine everything may take here: workers share it."""
 POLL_S = (0.05, 1.0)
 """The shortest and the longest time between two checks."""
 POLL_SHARE = 5
