@@ -2,7 +2,8 @@
 
 Nothing here is collected unless the command line names this folder: pytest tests/slurm. A test
 waits for SLURM, or for a single rank, half of the time, so that two workers on two cores pay (-n 2
---dist loadgroup). Each has its own lab, whose nodes and controller its tests may crash.
+--dist loadgroup). Each has its own lab, whose nodes and controller its tests may crash. As in
+tests/conftest.py, nothing here loads torch before a test does.
 """
 
 from __future__ import annotations
@@ -15,10 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from dlfd_dist.jobs import run_job
 from dlfd_dist.run_dir import RunDir
-from dlfd_dist.runtime.collectives import Collectives
-from dlfd_dist.runtime.preemption import StopFlag
 from launch.cli import main
 from tests.fakes.tiny import TINY
 from tests.slurm.cluster import LAB, PATIENCE, REPOSITORY, Lab
@@ -126,6 +124,9 @@ def words(original: Path) -> Callable[..., list[str]]:
 def local(words: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """The same run on one rank, in this process, left in peace."""
     from dlfd_dist.compose import compose_job
+    from dlfd_dist.jobs import run_job
+    from dlfd_dist.runtime.collectives import Collectives
+    from dlfd_dist.runtime.preemption import StopFlag
 
     run = tmp_path_factory.mktemp("slurm") / "local"
     verb, *overrides = words(run)
