@@ -215,7 +215,7 @@ def forgotten(name: str, result: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", default="32x32,32x256,128x1024")
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--steps", type=int, default=0)

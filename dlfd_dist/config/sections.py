@@ -344,9 +344,10 @@ class TransportConfig:
 class MetricsConfig:
     """Evaluation at the end of every run."""
 
-    eval_batch_size: int | None = None
+    eval_batch_size: int | None = 256
     """Images per forward pass and rank, in probes too; null: 256, and on a GPU up to 4,096, as many
-    as half of its free memory holds. A number makes the passes the same on every GPU."""
+    as half of its free memory holds. A number makes the passes the same on every GPU, and in a run
+    that is continued."""
     num_bootstrap: int = 200
     """Times that the people of forget and unseen images are permuted for the attack's interval."""
     seed: int = 0
