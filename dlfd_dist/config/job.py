@@ -75,6 +75,7 @@ COUNT_IF_GIVEN = {
         "margin",
     ),
     "metrics": ("resurface_always", "custom"),
+    "ot": ("lag",),
 }
 
 # Settings that one verb alone reads.
@@ -172,6 +173,7 @@ class JobConfig:
         refused = {
             "train_mode": (self.train_mode, "sync_bn", "frozen"),
             "ot.scope": (self.ot.scope, "rank", "global"),
+            "ot.lag": (self.ot.lag, 1, 0),
         }
         for name, (found, wrong, allowed) in refused.items():
             if found == wrong:
@@ -209,7 +211,9 @@ class JobConfig:
 
 def given_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return plain settings without those of COUNT_IF_GIVEN that have their defaults."""
-    kinds: dict[str, type] = {"data": DataConfig, "model": ModelConfig, "metrics": MetricsConfig}
+    kinds: dict[str, type] = {
+        "data": DataConfig, "model": ModelConfig, "metrics": MetricsConfig, "ot": TransportConfig,
+    }  # fmt: skip
     kept = dict(values)
     for section, names in COUNT_IF_GIVEN.items():
         if given := kept.get(section):

@@ -311,7 +311,7 @@ class TransportConfig:
     """Between two features."""
     solver: str = "auto"
     """exact, entropic, or auto: exact while the larger side of the plan, which with scope=global is
-    that of all ranks, has at most 2048 rows, 1024 on a GPU (benchmarks/transport.py)."""
+    that of all ranks, has at most 2048 rows, 1024 on a GPU (benchmarks/transport.py, plans.py)."""
     reg: float = 0.01
     """Entropic regularisation in units of the cost (cosine cost lies in 0..2)."""
     max_iter: int = 1000
@@ -319,6 +319,12 @@ class TransportConfig:
     scope: str = "global"
     """global: one plan over all ranks; rank: one plan per rank (cheaper for large batches,
     and a different objective, so results then depend on the world size)."""
+    lag: int = 0
+    """1: an iteration of the synthesis uses the exact plan of the iteration before it, which a
+    thread of the host solves while the device goes on, and the first iteration its own plan; the
+    ot_cost of a step is then that of the plan used, at least the transport cost. 0: every iteration
+    waits for its own plan, which reaches 2 to 4 % more transport cost (benchmarks/plans.py). An
+    entropic plan never lags."""
 
     def __post_init__(self) -> None:
         one_of("ot.cost", self.cost, ("cosine", "squared_euclidean"))
@@ -326,14 +332,21 @@ class TransportConfig:
         one_of("ot.scope", self.scope, ("global", "rank"))
         require(self.reg > 0, "ot.reg", self.reg, "above 0")
         require(self.max_iter >= 1, "ot.max_iter", self.max_iter, ">= 1")
+        require(self.lag in (0, 1), "ot.lag", self.lag, "0 or 1")
+        if self.lag and self.solver == "entropic":
+            raise ConfigError(
+                f"ot.lag={self.lag} is not allowed with ot.solver=entropic, which solves where the "
+                "features lie: set ot.lag=0 or ot.solver=exact."
+            )
 
 
 @dataclass(frozen=True)
 class MetricsConfig:
     """Evaluation at the end of every run."""
 
-    eval_batch_size: int = 256
-    """Images per forward pass and rank."""
+    eval_batch_size: int | None = None
+    """Images per forward pass and rank, in probes too; null: 256, and on a GPU up to 4,096, as many
+    as half of its free memory holds. A number makes the passes the same on every GPU."""
     num_bootstrap: int = 200
     """Times that the people of forget and unseen images are permuted for the attack's interval."""
     seed: int = 0
@@ -361,7 +374,11 @@ class MetricsConfig:
                 self.resurface_steps >= 0,
                 "metrics.resurface_steps", self.resurface_steps, ">= 0, or null for one epoch",
             )  # fmt: skip
-        require(self.eval_batch_size >= 1, "metrics.eval_batch_size", self.eval_batch_size, ">= 1")
+        if self.eval_batch_size is not None:
+            require(
+                self.eval_batch_size >= 1,
+                "metrics.eval_batch_size", self.eval_batch_size, ">= 1, or null",
+            )  # fmt: skip
         require(self.seed >= 0, "metrics.seed", self.seed, ">= 0")
         require(self.num_bootstrap >= 1, "metrics.num_bootstrap", self.num_bootstrap, ">= 1")
         twice = [name for name in self.custom if self.custom.count(name) > 1]

@@ -16,7 +16,15 @@ from ..models import computed_in
 from ..runtime.collectives import Collectives
 from ..runtime.phases import OTHER, Lap, measured
 from ..runtime.preemption import StopFlag
-from ..synthesis import floor_flops, floor_iterations, interleaved, peak_flops, perturb
+from ..synthesis import (
+    floor_flops,
+    floor_iterations,
+    interleaved,
+    peak_bandwidth,
+    peak_flops,
+    perturb,
+    traffic_bytes,
+)
 from .context import Job, open_job, prepare
 from .memory import step_memory
 from .plan import num_steps
@@ -40,10 +48,29 @@ class Iteration:
     """of that floor, counted by torch"""
     peak_flops: float
     """of the device in a second, in a product of large matrices of the same dtype"""
+    bytes: int
+    """that the operations of an iteration are given and return"""
+    peak_bandwidth: float
+    """bytes that the device reads and writes in a second, in a copy of a large tensor"""
 
     @property
     def peak_share(self) -> float:
         return self.flops / self.seconds / self.peak_flops
+
+    @property
+    def bandwidth_share(self) -> float:
+        """Above 1 where operations find in a cache what they are given."""
+        return self.bytes / self.seconds / self.peak_bandwidth
+
+    @property
+    def bound_by(self) -> str:
+        """What the roofline of this iteration is: the peak of arithmetic, or of memory traffic."""
+        return "arithmetic" if self.peak_share >= self.bandwidth_share else "memory"
+
+    @property
+    def roofline_share(self) -> float:
+        """The least seconds by the roofline, over those of an iteration."""
+        return max(self.peak_share, self.bandwidth_share)
 
 
 @dataclass(frozen=True)
@@ -164,10 +191,13 @@ def _iteration(job: Job, config: JobConfig) -> Iteration | None:
         device = job.collectives.device
         rows = list(interleaved(calls, FLOOR_REPEATS, device))
         flops = floor_flops(model, batch.images)
+        traffic = traffic_bytes(calls["ours"])
     dtype = torch.bfloat16 if bfloat16 else batch.images.dtype
     return Iteration(
         over_floor=float(np.median([row["ours"] / row["floor"] for row in rows])),
         seconds=float(np.median([row["ours"] for row in rows])) / FLOOR_STEPS,
         flops=flops,
         peak_flops=peak_flops(device, dtype),
+        bytes=traffic // FLOOR_STEPS,
+        peak_bandwidth=peak_bandwidth(device),
     )

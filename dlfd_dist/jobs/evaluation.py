@@ -47,6 +47,7 @@ from ..models import Classifier
 from ..run_dir import RunDir, replacing
 from ..runtime.collectives import Collectives
 from ..synthesis import frozen
+from .passes import FIRST_PASS, passes
 
 ATTACK_FIGURES = (
     "mia", "mia_paper", "mia_paper_floor", "salun_mia", "forgetting_score", "nomus", "nomus_paper",
@@ -57,21 +58,21 @@ PROBE_PERMUTATIONS = 199
 
 
 @torch.no_grad()
-def run_model(model: Classifier, batches: Batches, ids: np.ndarray, batch_size: int) -> Outputs:
+def run_model(
+    model: Classifier, batches: Batches, ids: np.ndarray, batch_size: int | None
+) -> Outputs:
     """Return the model's outputs on samples; every rank computes its share once.
 
     Parameters
     ----------
-    batch_size : images per forward pass and rank
+    batch_size : images per forward pass and rank; None: as `passes` says
 
     Raises NonFiniteLossError on every rank when an output is not a number.
     """
     collectives = batches.collectives
     logits, features = [], []
-    per_pass = batch_size * collectives.world_size
     with frozen(model):
-        for start in range(0, len(ids), per_pass):
-            chunk = ids[start : start + per_pass]
+        for chunk in passes(ids, batch_size, collectives):
             output = model(batches.shard(chunk)[0])
             logits.append(collectives.gather_rows(output.logits, len(chunk)).cpu())
             features.append(collectives.gather_rows(output.features, len(chunk)).cpu())
@@ -93,7 +94,7 @@ def run_model(model: Classifier, batches: Batches, ids: np.ndarray, batch_size: 
 
 
 def run_together(
-    model: Classifier, batches: Batches, sets: Sequence[np.ndarray], batch_size: int
+    model: Classifier, batches: Batches, sets: Sequence[np.ndarray], batch_size: int | None
 ) -> list[Outputs]:
     """Return the outputs on several sets of one pass: only its last batch may be a small one."""
     outputs = run_model(model, batches, np.concatenate(sets), batch_size)
@@ -107,7 +108,7 @@ def probed_model(context: MethodContext, batches: Batches) -> Iterator[Classifie
     config = context.config
     image_shape = batches.data.manifest.image_shape(config.data)
     with context.folded.computed_in(
-        (config.metrics.eval_batch_size, *image_shape),
+        (config.metrics.eval_batch_size or FIRST_PASS, *image_shape),
         bfloat16=config.runtime.update_in_bfloat16,
     ) as model:
         yield model

@@ -1,7 +1,14 @@
 """Synthesis of retain images far from the forget set."""
 
 from .album import Album
-from .floor import floor_flops, floor_iterations, interleaved, peak_flops
+from .floor import (
+    floor_flops,
+    floor_iterations,
+    interleaved,
+    peak_bandwidth,
+    peak_flops,
+    traffic_bytes,
+)
 from .perturb import Objective, Synthesised, SynthesisLoss, frozen, layer_output, perturb
 from .schedule import linear_weight
 
@@ -16,6 +23,8 @@ __all__ = [
     "interleaved",
     "layer_output",
     "linear_weight",
+    "peak_bandwidth",
     "peak_flops",
     "perturb",
+    "traffic_bytes",
 ]

@@ -7,13 +7,22 @@ from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from .perturb import frozen
 
 PEAK_SIZE = {"cpu": 1024, "cuda": 8192}
 """Rows of a matrix whose product keeps a device busy, and takes it no second."""
+COPY_BYTES = {"cpu": 2**27, "cuda": 2**30}
+"""Of a tensor that is larger than the caches."""
 PEAK_REPEATS = 5
+NO_TRAFFIC = {
+    "aten::_unsafe_view", "aten::empty", "aten::empty_like", "aten::empty_strided",
+    "aten::new_empty", "aten::new_empty_strided",
+}  # fmt: skip
+"""Operations that return a tensor whose values they neither read nor write."""
 
 
 def floor_iterations(model: nn.Module, images: Tensor, steps: int) -> None:
@@ -55,6 +64,45 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     calls = {"product": lambda: left @ right}
     fastest = min(row["product"] for row in interleaved(calls, PEAK_REPEATS, device))
     return 2 * size**3 / fastest
+
+
+class Traffic(TorchDispatchMode):
+    """Counts the bytes of what operations are given and return, every tensor once an operation.
+
+    That is the traffic of a device without caches, whose operations read all that they are given.
+    Views cost nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if not _is_view(func) and func._schema.name not in NO_TRAFFIC:
+            used = pytree.tree_leaves((args, kwargs, made))
+            self.bytes += sum(t.nbytes for t in used if isinstance(t, Tensor))
+        return made
+
+
+def _is_view(func: torch._ops.OpOverload) -> bool:
+    aliases = [value.alias_info for value in func._schema.returns]
+    return any(alias is not None and not alias.is_write for alias in aliases)
+
+
+def traffic_bytes(call: Callable[[], object]) -> int:
+    """Return the bytes that the operations of a call are given and return."""
+    with Traffic() as traffic:
+        call()
+    return traffic.bytes
+
+
+def peak_bandwidth(device: torch.device) -> float:
+    """Return the bytes that the device reads and writes in a second, at best: in a large copy."""
+    source, target = torch.zeros(2, COPY_BYTES[device.type], dtype=torch.uint8, device=device)
+    calls = {"copy": lambda: target.copy_(source)}
+    fastest = min(row["copy"] for row in interleaved(calls, PEAK_REPEATS, device))
+    return 2 * source.nbytes / fastest
 
 
 def _seconds(call: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:

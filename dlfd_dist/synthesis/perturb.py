@@ -17,7 +17,7 @@ from ..config import SynthesisConfig, TransportConfig
 from ..models import ModelOutput, task_loss
 from ..runtime.collectives import Collectives
 from ..runtime.phases import phase
-from ..transport import SCOPES, Potentials
+from ..transport import SCOPES, LaggedSolve, Potentials, solve
 
 
 @contextlib.contextmanager
@@ -80,6 +80,7 @@ class Objective:
         self.collectives = collectives
         self.potentials: Potentials | None = None
         """of the last entropic plan: the next iteration's is near it"""
+        self.solve = LaggedSolve() if ot.lag else solve
 
     def __call__(self, output: ModelOutput) -> SynthesisLoss:
         ot_cost = self._ot_cost(output) if self.forget_weight else output.logits.new_zeros(())
@@ -93,7 +94,7 @@ class Objective:
             self.forget_features,
             total=self.total, collectives=self.collectives, cost=self.ot.cost,
             solver=self.ot.solver, reg=self.ot.reg, max_iter=self.ot.max_iter,
-            start=self.potentials,
+            start=self.potentials, solve=self.solve,
         )  # fmt: skip
         self.potentials = solved.potentials
         return solved.value

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from ..runtime.collectives import Collectives
 from .cost import COSTS
 from .solve import OTResult, Potentials, solve
+
+Solve = Callable[..., OTResult]
 
 
 def solve_global(
@@ -21,6 +25,7 @@ def solve_global(
     reg: float = 0.01,
     max_iter: int = 1000,
     start: Potentials | None = None,
+    solve: Solve = solve,
 ) -> OTResult:
     """Solve transport between the global retain rows and the forget rows.
 
@@ -33,6 +38,7 @@ def solve_global(
     features : (n_local, d) this rank's rows, with gradient
     forget_features : (m, d) all forget rows, the same on every rank, without gradient
     total : rows over all ranks, sharded as Collectives.shard says
+    solve : takes a cost matrix and the settings of `solve`, as a LaggedSolve does
     """
     gathered = collectives.gather_rows(features, total)
     matrix = COSTS[cost](gathered, forget_features)
@@ -53,6 +59,7 @@ def solve_rank(
     reg: float = 0.01,
     max_iter: int = 1000,
     start: Potentials | None = None,
+    solve: Solve = solve,
 ) -> OTResult:
     """Solve a plan of this rank's rows alone (ot.scope=rank), weighted by its share of the rows.
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 STEPS = 5
 PROBE_SHARE, DATA_SHARE, TRANSPORT_SHARE, CHECKPOINT_SHARE = 0.2, 0.1, 0.1, 0.1
 """Shares of the time above which something is to be changed."""
-FLOOR_RATIO, MEMORY_RATIO, PEAK_SHARE = 1.15, 1.2, 0.25
+FLOOR_RATIO, MEMORY_RATIO, ROOFLINE_SHARE = 1.15, 1.2, 0.25
 
 
 def run_bench(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
@@ -99,11 +99,13 @@ def scratch(config: JobConfig) -> Iterator[JobConfig]:
 
 
 def as_values(measured: Bench, changes: list[str]) -> dict[str, Any]:
+    iteration = measured.iteration
+    shares = ("peak_share", "bandwidth_share", "roofline_share", "bound_by")
     return {
         **asdict(measured), "step_seconds": measured.step_seconds,
         "images_per_s": measured.images_per_s, "share": measured.share,
         "memory_over_training": measured.memory_over_training, "change": changes,
-        "peak_share": measured.iteration and measured.iteration.peak_share,
+        **{name: iteration and getattr(iteration, name) for name in shares},
     }  # fmt: skip
 
 
@@ -151,10 +153,11 @@ def _larger_batch(measured: Bench, iteration: Iteration) -> list[str]:
             f"An iteration costs {iteration.over_floor:.2f} times its floor: the batch of "
             f"{measured.batch} is too small for this model and device, or other work shares it."
         ]
-    if iteration.peak_share < PEAK_SHARE:
+    if iteration.roofline_share < ROOFLINE_SHARE:
         return [
-            f"An iteration does {iteration.peak_share:.0%} of the arithmetic that the device does "
-            "in large products: raise method.global_batch_size, or try runtime.channels_last=true."
+            f"An iteration does {iteration.peak_share:.0%} of the arithmetic and "
+            f"{iteration.bandwidth_share:.0%} of the memory traffic that the device can do: raise "
+            "method.global_batch_size, or try runtime.channels_last=true."
         ]
     return []
 
@@ -174,9 +177,15 @@ def _rarer_probes(measured: Bench, config: JobConfig) -> str:
 
 def _cheaper_transport(measured: Bench, config: JobConfig) -> str:
     sentence = f"Transport takes {measured.share['transport']:.0%} of the time: "
-    if measured.device.startswith("cuda") and config.ot.solver != "entropic":
-        return sentence + "try ot.solver=entropic, which stays on the device, or ot.scope=rank."
-    if config.ot.solver == "entropic" and not measured.device.startswith("cuda"):
+    on_device, may_lag = measured.device.startswith("cuda"), isinstance(config.method, DLFDConfig)
+    if on_device and config.ot.solver != "entropic":
+        if may_lag and not config.ot.lag:
+            return sentence + "try ot.lag=1, with which the device goes on while the host solves."
+        return (
+            sentence + "try ot.solver=entropic with ot.lag=0, which stays on the device, or "
+            "ot.scope=rank."
+        )
+    if config.ot.solver == "entropic" and not on_device:
         return sentence + "on the CPU ot.solver=exact is the faster one up to 2048 rows."
     return sentence + "lower method.global_batch_size, or solve per rank (ot.scope=rank)."
 
@@ -214,6 +223,16 @@ def _figures(measured: Bench) -> Iterator[tuple[str, str, str]]:
             f"does {iteration.peak_flops / 1e9:.0f} in a second"
         )
         yield "arithmetic / peak", f"{iteration.peak_share:.1%}", note
+        note = (
+            f"{iteration.bytes / 1e9:.2f} GB in that time; the device copies "
+            f"{iteration.peak_bandwidth / 1e9:.0f} in a second"
+        )
+        yield "memory traffic / peak", f"{iteration.bandwidth_share:.1%}", note
+        note = (
+            f"bounds an iteration, which takes {1 / iteration.roofline_share:.1f} times what the "
+            "device needs for that at its peak"
+        )
+        yield "roofline", iteration.bound_by, note
     memory = measured.memory_mb
     note = f"{memory['unlearn']:.0f} of {memory['train']:.0f} MB, beyond libraries"
     yield "memory / plain training", f"{measured.memory_over_training:.2f}", note

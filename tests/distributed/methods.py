@@ -38,6 +38,7 @@ METHODS = {
         "method.forget_share=0.9",
         "method.rests=rate",
     ],
+    "dlfd_lagged": ["method=dlfd", "method.dynamic=false", "ot.lag=1"],
     "dlfd_entropic": ["method=dlfd", "method.dynamic=false", "ot.solver=entropic"],
     # Relearned in batches of 3, 3 and 2 forget images, which 4 ranks share unevenly.
     "neggrad": [

@@ -28,6 +28,7 @@ def _stop_after(group: Collectives, values: dict[str, Any], step: int) -> None:
     ("name", "step", "num_steps"),
     [
         ("dlfd_dropout", 1, 3),
+        ("dlfd_lagged", 1, 3),
         ("dlfm", 1, 3),
         ("finetune_reset", 1, 3),
         ("dlfm_conditional", 2, 3),

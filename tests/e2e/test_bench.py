@@ -11,10 +11,17 @@ from typing import Any
 
 import pytest
 
-from dlfd_dist.config import DLFDConfig, JobConfig, MethodConfig, RuntimeConfig
+from dlfd_dist.config import (
+    DLFDConfig,
+    DLFMConfig,
+    JobConfig,
+    MethodConfig,
+    RuntimeConfig,
+    TransportConfig,
+)
 from dlfd_dist.jobs import bench as measuring
 from dlfd_dist.jobs.bench import PHASES, Bench, Iteration
-from launch.verbs.bench import advice
+from launch.verbs.bench import advice, table
 from tests.fakes.command_line import Ended, Faces, tree
 
 Dlfd = Callable[..., Ended]
@@ -24,7 +31,9 @@ def found(**shares: float) -> Bench:
     """A measurement of a step of one second; what is not named is forward."""
     seconds = dict.fromkeys(PHASES, 0.0) | shares
     seconds["forward"] += 1 - sum(seconds.values())
-    iteration = Iteration(over_floor=1.02, seconds=0.1, flops=10**9, peak_flops=2e10)
+    iteration = Iteration(
+        over_floor=1.02, seconds=0.1, flops=10**9, peak_flops=2e10, bytes=10**8, peak_bandwidth=1e10
+    )
     return Bench("cpu", 32, 100, 5, 101, seconds, iteration, {"train": 100.0, "unlearn": 101.0})
 
 
@@ -62,6 +71,11 @@ def test_the_figures_of_a_run_add_up_and_only_bench_json_stays(
     assert iteration["over_floor"] > 0
     # Half of a pass is forward; a product of matrices is faster than what is around it, too.
     assert 0 < iteration["flops"] / iteration["seconds"] < 2 * iteration["peak_flops"]
+    # 8 images of 32 x 32 pixels in float32 are read and written several times, at the least.
+    assert iteration["bytes"] > 10 * 8 * 3 * 32 * 32 * 4
+    assert iteration["peak_bandwidth"] > 0
+    assert values["roofline_share"] == max(values["peak_share"], values["bandwidth_share"])
+    assert values["bound_by"] in ("arithmetic", "memory")
     assert values["memory_over_training"] > 0
 
 
@@ -132,7 +146,30 @@ def test_an_iteration_far_from_the_peak_is_told_of_larger_batches():
     assert measured.iteration is not None
     slow = replace(measured, iteration=replace(measured.iteration, seconds=1.0))
     assert ["global_batch_size" in sentence for sentence in advice(slow, config())] == [True]
-    assert "5%" in advice(slow, config())[0]
+    assert "5% of the arithmetic and 1% of the memory traffic" in advice(slow, config())[0]
+
+
+def test_an_iteration_at_the_peak_of_memory_traffic_is_not_told_of_larger_batches():
+    measured = found()
+    assert measured.iteration is not None
+    busy = replace(measured.iteration, seconds=1.0, bytes=9 * 10**9)
+    assert advice(replace(measured, iteration=busy), config()) == []
+
+
+@pytest.mark.parametrize(
+    ("flops", "moved", "bound_by", "share"),
+    [(8 * 10**9, 10**8, "arithmetic", 0.8), (10**9, 6 * 10**8, "memory", 0.6)],
+)
+def test_the_roofline_is_the_peak_that_is_nearer(flops, moved, bound_by, share):
+    measured = Iteration(
+        over_floor=1, seconds=0.5, flops=flops, peak_flops=2e10, bytes=moved, peak_bandwidth=2e9
+    )
+    assert measured.bound_by == bound_by
+    assert measured.roofline_share == pytest.approx(share)
+    shown = table(replace(found(), iteration=measured), config(), [])
+    row = next(line for line in shown.splitlines() if line.startswith("roofline"))
+    assert row.split()[1] == bound_by
+    assert f"{1 / share:.1f} times" in row
 
 
 def test_the_authors_loop_is_not_told_to_probe_less():
@@ -149,6 +186,12 @@ def test_on_cuda_float32_is_told_of_bfloat16_and_transport_of_the_device():
     cuda = replace(found(transport=0.5), device="cuda:0")
     told = " ".join(advice(cuda, config()))
     assert "runtime.autocast=bfloat16" in told
-    assert "ot.solver=entropic" in told
+    assert "ot.lag=1" in told
+    lagged = replace(config(), ot=TransportConfig(lag=1))
+    # method=dlfm has no iterations that could lag.
+    for other in (lagged, replace(config(), method=DLFMConfig(probe_every=1))):
+        told = " ".join(advice(cuda, other))
+        assert "ot.solver=entropic with ot.lag=0" in told
+        assert "ot.lag=1" not in told
     already = replace(config(), runtime=RuntimeConfig(autocast="bfloat16"))
     assert "autocast" not in " ".join(advice(cuda, already))

@@ -22,6 +22,7 @@ from dlfd_dist.config import (
     SyntheticFacesConfig,
     TrainConfig,
     TransportConfig,
+    given_settings,
     signature,
     to_dict,
 )
@@ -96,7 +97,10 @@ REFUSED: list[tuple[type, dict[str, Any], str]] = [
     (TransportConfig, {"scope": "local"}, r"ot.scope=local .* global, rank"),
     (TransportConfig, {"reg": 0.0}, r"ot.reg=0.0"),
     (TransportConfig, {"max_iter": 0}, r"ot.max_iter=0"),
-    (MetricsConfig, {"eval_batch_size": 0}, r"metrics.eval_batch_size=0"),
+    (TransportConfig, {"lag": 2}, r"ot.lag=2 is not allowed: it must be 0 or 1"),
+    (TransportConfig, {"lag": -1}, r"ot.lag=-1"),
+    (TransportConfig, {"lag": 1, "solver": "entropic"}, r"ot.lag=1 .* ot.solver=exact"),
+    (MetricsConfig, {"eval_batch_size": 0}, r"metrics.eval_batch_size=0 .* or null"),
     (MetricsConfig, {"num_bootstrap": 0}, r"metrics.num_bootstrap=0"),
     (MetricsConfig, {"seed": -1}, r"metrics.seed=-1"),
     (RuntimeConfig, {"world_size": 0}, r"runtime.world_size=0"),
@@ -123,6 +127,7 @@ BORDERS: list[tuple[type, dict[str, Any]]] = [
     (MethodConfig, {"max_forgetting_score": 0.0, "probe_every": 1, "max_steps": 1}),
     (DLFDConfig, {"forget_threshold": 0.5, "forget_weight": 0.0, "final_retain_weight": 0.0}),
     (SynthesisConfig, {"steps": 1, "pgd_radius": None, "save": 0}),
+    (TransportConfig, {"lag": 1, "solver": "exact"}),
     (RuntimeConfig, {"dtype": "float64", "autocast": "none", "threads_per_rank": None}),
 ]
 
@@ -360,6 +365,14 @@ def test_signature_reads_files_by_digest_and_not_by_path():
     requests = [_unlearn(forget=ForgetConfig(request=name)) for name in ("a.csv", "b.csv")]
     assert signature(requests[0], INPUTS) == signature(requests[1], INPUTS)
     assert signature(_unlearn(reference="r.pth"), INPUTS) != signature(_unlearn(), INPUTS)
+
+
+def test_runs_from_before_plans_could_lag_keep_their_signature():
+    configs = [changed(_unlearn(), "ot.lag", lag) for lag in (0, 1)]
+    before, lagged = (given_settings(to_dict(config))["ot"] for config in configs)
+    assert lagged == before | {"lag": 1}
+    assert "lag" not in before
+    assert signature(configs[0], INPUTS) != signature(configs[1], INPUTS)
 
 
 def test_signature_does_not_change_the_configuration():

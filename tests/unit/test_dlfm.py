@@ -430,6 +430,7 @@ def test_a_missing_list_is_one_sentence(job):
     [
         (["train_mode=sync_bn"], "train_mode=sync_bn is not allowed with method=dlfm"),
         (["ot.scope=rank"], "ot.scope=rank is not allowed with method=dlfm"),
+        (["ot.lag=1"], "ot.lag=1 is not allowed with method=dlfm"),
     ],
 )
 def test_settings_that_would_compare_unlike_things_are_refused(words, message, job):

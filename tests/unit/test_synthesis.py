@@ -195,6 +195,37 @@ def test_distancing_alone_raises_the_transport_cost(model, layer, solver):
     assert found.last.ot_cost > found.first.ot_cost
 
 
+def lagged_by_hand(model: nn.Module, images: Tensor, steps: int, lag: int) -> Tensor:
+    """Return images moved up the cost of POT's plan of `lag` iterations ago, in steps of 0.02."""
+    forget, plans = layer_output(model, pictures(5, 1), "features"), []
+    for step in range(steps):
+        leaf = images.clone().requires_grad_(True)
+        with frozen(model):
+            cost = 1 - F.cosine_similarity(model(leaf).features[:, None], forget[None], dim=2)
+        plans.append(torch.from_numpy(ot.emd([], [], cost.detach().numpy())))
+        (plans[max(step - lag, 0)] * cost).sum().backward()
+        images = images + 0.02 * leaf.grad.sign()
+    return images
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_an_iteration_uses_its_own_plan_or_with_a_lag_that_of_the_one_before(model, lag):
+    images, steps = pictures(4), 12
+    found = moved(model, images, objective(model, ot=TransportConfig(lag=lag)), steps=steps).images
+    by_hand = {other: lagged_by_hand(model, images, steps, other) for other in (0, 1, 2)}
+    # The same signs; steps of 0.02 add up in another order.
+    torch.testing.assert_close(found, by_hand.pop(lag), rtol=0, atol=1e-12)
+    # Another lag would have been seen.
+    assert all((found - other).abs().max() > 0.01 for other in by_hand.values())
+
+
+def test_the_first_iteration_of_a_lagged_synthesis_has_its_own_plan(model):
+    goals = [objective(model, ot=TransportConfig(lag=lag)) for lag in (0, 1)]
+    once, lagged = (moved(model, pictures(4), goal, steps=1) for goal in goals)
+    assert torch.equal(once.images, lagged.images)
+    assert torch.equal(once.last.ot_cost, lagged.last.ot_cost)
+
+
 def test_classification_alone_lowers_the_cross_entropy(model):
     images = pictures(4)
     goal = objective(model, forget_weight=0.0, retain_weight=1.0)

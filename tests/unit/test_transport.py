@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.transport import (
     COSTS,
+    LaggedSolve,
     cosine_cost,
     marginal_error,
     solve,
@@ -26,6 +28,8 @@ from dlfd_dist.transport import (
 from dlfd_dist.transport import solve as solve_function
 
 SIDES = st.integers(1, 12)
+SOLVE = __import__(solve_function.__module__, fromlist=["AUTO_EXACT_LIMIT"])
+"""The module, which the package hides behind its function."""
 
 
 def rows(n: int, dim: int = 5, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -121,6 +125,46 @@ def test_the_exact_plan_has_no_potentials_and_needs_no_start():
     begun = solve(matrix, solver="exact", start=(torch.ones(6), torch.ones(4)))
     assert begun.potentials is None
     assert torch.equal(begun.plan, solve(matrix, solver="exact").plan)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05], ids=["fast host", "slow host"])
+def test_a_lagged_plan_is_that_of_the_problem_before(seconds, monkeypatch):
+    solved_exactly = SOLVE._exact
+
+    def exact(cost: Tensor):
+        time.sleep(seconds)
+        return solved_exactly(cost)
+
+    monkeypatch.setattr(SOLVE, "_exact", exact)
+    matrices = [some_cost(7, 5, seed).requires_grad_(True) for seed in (3, 4, 5, 6)]
+    plans = [solve(matrix, solver="exact").plan for matrix in matrices]
+    assert not any(torch.equal(*pair) for pair in zip(plans, plans[1:], strict=False))
+    lagged = LaggedSolve()
+    for matrix, plan in zip(matrices, [plans[0], *plans], strict=False):
+        found = lagged(matrix)
+        assert torch.equal(found.plan, plan)
+        assert torch.equal(found.value, (plan * matrix).sum())
+        assert torch.equal(torch.autograd.grad(found.value, matrix)[0], plan)
+
+
+def test_what_fails_in_the_thread_of_a_lagged_plan_is_raised(monkeypatch):
+    lagged = LaggedSolve()
+    lagged(some_cost(4, 3))
+
+    def broken(_cost: Tensor):
+        raise MemoryError("no room for the plan")
+
+    monkeypatch.setattr(SOLVE, "_exact", broken)
+    lagged(some_cost(4, 3, seed=1))
+    with pytest.raises(MemoryError, match="no room for the plan"):
+        lagged(some_cost(4, 3, seed=2))
+
+
+def test_an_entropic_plan_does_not_lag():
+    lagged, words = LaggedSolve(), {"solver": "entropic", "reg": 0.1}
+    for seed in range(3):
+        matrix = some_cost(7, 5, seed)
+        assert torch.equal(lagged(matrix, **words).plan, solve(matrix, **words).plan)
 
 
 def test_entropic_cost_falls_to_the_exact_one_as_reg_shrinks():
@@ -226,16 +270,18 @@ def test_a_solved_problem_does_not_warn():
             assert solve(some_cost(6, 6), solver=solver, reg=0.1).converged
 
 
+@pytest.mark.parametrize("solver", [solve, LaggedSolve()], ids=["solve", "lagged"])
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (3,), (2, 2, 2)])
-def test_cost_of_a_wrong_shape_is_refused(shape):
+def test_cost_of_a_wrong_shape_is_refused(shape, solver):
     with pytest.raises(ValueError, match=r"cost_matrix must be \(n, m\) with n, m >= 1, not"):
-        solve(torch.ones(shape))
+        solver(torch.ones(shape))
 
 
+@pytest.mark.parametrize("solver", [solve, LaggedSolve()], ids=["solve", "lagged"])
 @pytest.mark.parametrize("reg", [0.0, -1.0])
-def test_regularisation_must_be_positive(reg):
+def test_regularisation_must_be_positive(reg, solver):
     with pytest.raises(ValueError, match="reg must be > 0, not"):
-        solve(torch.ones(2, 2), reg=reg)
+        solver(torch.ones(2, 2), reg=reg)
 
 
 @pytest.mark.parametrize(
@@ -244,9 +290,8 @@ def test_regularisation_must_be_positive(reg):
 def test_auto_takes_the_exact_solver_up_to_the_limit_of_the_larger_side(
     shape, expected, monkeypatch
 ):
-    module = __import__(solve_function.__module__, fromlist=["AUTO_EXACT_LIMIT"])
-    assert module.AUTO_EXACT_LIMIT == {"cpu": 2048, "cuda": 1024}
-    monkeypatch.setitem(module.AUTO_EXACT_LIMIT, "cpu", 4)
+    assert SOLVE.AUTO_EXACT_LIMIT == {"cpu": 2048, "cuda": 1024}
+    monkeypatch.setitem(SOLVE.AUTO_EXACT_LIMIT, "cpu", 4)
     assert solve(some_cost(*shape), solver="auto", reg=0.1).solver == expected
 
 
@@ -323,8 +368,7 @@ def test_shares_of_two_ranks_add_up_to_the_global_cost_and_gradient():
 
 @pytest.mark.parametrize(("total", "expected"), [(5, "exact"), (6, "entropic")])
 def test_auto_decides_by_the_rows_of_all_ranks(total, expected, monkeypatch):
-    module = __import__(solve_function.__module__, fromlist=["AUTO_EXACT_LIMIT"])
-    monkeypatch.setitem(module.AUTO_EXACT_LIMIT, "cpu", 5)
+    monkeypatch.setitem(SOLVE.AUTO_EXACT_LIMIT, "cpu", 5)
     features, forget = rows(total), rows(4, seed=1)
     for rank in range(2):
         group = TwoRanks(rank, features)
