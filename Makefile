@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
-# Each lab wants two cores of its own: with three on two cores Ray and its nodes start too late.
+# Each lab wants two cores of its own: with two on two cores Ray may start too late.
 LABS ?= 1
 # Hundreds of processes load torch: without bytecode each compiles it again, for 8 s.
 unexport PYTHONDONTWRITEBYTECODE

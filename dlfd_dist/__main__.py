@@ -14,19 +14,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .access import making, read_regular
-from .compose import compose_job, load_config
-from .config import JobConfig
-from .data.loaders import DataReader
-from .digests import remember_files
-from .errors import DlfdError
-from .jobs import Prepared, prepare, run_prepared
-from .logs import setup_console
-from .plain import visible_output
-from .run_dir import RunDir
-from .runtime.env import RankInfo, rank_info
-from .runtime.init import process_group
-from .runtime.preemption import StoppedEarly, stop_flag
+from .garbage import without_collection
+
+with without_collection():
+    from .access import making, read_regular
+    from .compose import compose_job, load_config
+    from .config import JobConfig
+    from .data.loaders import DataReader
+    from .digests import remember_files
+    from .errors import DlfdError
+    from .jobs import Prepared, prepare, run_prepared
+    from .logs import setup_console
+    from .plain import visible_output
+    from .run_dir import RunDir
+    from .runtime.env import RankInfo, rank_info
+    from .runtime.init import process_group
+    from .runtime.preemption import StoppedEarly, stop_flag
 
 Prepare = Callable[[JobConfig, int], Prepared]
 """Makes a configuration ready for a number of ranks, as jobs.prepare does."""

@@ -7,10 +7,9 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlfd_dist.config import AuditConfig, JobConfig
-from dlfd_dist.data.loaders import ResolvedRows, resolve_rows
 from dlfd_dist.evidence.pseudonyms import Salt, new_salt, read_salt, write_salt
 from dlfd_dist.plain import band, cell
 from dlfd_dist.report.audit import write_audit_page
@@ -27,6 +26,9 @@ from dlfd_dist.run_dir import write_json, write_text
 
 from ..plan.runs import Run
 
+if TYPE_CHECKING:
+    from dlfd_dist.data.loaders import ResolvedRows
+
 FILES = ("audit.json", "audit.csv", "audit.salt.json", "report.html")
 COLUMNS = (
     "world", "unit", "pseudonym", "num_images", "num_models", "auc", "mean_log_ratio",
@@ -35,6 +37,9 @@ COLUMNS = (
 
 
 def rows_of(config: JobConfig) -> ResolvedRows:
+    # It loads torch, which the report of no other campaign needs.
+    from dlfd_dist.data.loaders import resolve_rows
+
     return resolve_rows(config.data, config.drawn_forget)
 
 

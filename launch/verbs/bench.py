@@ -228,10 +228,8 @@ def _figures(measured: Bench) -> Iterator[tuple[str, str, str]]:
             f"{iteration.peak_bandwidth / 1e9:.0f} in a second"
         )
         yield "memory traffic / peak", f"{iteration.bandwidth_share:.1%}", note
-        note = (
-            f"bounds an iteration, which takes {1 / iteration.roofline_share:.1f} times what the "
-            "device needs for that at its peak"
-        )
+        times = f"{1 / iteration.roofline_share:.1f} times what the device needs for that"
+        note = f"bounds an iteration, which takes {times} at its peak"
         yield "roofline", iteration.bound_by, note
     memory = measured.memory_mb
     note = f"{memory['unlearn']:.0f} of {memory['train']:.0f} MB, beyond libraries"

@@ -10,12 +10,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import submitit
 
 REPOSITORY = Path(__file__).parents[2]
 LAB = REPOSITORY / "slurm" / "lab"
-PATIENCE = float(os.environ.get("SLURM_LAB_PATIENCE", "1"))
-"""How many times longer than on an idle machine everything may take here."""
+WORKERS = os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+PATIENCE = float(os.environ.get("SLURM_LAB_PATIENCE", WORKERS))
+"""How many times longer than on an idle machine everything may take here: workers share it."""
+POLL_S = (0.05, 1.0)
+"""The shortest and the longest time between two checks."""
+POLL_SHARE = 5
+"""A wait sleeps so many times longer than its check took: the jobs need the cores."""
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
 
 
@@ -51,18 +59,22 @@ class Job:
 
     def wait_for(self, reached: Callable[[], bool], timeout_s: float = 150) -> None:
         """Wait until something is seen; fail when the job ends before."""
-        end = time.monotonic() + timeout_s * PATIENCE
-        while not reached():
-            assert time.monotonic() < end, f"not in {timeout_s} s; {self.state}\n{self.said}"
+
+        def check() -> bool:
+            if reached():
+                return True
             assert self.state not in ENDED, f"{self.state}\n{self.said}"
-            time.sleep(0.05)
+            return False
+
+        wait_for(check, timeout_s=timeout_s, seen=lambda: f"{self.state}\n{self.said}")
 
     def wait(self, timeout_s: float = 150) -> str:
         """Return the state in which the job ended."""
-        end = time.monotonic() + timeout_s * PATIENCE
-        while self.state not in ENDED:
-            assert time.monotonic() < end, f"not in {timeout_s} s; {self.state}\n{self.said}"
-            time.sleep(0.1)
+        wait_for(
+            lambda: self.state in ENDED,
+            timeout_s=timeout_s,
+            seen=lambda: f"{self.state}\n{self.said}",
+        )
         return self.state
 
 
@@ -75,10 +87,9 @@ def lab_folder() -> Path:
 
 @dataclass
 class Lab:
-    """The cluster, and the jobs that were submitted through this object."""
+    """The cluster of this process."""
 
     folder: Path = field(default_factory=lab_folder)
-    jobs: list[Job] = field(default_factory=list)
 
     def is_up(self) -> bool:
         config = self.folder / "slurm.conf"
@@ -97,9 +108,7 @@ class Lab:
     def submit(self, *arguments: str, output: Path) -> Job:
         """sbatch with these arguments; small memory, five minutes."""
         options = ["--parsable", "--mem-per-cpu=500", "--time=5", f"--output={output}"]
-        job = Job(slurm("sbatch", *options, *arguments), output)
-        self.jobs.append(job)
-        return job
+        return Job(slurm("sbatch", *options, *arguments), output)
 
     def template(self, name: str, words: list[str], *options: str) -> Job:
         """Submit a template; its output lies beside the run's directory."""
@@ -113,10 +122,15 @@ class Lab:
             subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"])
 
     def cancel_all(self) -> None:
-        """Cancel what is left of the jobs submitted here."""
-        for job in self.jobs:
-            if job.state not in ENDED:
-                slurm("scancel", job.number)
+        """Cancel all jobs, and wait until none is left."""
+
+        def is_empty() -> bool:
+            if jobs := slurm("squeue", "-h", "-o", "%A").split():
+                # SLURM refuses for a moment where a job is about to be requeued.
+                subprocess.run(["scancel", *jobs], capture_output=True)
+            return not jobs
+
+        wait_for(is_empty, seen=lambda: slurm("squeue"))
 
 
 def events(run: Path, kind: str) -> list[dict]:
@@ -126,13 +140,30 @@ def events(run: Path, kind: str) -> list[dict]:
     return [event for event in read_events(RunDir(run).metrics) if event["event"] == kind]
 
 
+def ended(job: submitit.Job, state: str) -> bool:
+    """Return whether a job of submitit is in this state; `job.state` alone is minutes old."""
+    return job.watcher.get_state(job.job_id, mode="force") == state
+
+
 def states(dlfd: Callable[..., tuple[int, str]], campaign: Path) -> dict[str, dict[str, Any]]:
     _, out = dlfd("status", campaign, "--json")
     return {run["label"]: run for run in json.loads(out)["runs"]}
 
 
-def wait_for(done: Callable[[], bool], *, timeout_s: float = 240) -> None:
-    end = time.monotonic() + timeout_s * PATIENCE
-    while not done():
-        assert time.monotonic() < end, "not reached in time"
-        time.sleep(0.2)
+def wait_for(
+    reached: Callable[[], bool], *, timeout_s: float = 240, seen: Callable[[], str] = str
+) -> None:
+    """Wait until something is reached.
+
+    Parameters
+    ----------
+    seen : returns what the failure says when it is not reached in time
+    """
+    deadline = time.monotonic() + timeout_s * PATIENCE
+    while True:
+        start = time.monotonic()
+        if reached():
+            return
+        end = time.monotonic()
+        assert end < deadline, f"not in {timeout_s * PATIENCE:g} s; {seen()}"
+        time.sleep(min(max(POLL_SHARE * (end - start), POLL_S[0]), POLL_S[1]))

@@ -1,8 +1,9 @@
 """The lab (slurm/lab), brought up for these tests where it is not up, and jobs on it.
 
-Nothing here is collected unless the command line names this folder: pytest tests/slurm. Tests wait
-for SLURM most of the time, so several workers (-n 3 --dist loadgroup) pay. Each has its own lab,
-whose nodes and controller its tests may crash.
+Nothing here is collected unless the command line names this folder: pytest tests/slurm. A test
+waits for SLURM, or for a single rank, half of the time, so that two workers on two cores pay (-n 2
+--dist loadgroup). Each has its own lab, whose nodes and controller its tests may crash. As in
+tests/conftest.py, nothing here loads torch before a test does.
 """
 
 from __future__ import annotations
@@ -15,10 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from dlfd_dist.jobs import run_job
 from dlfd_dist.run_dir import RunDir
-from dlfd_dist.runtime.collectives import Collectives
-from dlfd_dist.runtime.preemption import StopFlag
 from launch.cli import main
 from tests.fakes.tiny import TINY
 from tests.slurm.cluster import LAB, PATIENCE, REPOSITORY, Lab
@@ -35,10 +33,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 FIRST = (
     "test_faults.py",
-    "test_submitit.py",
     "test_search.py",
     "test_campaign.py",
     "test_audit.py",
+    "test_submitit.py",
     "test_templates.py",
 )
 """The files that take longest; what is begun last should be short."""
@@ -88,10 +86,16 @@ def lab(image_cache: Path) -> Iterator[Lab]:
             patch.setenv("DLFD_PYTHON", sys.executable)
             patch.setenv("DLFD_SLURM", str(REPOSITORY / "slurm"))
             yield lab
-            lab.cancel_all()
     finally:
         if not was_up:
             subprocess.run(["bash", str(LAB / "down.sh")], capture_output=True, check=True)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(lab: Lab) -> Iterator[None]:
+    """Cancel what a test leaves: a report that no test reads takes a core for 10 s."""
+    yield
+    lab.cancel_all()
 
 
 SETTINGS = (*TINY, "runtime.dtype=float64", "runtime.device=cpu")
@@ -120,6 +124,9 @@ def words(original: Path) -> Callable[..., list[str]]:
 def local(words: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """The same run on one rank, in this process, left in peace."""
     from dlfd_dist.compose import compose_job
+    from dlfd_dist.jobs import run_job
+    from dlfd_dist.runtime.collectives import Collectives
+    from dlfd_dist.runtime.preemption import StopFlag
 
     run = tmp_path_factory.mktemp("slurm") / "local"
     verb, *overrides = words(run)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from launch.cli import main
+from tests.fakes.command_line import ended
 from tests.slurm.cluster import slurm, states, wait_for
 from tests.slurm.conftest import SETTINGS
 
@@ -64,7 +64,7 @@ def test_an_audit_is_cancelled_goes_on_is_refined_and_equals_a_local_one(dlfd, t
     assert {run["state"] for run in states(dlfd, out).values()} == {"finished"}
     assert before.items() <= results(out).items()
     assert len(results(out)) == RUNS_OF_A_MODEL * MODELS
-    assert main(["audit", "ulira", *words_of(local, MODELS)]) == 0
+    assert ended(["audit", "ulira", *words_of(local, MODELS)], tmp_path).status == 0
     assert worlds(out) == worlds(local)
 
     before = results(out)

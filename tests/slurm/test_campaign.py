@@ -5,27 +5,34 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import submitit
 from safetensors.torch import load_file
+from submitit.core.utils import FailedJobError
 
 from dlfd_dist.run_dir import RunDir, read_events
 from launch.execute.places import job_folder
+from tests.fakes.command_line import ended as child_ended
 from tests.fakes.tiny import TINY, TINY_RUN
-from tests.slurm.cluster import Lab, slurm, states, wait_for
+from tests.slurm.cluster import Lab, ended, slurm, states, wait_for
 from tests.slurm.test_templates import was_signalled
 
 SETTINGS = [
     *TINY, "train.max_steps=3", "method.max_steps=2", "cluster=slurm_lab", "cluster.mem_gb=1",
 ]  # fmt: skip
 
+ALONE = "cluster.max_tasks_per_node=1"
+"""One process does the runs of a pack. In test_faults.py there is one for each."""
+
 
 def test_a_comparison_loses_a_seed_alone_is_submitted_again_and_does_every_run_once(
     dlfd, tmp_path: Path
 ):
     out = tmp_path / "a campaign"
-    words = [*SETTINGS, "method=dlfd,finetune", "seed=0,1", f'run.dir="{out}"']
+    words = [*SETTINGS, ALONE, "method=dlfd,finetune", "seed=0,1", f'run.dir="{out}"']
     status, said = dlfd("submit", "compare", *words, "--json")
     assert status == 0
     told = json.loads(said)
@@ -74,7 +81,8 @@ def test_runs_that_fail_mark_themselves_and_their_children_and_are_named(
     dlfd, original: Path, tmp_path: Path
 ):
     models, methods = tmp_path / "bad models", tmp_path / "bad method"
-    dlfd("submit", "compare", *SETTINGS, "method=ssd", "train.lr=1e30", f'run.dir="{models}"')
+    failing = [*SETTINGS, ALONE, "method=ssd", "train.lr=1e30", f'run.dir="{models}"']
+    dlfd("submit", "compare", *failing)
     dlfd(
         "submit", "unlearn", *SETTINGS, "method=finetune,ssd", f"checkpoint={original}",
         "method.lr=1e30", "cluster.nodes=2", "cluster.tasks_per_node=1", f'run.dir="{methods}"',
@@ -86,6 +94,7 @@ def test_runs_that_fail_mark_themselves_and_their_children_and_are_named(
     assert "finetune" in failed
     assert "became nan" in found[failed]["cause"]
     assert any("became nan" in line for line in found[failed]["lines"])
+    assert_failed_for_submitit(submitit.SlurmJob(job_folder(methods), found[failed]["job_id"]))
 
     wait_for(lambda: states(dlfd, models)["ssd seed 0"]["state"] == "blocked")
     found = states(dlfd, models)
@@ -93,6 +102,16 @@ def test_runs_that_fail_mark_themselves_and_their_children_and_are_named(
     assert "became nan" in found["original seed 0"]["cause"]
     assert "original seed 0 failed" in found["ssd seed 0"]["cause"]
     assert dlfd("status", models)[0] == 1
+
+
+def assert_failed_for_submitit(job: submitit.SlurmJob[Any]) -> None:
+    wait_for(lambda: ended(job, "FAILED"))
+    assert "became nan" in str(job.stdout())
+    assert "Traceback" not in str(job.stdout())
+    assert "exit status 2; the log of the job says why" in str(job.exception())
+    with pytest.raises(FailedJobError):
+        job.result()
+    assert slurm("sacct", "-n", "-X", "-P", "-j", job.job_id, "-o", "ExitCode") == "2:0"
 
 
 TRAINING = [
@@ -275,7 +294,7 @@ def test_four_ranks_on_two_nodes_give_the_model_of_four_local_ranks_on_real_face
     words = ["unlearn", *ORL, "method=dlfd", f"checkpoint={original}"]
     cluster = ["cluster=slurm_lab", "cluster.nodes=2", "cluster.tasks_per_node=2"]
     dlfd("submit", *words, *cluster, f"run.dir={out}")
-    assert dlfd(*words, "runtime.world_size=4", f"run.dir={alone}")[0] == 0
+    assert child_ended([*words, "runtime.world_size=4", f"run.dir={alone}"], tmp_path).status == 0
     wait_for(lambda: {run["state"] for run in states(dlfd, out).values()} == {"finished"})
     (run,) = (out / "runs").glob("[!.]*")
     assert RunDir(run).read_result()["world_size"] == 4

@@ -52,9 +52,7 @@ def submit(
         given = [*SHORT, *models, f"run.dir={out}", *words]
         assert main(["submit", "search", *given, "--json"]) == 0
         ids = json.loads(capfd.readouterr().out)["job_ids"]
-        jobs = [Job(one, job_log(out, "01-001-search", one)) for one in ids]
-        lab.jobs.extend(jobs)
-        return jobs
+        return [Job(one, job_log(out, "01-001-search", one)) for one in ids]
 
     return make
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BASE = {
     "errors", "access", "plain", "registry", "plugins", "factories", "libraries", "huggingface",
     "resources", "provenance", "digests", "config", "terminal", "progress", "logs", "locks",
-    "run_dir", "compose", "objectives", "yaml_text", "trackers", "__init__",
+    "run_dir", "compose", "objectives", "yaml_text", "trackers", "garbage", "__init__",
 }  # fmt: skip
 LAYERS: list[set[str]] = [
     BASE,
