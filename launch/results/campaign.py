@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,22 +53,10 @@ def _write_report(campaign: Path) -> int:
     if not done:
         print("dlfd: no run of the campaign has finished, so there is no report.", file=sys.stderr)
         return 1
-    if not failures and _is_current(ledger, done):
-        print("dlfd: the report has all runs: another job of the campaign wrote it.")
-        return 0
     plan = read_plan(campaign, ledger.last_planned()["plan"])
     WRITERS[plan.finisher](Ended(plan, runs, done, failures))
     # A trial that failed has lost; the others chose.
     return 1 if failures.keys() - {run.label for run in runs if run.role == "trial"} else 0
-
-
-def _is_current(ledger: Ledger, done: Mapping[str, Path]) -> bool:
-    """Return whether the report is younger than the last submission, start, end and result."""
-    page = ledger.path / "report.html"
-    parts = [ledger.file, *(ledger.path / "attempts").glob("*")]
-    parts += [RunDir(path).result for path in done.values()]
-    newest = max(path.stat().st_mtime_ns for path in parts)
-    return page.is_file() and page.stat().st_mtime_ns > newest
 
 
 def _write_audit(ended: Ended) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import json
-import os
 from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
@@ -93,54 +90,3 @@ def test_a_comparison_is_reported_as_if_its_words_were_read_again(
     assert ran.contrasts == named_contrasts(asked)
     assert ran.tuning == json.loads(json.dumps(tuning_record(asked, {})))
     assert (ran.tuning is None) is (tune == "0")
-
-
-def test_a_report_that_has_all_runs_is_written_again_only_when_something_came_after_it(
-    report, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
-    """Each submission of a campaign has a report job, and several may run at its end."""
-    campaign = plan("compare", tmp_path, "method=finetune")
-    report(campaign)
-    pages: list[Path] = []
-
-    def write(out: Path, ran: object, title: str) -> None:
-        pages.append(out / "report.html")
-        pages[-1].write_text("")
-
-    monkeypatch.setattr(results, "write_results", write)
-    later = itertools.count(2)
-
-    def comes_after(path: Path) -> None:
-        time_ns = (campaign.path / "report.html").stat().st_mtime_ns + next(later) * 10**9
-        os.utime(path, ns=(time_ns, time_ns))
-
-    assert results.write_campaign_report(campaign.path) == 0
-    comes_after(campaign.path / "report.html")
-    assert results.write_campaign_report(campaign.path) == 0
-    assert len(pages) == 1
-    attempt = campaign.path / "attempts" / "0123abcd.jsonl"
-    attempt.parent.mkdir(exist_ok=True)
-    attempt.write_text("")
-    for part in (campaign.path / "done" / "result.json", Ledger(campaign.path).file, attempt):
-        comes_after(part)
-        before = len(pages)
-        assert results.write_campaign_report(campaign.path) == 0
-        assert len(pages) == before + 1
-        comes_after(campaign.path / "report.html")
-
-
-def test_a_report_that_names_missing_runs_is_written_each_time(
-    report, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
-    campaign = plan("compare", tmp_path, "method=finetune", "seed=0,1")
-    report(campaign)
-    written: list[str] = []
-    monkeypatch.setattr(results, "write_results", lambda *_: written.append("once"))
-    states = results.run_states(campaign.path)
-    states[-1] = dataclasses.replace(states[-1], state="failed", cause="so it is")
-    monkeypatch.setattr(results, "run_states", lambda _: states)
-    page = campaign.path / "report.html"
-    page.write_text("")
-    os.utime(page, (2**33, 2**33))
-    assert [results.write_campaign_report(campaign.path) for _ in range(2)] == [1, 1]
-    assert len(written) == 2
