@@ -111,9 +111,9 @@ def _blank(hidden: re.Match[str]) -> str:
 
 def main() -> int:
     register(STYLE)
-    found = [line for name, text in texts() for line in complaints(name, text, STYLE)]
-    print("\n".join(found) or "prose: no complaint")
-    return 1 if found else 0
+    lines = [line for name, text in texts() for line in complaints(name, text, STYLE)]
+    print("\n".join(lines) or "prose: no complaint")
+    return 1 if lines else 0
 
 
 if __name__ == "__main__":

@@ -136,9 +136,9 @@ def test_what_takes_little_is_not_to_be_changed():
     ],
 )
 def test_what_takes_much_is_named_with_the_setting_that_changes_it(shares, says):
-    told = advice(found(**shares), config())
-    assert len(told) == 1
-    assert says in told[0]
+    advised = advice(found(**shares), config())
+    assert len(advised) == 1
+    assert says in advised[0]
 
 
 def test_an_iteration_far_from_the_peak_is_told_of_larger_batches():
@@ -178,20 +178,20 @@ def test_the_authors_loop_is_not_told_to_probe_less():
 
 
 def test_a_plain_method_is_not_told_of_a_setting_that_it_has_not():
-    told = advice(found(probe=0.5), replace(JobConfig(), method=MethodConfig(probe_every=1)))
-    assert "probe_images" not in told[0]
+    advised = advice(found(probe=0.5), replace(JobConfig(), method=MethodConfig(probe_every=1)))
+    assert "probe_images" not in advised[0]
 
 
 def test_on_cuda_float32_is_told_of_bfloat16_and_transport_of_the_device():
     cuda = replace(found(transport=0.5), device="cuda:0")
-    told = " ".join(advice(cuda, config()))
-    assert "runtime.autocast=bfloat16" in told
-    assert "ot.lag=1" in told
+    advised = " ".join(advice(cuda, config()))
+    assert "runtime.autocast=bfloat16" in advised
+    assert "ot.lag=1" in advised
     lagged = replace(config(), ot=TransportConfig(lag=1))
     # method=dlfm has no iterations that could lag.
     for other in (lagged, replace(config(), method=DLFMConfig(probe_every=1))):
-        told = " ".join(advice(cuda, other))
-        assert "ot.solver=entropic with ot.lag=0" in told
-        assert "ot.lag=1" not in told
+        advised = " ".join(advice(cuda, other))
+        assert "ot.solver=entropic with ot.lag=0" in advised
+        assert "ot.lag=1" not in advised
     already = replace(config(), runtime=RuntimeConfig(autocast="bfloat16"))
     assert "autocast" not in " ".join(advice(cuda, already))

@@ -35,20 +35,20 @@ def reached(**changed: tuple[float, float]) -> dict[str, Reached]:
     ids=["faster", "slower", "2 % below", "0.9 % below", "above"],
 )
 def test_the_fastest_way_near_the_exact_cost_is_taken(entropic, way):
-    found = reached(exact=(0.9, 1.0), entropic=entropic)
-    assert fastest(found) == way
-    assert fastest(found, AUTO) == way
+    ways = reached(exact=(0.9, 1.0), entropic=entropic)
+    assert fastest(ways) == way
+    assert fastest(ways, AUTO) == way
 
 
 def test_auto_does_not_lag_however_fast_that_is():
-    found = reached(exact=(0.9, 1.0), lagged=(0.1, 1.0))
-    assert fastest(found) == LAGGED
-    assert fastest(found, AUTO) == EXACT
+    ways = reached(exact=(0.9, 1.0), lagged=(0.1, 1.0))
+    assert fastest(ways) == LAGGED
+    assert fastest(ways, AUTO) == EXACT
 
 
 def test_the_exact_way_always_qualifies():
-    found = {way: Reached(0.1, 0.5) for way in WAYS} | {EXACT: Reached(9.0, 1.0)}
-    assert fastest(found) == EXACT
+    ways = {way: Reached(0.1, 0.5) for way in WAYS} | {EXACT: Reached(9.0, 1.0)}
+    assert fastest(ways) == EXACT
 
 
 def test_auto_takes_what_the_stored_figures_say():

@@ -53,9 +53,9 @@ def complaints(prose: ModuleType, name: str, text: str) -> list[str]:
 
 @pytest.mark.parametrize("sentence", [*RIDDLES, *COMMON])
 def test_riddle_is_found(sentence: str, prose: ModuleType):
-    found = complaints(prose, "docs/page.md", f"A first line.\n{sentence}\n")
-    assert found, sentence
-    assert all(line.startswith("docs/page.md:2: ") for line in found)
+    complained = complaints(prose, "docs/page.md", f"A first line.\n{sentence}\n")
+    assert complained, sentence
+    assert all(line.startswith("docs/page.md:2: ") for line in complained)
 
 
 @pytest.mark.parametrize("sentence", PLAIN)
