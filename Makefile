@@ -3,7 +3,7 @@
 # make test    lint, types and all tests that need no cluster; the types beside the tests
 # make unit    the quick part of the tests
 # make site   the documentation as a site, in build/site
-# make release   wheel and source distribution in dist/, checked against changelog and Pythons
+# make release   wheel and source distribution in dist/, checked, and used on each Python that is here
 # make test-slurm   tests on a real SLURM of four nodes, brought up here and taken down again (root, Debian)
 PYTHON ?= python3
 VENV := .venv
@@ -38,6 +38,7 @@ release: setup
 	rm -rf dist
 	$(BIN)/python -m build -o dist .
 	$(BIN)/python .ci/release.py dist
+	$(BIN)/python .ci/pythons.py dist
 
 lint: style types
 
