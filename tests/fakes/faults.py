@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from launch.execute.journal import Ledger
-from tests.slurm.cluster import LAB, Lab, slurm
+from tests.slurm.cluster import LAB, Lab, ask, slurm
 
 SAVED_AFTER_S = 6.0
 """slurmctld saves its state within 5 s of a change."""
@@ -38,7 +38,7 @@ def running(campaign: Path) -> list[Victim]:
     for key, place in Ledger(campaign).placements().items():
         keys.setdefault(place.job_id, []).append(key)
     found = []
-    for line in slurm("squeue", "-h", "-r", "-t", "RUNNING", "-o", "%i|%N").splitlines():
+    for line in ask("squeue", "-h", "-r", "-t", "RUNNING", "-o", "%i|%N").splitlines():
         job_id, nodes = line.strip().split("|")
         if job_id in keys and nodes:
             names = slurm("scontrol", "show", "hostnames", nodes).split()
@@ -107,7 +107,7 @@ class Faults:
 
     def raise_limits(self) -> None:
         """Give jobs that have come back from a cut limit their old one."""
-        listed = slurm("squeue", "-h", "-r", "-o", "%i").split()
+        listed = ask("squeue", "-h", "-r", "-o", "%i").split()
         for job_id, before in list(self.limited.items()):
             if job_id not in listed:
                 del self.limited[job_id]
@@ -171,7 +171,7 @@ class Faults:
         """Cancel a job and, once it has ended, try again in two windows at once."""
         slurm("scancel", victim.job_id)
         end = time.monotonic() + 60
-        while victim.job_id in slurm("squeue", "-h", "-r", "-o", "%i").split():
+        while victim.job_id in ask("squeue", "-h", "-r", "-o", "%i").split():
             assert time.monotonic() < end, f"{victim.job_id} does not end"
             time.sleep(0.3)
         return twice("retry", str(self.campaign), "--failed", "--json")

@@ -34,6 +34,16 @@ def slurm(*command: str) -> str:
     return done.stdout.strip()
 
 
+def ask(*query: str, tries: int = 6, wait_s: float = 5.0) -> str:
+    """Run a SLURM command that changes nothing, again where a busy controller did not answer."""
+    for _ in range(tries - 1):
+        try:
+            return slurm(*query)
+        except (AssertionError, subprocess.TimeoutExpired):
+            time.sleep(wait_s)
+    return slurm(*query)
+
+
 @dataclass(frozen=True)
 class Job:
     """A job of the lab and the file that its output goes to."""
