@@ -9,6 +9,7 @@ from ..errors import ConfigError
 from .checks import METHOD_SCHEDULERS, check_sgd, chosen_on_val, one_of, require
 
 RESETS = ("none", "shrink", "layers")
+PROFILES = ("even", "rising", "falling")
 NO_RESET = {
     "reset": "shrinks every weight itself, as method.shrink says",
     "rewind": "starts from the weights of an earlier epoch",
@@ -71,6 +72,9 @@ class MethodConfig:
     fresh one) or layers (the weights of the last reset_blocks blocks do)."""
     reset_strength: float = 0.5
     """Share of a fresh weight in every weight that is reset, above 0; at 1 nothing of it stays."""
+    reset_profile: str = "even"
+    """Strength of each block that is reset: even, rising (in equal steps to reset_strength at the
+    head) or falling (in equal steps from reset_strength at the first of them)."""
     reset_blocks: int = 1
     """Blocks that reset=layers takes, counted from the head, which is the first of them."""
     reset_images: int = 2048
@@ -103,6 +107,7 @@ class MethodConfig:
 
     def _check_reset(self) -> None:
         one_of("method.reset", self.reset, RESETS)
+        one_of("method.reset_profile", self.reset_profile, PROFILES)
         require(
             0 < self.reset_strength <= 1,
             "method.reset_strength", self.reset_strength, "above 0 and at most 1",

@@ -140,8 +140,11 @@ class DLFMConfig(MethodConfig):
     """Match every forget image to what strangers of its class and difficulty get on average, over a
     memory of all strangers; the other two terms then read that memory too, features by class and
     difficulty."""
+    difficulty: str = "original"
+    """Whose loss says how difficult an image is (conditional): original, or teacher (the stand-in,
+    which hardly knew the forget set, so that both sides are measured on one scale)."""
     difficulty_bins: int = 4
-    """Bins of Original's loss within a class, at most (conditional)."""
+    """Bins of that loss within a class, at most (conditional)."""
     dynamic: bool = True
     """Matching acts while the probed attack is further from chance than its standard error, on
     either side. Off: in every step."""
@@ -212,6 +215,12 @@ class DLFMConfig(MethodConfig):
 
     def _check_conditional(self) -> None:
         require(self.difficulty_bins >= 1, "method.difficulty_bins", self.difficulty_bins, ">= 1")
+        one_of("method.difficulty", self.difficulty, ("original", "teacher"))
+        if self.difficulty == "teacher" and self.teacher == "none":
+            raise ConfigError(
+                "method.difficulty=teacher asks the stand-in for Retrained, and "
+                "method.teacher=none has none: set method.teacher=reset or rewound."
+            )
         if self.conditional and self.reference == "synthesised":
             raise ConfigError(
                 "method.conditional=true keeps a memory of strangers, and those of "

@@ -150,6 +150,7 @@ def used_space(cfg: MethodConfig) -> Space:
     teacher = getattr(cfg, "teacher", "none")
     unread = {
         "method.reset_strength": cfg.reset == "none" and teacher != "reset",
+        "method.reset_profile": cfg.reset == "none" and teacher != "reset",
         "method.reset_blocks": cfg.reset != "layers",
         "method.teacher_lr": teacher == "none",
         "method.teacher_epochs": teacher == "none",

@@ -35,6 +35,7 @@ def reset_start(job: Job, model: Classifier) -> dict[str, Any]:
     found = {
         "reset": cfg.reset,
         "strength": cfg.reset_strength,
+        "profile": cfg.reset_profile,
         "blocks": cfg.reset_blocks if cfg.reset == "layers" else None,
         "batch_norm_images": passed,
         "retain_forward_passes": passed / len(retain),

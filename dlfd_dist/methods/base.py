@@ -18,7 +18,7 @@ from ..registry import Registry
 from ..runtime.collectives import Collectives
 from ..runtime.seeding import purpose_key
 from ..runtime.sync_bn import freeze_batch_norm
-from .start import check_reset
+from .start import check_reset, reads_blocks
 from .update import Updater
 
 
@@ -167,12 +167,12 @@ class UnlearningMethod:
     def checks_model(cls, cfg: MethodConfig) -> bool:
         """Return whether `check_settings` looks at the model, which takes time to build."""
         own = cls.check.__func__ is not UnlearningMethod.check.__func__
-        return own or cfg.reset == "layers"
+        return own or reads_blocks(cfg)
 
     @classmethod
     def check_settings(cls, cfg: MethodConfig, model: Classifier) -> None:
         """Raise ConfigError for settings, of every method or its own, that the model forbids."""
-        if cfg.reset == "layers":
+        if reads_blocks(cfg):
             check_reset(cfg, model)
         cls.check(cfg, model)
 

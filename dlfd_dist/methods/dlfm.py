@@ -51,9 +51,15 @@ class DLFM(UnlearningMethod):
         self.cfg: DLFMConfig = context.config.method
         self.original = as_teacher(copy.deepcopy(context.model))
         self.stand_in = StandIn(context, self.cfg) if self.cfg.teacher != "none" else None
-        bins, collectives = self.cfg.difficulty_bins, context.collectives
-        self.memory = Strangers(self.original, bins, collectives) if self.cfg.conditional else None
+        self.memory = self._memory() if self.cfg.conditional else None
         self.matching = True
+
+    def _memory(self) -> Strangers:
+        bins, collectives = self.cfg.difficulty_bins, self.context.collectives
+        if self.cfg.difficulty == "original":
+            return Strangers(lambda: self.original, bins, collectives, one_scale=False)
+        assert self.stand_in is not None
+        return Strangers(self.stand_in.teacher, bins, collectives, one_scale=True)
 
     @classmethod
     def phases(cls, cfg: MethodConfig) -> list[Phase]:

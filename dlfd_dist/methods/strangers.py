@@ -1,12 +1,14 @@
 """What strangers get from the model: those of a batch, or all of them by class and difficulty.
 
-A forget image is compared with strangers of its own class who are as difficult for Original. Its
-loss itself says little, as Original was trained on it, so that what counts is its place among the
-forget images of its class, beside the place of a stranger among the strangers of that class.
+A forget image is compared with strangers of its own class who are as difficult. To Original its
+loss says little, as Original was trained on it, so that what counts is its place among the forget
+images of its class, beside the place of a stranger among the strangers of that class. To a model
+that was not trained on it, its place is among those strangers too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -68,7 +70,30 @@ def levels(values: Tensor, groups: Tensor) -> Tensor:
     return found
 
 
-def cells(forget: Memory, strangers: Memory, num_bins: int) -> tuple[Tensor, Tensor]:
+def levels_among(values: Tensor, own: Tensor, scale: Tensor, groups: Tensor) -> Tensor:
+    """Return the place of each value among those of a scale in its group, in 0..1.
+
+    Half of the equal values count as smaller. A group that the scale lacks has the place 0.
+
+    Parameters
+    ----------
+    values, own : (n,) and their groups
+    scale, groups : (m,) and theirs
+    """
+    found = torch.zeros(len(values), dtype=torch.float64, device=values.device)
+    for group in own.unique():
+        ruler = scale[groups == group].sort().values
+        rows = torch.nonzero(own == group).flatten()
+        if len(ruler):
+            smaller = torch.searchsorted(ruler, values[rows])
+            not_larger = torch.searchsorted(ruler, values[rows], right=True)
+            found[rows] = (smaller + not_larger).to(found) / (2 * len(ruler))
+    return found
+
+
+def cells(
+    forget: Memory, strangers: Memory, num_bins: int, one_scale: bool = False
+) -> tuple[Tensor, Tensor]:
     """Return the cell, a class and a bin of difficulty, of every forget image and every stranger.
 
     Bins are quantiles of either side within a class: the hardest quarter of the forget images of a
@@ -78,15 +103,19 @@ def cells(forget: Memory, strangers: Memory, num_bins: int) -> tuple[Tensor, Ten
     Parameters
     ----------
     forget, strangers : with the columns difficulty (n,) and classes, (n,) or (n, L)
+    one_scale : bins are those of the strangers on either side: a forget image harder than three
+        quarters of the strangers of its class meets the hardest quarter of them
     """
     classes = torch.cat([forget["classes"], strangers["classes"]])
     codes = torch.unique(classes, dim=0, return_inverse=True)[1]
     sides = codes.split([len(forget["ids"]), len(strangers["ids"])])
     counts = torch.bincount(sides[1], minlength=int(codes.max()) + 1)
     bins = counts.clamp(1, num_bins)
+    own, ruler = forget["difficulty"], strangers["difficulty"]
+    places = levels_among(own, sides[0], ruler, sides[1]) if one_scale else levels(own, sides[0])
     of_forget, of_strangers = (
-        side * num_bins + (levels(memory["difficulty"], side) * bins[side]).long()
-        for memory, side in zip((forget, strangers), sides, strict=True)
+        side * num_bins + (place * bins[side]).long().clamp(max=bins[side] - 1)
+        for place, side in zip((places, levels(ruler, sides[1])), sides, strict=True)
     )
     return of_forget, of_strangers
 
@@ -112,12 +141,25 @@ def expected_cost(values: Tensor, own: Tensor, reference: Tensor, others: Tensor
 class Strangers:
     """All strangers that were met, as the model answered them when they were; and who is difficult.
 
-    A stranger's row is as old as the last batch that held them. Original is asked once for every
-    image, of forget and of strangers.
+    A stranger's row is as old as the last batch that held them. The judge of difficulty is asked
+    once for every image, of forget and of strangers.
+
+    Parameters
+    ----------
+    judge : returns the model whose loss is the difficulty, when it is first asked
+    one_scale : the judge was trained on neither side
     """
 
-    def __init__(self, original: Classifier, num_bins: int, collectives: Collectives):
-        self.original, self.num_bins, self.collectives = original, num_bins, collectives
+    def __init__(
+        self,
+        judge: Callable[[], Classifier],
+        num_bins: int,
+        collectives: Collectives,
+        *,
+        one_scale: bool,
+    ):
+        self.judge, self.num_bins, self.collectives = judge, num_bins, collectives
+        self.one_scale = one_scale
         self.memories = {"forget": Memory(), "met": Memory()}
 
     def widened(self, batch: StepBatch, target: Target) -> Target:
@@ -125,7 +167,7 @@ class Strangers:
         self._meet_forget(batch, target)
         self._meet_strangers(batch, target)
         forget, met = self.memories["forget"], self.memories["met"]
-        of_forget, of_strangers = cells(forget, met, self.num_bins)
+        of_forget, of_strangers = cells(forget, met, self.num_bins, self.one_scale)
         own = of_forget[forget.rows(self._here(batch.forget_ids))]
         return Target(met["features"], met["confidence"], of_strangers, own, target.labelled)
 
@@ -171,11 +213,11 @@ class Strangers:
     def _difficulty(
         self, images: Tensor, labels: Tensor | None, form: Tensor, total: int
     ) -> Tensor:
-        """Return Original's loss on all images of a batch, of its own answers without labels.
+        """Return the judge's loss on all images of a batch, of its own answers without labels.
 
         form : labels of the task, of which only the number of dimensions is read
         """
-        logits = self.original(images).logits
+        logits = self.judge()(images).logits
         judged = task_prediction(logits, form) if labels is None else labels
         return self.collectives.gather_rows(task_loss(logits, judged, "none"), total)
 

@@ -75,6 +75,48 @@ def test_layers_resets_the_last_blocks_alone(parts: Callable, holds, monkeypatch
     assert (moved == [False, True, True]) is holds
 
 
+def the_other_way_round(cfg: MethodConfig, count: int) -> list[float]:
+    """Wrong: the head is taken for the first block."""
+    return STRENGTHS(cfg, count)[::-1]
+
+
+STRENGTHS = start.strengths
+
+
+@pytest.mark.parametrize(("strengths", "holds"), [(STRENGTHS, True), (the_other_way_round, False)])
+@pytest.mark.parametrize(
+    ("settings", "shares"),
+    [
+        ({"reset": "shrink", "reset_profile": "rising"}, [1 / 3, 2 / 3, 1]),
+        ({"reset": "shrink", "reset_profile": "falling"}, [1, 2 / 3, 1 / 3]),
+        ({"reset": "layers", "reset_blocks": 2, "reset_profile": "rising"}, [0, 1 / 2, 1]),
+        ({"reset": "layers", "reset_blocks": 2, "reset_profile": "falling"}, [0, 1, 1 / 2]),
+    ],
+)
+def test_a_profile_gives_each_block_its_strength(settings, shares, strengths, holds, monkeypatch):
+    monkeypatch.setattr(start, "strengths", strengths)
+    model, before, fresh = original(), original(), small_classifier(seed=99)
+    start.reset_weights(model, fresh, MethodConfig(reset_strength=0.6, **settings))
+    right = [
+        torch.allclose(now, old + 0.6 * share * (new - old))
+        for share, *blocks in zip(shares, *map(model_blocks, (model, before, fresh)), strict=True)
+        for now, old, new in zip(*(block.parameters() for block in blocks), strict=True)
+    ]
+    assert all(right) is holds
+
+
+@pytest.mark.parametrize("profile", ["rising", "falling"])
+def test_parameters_in_no_block_are_reset_with_the_first(profile):
+    model, fresh = original(), small_classifier(seed=99)
+    for one, value in ((model, 0.0), (fresh, 1.0)):  # as a class token is
+        token = nn.Parameter(torch.full((2,), value, dtype=torch.float64))
+        one.module.backbone.register_parameter("token", token)  # type: ignore[union-attr]
+    start.reset_weights(model, fresh, MethodConfig(reset="shrink", reset_profile=profile))
+    first = {"falling": 0.5, "rising": 0.5 / 3}[profile]
+    token = dict(model.named_parameters())["module.backbone.token"]
+    torch.testing.assert_close(token.detach(), torch.full((2,), first, dtype=torch.float64))
+
+
 def batches(*sizes: int) -> list[tuple[Tensor, int]]:
     return [(part, len(part)) for part in pictures(sum(sizes)).split(list(sizes))]
 
@@ -143,6 +185,7 @@ def test_cf_k_resets_no_block_that_it_does_not_train(settings):
         ({"reset": "shrnk"}, "Did you mean 'shrink'"),
         ({"reset_strength": 0.0}, "above 0 and at most 1"),
         ({"reset_strength": 1.1}, "above 0 and at most 1"),
+        ({"reset_profile": "risng"}, "Did you mean 'rising'"),
         ({"reset_blocks": 0}, "method.reset_blocks=0 .* >= 1"),
         ({"reset_images": 1}, "method.reset_images=1 .* >= 2"),
     ],
@@ -152,10 +195,18 @@ def test_a_reset_that_cannot_be_is_refused(settings, said):
         MethodConfig(**settings)
 
 
-def test_blocks_that_nobody_knows_are_refused():
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"reset": "layers"}, "method.reset=layers resets block by block"),
+        ({"reset": "shrink", "reset_profile": "rising"}, "method.reset_profile=rising resets"),
+    ],
+)
+def test_blocks_that_nobody_knows_are_refused(settings, said):
     model = Classifier(nn.Linear(2, 2), lambda module, images: (images, module(images)))
-    with pytest.raises(ConfigError, match="set method.reset=shrink"):
-        methods.get("finetune").check_settings(MethodConfig(reset="layers"), model)
+    assert methods.get("finetune").checks_model(MethodConfig(**settings))
+    with pytest.raises(ConfigError, match=said):
+        methods.get("finetune").check_settings(MethodConfig(**settings), model)
 
 
 def test_more_blocks_than_the_model_has_are_refused():

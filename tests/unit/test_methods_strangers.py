@@ -15,7 +15,7 @@ from torch import Tensor
 from dlfd_dist.config import DLFMConfig
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.methods import Probe, dlfm
-from dlfd_dist.methods.strangers import Memory, cells, expected_cost, levels
+from dlfd_dist.methods.strangers import Memory, cells, expected_cost, levels, levels_among
 from dlfd_dist.models import task_confidence
 from tests.fakes.method_lab import PLAIN, Lab, assert_step_is, equal, lab, original, pictures
 from tests.fakes.method_lab import labels_of as labels_of_task
@@ -31,7 +31,7 @@ def draw(n: int, seed: int) -> Tensor:
     return torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def by_the_losses_themselves(forget: Memory, strangers: Memory, num_bins: int):
+def by_the_losses_themselves(forget: Memory, strangers: Memory, num_bins: int, one_scale=False):
     """Wrong: bins are of the losses, which Original has lowered on forget images alone."""
     edges = strangers["difficulty"].quantile(torch.linspace(0, 1, num_bins + 1).double())[1:-1]
     sides = (forget, strangers)
@@ -53,6 +53,29 @@ def test_a_cell_holds_a_class_and_the_same_quantiles_of_either_side(divide: Call
             rows = classes == number
             harder = forget["difficulty"][rows].argsort()
             assert (own[rows][harder].diff() >= 0).all()
+
+
+def on_scales_of_their_own(forget: Memory, strangers: Memory, num_bins: int, one_scale=False):
+    """Wrong: either side has its own quantiles, whoever judged."""
+    return cells(forget, strangers, num_bins)
+
+
+@pytest.mark.parametrize(("divide", "holds"), [(cells, True), (on_scales_of_their_own, False)])
+def test_on_one_scale_an_image_meets_the_strangers_it_is_as_difficult_as(divide: Callable, holds):
+    strangers = memory(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.zeros(4).long())
+    # All but one are easier than three of the four strangers, the last is harder than all.
+    forget = memory(torch.tensor([0.5, 0.6, 1.5, 9.0]), torch.zeros(4).long())
+    own, theirs = divide(forget, strangers, 2, one_scale=True)
+    assert theirs.tolist() == [0, 0, 1, 1]
+    assert (own.tolist() == [0, 0, 0, 1]) is holds
+
+
+def test_a_place_on_a_scale_is_the_share_of_its_group_below():
+    places = levels_among(
+        torch.tensor([2.0, 0.0, 9.0, 5.0, 7.0]), torch.tensor([0, 0, 0, 1, 2]),
+        torch.tensor([3.0, 2.0, 1.0, 8.0]), torch.tensor([0, 0, 0, 1]),
+    )  # fmt: skip
+    torch.testing.assert_close(places, torch.tensor([0.5, 0.0, 1.0, 0.0, 0.0]).double())
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 9])
@@ -108,7 +131,7 @@ def conditional(**settings: Any) -> Lab:
     return found
 
 
-def of_the_whole_class(forget: Memory, strangers: Memory, num_bins: int):
+def of_the_whole_class(forget: Memory, strangers: Memory, num_bins: int, one_scale=False):
     """Wrong: difficulty makes no difference."""
     return forget["classes"] * num_bins, strangers["classes"] * num_bins
 
@@ -175,6 +198,31 @@ def test_after_a_rest_strangers_are_met_anew():
     assert found.method.matching
     assert "met.ids" not in found.method.memory.tensors()
     assert "forget.ids" in found.method.memory.tensors()
+
+
+@pytest.mark.parametrize("judge", ["original", "teacher"])
+def test_difficulty_is_the_loss_of_the_model_that_is_asked(judge):
+    found = conditional(difficulty=judge, teacher="reset", teacher_epochs=1, reset_strength=1.0)
+    met: dict[int, float] = {}
+    for turn in found.course.turns(0):
+        batch = found.batch(turn)
+        found.method.step(batch, found.updater, stop=False)
+        if batch.phase == "match":
+            asked = original().eval() if judge == "original" else found.method.stand_in.teacher()
+            with torch.no_grad():
+                logits = asked(batch.forget_images).logits
+            losses = F.cross_entropy(logits, batch.forget_labels, reduction="none")
+            met |= dict(zip(batch.forget_ids.tolist(), losses.tolist(), strict=True))
+    memory = found.method.memory.memories["forget"]
+    expected = torch.tensor([met[number] for number in memory["ids"].tolist()]).double()
+    torch.testing.assert_close(memory["difficulty"].double(), expected)
+
+
+def test_a_stand_in_that_is_not_there_judges_nothing():
+    with pytest.raises(ConfigError, match="set method.teacher=reset or rewound"):
+        DLFMConfig(conditional=True, difficulty="teacher")
+    with pytest.raises(ConfigError, match="Did you mean 'teacher'"):
+        DLFMConfig(conditional=True, difficulty="teachr")
 
 
 def test_without_the_switch_there_is_no_memory():
