@@ -201,12 +201,26 @@ def store(name: str, out: Path, settings: list[str], given: list[str], took: str
 
 
 def _details(rows: list[dict]) -> str:
-    names = (
-        "retain_accuracy", "forget_accuracy", "val_accuracy", "mia_auc", "tail_share",
-        "linear_probe_accuracy", "wall_seconds",
+    """Return the figures that the table of a comparison leaves out, as tables of means."""
+    parts = (
+        (
+            "nomus_paper", "retain_accuracy", "forget_accuracy", "val_accuracy", "mia_auc",
+            "tail_share", "linear_probe_accuracy", "wall_seconds",
+        ),
+        ("gap_retain", "gap_forget", "gap_test", "gap_attack", "salun_gap", "weight_change"),
+        (
+            "mild_forget_accuracy", "mild_attack_accuracy", "strong_forget_accuracy",
+            "strong_attack_accuracy", "loss_barrier",
+        ),
     )  # fmt: skip
+    return "\n".join(_means(rows, names) for names in parts)
+
+
+def _means(rows: list[dict], names: tuple[str, ...]) -> str:
     lines = [f"| Method | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
-    lines += [f"| {r['method']} | {' | '.join(f'{r[n]:.3f}' for n in names)} |" for r in rows]
+    for row in rows:
+        cells = ("–" if row[name] is None else f"{row[name]:.3f}" for name in names)
+        lines.append(f"| {row['method']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

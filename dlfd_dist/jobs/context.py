@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
@@ -40,6 +39,7 @@ from ..trackers import Tracking, check_trackers
 from .agreement import check_agreement
 from .lost_ranks import explained
 from .models import DTYPES, checked_outline, make_model, num_bytes
+from .trained import check_classes, check_trained
 
 logger = logging.getLogger(__name__)
 
@@ -177,11 +177,11 @@ def prepare(config: JobConfig, world_size: int, reader: DataReader | None = None
     rows = reader.rows(config.data, config.drawn_forget)
     data, people = matched(config, reader.data(config.data, config.drawn_forget))
     check_enough(config, data, world_size)
-    check_reference(config, rows)
+    check_trained(config, rows)
     model = checked_outline(config, data, world_size)
     for path in _checkpoints(config).values():
         check_weights(model, path)
-        _check_classes(Path(path), data.manifest.label_names)
+        check_classes(Path(path), data.manifest.label_names)
         if config.verb == "unlearn":
             methods.get(config.method.name).check_settings(config.method, model)
     files = {name: FileState.of(weights_path(p)) for name, p in _checkpoints(config).items()}
@@ -223,62 +223,6 @@ def earlier_weights(config: JobConfig) -> Path:
             f"weights {config.checkpoint} did not keep: {advice}."
         )
     return run.epoch_model(epoch)
-
-
-def check_reference(config: JobConfig, rows: ResolvedRows) -> None:
-    """Refuse a Retrained model that was trained without other people than those to forget."""
-    if config.reference is None or not RunDir(Path(config.reference)).finished():
-        return
-    reference = RunDir(Path(config.reference))
-    trained = load_config(reference.config, plugins=config.plugins)
-    request = json.loads(reference.identity.read_text(encoding="utf-8"))["inputs"].get("request")
-    retrained = trained.verb == "train" and trained.train.on == "retain"
-    if not retrained or request in (None, rows.request.digest):
-        return
-    drawn = config.forget.fraction is not None and config.forget.seed is None
-    raise DataError(
-        f"reference={config.reference} was trained without other people than those to forget now: "
-        + (
-            f"give forget.seed={trained.drawn_forget.seed}, with which it drew them."
-            if drawn and trained.forget.fraction == config.forget.fraction
-            else "give its forget request, or the model retrained without these people."
-        )
-    )
-
-
-def check_retrained(config: JobConfig, rows: ResolvedRows) -> None:
-    """Refuse a reference that its run directory says is no model retrained without these people.
-
-    A file of weights, and a directory of another program, do not say how they were trained.
-    """
-    check_reference(config, rows)
-    if config.reference is None or not RunDir(Path(config.reference)).finished():
-        return
-    found = load_config(RunDir(Path(config.reference)).config, plugins=config.plugins)
-    if found.verb == "train" and found.train.on == "retain":
-        return
-    how = "trained on everybody" if found.verb == "train" else f"made by 'dlfd {found.verb}'"
-    raise DataError(
-        f"reference={config.reference} was {how}, and is no model retrained without the people to "
-        "forget: train one with 'dlfd train train.on=retain' and the same data and forget settings."
-    )
-
-
-def _check_classes(checkpoint: Path, label_names: list[str]) -> None:
-    """Refuse a run directory whose model tells other classes apart, as many as they may be."""
-    if not RunDir(checkpoint).result.is_file():
-        return
-    trained = RunDir(checkpoint).read_result().get("label_names")
-    if trained is not None and trained != label_names:
-        raise CheckpointError(
-            f"{checkpoint} was trained to tell {_listed(trained)}, and the labels of the data are "
-            f"{_listed(label_names)}: give the data it was trained on, or another checkpoint."
-        )
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
 
 
 def matched(config: JobConfig, data: ResolvedData) -> tuple[ResolvedData, ReferencePeople | None]:

@@ -34,8 +34,8 @@ from dlfd_dist.config import (
 from dlfd_dist.config.words import key_of
 from dlfd_dist.data.loaders import ResolvedRows, resolve_rows
 from dlfd_dist.errors import ConfigError
-from dlfd_dist.jobs.context import check_retrained
 from dlfd_dist.jobs.plan import num_steps
+from dlfd_dist.jobs.trained import check_retrained
 from dlfd_dist.objectives import OBJECTIVES
 from dlfd_dist.registry import near_match
 

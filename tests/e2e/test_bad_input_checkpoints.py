@@ -53,6 +53,12 @@ def checkpoint_of_another_backbone(lab: Lab):
 
 
 @CASES.add
+def checkpoint_of_another_image_size(lab: Lab):
+    said = ["was trained with data.image_size=32 (here 48)", "images as it was trained on them"]
+    return lab.unlearn("data.image_size=48"), said
+
+
+@CASES.add
 def checkpoint_with_other_classes(lab: Lab):
     lab.edit(3, "label", "2")
     words = lab.unlearn(f"data.root={lab.data}", "data.label=label")
