@@ -2,8 +2,9 @@
 
 FAILED, BAD_INPUT = 1, 2
 UNKNOWN_SIGNER = 3
-CERTIFICATE_ALONE = 4
 """Exit status of `dlfd verify` for what is intact, and may be anybody's."""
+NOT_ALL_CHECKED = 4
+"""Exit status of `dlfd verify` where files are not there, and what could be checked holds."""
 STOPPED, LOST = 75, 76
 """Exit statuses of a run that was stopped as asked, and of one that lost a node; both go on."""
 INTERRUPTED = 130

@@ -45,8 +45,8 @@ On a terminal, tables are laid out to its width and coloured, unless NO_COLOR is
 set; in a pipe they are plain text.
 
 exit status: 0 done, 1 failed, 2 bad input, 3 intact but vouched for by nobody
-you trust (verify), 75 stopped as asked, 76 a node was lost (the same command
-goes on)
+you trust (verify), 4 intact as far as its files are there (verify), 75 stopped
+as asked, 76 a node was lost (the same command goes on)
 """
 NO_DRY_RUN = ("status", "logs", "cancel", "retry", "verify")
 """Verbs that have nothing to show beforehand, and say so."""

@@ -3,7 +3,7 @@
 They certify a procedure and its measurements, not a privacy guarantee (docs/certificate.md).
 """
 
-from .certificate import CERTIFICATE, SALT, issue, read_run, refuse_second
+from .certificate import CERTIFICATE, SALT, issue, read_certificate, read_run, refuse_second
 from .keys import fingerprint, generate, public_path, read_private, read_public
 from .recomputed import ABSOLUTE, RELATIVE
 from .sections import Recorded
@@ -22,6 +22,7 @@ __all__ = [
     "fingerprint",
     "generate",
     "issue",
+    "read_certificate",
     "public_path",
     "read_private",
     "read_public",

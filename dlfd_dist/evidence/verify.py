@@ -30,6 +30,8 @@ class Check:
     name: str
     ok: bool
     meaning: str
+    made: bool = True
+    """Whether it could be looked at; a check that was not made does not hold."""
 
 
 @dataclass(frozen=True)
@@ -191,15 +193,22 @@ def _went_in(
     ):  # fmt: skip
         if (certified := checkpoints[key]) is None:
             continue
-        where = path or (Path(config[setting]) if config.get(setting) else None)
+        where = path or (_found(run, config[setting]) if config.get(setting) else None)
         yield _weights(setting, where, certified)
+
+
+def _found(run: RunDir, named: str) -> Path:
+    """Return a path of config.yaml, from here or from a folder that the run directory lies in."""
+    places = (Path(), *run.path.resolve().parents)
+    return next((p for place in places if (p := place / named).exists()), Path(named))
 
 
 def _weights(name: str, path: Path | None, certified: str) -> Check:
     file = RunDir(path).model if path is not None and path.is_dir() else path
     if file is None or not file.is_file():
         shown = f" at {path}" if path else ""
-        return Check(name, False, f"not found{shown}: say where it is with --{name} PATH")
+        meaning = f"not checked, for it is not here{shown}: --{name} PATH says where it is"
+        return Check(name, False, meaning, made=False)
     if f"sha256:{file_digest(file)}" != certified:
         return Check(name, False, f"{file} is not what went in")
     return Check(name, True, f"{file} is what went in")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlfd_dist import __version__
-from dlfd_dist.errors import CERTIFICATE_ALONE, UNKNOWN_SIGNER, ConfigError, DataError
+from dlfd_dist.errors import FAILED, NOT_ALL_CHECKED, UNKNOWN_SIGNER, ConfigError, DataError
 from dlfd_dist.evidence import (
     ABSOLUTE,
     CERTIFICATE,
@@ -26,6 +26,7 @@ from dlfd_dist.evidence import (
     generate,
     issue,
     public_path,
+    read_certificate,
     read_private,
     read_public,
     read_run,
@@ -83,10 +84,8 @@ def run_certify(
     if as_json:
         print(json.dumps(document, indent=2, sort_keys=True))
         return 0
-    guards = evidence.result.get("guards", {})
-    mind = [guards[n]["reason"] for n in TO_MIND if n in guards and guards[n]["flag"]]
     facts = [
-        *(("mind", reason) for reason in mind),
+        *(("mind", reason) for reason in _to_mind(document)),
         ("certificate", str(path / CERTIFICATE)),
         ("salt", f"{path / SALT} (private: it tells who the pseudonyms are)"),
         ("signed by", signed_by or "nobody: --key KEY.pem signs it"),
@@ -101,7 +100,8 @@ def run_verify(
 ) -> int:  # fmt: skip
     """Check a certificate; return 0 when every check holds, 1 when a check fails.
 
-    CERTIFICATE_ALONE is returned when the certificate holds and none of its files is there.
+    NOT_ALL_CHECKED is returned when none of the certificate's files is there, or a model that went
+    in is not, and all else holds.
     UNKNOWN_SIGNER is returned when every check holds and no trusted key vouches for the
     certificate: a user who can write the run directory may have certified other files, with any
     key or none.
@@ -112,6 +112,7 @@ def run_verify(
     measure = (lambda run: _measure(run, retrained)) if recompute else None
     checks = verify(path, Given(trusted, model, retrained, measure, asdict(current()[0])))
     good, alone = all(check.ok for check in checks), stands_alone(path)
+    failed = any(check.made and not check.ok for check in checks)
     if as_json:
         outcome = {
             "ok": good, "alone": alone, "authentic": good and trusted is not None,
@@ -119,12 +120,14 @@ def run_verify(
         }  # fmt: skip
         print(json.dumps(outcome, indent=2, sort_keys=True))
     else:
-        _print_checks(checks, recompute=recompute)
+        _print_checks(checks, recompute=recompute, whole=good and not alone)
         print(f"\n{ALONE if good and alone else _outcome(checks, trusted=trusted is not None)}")
-    if not good:
-        return 1
-    if alone:
-        return CERTIFICATE_ALONE
+        if not failed:
+            _print_what_is_said(path)
+    if failed:
+        return FAILED
+    if alone or not good:
+        return NOT_ALL_CHECKED
     return UNKNOWN_SIGNER if trusted is None else 0
 
 
@@ -135,9 +138,15 @@ ALONE = (
 
 
 def _outcome(checks: Sequence[Check], *, trusted: bool) -> str:
-    failed = sum(not check.ok for check in checks)
+    failed = sum(check.made and not check.ok for check in checks)
     if failed:
         return f"{failed} of {len(checks)} checks FAILED"
+    if missing := [check.name for check in checks if not check.made]:
+        vouched = "" if trusted else " Nobody you trust vouches for it: give --public-key."
+        return (
+            f"every check that could be made holds, and {len(missing)} of {len(checks)} could not: "
+            f"{' and '.join(missing)}. Whoever checks those needs the models themselves.{vouched}"
+        )
     if trusted:
         return "every check holds"
     return (
@@ -146,8 +155,22 @@ def _outcome(checks: Sequence[Check], *, trusted: bool) -> str:
     )
 
 
-def _print_checks(checks: Sequence[Check], *, recompute: bool) -> None:
-    rows = [("ok" if c.ok else "FAILED", c.name, c.meaning) for c in checks]
+def _to_mind(document: dict[str, Any]) -> list[str]:
+    """Return what the run itself warns of, sentence by sentence."""
+    guards = document["sections"]["metrics"]["guards"]
+    return [guards[name]["reason"] for name in TO_MIND if guards[name]["flag"]]
+
+
+def _print_what_is_said(path: Path) -> None:
+    document, _ = read_certificate(path / CERTIFICATE if path.is_dir() else path)
+    if mind := _to_mind(document):
+        print("That is no verdict on the forgetting. Of that the certificate itself says:")
+        print_facts([("mind", reason) for reason in mind], WIDTH)
+
+
+def _print_checks(checks: Sequence[Check], *, recompute: bool, whole: bool) -> None:
+    words = {True: "ok", False: "FAILED"}
+    rows = [(words[c.ok] if c.made else "absent", c.name, c.meaning) for c in checks]
     lines = [f"{word:8}{name}: {meaning}" for word, name, meaning in rows]
     print_table(rows, plain="\n".join(lines))
     if recompute:
@@ -155,7 +178,7 @@ def _print_checks(checks: Sequence[Check], *, recompute: bool) -> None:
             f"(recompute: bit for bit on the same machine and threads, elsewhere within "
             f"{RELATIVE:g} relative or {ABSOLUTE:g} absolute)"
         )
-    proves = "proves" if all(c.ok for c in checks) else "would prove if every check held"
+    proves = "proves" if whole else "would prove if every check held"
     for title, key in ((proves, "proves"), ("does not prove", "does_not_prove")):
         print(f"\nWhat a certificate {title}:")
         for line in STATEMENT[key]:

@@ -13,9 +13,9 @@ from typing import Any
 
 from dlfd_dist.errors import (
     BAD_INPUT,
-    CERTIFICATE_ALONE,
     FAILED,
     LOST,
+    NOT_ALL_CHECKED,
     STOPPED,
     UNKNOWN_SIGNER,
 )
@@ -237,7 +237,7 @@ VERBS = {
         {
             FAILED: "a check failed",
             UNKNOWN_SIGNER: "every check holds, and no key that you trust vouches for it",
-            CERTIFICATE_ALONE: "the certificate holds, and its files are not there to be checked",
+            NOT_ALL_CHECKED: "what could be checked holds, and files are not there to be checked",
         },
         takes=("as_json",),
     ),

@@ -37,7 +37,7 @@ from dlfd_dist.evidence.schema import CERTIFICATE_SCHEMA, misfit
 from dlfd_dist.evidence.sections import figures_of
 from dlfd_dist.run_dir import RunDir, write_json
 from launch.cli import main
-from launch.verbs.certify import UNKNOWN_SIGNER, run_verify
+from launch.verbs.certify import NOT_ALL_CHECKED, UNKNOWN_SIGNER, run_verify
 from tests.fakes.certified import NAMES, NOTHING, RECORDED, STARTED, make_run
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -387,11 +387,62 @@ def test_a_certificate_alone_is_checked_for_what_it_says_itself(
     assert main(["verify", str(file)]) == 1
 
 
-def test_certify_tells_what_to_mind(tmp_path: Path, capsys):
-    made = make_run(tmp_path)
-    result = json.loads(made.result.read_text())
-    reason = "Left the model as it is: neither its weights nor its answers moved."
-    result["guards"] = {"left_as_is": {"flag": True, "reason": reason}}
-    made.result.write_text(json.dumps(result))
-    assert main(["certify", str(made.path)]) == 0
-    assert f"mind         {reason}" in capsys.readouterr().out
+REASON = "Left the model as it is: neither its weights nor its answers moved."
+
+
+def left_as_is(run: RunDir) -> RunDir:
+    """Return a run whose result says that it did nothing."""
+    result = json.loads(run.result.read_text())
+    result["against_original"] = {"left_as_is": True, "reason": REASON}
+    run.result.write_text(json.dumps(result))
+    return run
+
+
+def test_certify_and_verify_end_with_what_to_mind(tmp_path: Path, capsys):
+    run = left_as_is(make_run(tmp_path))
+    assert main(["certify", str(run.path)]) == 0
+    assert f"mind         {REASON}" in capsys.readouterr().out
+    alone = tmp_path / CERTIFICATE
+    shutil.copy(run.path / CERTIFICATE, alone)
+    for path in (run.path, alone):
+        main(["verify", str(path)])
+        last = capsys.readouterr().out.rstrip().splitlines()[-3:]
+        assert last[0].startswith("That is no verdict on the forgetting.")
+        assert last[1:] == [f"mind         {REASON}", "mind         The interval holds 0.5."]
+
+
+def test_what_failed_warns_of_nothing(run: RunDir, capsys):
+    run.metrics.write_text("")
+    assert main(["verify", str(run.path)]) == 1
+    assert capsys.readouterr().out.rstrip().endswith("FAILED")
+
+
+def test_a_copy_says_which_checks_it_could_not_make(run: RunDir, tmp_path: Path, capsys):
+    copied = tmp_path / "officer" / "a"
+    shutil.copytree(run.path, copied)
+    original = tmp_path / "Zenobia Ash.safetensors"
+    original.rename(tmp_path / "kept.safetensors")
+    assert main(["verify", str(copied)]) == NOT_ALL_CHECKED
+    told = capsys.readouterr().out
+    assert "absent  checkpoint: not checked, for it is not here" in told
+    assert "could not: checkpoint. Whoever checks those needs the models" in told
+    assert "Nobody you trust vouches for it" in told
+    assert main(["verify", str(copied), "--checkpoint", str(tmp_path / "kept.safetensors")]) == 3
+    # Something that is wrong outweighs what is missing.
+    (copied / "metrics.jsonl").write_text("")
+    assert main(["verify", str(copied)]) == 1
+    assert main(["verify", str(run.path), "--checkpoint", str(run.model)]) == 1
+
+
+def test_a_path_of_the_run_is_found_from_another_folder(tmp_path: Path, monkeypatch):
+    run = make_run(tmp_path)
+    named = run.config.read_text().replace(f"{tmp_path}/Zenobia", "Zenobia")
+    assert named != run.config.read_text()
+    run.config.write_text(named)
+    issue(read_run(run.path), RECORDED, names=False, key=None)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert main(["verify", str(run.path)]) == 3
+    (elsewhere / "Zenobia Ash.safetensors").write_bytes(b"another file")
+    assert main(["verify", str(run.path)]) == 1
