@@ -19,6 +19,24 @@ def near_match(name: str, known: Iterable[str]) -> str:
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
+OTHER_WORDS = {
+    "learning_rate": "lr", "batch_size": "global_batch_size", "num_epochs": "epochs",
+    "scheduler": "lr_scheduler", "grad_clip": "clip_norm", "arch": "name", "size": "image_size",
+}  # fmt: skip
+"""What other programs call settings, and what they are called here."""
+
+
+def near_setting(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for a setting: one of its own section comes first."""
+    settings, section, own = list(known), *name.rpartition(".")[::2]
+    inside = [s.rpartition(".")[2] for s in settings if s.rpartition(".")[0] == section]
+    meant = OTHER_WORDS.get(own)
+    close = [meant] if meant in inside else difflib.get_close_matches(own, inside, 1, 0.6)
+    if section and close:
+        return f" Did you mean '{section}.{close[0]}'?"
+    return near_match(name, settings)
+
+
 registries: dict[str, Registry[Any]] = {}
 """The tables that have been made, by setting."""
 

@@ -15,7 +15,7 @@ from ..config import METHOD_CONFIGS, JobConfig, to_dict
 from ..errors import ConfigError
 from ..libraries import INSTALL, normalisation
 from ..plugins import load_modules
-from ..registry import near_match
+from ..registry import near_match, near_setting
 from ..resources import resource_dir
 from ..trackers import check_trackers
 from ..yaml_text import write_yaml
@@ -53,7 +53,7 @@ def _unknown_setting(key: str, method: str, known: list[str]) -> str:
             "choose such a method, or leave the setting out."
         )
     return f"The setting '{key}' is not known." + (
-        near_match(key, [*known, *GROUPS]) or " 'dlfd train --dry-run' prints every setting."
+        near_setting(key, [*known, *GROUPS]) or " 'dlfd train --dry-run' prints every setting."
     )
 
 

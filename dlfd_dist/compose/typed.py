@@ -15,7 +15,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from ..access import read_regular
 from ..config.checks import require
 from ..errors import ConfigError
-from ..registry import near_match
+from ..registry import near_setting
 from ..yaml_text import YAMLError, read_yaml
 from .overrides import first_line, refuse_interpolation
 
@@ -27,8 +27,10 @@ def build(cls: type, values: dict[str, Any], prefix: str, method: type | None = 
         _fill(typed, values, prefix)
         return OmegaConf.to_object(typed)
     except ConfigKeyError as err:
-        near = near_match(str(err.key), map(str, err.parent_node or ()))
-        raise ConfigError(f"The setting '{prefix}{err.full_key}' is not known." + near) from err
+        name = f"{prefix}{err.full_key}"
+        section = name.removesuffix(str(err.key))
+        near = near_setting(name, (f"{section}{known}" for known in err.parent_node or ()))
+        raise ConfigError(f"The setting '{name}' is not known." + near) from err
     except OmegaConfBaseException as err:
         raise ConfigError(f"{prefix}{err.full_key}: {first_line(err)}.") from err
 

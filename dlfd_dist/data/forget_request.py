@@ -157,8 +157,8 @@ def resolve_entries(
         raise DataError(
             f"{source} matches no training image: all {len(outside)} of its lines are "
             "in val or test, which the model was not trained on, so there is nothing to forget. "
-            "Where the data set has splits of its own, they say who is trained on; elsewhere "
-            "another data.split_seed does."
+            "Where the model was trained on them, write 'train' for them in a column 'split' of "
+            "the manifest; for a first try, name other people."
         )
     if outside:
         logger.warning(

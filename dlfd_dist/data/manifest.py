@@ -167,7 +167,7 @@ def require_root(cfg: DataConfig) -> Path:
         raise DataError(f"data.root is missing: data={cfg.name} needs data.root=DIR, its folder.")
     root = Path(cfg.root).expanduser()
     if not root.is_dir():
-        raise DataError(f"data.root={cfg.root} is not a folder.")
+        raise DataError(f"data.root={cfg.root} is not a folder: looked for {root.absolute()}.")
     return root.resolve()
 
 

@@ -121,7 +121,8 @@ def _tell_few(job: Job) -> None:
     if dynamic and fewest < MIN_PEOPLE and job.collectives.is_main:
         logger.warning(
             "probes cannot see the forgetting of %s, it takes %d in the request and in val: "
-            "method.dynamic=true may rest from the first step on; method.dynamic=false does not",
+            "method.dynamic=true may rest from the first step on. Try method=reset, or add "
+            "method.dynamic=false method.select=last",
             counted(fewest, "person", "people"), MIN_PEOPLE,
         )  # fmt: skip
 

@@ -79,7 +79,7 @@ def test_a_request_is_forgotten_by_all_shadows(tmp_path):
         ([], r"'dlfd audit ' is not known: it takes leaks, ulira or klom"),
         (["lira"], r"'dlfd audit lira' is not known"),
         (["ulira", "audit.models=1"], r"audit.models=1 is not allowed: it must be >= 2"),
-        (["ulira", "audit.model=4"], r"'audit.model' is not known. Did you mean 'models'"),
+        (["ulira", "audit.model=4"], r"'audit.model' is not known. Did you mean 'audit.models'"),
         (["ulira", "audit.variance=all"], r"audit.variance=all is not"),
         (["ulira", "seed=0,1"], r"seed=0,1 is not allowed: an audit takes one seed"),
         (["klom", "compare.tune=2"], r"compare.tune is a setting of 'dlfd compare'"),

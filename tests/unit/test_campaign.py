@@ -210,7 +210,7 @@ def test_a_thousand_runs_are_planned_in_seconds(tmp_path: Path):
     [
         (["compare.tune=-1"], "compare.tune=-1 is not allowed"),
         (["cluster=slurm_labb"], "cluster=slurm_labb is not known.*Did you mean 'slurm_lab'"),
-        (["cluster.node=2"], "'cluster.node' is not known. Did you mean 'nodes'"),
+        (["cluster.node=2"], "'cluster.node' is not known. Did you mean 'cluster.nodes'"),
         (["cluster.pack=0"], "cluster.pack=0 is not allowed"),
         (["cluster.gpus=gpu"], "cluster.gpus=gpu is not allowed: it must be one of none, gres"),
         (["cluster.ranks=64"], "runtime.world_size=64 is larger than train.global_batch_size"),

@@ -59,7 +59,7 @@ def test_settings_of_compare_are_split_from_those_of_its_runs(overrides, expecte
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("compare.worker=2", r"'compare.worker' is not known. Did you mean 'workers'"),
+        ("compare.worker=2", r"'compare.worker' is not known. Did you mean 'compare.workers'"),
         ("compare.contrasts=dlfd", r"compare.contrasts='?dlfd'? is not allowed: it must be pairs"),
         ("compare.margin=0", r"compare.margin=0.0 is not allowed"),
         ("compare.tune=-1", r"compare.tune=-1 is not allowed: it must be >= 0"),
