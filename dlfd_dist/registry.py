@@ -34,7 +34,10 @@ def near_setting(name: str, known: Iterable[str]) -> str:
     close = [meant] if meant in inside else difflib.get_close_matches(own, inside, 1, 0.6)
     if section and close:
         return f" Did you mean '{section}.{close[0]}'?"
-    return near_match(name, settings)
+    if elsewhere := [s for s in settings if s.rpartition(".")[2] == own]:
+        return f" Did you mean '{elsewhere[0]}'?"
+    # In a known section the whole name is near to any other of it, by the section alone.
+    return "" if section and inside else near_match(name, settings)
 
 
 registries: dict[str, Registry[Any]] = {}

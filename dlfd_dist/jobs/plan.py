@@ -8,23 +8,26 @@ from typing import Any
 from ..config import JobConfig, signed_settings
 from ..data.loaders import ResolvedRows, resolve_rows
 from ..methods import methods
-from ..models import weights_path
+from ..models import check_weights
 from ..plain import counted
 from ..run_dir import RunDir
 from .context import checked_outline, input_digests, run_identity
 from .course import Course, fitted
 from .resurfacing import RATES, resurfacing_steps
+from .trained import check_classes, check_trained
 
 
 def plan(config: JobConfig) -> dict[str, Any]:
     """Return the lines of a plan, the files that would be written, and the signature."""
     config.validate(config.runtime.world_size)
     rows = resolve_rows(config.data, config.drawn_forget, draw=False)
-    if not config.model.is_ours or config.data.factory is not None:
-        checked_outline(config, rows, config.runtime.world_size)
-    for path in (config.checkpoint, config.reference):
-        if path is not None:
-            weights_path(path)
+    given = [path for path in (config.checkpoint, config.reference) if path is not None]
+    check_trained(config, rows)
+    if given or not config.model.is_ours or config.data.factory is not None:
+        model = checked_outline(config, rows, config.runtime.world_size)
+        for path in given:
+            check_weights(model, path)
+            check_classes(Path(path), rows.manifest.label_names)
     inputs = input_digests(config, rows)
     signature, run_dir = run_identity(config, inputs)
     run_dir.check(signature, inputs, signed_settings(config))

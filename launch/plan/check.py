@@ -84,6 +84,7 @@ class Check:
 
     def _run(self, run: Run, num_runs: int) -> Run:
         from dlfd_dist.jobs.context import check_enough, input_digests, run_identity
+        from dlfd_dist.jobs.trained import check_trained
 
         config, parents = run.config, run.parents
         rows = self.read(config.data, config.drawn_forget)
@@ -94,6 +95,9 @@ class Check:
         models = _models(config)
         finished = all(RunDir(Path(p)).finished() for p in models.values() if parents)
         self._check_model(config, rows, models.values() if finished else ())
+        if models and not parents:
+            asked = (*models.values(), repr(config.data), repr(config.forget), config.seed)
+            self._once(lambda: check_trained(config, rows), "trained", *asked)
         config = replace(config, runtime=replace(config.runtime, world_size=spec.ranks_per_run))
         directory, key = None, signature(config, rows.digests() | {"parents": "-".join(parents)})
         if finished:

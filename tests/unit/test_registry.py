@@ -17,6 +17,8 @@ from dlfd_dist.registry import OTHER_WORDS, near_setting
         ("data.img_size", "data.image_size"),
         ("image_size", "data.image_size"),
         ("method.clean", "method.clean_share"),
+        ("method.image_size", "data.image_size"),
+        ("methd.lr", "method.lr"),
         ("method.zzz", ""),
     ],
 )

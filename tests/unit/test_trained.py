@@ -10,6 +10,7 @@ import pytest
 from dlfd_dist.compose import compose_job
 from dlfd_dist.data.loaders import resolve_rows
 from dlfd_dist.errors import CheckpointError
+from dlfd_dist.jobs.plan import plan
 from dlfd_dist.jobs.trained import check_trained
 from tests.fakes.tiny import TINY
 
@@ -46,3 +47,12 @@ def test_a_model_of_other_splits_or_images_is_refused(
 def test_other_data_may_have_other_splits(trained: Callable[..., Path], tmp_path: Path):
     check(trained(on="all"), "data.synthetic.num_identities=30")
     check(trained(on="all") / "checkpoints" / "final" / "model.safetensors", "data.split_seed=1")
+
+
+def test_a_dry_run_refuses_what_the_run_would(trained: Callable[..., Path]):
+    given = [*TINY, f"checkpoint={trained(on='all')}"]
+    plan(compose_job("unlearn", given))
+    with pytest.raises(CheckpointError, match="was trained with data.split_seed=0"):
+        plan(compose_job("unlearn", [*given, "data.split_seed=1"]))
+    with pytest.raises(CheckpointError, match="is of another architecture"):
+        plan(compose_job("unlearn", [*given, "model=resnet18"]))
