@@ -12,10 +12,10 @@ from .. import __version__
 from ..errors import RunDirError
 from ..yaml_text import write_yaml
 from .officer import LIMITS, NO_GUARD, guards, what_was_done
-from .records import RunRecord, of_label
+from .records import ORIGINAL, RunRecord, of_label
 from .summary import findings_of, summarise
 from .tuning import DASH
-from .verdict import Row, forgetting_interval, forgotten, judge, unlearned_row
+from .verdict import Row, forgetting_interval, forgotten, judge, row_of, unlearned_row
 
 NAME = "README.md"
 """What the file of a card is called."""
@@ -58,7 +58,7 @@ def model_card(records: Sequence[RunRecord]) -> str:
         "Brackets are 95 % intervals: over seeds, or, of a single run, over people. The attack "
         "guesses whether an image was trained on; guessing is right half of the time.",
         "## What to hold against them",
-        _list([*_guards(row), *verdict.caveats]),
+        _list([*_guards(row, row_of(rows, ORIGINAL)), *verdict.caveats]),
         "## Limits",
         LIMITS,
         "## Licence and use",
@@ -111,9 +111,9 @@ def _table(row: Row) -> str:
     return "\n".join(lines)
 
 
-def _guards(row: Row) -> list[str]:
+def _guards(row: Row, original: Row | None) -> list[str]:
     """Return the sentences of the guards that fired, each once."""
-    fired = [text for texts in list(guards(row).values())[:2] for text in texts]
+    fired = [text for texts in list(guards(row, original).values())[:2] for text in texts]
     return list(dict.fromkeys(text for text in fired if text != NO_GUARD)) or [NO_GUARD]
 
 

@@ -27,8 +27,16 @@ LIMITS = (
 )
 
 
-def guards(row: Row) -> dict[str, list[str]]:
+LOST_BY = 0.03
+"""Test accuracy below Original's that is told beside it."""
+
+
+def guards(row: Row, original: Row | None) -> dict[str, list[str]]:
     """Return by metric what must be held against the figure, in words."""
+    cost = [ALIKE] if row["alike"] else []
+    if original is not None and None not in (own := [r["test_accuracy"] for r in (original, row)]):
+        lost = own[0] - own[1]
+        cost += [f"{100 * lost:.0f} points below Original."] if lost > LOST_BY else []
     seeds = [ONE_SEED] if row["one_seed"] else []
     seeds += [ONE_TRAINING] if row["one_training"] else []
     attack = [LEFT_AS_IS] if row["left_as_is"] else []
@@ -38,7 +46,7 @@ def guards(row: Row) -> dict[str, list[str]]:
     attack += [TOO_HARD] if row["over_forgetting"] else []
     return {
         "forgetting_score": attack or [NO_GUARD],
-        "test_accuracy": [*([ALIKE] if row["alike"] else []), *seeds] or [NO_GUARD],
+        "test_accuracy": [*cost, *seeds] or [NO_GUARD],
         "nomus": ["It weighs the other two, and what is said of them holds."],
     }
 

@@ -102,10 +102,13 @@ def _compare(rows: dict[str, Row | None], metric: str, fmt: str, scale: float, u
 def _sentence(row: Row, rows: Sequence[Row], records: Sequence[RunRecord]) -> str:
     trio = {name: row_of(rows, name) for name in (row["method"], ORIGINAL, RETRAINED)}
     who = forgotten(of_label(records, row["method"]))
-    points = " percentage points away from a coin flip"
+    asked = f"{row['method']} was asked to forget {who}"
     accuracy = _compare(trio, "test_accuracy", ".1f", 100, _NBSP + "%")
+    if answers := _instead(row, trio[RETRAINED]):
+        return f"{asked}: {answers}, and test accuracy is {accuracy}."
+    points = " percentage points away from a coin flip"
     return (
-        f"{row['method']} was asked to forget {who}: an attack that tries to tell them from images "
+        f"{asked}: an attack that tries to tell them from images "
         f"the model never saw is now {_compare(trio, 'forgetting_score', '.1f', 100, points)}, "
         f"while test accuracy is {accuracy} and NoMUS, which weighs both, is "
         f"{_compare(trio, 'nomus', '.3f', 1, '')}."
@@ -184,18 +187,32 @@ def _floor_caveats(row: Row, original: Row | None) -> list[str]:
     return [caveat.strip()]
 
 
+def _answers(row: Row, retrained: Row | None) -> str:
+    """Say how a model answers the images of the request; nothing where that was not measured."""
+    if row["same_answers_forget"] is None:
+        return ""
+    same = 100 * row["same_answers_forget"]
+    text = f"answers {same:.1f} % of the images of the request as before"
+    if row["forget_accuracy"] is not None:
+        text += f", {100 * row['forget_accuracy']:.1f} % of its answers are right"
+        if retrained is not None and retrained["forget_accuracy"] is not None:
+            text += f" (Retrained: {100 * retrained['forget_accuracy']:.1f} %)"
+    return text
+
+
+def _instead(row: Row, retrained: Row | None) -> str:
+    """Say first how a model answers that did something in place of forgetting."""
+    answers = _answers(row, retrained) if any(row[flag] for flag in INSTEAD) else ""
+    return answers and f"the model {answers}"
+
+
 def _answer_caveats(row: Row, original: Row | None, retrained: Row | None) -> list[str]:
     """Say how the model answers images of the request, where the attack says nothing."""
-    same = row["same_answers_forget"]
     blind = row["floor"] or (original is not None and original["floor"])
-    if same is None or not blind:
+    answers = _answers(row, retrained)
+    if not answers or not blind or _instead(row, retrained):
         return []
-    caveat = f"{row['method']} answers {100 * same:.1f} % of the images of the request as before"
-    if row["forget_accuracy"] is not None:
-        caveat += f", and {100 * row['forget_accuracy']:.1f} % of its answers are right"
-        if retrained is not None and retrained["forget_accuracy"] is not None:
-            caveat += f" (Retrained: {100 * retrained['forget_accuracy']:.1f} %)"
-    return [f"{caveat}."]
+    return [f"{row['method']} {answers}."]
 
 
 def _missed(records: Sequence[RunRecord], subject: str, other: str) -> str:

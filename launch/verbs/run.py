@@ -6,7 +6,7 @@ torch is loaded after the settings are composed: a wrong setting is refused in h
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dlfd_dist.compose import compose_job, config_text
@@ -25,6 +25,9 @@ FIGURES = (
     "retain_accuracy", "forget_accuracy", "val_accuracy", "test_accuracy", "forgetting_score",
     "nomus", "gap_to_retrained",
 )  # fmt: skip
+
+BY_ATTACK = ("forgetting_score", "nomus")
+"""Figures that say nothing where the attack cannot tell."""
 
 
 def run_verb(verb: str, overrides: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
@@ -62,6 +65,8 @@ def show_result(prepared: Prepared, *, as_json: bool) -> None:
         print(json.dumps({**result, "run_dir": str(run_dir.path)}, indent=2, sort_keys=True))
         return
     facts = [(name, f"{result[name]:.4f}") for name in FIGURES if result.get(name) is not None]
+    if few := _too_few(result["mia"] or {}):
+        facts = [(name, few if name in BY_ATTACK else text) for name, text in facts]
     if result["mia"] is not None:
         low, high = result["mia"]["interval"]
         accuracy = result["mia"]["accuracy"]
@@ -70,6 +75,16 @@ def show_result(prepared: Prepared, *, as_json: bool) -> None:
     if run_dir.model.is_file():
         facts.append(("model", str(run_dir.model)))
     print_facts([*facts, ("result", str(run_dir.result))], 18)
+
+
+def _too_few(mia: Mapping[str, Any]) -> str:
+    """Return why the attack tells nothing, where there are too few people; else nothing."""
+    from dlfd_dist.metrics.people import MIN_PEOPLE
+
+    sides = [mia.get(f"num_{side}_people") for side in ("member", "nonmember")]
+    if all(count is None or count >= MIN_PEOPLE for count in sides):
+        return ""
+    return f"- (the attack cannot tell with fewer than {MIN_PEOPLE} people on a side)"
 
 
 def print_dry_run(configs: Sequence[JobConfig], *, as_json: bool) -> None:

@@ -69,7 +69,7 @@ def test_a_planted_method_is_recognised_by_table_and_page(records, name, tmp_pat
     verdict = judge(rows, runs)
     assert verdict.tone == "bad"
     assert verdict.caveats[0] == rows[-1][f"{flag}_reason"] != ""
-    told = guards(rows[-1])
+    told = guards(rows[-1], None)
     assert any(words in text for text in (*told["forgetting_score"], *told["test_accuracy"]))
 
 

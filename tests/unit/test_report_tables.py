@@ -120,13 +120,23 @@ def test_the_first_screen_says_what_was_done_by_which_code_and_names_nobody(reco
 
 def test_guards_are_told_in_words_beside_the_figures(records):
     weak = with_attack(first(records, "DLFD"), 0.52, detectable_auc=0.71)
-    told = guards(summarise([weak])[0])
+    told = guards(summarise([weak])[0], None)
     assert "no better than guessing" in told["forgetting_score"][0]
     assert "would be missed" in told["forgetting_score"][1]
     assert told["test_accuracy"] == ["One seed: another may turn out differently."]
-    assert guards(summarise(of_label(records, "Original"))[0])["forgetting_score"] == [
+    assert guards(summarise(of_label(records, "Original"))[0], None)["forgetting_score"] == [
         "No guard fired."
     ]
+
+
+@pytest.mark.parametrize(
+    ("lost", "told"), [(0.02, []), (0.11, ["11 points below Original."]), (-0.1, [])]
+)
+def test_accuracy_that_was_lost_stands_beside_the_figure(lost: float, told: list[str], records):
+    original, run = first(records, "Original"), first(records, "DLFD")
+    run = with_result(run, test_accuracy=original.result["test_accuracy"] - lost)
+    before, after = summarise([original, run])
+    assert guards(after, before)["test_accuracy"][:-1] == told
 
 
 def test_relearn_time_is_shown_where_measured_and_a_lower_bound_marked(records):

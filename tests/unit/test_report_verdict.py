@@ -68,6 +68,19 @@ def test_where_the_attack_is_blind_the_answers_are_told_and_its_floor_is_no_succ
     assert not any("what forgetting should look like" in c for c in verdict.caveats)
 
 
+def test_what_did_something_else_than_forgetting_is_told_by_its_answers_first(records):
+    dlfd = with_attack(first(records, "DLFD"), 0.5, floor=True, floor_reason="Few people.")
+    moved = {
+        "left_as_is": True, "reason": "Nothing moved.",
+        "same_answers": {"retain": 1.0, "forget": 1.0, "val": 1.0},
+    }  # fmt: skip
+    dlfd = with_result(dlfd, against_original={**dlfd.result["against_original"], **moved})
+    verdict = verdict_of(first(records, "Original"), first(records, "Retrained"), dlfd)
+    assert "the model answers 100.0 % of the images of the request as before" in verdict.sentence
+    assert "coin flip" not in verdict.sentence
+    assert not any("of the images of the request as before" in c for c in verdict.caveats)
+
+
 def test_verdict_says_that_the_attack_was_taken_within_labels(records):
     runs = [with_attack(run, 0.52, within_labels=True) for run in records]
     for given, said in ((records, False), (runs, True)):
