@@ -28,7 +28,7 @@ LIMITS = (
 
 
 LOST_BY = 0.03
-"""Test accuracy below Original's that is told beside it."""
+"""The loss of test accuracy from which the page names it."""
 
 
 def guards(row: Row, original: Row | None) -> dict[str, list[str]]:
