@@ -37,6 +37,9 @@ class ClusterConfig:
     """Time limit of a job. A run that needs longer saves, requeues and goes on."""
     partition: str | None = None
     """As of sbatch; null: that of the cluster."""
+    report_partition: str | None = None
+    """Partition of the job without GPUs that writes the report, where the site keeps others for
+    GPUs; null: that of the runs."""
     account: str | None = None
     """As of sbatch; null: your own."""
     qos: str | None = None

@@ -271,10 +271,9 @@ def check_cluster(cluster: ClusterConfig, nodes: int) -> None:
     wanted = names if cluster.partition is None else cluster.partition.split(",")
     named = [partition for partition in known if partition.name in wanted]
     if not named:
-        raise ConfigError(
-            f"cluster.partition={cluster.partition} is not known here. Available: "
-            f"{', '.join(names)}." + near_match(str(cluster.partition), names)
-        )
+        raise _unknown_partition("partition", str(cluster.partition), names)
+    if (report := cluster.report_partition) and not {*report.split(",")} & {*names}:
+        raise _unknown_partition("report_partition", report, names)
     largest = max(named, key=lambda partition: partition.nodes)
     if nodes > largest.nodes:
         raise ConfigError(
@@ -287,3 +286,10 @@ def check_cluster(cluster: ClusterConfig, nodes: int) -> None:
             f"cluster.time_min={cluster.time_min} is over the limit of partition {longest.name}, "
             f"{longest.time_min:.0f} minutes: give less; a run that needs longer requeues itself."
         )
+
+
+def _unknown_partition(setting: str, value: str, names: Sequence[str]) -> ConfigError:
+    return ConfigError(
+        f"cluster.{setting}={value} is not known here. Available: {', '.join(names)}."
+        + near_match(value, names)
+    )

@@ -128,7 +128,8 @@ class Submission:
 def job_of(plan: Plan, batch: Batch, code_dir: Path | None, waits: Waits | None = None) -> BatchJob:
     cluster = plan.cluster
     if batch.spec is REPORT:
-        cluster = replace(cluster, gpus="none")
+        partition = cluster.report_partition or cluster.partition
+        cluster = replace(cluster, gpus="none", partition=partition)
     return BatchJob(
         job_folder(plan.path), f"dlfd-{plan.name}-{batch.name}",
         f"dlfd {plan.verb}: {batch.title}", batch.spec, cluster, batch.array, os.getcwd(),

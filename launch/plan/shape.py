@@ -88,6 +88,9 @@ def _chosen(
     if cluster.pack == "1" or (cluster.pack == "auto" and shape):
         nodes, tasks = shape or (1, 1)
         why = "cluster.pack=1" if cluster.pack == "1" else "this many ranks were asked for"
+        batch = (config.method if config.verb == "unlearn" else config.train).global_batch_size
+        if nodes * tasks > max(1, batch // IMAGES_PER_RANK):
+            why += f", and a batch of {batch} has {batch / (nodes * tasks):.1f} images for each"
         return LaunchSpec(nodes, tasks, why=f"{_mode(nodes * tasks)}: {why}")
     tasks = shape[1] if shape else cluster.max_tasks_per_node
     if cluster.pack != "auto":

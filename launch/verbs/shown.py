@@ -30,6 +30,11 @@ def show_plan(submission: Submission, *, as_json: bool) -> None:
     print(f"  {counted(len(rows), 'job')}, {tasks} with runs; {_gpus_in_words(submission, rows)}")
     for row in rows:
         _show_row(row)
+    if submission.plan.cluster.kind != "local":
+        limit = submission.plan.cluster.time_min
+        print(
+            f"  each task may take {limit} min (cluster.time_min); a run that needs longer goes on"
+        )
     limit = submission.plan.cluster.max_running
     if limit:
         print(
@@ -73,7 +78,8 @@ def _gpus_in_words(submission: Submission, rows: Sequence[dict[str, Any]]) -> st
     each = [row["gpus_per_task"] for row in rows]
     total = sum(row["gpus_per_task"] * row["tasks"] for row in rows)
     most = f"at most {max(each)} in a task"
-    return f"{counted(total, 'GPU')} over all tasks, which need not run at once, {most}"
+    many = f"{counted(total, 'GPU')} over all tasks, which need not run at once, {most}"
+    return many if cluster.max_running else f"{many}; cluster.max_running limits them"
 
 
 def _show_row(row: dict[str, Any]) -> None:

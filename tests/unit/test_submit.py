@@ -224,6 +224,23 @@ def test_children_wait_for_their_own_models_and_the_report_for_all(campaigns: Ca
     assert "#SBATCH --array=0-3\n" in submitted(campaigns, "101")
 
 
+def test_the_report_may_have_a_partition_without_gpus(campaigns: Campaigns):
+    words = ["cluster.gpus=per_task", "cluster.partition=gpu", "cluster.report_partition=cpu"]
+    *runs, report = campaigns.submit("compare", "method=ssd", *words, "--dry-run").out.split(
+        "\n# 01-"
+    )
+    assert "#SBATCH --partition=cpu\n" in report
+    assert "--gpus" not in report
+    scripts = [script for script in runs if "#!/bin/bash" in script]
+    assert scripts
+    assert all("#SBATCH --partition=gpu\n" in script for script in scripts)
+
+
+def test_a_dry_run_says_how_long_a_task_may_take(campaigns: Campaigns):
+    told = campaigns.submit("compare", "method=ssd", "cluster.time_min=30", "--dry-run").out
+    assert "each task may take 30 min (cluster.time_min); a run that needs longer goes on" in told
+
+
 def test_max_running_holds_for_all_arrays_together(campaigns: Campaigns):
     words = ["method=dlfd,ssd", "seed=0,1,2", "cluster.max_running=3"]
     plan = campaigns.submit("compare", *words, "--dry-run").out
@@ -370,6 +387,7 @@ def test_test_only_asks_sbatch_about_every_job_and_queues_none(campaigns: Campai
     ("words", "message"),
     [
         (["cluster.partition=batsh"], "cluster.partition=batsh is not known here.*Did you mean"),
+        (["cluster.report_partition=bach"], "cluster.report_partition=bach is not known here"),
         (["cluster.nodes=5"], "cluster.nodes=5 is more than the 4 nodes of partition batch"),
         (["cluster.time_min=61"], "over the limit of partition batch, 60 minutes"),
         (["train.lr=-1"], "train.lr=-1.0 is not allowed"),
