@@ -26,6 +26,15 @@ MAIN_COLUMNS: tuple[Column, ...] = (
 )
 DETAILS: tuple[tuple[str, tuple[Column, ...]], ...] = (
     (
+        "Four figures to read first",
+        (
+            ("Same answer on forget", "same_answers_forget", 3),
+            ("Forget accuracy", "forget_accuracy", 3),
+            ("Attack accuracy", "mia_accuracy", 3),
+            ("Resurfaced", "resurfaced_accuracy", 3),
+        ),
+    ),
+    (
         "Gap to Retrained, taken apart",
         (
             ("Retain acc.", "gap_retain", SIGNED),
