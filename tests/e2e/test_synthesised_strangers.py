@@ -19,9 +19,11 @@ NEAR = ("synthesis.step_size=1e-6", "synthesis.steps=1")
 @pytest.fixture
 def job(tiny, trained, tmp_path):
     def make(name: str, *words: str):
+        splits = [word for word in words if word == MORE_PEOPLE]
         return tiny(
             "unlearn", TWO_CONVS, "method=dlfm", "method.reference=synthesised",
-            "method.dynamic=false", "method.epochs=1", f"checkpoint={trained(TWO_CONVS)}",
+            "method.dynamic=false", "method.epochs=1",
+            f"checkpoint={trained(TWO_CONVS, *splits)}",
             f"run.dir={tmp_path / name}", *words,
         )  # fmt: skip
 

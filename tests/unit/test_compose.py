@@ -231,7 +231,7 @@ def test_a_label_written_alone_is_a_list_of_one():
     ("values", "message"),
     [
         ({"trian": {}}, r"'trian' is not known. Did you mean 'train'"),
-        ({"train": {"epoch": 3}}, r"'train.epoch' is not known. Did you mean 'epochs'"),
+        ({"train": {"epoch": 3}}, r"'train.epoch' is not known. Did you mean 'train.epochs'"),
         ({"data": {"synthetic": {"sed": 3}}}, r"'data.synthetic.sed' is not known"),
         ({"method": "dlfd"}, r"method=dlfd is not allowed: 'method' is a section"),
         ({"train": [1]}, r"train=\[1\] is not allowed: 'train' is a section"),

@@ -92,9 +92,9 @@ def test_whose_probes_stop_the_synthesis_are_no_part_of_whom_weights_are_chosen_
     monkeypatch.setattr(unlearn_module, "probe_apart", apart)
     monkeypatch.setattr(DLFD, "observe", watched)
     config = tiny(
-        "unlearn", "method=dlfd", f"checkpoint={trained()}", f"run.dir={tmp_path / 'run'}",
-        "method.probe_fraction=0.5", "method.max_steps=2", "metrics.resurface_steps=0",
-        "data.val_fraction=0.3",
+        "unlearn", "method=dlfd", f"checkpoint={trained('data.val_fraction=0.3')}",
+        f"run.dir={tmp_path / 'run'}", "method.probe_fraction=0.5", "method.max_steps=2",
+        "metrics.resurface_steps=0", "data.val_fraction=0.3",
     )  # fmt: skip
     data = prepare(config, 1).data
     result = run_job(config, Collectives(), StopFlag())

@@ -268,7 +268,7 @@ def test_batches_of_a_set_are_nearly_equal(count, size):
 
 @pytest.fixture
 def job(tiny, trained, tmp_path):
-    checkpoint = trained(TWO_CONVS)
+    checkpoint = trained(TWO_CONVS, "data.val_fraction=0.34")
 
     def make(name: str, *words: str) -> JobConfig:
         return tiny(

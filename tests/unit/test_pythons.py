@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import subprocess
 import sys
@@ -67,8 +68,9 @@ def test_a_module_that_does_not_load_is_told(tmp_path: Path):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").touch()
     (tmp_path / "launch" / "broken.py").write_text("import a_package_that_is_not_there\n")
-    ended = subprocess.run(
-        [sys.executable, "-c", pythons["LOAD"]], cwd=tmp_path, capture_output=True, text=True
-    )
+    # Where PYTHONSAFEPATH is set, the current folder is not looked into.
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    load = [sys.executable, "-c", pythons["LOAD"]]
+    ended = subprocess.run(load, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ended.returncode == 1
     assert "a_package_that_is_not_there" in ended.stderr

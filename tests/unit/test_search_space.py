@@ -139,7 +139,7 @@ def test_bounds_may_be_written_as_yaml_takes_for_a_text(write: Any):
         (["search.objective=test_nomus"], "would choose by the test set"),
         (["search.objective=nomsu"], "Did you mean 'nomus'"),
         (["search=ahsa"], "Did you mean 'asha'"),
-        (["search.nmu_samples=3"], "Did you mean 'num_samples'"),
+        (["search.nmu_samples=3"], "Did you mean 'search.num_samples'"),
         (["search.num_samples=0"], ">= 1"),
         (["search=optuna", "search.sampler=nsga2"], "search.objective=pareto"),
         (["search=pbt", "search.sampler=tpe"], "leave search.sampler=random"),
