@@ -1,7 +1,7 @@
-"""Write the table of benchmarks/README.md from the result files: python -m benchmarks.figures
+"""Write the tables of both READMEs from the result files: python -m benchmarks.figures
 
-benchmarks/figures.yaml says which figures are shown and where each stands in its file. Of several
-files of a name the newest counts.
+benchmarks/figures.yaml says which figures benchmarks/README.md shows and where each stands in its
+file; the README shows the table of methods. Of several files of a name the newest counts.
 """
 
 from __future__ import annotations
@@ -14,22 +14,50 @@ import yaml
 
 HERE = Path(__file__).parent
 PAGE = HERE / "README.md"
+README = HERE.parent / "README.md"
+METHODS = "comparison_table_utk_age_cpu2"
+"""The comparison whose table the README shows."""
+COLUMNS = ("Method", "NoMUS", "Test acc.", "Attack acc.", "Gap", "Resurfaced")
+"""Of its columns."""
 HEAD = "| what | figure | file in results/ |\n| --- | ---: | --- |\n"
 TABLE = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- end of figures -->)", re.DOTALL)
+HEADLINE = re.compile(r"(?<=<!-- methods -->\n).*?(?=<!-- end of methods -->)", re.DOTALL)
 LONGEST_ROW = 120
 TRIALS = re.compile(r"Settings taken after (\d+) trials each")
-MIN_TRIALS = 20
+MIN_TRIALS = 12
 """Of every method, before a figure of methods may be shown."""
 
 
 def main() -> None:
     page = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(TABLE.sub(lambda _: table(), page), encoding="utf-8")
+    readme = README.read_text(encoding="utf-8")
+    README.write_text(HEADLINE.sub(lambda _: headline(), readme), encoding="utf-8")
 
 
 def table() -> str:
     """Return the table, a row for each entry of figures.yaml."""
     return HEAD + "".join(f"{row(entry)}\n" for entry in entries())
+
+
+def headline() -> str:
+    """Return the table of methods that the README shows, in the columns of COLUMNS."""
+    path = newest(METHODS)
+    text = path.read_text(encoding="utf-8")
+    _check_trials(path, text)
+    rows = [_cells(line) for line in text.splitlines() if line.startswith("| ")]
+    start = next(number for number, row in enumerate(rows) if row[:2] == ["Method", "Seeds"])
+    chosen = [rows[start].index(name) for name in COLUMNS]
+    lines = ["| " + " | ".join(COLUMNS) + " |", "| --- |" + " ---: |" * (len(COLUMNS) - 1)]
+    for row in rows[start + 2 :]:
+        if row[0] == "Method":
+            break
+        lines.append("| " + " | ".join(row[number] for number in chosen) + " |")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
 def entries() -> list[dict[str, str]]:
