@@ -126,6 +126,12 @@ SETTINGS = {
     "lfw_smile": [*LFW_SMILE, SOME, TUNED],
     "synthetic": [*SYNTHETIC, SOME, TUNED],
     "table_utk_age": [*UTK_AGE, *TABLE, *AT_32, "compare.steps=344"],
+    # What the synthesis adds: Fine-tune and DLFD on one schedule, that of DLFD in the table.
+    "utk_age_schedule": [
+        *UTK_AGE, *TABLE[1:], *AT_32, "method=finetune,dlfd", "compare.steps=344",
+        "method.lr=0.05", "method.clip_norm=null", "compare.tune=0",
+        "compare.contrasts=[dlfd/finetune]",
+    ],
     "table_lfw_smile": [*LFW_SMILE, *TABLE, *AT_32, "compare.steps=242"],
     "table_ck48": [*CK48, *TABLE, "compare.steps=34"],
 }  # fmt: skip

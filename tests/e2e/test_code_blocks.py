@@ -91,7 +91,8 @@ def run_words(dlfd: Callable[..., Ended], words: list[str], needs: str | None) -
     """
     assert words[0] in VERBS
     if words[0] in PLANNED and needs in (None, "a cluster"):
-        return dlfd(*words, "--dry-run")
+        # The models of these pages were trained with FEW_STEPS.
+        return dlfd(*words, *(FEW_STEPS if words[0] == "bench" else ()), "--dry-run")
     if needs or words[0] == "doctor":
         return dlfd(words[0], "--help")
     made = {"keygen": words[-1], "certify": f"{words[1]}/certificate.json"}.get(words[0], "")
