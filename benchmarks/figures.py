@@ -85,8 +85,11 @@ def row(entry: dict[str, Any]) -> str:
 
 
 def _check_trials(path: Path, text: str) -> None:
-    """Refuse a comparison of methods with fewer than MIN_TRIALS; a gate compares none."""
-    if not path.name.startswith("comparison_") or "_gate_" in path.name:
+    """Refuse a comparison of methods with fewer than MIN_TRIALS.
+
+    A gate compares none, and a schedule is one setting that is given to all.
+    """
+    if not path.name.startswith("comparison_") or re.search("_(gate|schedule)_", path.name):
         return
     tuned = TRIALS.search(text)
     if tuned is None or int(tuned[1]) < MIN_TRIALS:
