@@ -92,7 +92,12 @@ def refuse_foreign(folder: Path, use: str, *, files: Sequence[str] = ("**/*",)) 
     """
     _refuse_way(folder, use)
     for path in dict.fromkeys([folder, *_with_folders(folder, files)]):
-        status = path.lstat()
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            if path == folder:
+                raise
+            continue  # a temporary file, which has its name by now
         if stat.S_ISLNK(status.st_mode):
             reason = "is a link"
         elif status.st_uid != os.geteuid():

@@ -352,7 +352,7 @@ def test_a_run_whose_process_is_killed_is_named_and_done_by_the_next_start(
 @pytest.mark.parametrize(
     ("words", "phrases"),
     [
-        (["compare.worker=2"], ["'compare.worker' is not known", "Did you mean 'workers'"]),
+        (["compare.worker=2"], ["'compare.worker' is not known", "Did you mean 'compare.workers'"]),
         (["compare.tune=-1"], ["compare.tune=-1 is not allowed", ">= 0"]),
         (["compare.workers=0"], ["compare.workers=0 is not allowed", ">= 1"]),
         (["compare.train_seeds=0,-1"], ["compare.train_seeds=[0, -1]", "seeds >= 0"]),

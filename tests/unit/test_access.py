@@ -367,3 +367,13 @@ def test_a_fifo_is_refused_and_not_waited_for(words, tmp_path: Path, capsys, mon
     status = main([word.format(**places, model=model) for word in words])
     assert status == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_a_file_that_is_renamed_meanwhile_is_no_foreign_file(tmp_path: Path, monkeypatch):
+    folder = tmp_path / "campaign"
+    folder.mkdir(mode=0o700)
+    partial = folder / ".plan.yaml.17.tmp"
+    monkeypatch.setattr("dlfd_dist.access._with_folders", lambda *_: iter([partial]))
+    refuse_foreign(folder, "reads it")
+    with pytest.raises(FileNotFoundError):
+        refuse_foreign(tmp_path / "nowhere", "reads it")
