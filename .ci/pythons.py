@@ -76,13 +76,17 @@ def _run(*words: str | Path, cwd: Path | None = None) -> str:
 
 def is_here(python: str) -> bool:
     """Return whether a Python runs; a shim of a version manager may stand for none."""
-    found = shutil.which(python)
-    return bool(found) and not subprocess.run([found, "--version"], capture_output=True).returncode
+    path = shutil.which(python)
+    return bool(path) and not subprocess.run([path, "--version"], capture_output=True).returncode
 
 
 def main(dist: Path, asked: list[str]) -> int:
     """Try each Python; return the exit status."""
-    (wheel,) = dist.glob("*.whl")
+    wheels = sorted(dist.glob("*.whl"))
+    if len(wheels) != 1:
+        print(f"{dist} holds {len(wheels)} wheels, not one: build one with 'make release'.")
+        return 2
+    (wheel,) = wheels
     passed, failed = 0, 0
     for version in asked or PYTHONS:
         python = f"python{version}"
@@ -107,4 +111,4 @@ def main(dist: Path, asked: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
+    sys.exit(main(Path(sys.argv[1] if sys.argv[1:] else "dist"), sys.argv[2:]))

@@ -450,7 +450,7 @@ def tell_what_came(campaign: Path, record: Record, began: float) -> None:
 
 def page(outcome: Outcome, args: argparse.Namespace, shape: Shape) -> str:
     versions = ", ".join(f"{n} {importlib.metadata.version(n)}" for n in ("torch", "numpy", "POT"))
-    told = ask("sinfo", "--version")
+    version = ask("sinfo", "--version")
     finished = sum(one.state == "finished" for one in outcome.runs)
     words = " ".join(w for w in shape.commands(Path("DIR"))[0] if not w.startswith("run.dir"))
     wrong = [f"- {one}" for one in outcome.violations] or [
@@ -463,7 +463,7 @@ def page(outcome: Outcome, args: argparse.Namespace, shape: Shape) -> str:
         f"`python -m benchmarks.faults --faults {args.faults} --seed {args.seed} "
         f"--model {shape.model} --steps {shape.steps} --write`", "",
         f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, python "
-        f"{platform.python_version()}, {versions}, {told} of four nodes (slurm/lab).",
+        f"{platform.python_version()}, {versions}, {version} of four nodes (slurm/lab).",
         f"One-rank arrays (seeds {shape.arrays}), packs of two (seed {shape.packs}) and DDP over "
         f"two nodes (seed {shape.pairs}). First submission: `dlfd submit {words}`.", "",
         f"Left alone on this machine {outcome.seconds['calm']:.0f} s, under faults "

@@ -84,10 +84,10 @@ def check_retrained(config: JobConfig, rows: ResolvedRows) -> None:
     check_reference(config, rows)
     if config.reference is None or not RunDir(Path(config.reference)).finished():
         return
-    found = load_config(RunDir(Path(config.reference)).config, plugins=config.plugins)
-    if found.verb == "train" and found.train.on == "retain":
+    trained = load_config(RunDir(Path(config.reference)).config, plugins=config.plugins)
+    if trained.verb == "train" and trained.train.on == "retain":
         return
-    how = "trained on everybody" if found.verb == "train" else f"made by 'dlfd {found.verb}'"
+    how = "trained on everybody" if trained.verb == "train" else f"made by 'dlfd {trained.verb}'"
     raise DataError(
         f"reference={config.reference} was {how}, and is no model retrained without the people to "
         "forget: train one with 'dlfd train train.on=retain' and the same data and forget settings."

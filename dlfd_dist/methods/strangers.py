@@ -80,15 +80,15 @@ def levels_among(values: Tensor, own: Tensor, scale: Tensor, groups: Tensor) -> 
     values, own : (n,) and their groups
     scale, groups : (m,) and theirs
     """
-    found = torch.zeros(len(values), dtype=torch.float64, device=values.device)
+    places = torch.zeros(len(values), dtype=torch.float64, device=values.device)
     for group in own.unique():
         ruler = scale[groups == group].sort().values
         rows = torch.nonzero(own == group).flatten()
         if len(ruler):
             smaller = torch.searchsorted(ruler, values[rows])
             not_larger = torch.searchsorted(ruler, values[rows], right=True)
-            found[rows] = (smaller + not_larger).to(found) / (2 * len(ruler))
-    return found
+            places[rows] = (smaller + not_larger).to(places) / (2 * len(ruler))
+    return places
 
 
 def cells(

@@ -78,7 +78,7 @@ def _tiles(row: Row | None, rows: Sequence[Row]) -> list[dict[str, Any]]:
         return []
     trio = [r for r in (row_of(rows, ORIGINAL), row_of(rows, RETRAINED), row) if r is not None]
     styles = role_styles([r["method"] for r in trio])
-    told = guards(row, row_of(rows, ORIGINAL))
+    guarded = guards(row, row_of(rows, ORIGINAL))
     wanted = (
         ("Forgetting score", "forgetting_score", "lower is better; 0 is a coin flip", 0.5),
         ("Test accuracy", "test_accuracy", "higher is better", 1.0),
@@ -89,7 +89,7 @@ def _tiles(row: Row | None, rows: Sequence[Row]) -> list[dict[str, Any]]:
             "title": title,
             "hint": hint,
             "value": number_text(row[metric], ".3f"),
-            "guards": told[metric],
+            "guards": guarded[metric],
             "bars": [
                 {
                     "method": r["method"],

@@ -423,10 +423,10 @@ def test_a_copy_says_which_checks_it_could_not_make(run: RunDir, tmp_path: Path,
     original = tmp_path / "Zenobia Ash.safetensors"
     original.rename(tmp_path / "kept.safetensors")
     assert main(["verify", str(copied)]) == NOT_ALL_CHECKED
-    told = capsys.readouterr().out
-    assert "absent  checkpoint: not checked, for it is not here" in told
-    assert "could not: checkpoint. Whoever checks those needs the models" in told
-    assert "Nobody you trust vouches for it" in told
+    printed = capsys.readouterr().out
+    assert "absent  checkpoint: not checked, for it is not here" in printed
+    assert "could not: checkpoint. Whoever checks those needs the models" in printed
+    assert "Nobody you trust vouches for it" in printed
     assert main(["verify", str(copied), "--checkpoint", str(tmp_path / "kept.safetensors")]) == 3
     # Something that is wrong outweighs what is missing.
     (copied / "metrics.jsonl").write_text("")

@@ -202,18 +202,18 @@ def test_after_a_rest_strangers_are_met_anew():
 
 @pytest.mark.parametrize("judge", ["original", "teacher"])
 def test_difficulty_is_the_loss_of_the_model_that_is_asked(judge):
-    found = conditional(difficulty=judge, teacher="reset", teacher_epochs=1, reset_strength=1.0)
+    taught = conditional(difficulty=judge, teacher="reset", teacher_epochs=1, reset_strength=1.0)
     met: dict[int, float] = {}
-    for turn in found.course.turns(0):
-        batch = found.batch(turn)
-        found.method.step(batch, found.updater, stop=False)
+    for turn in taught.course.turns(0):
+        batch = taught.batch(turn)
+        taught.method.step(batch, taught.updater, stop=False)
         if batch.phase == "match":
-            asked = original().eval() if judge == "original" else found.method.stand_in.teacher()
+            asked = original().eval() if judge == "original" else taught.method.stand_in.teacher()
             with torch.no_grad():
                 logits = asked(batch.forget_images).logits
             losses = F.cross_entropy(logits, batch.forget_labels, reduction="none")
             met |= dict(zip(batch.forget_ids.tolist(), losses.tolist(), strict=True))
-    memory = found.method.memory.memories["forget"]
+    memory = taught.method.memory.memories["forget"]
     expected = torch.tensor([met[number] for number in memory["ids"].tolist()]).double()
     torch.testing.assert_close(memory["difficulty"].double(), expected)
 

@@ -59,8 +59,8 @@ def test_figures_have_intervals_and_guards_the_words_of_the_page(records, card: 
     assert f"| Test accuracy | {row['test_accuracy']:.3f} | {low:.3f} to {high:.3f} |" in card
     assert verdict.sentence in card
     assert LIMITS in card
-    held = [text for texts in list(guards(row, rows[0]).values())[:2] for text in texts]
-    assert all(text in card for text in held if text != "No guard fired.")
+    guarded = [text for texts in list(guards(row, rows[0]).values())[:2] for text in texts]
+    assert all(text in card for text in guarded if text != "No guard fired.")
     (single,) = of_label(records, "DLFD")[:1]
     alone = model_card([single])
     assert ONE_SEED in alone

@@ -58,9 +58,14 @@ def test_a_python_that_was_asked_for_must_be_here(path: Path, dist: Path, capsys
 def test_a_step_that_fails_is_told_with_what_it_printed(path: Path, dist: Path, capsys):
     program(path, "python3.12", '[ "$1" = --version ] || { echo no venv; exit 3; }')
     assert pythons["main"](dist, ["3.12"]) == 1
-    told = capsys.readouterr().out
-    assert "-m venv" in told
-    assert "ended with 3:\nno venv" in told
+    printed = capsys.readouterr().out
+    assert "-m venv" in printed
+    assert "ended with 3:\nno venv" in printed
+
+
+def test_a_folder_without_a_wheel_is_told(path: Path, tmp_path: Path, capsys):
+    assert pythons["main"](tmp_path / "nowhere", []) == 2
+    assert "holds 0 wheels, not one" in capsys.readouterr().out
 
 
 def test_a_module_that_does_not_load_is_told(tmp_path: Path):

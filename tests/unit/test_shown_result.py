@@ -25,7 +25,7 @@ def test_scores_of_too_few_people_are_no_figures(
               "guards": {}}  # fmt: skip
     run.result.write_text(json.dumps(result))
     show_result(SimpleNamespace(run_dir=run), as_json=False)  # type: ignore[arg-type]
-    told = capsys.readouterr().out
-    assert "0.7500" in told
-    assert ("0.8750" in told) is shown
-    assert ("cannot tell with fewer than 16 people" in told) is not shown
+    printed = capsys.readouterr().out
+    assert "0.7500" in printed
+    assert ("0.8750" in printed) is shown
+    assert ("cannot tell with fewer than 16 people" in printed) is not shown
