@@ -41,6 +41,7 @@ def plan_campaign(verb: str, words: Sequence[str]) -> Plan:
 def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> Plan:
     from .compare import comparison_of
     from .contrasts import named_contrasts
+    from .few import too_few
     from .tuning import races_of, stages_of, tuning_record
 
     comparison = comparison_of(words)
@@ -59,9 +60,10 @@ def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -
         "races": {name: race.values() for name, race in races.items()},
     }
     runs = [*stages.trained, *trials, *measurements, *methods]
+    first = runs[0].config
     return Plan(
         comparison.out.absolute(), verb, list(words), cluster, runs, "comparison", for_finisher,
-        comparison.left_out,
+        comparison.left_out, too_few(stages.check.read(first.data, first.drawn_forget)),
     )  # fmt: skip
 
 

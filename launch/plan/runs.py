@@ -139,6 +139,8 @@ class Plan:
     """What jobs and the report need of the request, in plain values: no job reads the words."""
     left_out: list[str] = field(default_factory=list)
     """Variants that cannot be, each with the reason."""
+    warning: str = ""
+    """What the user is told before the runs, which go on all the same."""
     directories: dict[str, str] = field(default_factory=dict)
     """The directories of runs that have begun, by key, beyond those that the runs name."""
 

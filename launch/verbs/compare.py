@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from dlfd_dist.compose import with_sweep
@@ -19,6 +20,7 @@ from ..execute.here import num_workers, running
 from ..plan.compare import comparison_of
 from ..plan.comparison import Comparison, unlearning_runs, with_models
 from ..plan.contrasts import named_contrasts
+from ..plan.few import too_few
 from ..plan.race import Race
 from ..plan.tuning import Stages, races_of, stages_of, tuned_configs, tuning_record
 from ..results.compare import FILES, Outcome, Written, write_results
@@ -38,6 +40,8 @@ def run_compare(
         first = comparison.configs[0]
         rows = resolve_rows(first.data, first.drawn_forget, draw=False)
         _check_methods(comparison, stages, rows)
+        if warning := too_few(rows):
+            print(f"warning: {warning}", file=sys.stderr)
         _show_plan(comparison, races, stages, as_json=as_json)
         return 0
     setup_console()

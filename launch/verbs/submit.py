@@ -38,6 +38,8 @@ def run_submit(words: Sequence[str], *, dry_run: bool, test_only: bool, as_json:
     for variant in plan.left_out:
         print(f"left out: {variant}", file=sys.stderr)
     _warn_of_local_disk(plan)
+    if plan.warning:
+        print(f"warning: {plan.warning}", file=sys.stderr)
     if dry_run:
         show_plan(_look(plan), as_json=as_json)
         return 0
