@@ -172,7 +172,9 @@ def test_every_model_is_measured_with_every_evaluation_seed(with_seeds: tuple[Pa
         assert row["test_accuracy"] == pytest.approx(
             sum(r["test_accuracy"] for r in results_of.values()) / 4
         )
-        assert len({r["mia"]["accuracy"] for r in results_of.values()}) > 1 or role == "retrained"
+        # More attacks than models: the evaluation seed shuffles their folds and permutations.
+        attacks = {json.dumps(r["mia"], sort_keys=True) for r in results_of.values()}
+        assert len(attacks) > 2 or role == "retrained"
     measured = RunDir(next(out.glob("runs/original-seed0-metrics7-*"))).read_result()
     reference = RunDir(next(out.glob("runs/retrained-seed0-metrics7-*"))).read_result()
     assert measured["against_retrained"]["tug_of_war"] == tug_of_war(measured, reference)
