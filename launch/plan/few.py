@@ -15,10 +15,9 @@ def too_few(rows: ResolvedRows) -> str:
     people = {name: len(np.unique(rows.manifest.identities[ids])) for name, ids in parts.items()}
     if min(people.values()) >= MIN_PEOPLE:
         return ""
-    told = " and ".join(
+    counts = " and ".join(
         f"{counted(number, 'person', 'people')} {name}" for name, number in people.items()
     )
     return (
-        f"with {told} no method can be ranked by its forgetting: from {MIN_PEOPLE} on, of each, "
-        "the figures can tell."
+        f"with {counts} no method can be ranked by its forgetting: it takes {MIN_PEOPLE} of each."
     )

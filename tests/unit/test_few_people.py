@@ -25,18 +25,18 @@ ENOUGH, FEW_FORGOTTEN, FEW_IN_TEST = data(110, 0.25), data(110, 0.1), data(80, 0
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "beginning"),
     [
         (ENOUGH, ""),
         (FEW_FORGOTTEN, "with 8 people to forget and 16 people in test"),
         (FEW_IN_TEST, "with 28 people to forget and 12 people in test"),
     ],
 )
-def test_sixteen_people_of_each_are_enough(words: Sequence[str], told: str):
+def test_sixteen_people_of_each_are_enough(words: Sequence[str], beginning: str):
     config = compose_job("unlearn", [*words, "checkpoint=original"])
     warning = too_few(resolve_rows(config.data, config.drawn_forget, draw=False))
-    assert warning.startswith(told)
-    assert bool(warning) == bool(told)
+    assert warning.startswith(beginning)
+    assert bool(warning) == bool(beginning)
 
 
 @pytest.mark.parametrize(("words", "is_warned"), [(FEW_FORGOTTEN, True), (ENOUGH, False)])
