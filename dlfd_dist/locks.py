@@ -28,6 +28,8 @@ TOUCH_S = 5.0
 """Seconds between two signs of life of a holder without locks."""
 DEAD_S = 60.0
 """A holder on another node that gave no sign of life for so long is taken for dead."""
+SIGN_S = 2.0
+"""Seconds that a new holder has to write its name; after them a message names nobody."""
 
 _here: set[tuple[int, str]] = set()
 """(process, path) of the locks that threads of this process hold: POSIX locks do not part them."""
@@ -84,7 +86,7 @@ def _between_processes(path: Path, end: float, poll_s: float) -> Iterator[None]:
             file = _try(path)
         except BlockingIOError:
             if time.monotonic() >= end:
-                raise Held(_told(path)) from None
+                raise Held(_holder_in_words(path)) from None
             time.sleep(poll_s)
             continue
         except OSError as err:
@@ -154,16 +156,18 @@ def _identity() -> dict[str, str | int]:
     return {"host": socket.gethostname(), "process": os.getpid()}
 
 
-def _told(path: Path) -> str:
-    """Return who holds a lock, in words."""
-    holder = _holder(path)
+def _holder_in_words(path: Path) -> str:
+    """Return who holds a lock; a holder takes the lock first and writes its name next."""
+    end = time.monotonic() + SIGN_S
+    while (holder := _holder(path)) is None and path.exists() and time.monotonic() < end:
+        time.sleep(0.01)
     return f"process {holder['process']} on {holder['host']}" if holder else "another process"
 
 
 def _holder(path: Path) -> dict[str, str | int] | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {"host": found["host"], "process": int(found["process"])}
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        return {"host": holder["host"], "process": int(holder["process"])}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -190,7 +194,7 @@ def _by_file(path: Path, end: float, poll_s: float) -> Iterator[None]:
         if _dead(own):
             _remove_dead(own)
         elif time.monotonic() >= end:
-            raise Held(_told(own))
+            raise Held(_holder_in_words(own))
         else:
             time.sleep(poll_s)
     ended = threading.Event()

@@ -85,6 +85,36 @@ def test_of_two_processes_one_works_and_the_other_says_who_does(tmp_path, withou
     assert list(tmp_path.iterdir()) == []
 
 
+SLOW_TO_SIGN = """
+import time
+from pathlib import Path
+from dlfd_dist import locks
+sign = locks._sign
+def slowly(file, path):
+    print("locked", flush=True)
+    time.sleep(0.5)
+    sign(file, path)
+locks._sign = slowly
+with locks.locked(Path({path!r})):
+    time.sleep(60)
+"""
+
+
+def test_a_holder_that_has_not_written_its_name_yet_is_waited_for(tmp_path):
+    path = tmp_path / "a.lock"
+    code = SLOW_TO_SIGN.format(path=str(path))
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "locked\n"
+    with pytest.raises(Held, match=f"process {holder.pid} on {socket.gethostname()}"), locked(path):
+        pass
+    holder.kill()
+    holder.wait()
+
+
 def test_what_many_processes_count_under_a_lock_is_not_lost(tmp_path, without):
     path = tmp_path / "a.lock"
     number = Path(f"{path}.number")
