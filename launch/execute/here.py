@@ -1,11 +1,11 @@
-"""The runs of a comparison, stage by stage: finished runs are reused, the others are done."""
+"""A plan carried out on this machine: finished runs are reused, the others are done."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,8 +21,7 @@ from dlfd_dist.runtime.init import pick_device
 from dlfd_dist.runtime.preemption import StopFlag, stop_flag
 from dlfd_dist.trackers.page import end_trackers
 
-from ..plan.comparison import Comparison
-from ..plan.runs import Run
+from ..plan.runs import Plan, Run
 from .causes import cause
 from .ranks import cores, run_local
 from .workers import Task, Workers
@@ -32,6 +31,10 @@ logger = logging.getLogger("dlfd_dist.compare")
 FIGURES = {"nomus": "NoMUS", "test_accuracy": "test", "forgetting_score": "forgetting"}
 STOPPED_RUNS = "It was stopped as asked; the same command goes on from there."
 TRIAL_FIGURES = {"nomus": "validation NoMUS", "accuracy": "val", "forgetting_score": "forgetting"}
+
+Ready = Callable[[Run, Mapping[str, Path]], "Run | None"]
+"""Gives a run what the runs before it left, whose directories it gets by label; None where that is
+missing."""
 
 
 class NothingFinished(DlfdError):
@@ -108,7 +111,7 @@ class _Placed:
 
 @dataclass
 class Runs:
-    """Runs the stages of one comparison or audit.
+    """Carries out a plan.
 
     Attributes
     ----------
@@ -116,6 +119,7 @@ class Runs:
     failures : why a run failed and where its log is, by its label
     """
 
+    plan: Plan
     read: RowReader
     workers: Workers
     progress: Progress
@@ -125,7 +129,30 @@ class Runs:
     def rows(self, config: JobConfig) -> ResolvedRows:
         return self.read(config.data, config.drawn_forget)
 
-    def run(self, stage: Sequence[Run]) -> dict[str, Path]:
+    def carry_out(self, ready: Ready) -> dict[str, Path]:
+        """Run stage after stage; return the directories of the finished runs, by label.
+
+        Raises NothingFinished where no run of the first stage succeeds.
+        """
+        done: dict[str, Path] = {}
+        ended: set[str] = set()
+        while stage := self._next_stage(ended):
+            begun = [ready(run, done) for run in stage]
+            done |= self._run([run for run in begun if run is not None])
+            if not done:
+                raise NothingFinished(self.failures)
+            ended |= {run.key for run in stage}
+        return done
+
+    def _next_stage(self, ended: Set[str]) -> list[Run]:
+        """Return the runs that wait for nothing any more, and have not ended themselves."""
+        return [
+            run
+            for run in self.plan.runs
+            if run.key not in ended and ended >= {*run.parents, *run.after}
+        ]
+
+    def _run(self, stage: Sequence[Run]) -> dict[str, Path]:
         """Run what is not finished; return the directories of what is, by label."""
         placed = [self._place(run, len(stage)) for run in stage]
         pending = []
@@ -142,12 +169,6 @@ class Runs:
         if self.stop.requested:
             raise Stopped(STOPPED_RUNS)
         return {p.run.label: p.run_dir.path for p in placed if p.run_dir.finished()}
-
-    def models(self, stage: Sequence[Run]) -> dict[str, Path]:
-        """Run the trainings that all other runs begin with; NothingFinished if none succeeds."""
-        if done := self.run(stage):
-            return done
-        raise NothingFinished(self.failures)
 
     def _place(self, run: Run, num_runs: int) -> _Placed:
         """Find the directory of a run; RunDirError if it holds something else."""
@@ -197,32 +218,32 @@ class Runs:
 
 @contextlib.contextmanager
 def running(
-    verb: str, comparison: Comparison, read: RowReader, workers: int | None, *, total: int
+    plan: Plan, what: str, request: JobConfig, read: RowReader, workers: int | None
 ) -> Iterator[Runs]:
-    """Yield what runs the stages of a comparison or an audit, in its directory and with workers.
+    """Yield what carries out a plan, in its directory and with workers.
 
     Raises RunDirError where the directory is of something else, or another command works in it.
 
     Parameters
     ----------
-    verb : compare or audit
+    what : what the directory is, such as "a comparison"
+    request : the settings that are written into the directory
     workers : how many runs may be done at once; None: as many as there are cores
-    total : the number of runs in all stages
     """
-    out, config = comparison.out, comparison.configs[0]
+    out = plan.path
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stop_flag())
         # Ctrl-C sets the flag as well.
         before = signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
         stack.callback(signal.signal, signal.SIGINT, before)
-        take_directory(out, {"compare": "a comparison", "audit": "an audit"}[verb], "runs")
+        take_directory(out, what, "runs")
         with writing_to(out):
             (out / "runs").mkdir(exist_ok=True)
-            stack.enter_context(exclusively(out / f"{verb}.lock", f"dlfd {verb}"))
-            write_text(out / "config.yaml", config_text(config))
-        processes = stack.enter_context(Workers(num_workers(config, workers)))
-        progress = stack.enter_context(contextlib.closing(Progress(total)))
-        yield Runs(read, processes, progress, stop)
+            stack.enter_context(exclusively(out / f"{plan.verb}.lock", f"dlfd {plan.verb}"))
+            write_text(out / "config.yaml", config_text(request))
+        processes = stack.enter_context(Workers(num_workers(request, workers)))
+        progress = stack.enter_context(contextlib.closing(Progress(len(plan.runs))))
+        yield Runs(plan, read, processes, progress, stop)
 
 
 def _reason(status: int, log: Path) -> str:

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dlfd_dist.config import ClusterConfig, JobConfig, to_dict
+from dlfd_dist.config import ClusterConfig, JobConfig
 from dlfd_dist.config.words import key_of, value_of
 
-from .check import Check, CheckedStages
+from .check import Check
 from .runs import Plan, Run, digest, file_name
 
 
@@ -35,86 +35,28 @@ def plan_campaign(verb: str, words: Sequence[str]) -> Plan:
     return _grid_campaign(verb, rest, cluster)
 
 
-# --- comparisons: methods x seeds on their own Original and Retrained
-
-
 def _compare_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> Plan:
     from .compare import comparison_of
-    from .contrasts import named_contrasts
     from .few import too_few
-    from .tuning import races_of, stages_of, tuning_record
+    from .linked import comparison_plan
+    from .tuning import races_of
 
-    comparison = comparison_of(words)
-    races = races_of(comparison)
-    planned = stages_of(comparison, races)
-    stages = CheckedStages(planned.models, cluster)
-    trials, measurements = stages.start(planned.trials), stages.start(planned.measurements)
-    originals = {
-        pair.original for race in races.values() for trial in race.trials for pair in trial.against
-    }
-    needed = [run.key for run in measurements if run.label in originals]
-    methods = _after_trials(stages.start(planned.methods), trials, needed)
-    for_finisher = {
-        "contrasts": named_contrasts(comparison),
-        "tuning": tuning_record(comparison, {}),
-        "races": {name: race.values() for name, race in races.items()},
-    }
-    runs = [*stages.trained, *trials, *measurements, *methods]
-    first = runs[0].config
-    return Plan(
-        comparison.out.absolute(), verb, list(words), cluster, runs, "comparison", for_finisher,
-        comparison.left_out, too_few(stages.check.read(first.data, first.drawn_forget)),
-    )  # fmt: skip
-
-
-def _after_trials(
-    methods: Sequence[Run], trials: Sequence[Run], measured: Sequence[str]
-) -> list[Run]:
-    """Let every run of a method wait for the end of the method's trials, which choose its settings.
-
-    The directory of such a run is known when the run has begun: the attempts tell it.
-
-    Parameters
-    ----------
-    measured : keys of the runs that say what the untouched Original is worth to the trials
-    """
-    by_title: dict[str, list[str]] = {}
-    for trial in trials:
-        by_title.setdefault(trial.title, []).append(trial.key)
-    runs = []
-    for run in methods:
-        after = tuple(by_title.get(run.title, ()))
-        if after:
-            after = (*after, *measured)
-            key = digest("-".join([run.key, *after]))
-            run = replace(run, key=key, after=after, directory=None)
-        runs.append(run)
-    return runs
+    comparison, check = comparison_of(words), Check(cluster)
+    plan = check.plan(comparison_plan(comparison, races_of(comparison), verb, words, cluster))
+    first = plan.runs[0].config
+    return replace(plan, warning=too_few(check.read(first.data, first.drawn_forget)))
 
 
 def _audit_campaign(words: Sequence[str]) -> Plan:
     from dlfd_dist.compose import split_cluster
 
-    from .audit import audit_of, trainings, unlearnings
+    from .audit import audit_of
+    from .linked import audit_plan
 
     # The first word is the kind of audit, which is no setting.
     cluster, rest = split_cluster(words[1:])
     words = [*words[:1], *rest]
-    audit = audit_of(words)
-    runs = []
-    for seed in audit.seeds:
-        # Each shadow model forgets people of its own.
-        trained, unlearned = (
-            [run for run in stage if run.train_seed == seed]
-            for stage in (trainings(audit), unlearnings(audit))
-        )
-        stages = CheckedStages(trained, cluster)
-        runs += [*stages.trained, *stages.start(unlearned)]
-    for_finisher = {"kind": audit.kind, "audit": to_dict(audit.settings)}
-    return Plan(
-        audit.out.absolute(), "audit", list(words), cluster, runs, "audit", for_finisher,
-        audit.comparison.left_out,
-    )  # fmt: skip
+    return Check(cluster).plan(audit_plan(audit_of(words), words, cluster))
 
 
 def _grid_campaign(verb: str, words: Sequence[str], cluster: ClusterConfig) -> Plan:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,40 +13,14 @@ from typing import TYPE_CHECKING, Any
 from dlfd_dist.config import ClusterConfig, JobConfig, signature
 from dlfd_dist.run_dir import RunDir
 
-from .comparison import parents_of, with_models
-from .runs import Run, digest
+from .comparison import with_models
+from .runs import Plan, Run, digest
 from .shape import choose_spec
 from .size import ModelSize, size_of
 
 if TYPE_CHECKING:
     from dlfd_dist.data.loaders import ResolvedRows
     from dlfd_dist.models import Classifier
-
-
-class CheckedStages:
-    """Trainings, and the runs that start from their models."""
-
-    def __init__(self, trainings: Sequence[Run], cluster: ClusterConfig):
-        self.check = Check(cluster)
-        self.trained = self.check(absolute(trainings))
-
-    def start(self, planned: Sequence[Run]) -> list[Run]:
-        """Return runs that start from the trainings of their train seed."""
-        models = {run.label: Path(run.directory or "") for run in self.trained}
-        keys = {run.label: run.key for run in self.trained}
-        return self.check([
-            replace(run, parents=tuple(keys[label] for label in parents_of(run)))
-            for run in with_models(absolute(planned), models)
-        ])  # fmt: skip
-
-
-def absolute(planned: Sequence[Run]) -> list[Run]:
-    """Return runs whose directories do not depend on where a job starts."""
-    runs = []
-    for run in planned:
-        root = str(Path(run.config.run.root).absolute())
-        runs.append(run.with_config(replace(run.config, run=replace(run.config.run, root=root))))
-    return runs
 
 
 class Check:
@@ -56,6 +31,13 @@ class Check:
 
         self.cluster, self.read = cluster, RowReader(draw=False)
         self._known: dict[Hashable, Any] = {}
+
+    def plan(self, plan: Plan) -> Plan:
+        """Return the plan of a comparison or an audit with its runs checked, stage by stage."""
+        runs: dict[str, Run] = {}
+        for _, stage in itertools.groupby(map(_absolute, plan.runs), _stage):
+            runs |= {run.label: run for run in self(_ready(list(stage), runs))}
+        return replace(plan, path=plan.path.absolute(), runs=list(runs.values()))
 
     def __call__(self, planned: Sequence[Run]) -> list[Run]:
         """Return the runs of one stage in their order, each with its key, directory and shape."""
@@ -103,6 +85,9 @@ class Check:
         if finished:
             sign, run_dir = run_identity(config, input_digests(config, rows))
             directory, key = str(run_dir.path), key if parents else sign
+        if run.after:
+            # The settings are chosen later: the attempts say which directory the run has.
+            directory, key = None, digest("-".join([key, *run.after]))
         return replace(
             run, key=key, settings=config, spec=spec, directory=directory, rank_seconds=seconds
         )
@@ -150,6 +135,34 @@ class Check:
         method = methods.get(config.method.name)
         if config.verb == "unlearn" and method.checks_model(config.method):
             method.check_settings(config.method, model())
+
+
+def _stage(run: Run) -> str:
+    """Return the stage of a run; what shares a stage may share a job."""
+    if not run.parents:
+        return "trainings"
+    return run.role if run.role in ("trial", "method") else "measurements"
+
+
+def _absolute(run: Run) -> Run:
+    """Return a run whose directory does not depend on where a job starts."""
+    root = str(Path(run.config.run.root).absolute())
+    return run.with_config(replace(run.config, run=replace(run.config.run, root=root)))
+
+
+def _ready(stage: list[Run], checked: Mapping[str, Run]) -> list[Run]:
+    """Return runs that start from models of checked runs and know these by their keys."""
+    if not stage[0].parents:
+        return stage
+    models = {label: Path(run.directory or "") for label, run in checked.items()}
+
+    def keys(labels: Sequence[str]) -> tuple[str, ...]:
+        return tuple(checked[label].key for label in labels if label in checked)
+
+    return [
+        replace(run, parents=keys(run.parents), after=keys(run.after))
+        for run in with_models(stage, models)
+    ]
 
 
 def _models(config: JobConfig) -> dict[str, str]:

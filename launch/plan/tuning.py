@@ -10,20 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from dlfd_dist.config import JobConfig, Space, draw_from, search_space, used_space
 
 from .comparison import (
     Comparison,
     forgetting,
-    measurement_runs,
     parents_of,
     placed,
     seeded,
     setting_of,
-    training_runs,
-    unlearning_runs,
     with_settings,
 )
 from .race import Against, Race, Trial
@@ -32,8 +29,6 @@ from .spaces import fitted_space
 from .trial_people import (
     original_of,
     trial_draws,
-    tuning_measurements,
-    tuning_models,
     tuning_pairs,
 )
 
@@ -90,48 +85,6 @@ def _run(comparison: Comparison, config: JobConfig, number: int, train_seed: int
         # Resurfacing takes as long as an unlearning, and no trial is judged by it.
         config = with_settings(config, {"metrics.resurface_steps": 0})
     return Run(label, "trial", train_seed, replace(config, seed=seed), variant, draw)
-
-
-class Stages(NamedTuple):
-    """The runs of a comparison, in the order of their stages."""
-
-    models: list[Run]
-    """Original and Retrained, and what further models trials are held against."""
-    measurements: list[Run]
-    trials: list[Run]
-    methods: list[Run]
-    """Every method on every seed, with its own settings."""
-
-    @property
-    def of_table(self) -> list[Run]:
-        """The runs of the table."""
-        return [run for stage in self for run in stage if run.in_table]
-
-    @property
-    def for_trials(self) -> list[Run]:
-        """The models, and measurements of Original, that trials alone are held against."""
-        return [run for stage in self for run in stage if run.tuning]
-
-
-def stages_of(comparison: Comparison, races: Mapping[str, Race]) -> Stages:
-    return Stages(
-        [*training_runs(comparison), *tuning_models(comparison)],
-        [*measurement_runs(comparison), *tuning_measurements(comparison)],
-        [run for race in races.values() for run in race.runs],
-        unlearning_runs(comparison, comparison.configs),
-    )
-
-
-def tuned_configs(comparison: Comparison, races: Mapping[str, Race]) -> list[JobConfig]:
-    """Return every method with the settings chosen for it, or its own where no trial was better
-    than leaving the model as it is; a method whose trials all failed is left out."""
-    tuned = []
-    for config in comparison.configs:
-        race = races.get(config.run.name)
-        record = race.record() if race else {"settings": {}}
-        if record["settings"] is not None or record["no_gain"]:
-            tuned.append(with_settings(config, record["settings"] or {}))
-    return tuned
 
 
 def tuning_record(comparison: Comparison, races: Mapping[str, Race]) -> dict[str, Any] | None:

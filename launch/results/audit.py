@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlfd_dist.config import AuditConfig, JobConfig
+from dlfd_dist.config import AuditConfig
 from dlfd_dist.evidence.pseudonyms import Salt, new_salt, read_salt, write_salt
 from dlfd_dist.plain import band, cell
 from dlfd_dist.report.audit import write_audit_page
@@ -25,6 +25,7 @@ from dlfd_dist.report.ensemble import (
 from dlfd_dist.run_dir import write_json, write_text
 
 from ..plan.runs import Run
+from .ended import Ended
 
 if TYPE_CHECKING:
     from dlfd_dist.data.loaders import ResolvedRows
@@ -36,14 +37,19 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def rows_of(config: JobConfig) -> ResolvedRows:
+def write_audit(ended: Ended) -> dict[str, Any]:
+    """Write the result of an audit and return what audit.json holds."""
     # It loads torch, which the report of no other campaign needs.
     from dlfd_dist.data.loaders import resolve_rows
 
-    return resolve_rows(config.data, config.drawn_forget)
+    plan, first = ended.plan, ended.plan.runs[0].config
+    # Of any shadow: people, image paths and the split are the same for all.
+    rows = resolve_rows(first.data, first.drawn_forget)
+    kind, audit = plan.for_finisher["kind"], AuditConfig(**plan.for_finisher["audit"])
+    return _write(plan.path, kind, audit, plan.runs, ended.done, rows)
 
 
-def write_audit(
+def _write(
     out: Path,
     kind: str,
     audit: AuditConfig,
@@ -51,14 +57,13 @@ def write_audit(
     done: Mapping[str, Path],
     rows: ResolvedRows,
 ) -> dict[str, Any]:
-    """Write the result of an audit and return what audit.json holds.
+    """Write the files of an audit.
 
     Parameters
     ----------
     kind : ulira or klom, the figures that are shown first
     wanted : every run of the audit; those not in `done` are named as missing
     done : directories of the finished runs by label
-    rows : of any shadow: people, image paths and the split are the same for all
     """
     judge = _judge(audit, wanted, done, rows)
     people, paths = [str(name) for name in judge.names], list(rows.manifest.image_paths)

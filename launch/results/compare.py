@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dlfd_dist.report.records import read_comparison
 from dlfd_dist.report.summary import Findings, findings_of, summarise
 from dlfd_dist.report.tables import Row, contrasts_csv
-from dlfd_dist.run_dir import write_json, write_text
+from dlfd_dist.run_dir import RunDir, write_json, write_text
 
 from ..plan.runs import Run
+from .ended import Ended
 from .report import tables_of, write_page
 
 COMPARE_LOCK = "compare.lock"
@@ -21,21 +22,6 @@ FILES = (
     "comparison.json", "summary.json", "table.md", "table.csv", "table.tex", "contrasts.csv",
     "report.html",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A comparison whose runs have ended."""
-
-    wanted: list[Run]
-    """Every run of the table."""
-    done: dict[str, Path]
-    """The directories of the finished ones by label."""
-    failures: dict[str, str]
-    tuning: dict[str, Any] | None
-    data_title: str
-    contrasts: dict[str, Any]
-    """Pairs of rows and the margin of a tie, named before the runs."""
 
 
 class Written(NamedTuple):
@@ -47,17 +33,14 @@ class Written(NamedTuple):
     findings: Findings
 
 
-def write_results(out: Path, outcome: Outcome, title: str) -> Written:
+def write_comparison(ended: Ended) -> Written:
     """Write comparison.json, summary.json, tables and page; return what they say."""
-    entries = [
-        _entry(run, outcome.done[run.label], out)
-        for run in outcome.wanted
-        if run.label in outcome.done
-    ]
-    missing = [run.label for run in outcome.wanted if run.label not in outcome.done]
+    out, done, missing = ended.plan.path, ended.done, ended.missing
+    data_title = RunDir(next(iter(done.values()))).read_result()["title"]
     content = {
-        "title": f"{title}: {outcome.data_title}", "runs": entries, "missing": missing,
-        "tuning": outcome.tuning, "contrasts": outcome.contrasts,
+        "title": f"{ended.title}: {data_title}",
+        "runs": [_entry(run, done[run.label], out) for run in ended.wanted if run.label in done],
+        "missing": missing, "tuning": ended.tuning, "contrasts": ended.contrasts,
     }  # fmt: skip
     write_json(out / "comparison.json", content)
     runs = replace(read_comparison(out), missing=missing)

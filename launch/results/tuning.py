@@ -1,14 +1,15 @@
-"""The settings that the trials of a submitted comparison chose; the first run that asks decides.
+"""The settings that the trials of a comparison chose.
 
-The runs of a tuned method begin when all its trials have ended, and every one of them takes the
-settings of the same file: a trial that is repeated later changes none that others already run with.
+The runs of a tuned method begin when all its trials have ended. In a campaign the first run that
+asks decides, and the others take the settings of its file: a trial that is repeated later changes
+none that others already run with.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from dlfd_dist.run_dir import holding, write_json
 
 from ..execute.journal import RUN_WAIT_S, Ledger
 from ..execute.states import directories_of
-from ..plan.comparison import with_settings
+from ..plan.comparison import with_models, with_settings
 from ..plan.race import Race
-from ..plan.runs import Run, choice_file, read_plan
+from ..plan.runs import Plan, Run, choice_file, read_plan
 
 
 def tuned(campaign: Path, plan_name: str, run: Run, config: JobConfig) -> JobConfig:
@@ -35,7 +36,7 @@ def tuned(campaign: Path, plan_name: str, run: Run, config: JobConfig) -> JobCon
     file = choice_file(campaign, run)
     if not file.is_file():
         record = _choice(campaign, plan_name, run)
-        if record["settings"] is None and not record["no_gain"]:
+        if _chose_nothing(record):
             raise DlfdError(
                 f"none of the {len(record['trials'])} trials of {run.title} finished, so that "
                 f"nothing was chosen: 'dlfd status {campaign}' says why, and 'dlfd retry "
@@ -53,28 +54,53 @@ def _choice(campaign: Path, plan_name: str, run: Run) -> dict[str, Any]:
     plan = read_plan(campaign, plan_name)
     places = directories_of(campaign, Ledger(campaign), plan.runs)
     finished = replace(plan, directories=places).finished()
-    done = {plan.by_key[key].label: path for key, path in finished.items()}
-    race = Race.read(plan.for_finisher["races"][run.title])
-    return race.judged(done).record()
+    return _record(plan, run, {plan.by_key[key].label: path for key, path in finished.items()})
 
 
-def chosen(
-    campaign: Path, tuning: Mapping[str, Any] | None, runs: Sequence[Run]
-) -> dict[str, Any] | None:
-    """Return what was tried and chosen, for comparison.json; None where nothing was tuned.
+def _record(plan: Plan, run: Run, done: Mapping[str, Path]) -> dict[str, Any]:
+    """Return what the trials before a run chose, from the directories by label."""
+    return Race.read(plan.for_finisher["races"][run.title]).judged(done).record()
 
-    Parameters
-    ----------
-    tuning : what the plan says of the trials, without the methods
-    """
-    if tuning is None:
-        return None
+
+def _chose_nothing(record: Mapping[str, Any]) -> bool:
+    """Whether no trial finished; where none gained, the method keeps its own settings."""
+    return record["settings"] is None and not record["no_gain"]
+
+
+def choices_of(campaign: Path, runs: Sequence[Run]) -> dict[str, Any]:
+    """Return what the trials of a campaign chose, by the title of the runs that wait for them."""
     files = {run.title: choice_file(campaign, run) for run in runs if run.after}
     return {
-        **tuning,
-        "methods": {
-            title: json.loads(file.read_text(encoding="utf-8"))
-            for title, file in files.items()
-            if file.is_file()
-        },
+        title: json.loads(file.read_text(encoding="utf-8"))
+        for title, file in files.items()
+        if file.is_file()
     }
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the trials of a plan chose, where the runs of the plan are carried out here."""
+
+    plan: Plan
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By the title of the runs that wait for the trials."""
+
+    def ready(self, run: Run, done: Mapping[str, Path]) -> Run | None:
+        """Return a run with its models, and with the settings that its method's trials chose.
+
+        None where a model is missing or no trial finished.
+
+        Parameters
+        ----------
+        done : directories of the finished runs by label
+        """
+        if not run.parents:
+            return run
+        if run.after:
+            if run.title not in self.records:
+                self.records[run.title] = _record(self.plan, run, done)
+            record = self.records[run.title]
+            if _chose_nothing(record):
+                return None
+            run = run.with_config(with_settings(run.config, record["settings"] or {}))
+        return next(iter(with_models([run], done)), None)

@@ -18,13 +18,16 @@ from dlfd_dist.report.tuning import chosen_lines
 from ..dry_run import indented
 from ..execute.here import num_workers, running
 from ..plan.compare import comparison_of
-from ..plan.comparison import Comparison, unlearning_runs, with_models
-from ..plan.contrasts import named_contrasts
+from ..plan.comparison import Comparison
 from ..plan.few import too_few
+from ..plan.linked import comparison_plan
 from ..plan.race import Race
-from ..plan.tuning import Stages, races_of, stages_of, tuned_configs, tuning_record
-from ..results.compare import FILES, Outcome, Written, write_results
+from ..plan.runs import Plan
+from ..plan.tuning import races_of
+from ..results.compare import FILES, Written, write_comparison
+from ..results.ended import Ended
 from ..results.report import show_summary
+from ..results.tuning import Choices
 from .staged import at_a_time, check_configs, check_methods, show_missing, show_plan
 
 
@@ -35,19 +38,19 @@ def run_compare(
     comparison = comparison_of(with_sweep(overrides))
     check_configs("compare", comparison, comparison.configs)
     races = races_of(comparison)
-    stages = stages_of(comparison, races)
+    plan = comparison_plan(comparison, races)
     if dry_run:
         first = comparison.configs[0]
         rows = resolve_rows(first.data, first.drawn_forget, draw=False)
-        _check_methods(comparison, stages, rows)
+        _check_methods(comparison, plan, rows)
         if warning := too_few(rows):
             print(f"warning: {warning}", file=sys.stderr)
-        _show_plan(comparison, races, stages, as_json=as_json)
+        _show_plan(comparison, races, plan, as_json=as_json)
         return 0
     setup_console()
-    outcome = _run(comparison, races, stages)
-    written = write_results(comparison.out, outcome, title)
-    _show(comparison, outcome, written, as_json=as_json)
+    ended = _carry_out(comparison, plan, title)
+    written = write_comparison(ended)
+    _show(ended, written, as_json=as_json)
     return 1 if written.missing else 0
 
 
@@ -57,56 +60,48 @@ def run_demo(overrides: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
     return run_compare(words, dry_run=dry_run, as_json=as_json, title="dlfd demo")
 
 
-def _check_methods(comparison: Comparison, stages: Stages, rows: ResolvedRows) -> None:
+def _check_methods(comparison: Comparison, plan: Plan, rows: ResolvedRows) -> None:
     """Refuse a method that cannot run on the data or with the model."""
     for config in comparison.configs:
         check_enough(config, rows, config.runtime.world_size)
-    check_methods(comparison, stages.models[0], rows)
+    check_methods(comparison, plan.runs[0], rows)
 
 
-def _run(comparison: Comparison, races: Mapping[str, Race], stages: Stages) -> Outcome:
-    """Run the stages: Original and Retrained, the trials, the methods with what these chose."""
-    first, reader = stages.models[0].config, DataReader()
+def _carry_out(comparison: Comparison, plan: Plan, title: str) -> Ended:
+    first, reader, choices = plan.runs[0].config, DataReader(), Choices(plan)
     data = prepare(first, first.runtime.world_size, reader).data
-    _check_methods(comparison, stages, data)
-    with running(
-        "compare", comparison, reader.rows, comparison.compare.workers, total=sum(map(len, stages))
-    ) as runs:
-        models = runs.models(stages.models)
-        done = models | runs.run(with_models([*stages.measurements, *stages.trials], models))
-        judged = {name: race.judged(done) for name, race in races.items()}
-        methods = unlearning_runs(comparison, tuned_configs(comparison, judged))
-        done |= runs.run(with_models(methods, models))
-    return Outcome(
-        stages.of_table, done, runs.failures, tuning_record(comparison, judged),
-        data.manifest.title, named_contrasts(comparison),
-    )  # fmt: skip
+    _check_methods(comparison, plan, data)
+    request, workers = comparison.configs[0], comparison.compare.workers
+    with running(plan, "a comparison", request, reader.rows, workers) as runs:
+        done = runs.carry_out(choices.ready)
+    return Ended(plan, plan.runs, done, runs.failures, choices.records, title)
 
 
-def _show(comparison: Comparison, outcome: Outcome, written: Written, *, as_json: bool) -> None:
+def _show(ended: Ended, written: Written, *, as_json: bool) -> None:
     missing, rows, findings = written
-    report = str(comparison.out / "report.html")
+    report = str(ended.plan.path / "report.html")
     if as_json:
         shown = {
-            "summary": rows, **findings.to_dict(), "missing": missing, "tuning": outcome.tuning,
+            "summary": rows, **findings.to_dict(), "missing": missing, "tuning": ended.tuning,
             "report": report,
         }  # fmt: skip
         print(json.dumps(shown, indent=2))
         return
-    show_missing(missing, outcome.failures)
+    show_missing(missing, ended.failures)
     print()
-    show_summary(rows, outcome.tuning, findings)
-    for line in chosen_lines(outcome.tuning):
+    show_summary(rows, ended.tuning, findings)
+    for line in chosen_lines(ended.tuning):
         print(line)
     print(f"report: {report}")
 
 
 def _show_plan(
-    comparison: Comparison, races: Mapping[str, Race], stages: Stages, *, as_json: bool
+    comparison: Comparison, races: Mapping[str, Race], plan: Plan, *, as_json: bool
 ) -> None:
-    labels, contrasts = [run.label for run in stages.of_table], named_contrasts(comparison)
-    trials = [run.label for run in stages.trials]
-    for_trials = [run.label for run in stages.for_trials]
+    contrasts = plan.for_finisher["contrasts"]
+    labels = [run.label for run in plan.runs if run.in_table]
+    trials = [run.label for run in plan.runs if run.role == "trial"]
+    for_trials = [run.label for run in plan.runs if run.tuning]
     workers = comparison.compare.workers
     values = {
         "runs": labels, "compare": to_dict(comparison.compare),
@@ -126,7 +121,7 @@ def _show_plan(
         lines += indented(_trial_lines(comparison, races))
     pairs = ", ".join(f"{subject} against {other}" for subject, other in contrasts["pairs"])
     lines.append(f"# contrasts: {pairs}; tied within {contrasts['margin']:g}")
-    show_plan(comparison, stages.models[0], values, lines, FILES, as_json=as_json)
+    show_plan(comparison, plan.runs[0], values, lines, FILES, as_json=as_json)
 
 
 def _trial_lines(comparison: Comparison, races: Mapping[str, Race]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from launch.plan.comparison import unlearning_runs as unlearnings_of
 from launch.plan.contrasts import named_contrasts
 from launch.plan.runs import Plan, Run
 from launch.plan.tuning import tuning_record
+from launch.results import audit as audits
 from launch.results import campaign as results
 from tests.unit.test_campaign import GIVEN, plan
 
@@ -29,12 +30,12 @@ def report(monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan], SimpleNamespace]
     """Return what gives a campaign whose runs are finished its report, and says what it wrote."""
     written = SimpleNamespace()
     monkeypatch.setattr(
-        results, "write_audit", lambda out, kind, audit, wanted, done, rows: vars(written).update(
+        audits, "_write", lambda out, kind, audit, wanted, done, rows: vars(written).update(
             kind=kind, audit=audit, wanted=wanted, rows=rows
         ),
     )  # fmt: skip
-    monkeypatch.setattr(
-        results, "write_results", lambda out, ran, title: vars(written).update(ran=ran)
+    monkeypatch.setitem(
+        results.WRITERS, "comparison", lambda ended: vars(written).update(ended=ended)
     )
 
     def make(campaign: Plan) -> SimpleNamespace:
@@ -83,10 +84,10 @@ def test_a_comparison_is_reported_as_if_its_words_were_read_again(
 ):
     words = ["method=dlfd,scrub", "seed=0,1", f"compare.tune={tune}", "compare.margin=0.07"]
     campaign = plan("compare", tmp_path, *words)
-    ran = report(campaign).ran
+    ended = report(campaign).ended
     asked = comparison_of(campaign.words)
     runs = [*training_runs(asked), *measurement_runs(asked), *unlearnings_of(asked, asked.configs)]
-    assert list(map(shown, ran.wanted)) == list(map(shown, runs))
-    assert ran.contrasts == named_contrasts(asked)
-    assert ran.tuning == json.loads(json.dumps(tuning_record(asked, {})))
-    assert (ran.tuning is None) is (tune == "0")
+    assert list(map(shown, ended.wanted)) == list(map(shown, runs))
+    assert ended.contrasts == named_contrasts(asked)
+    assert ended.tuning == json.loads(json.dumps(tuning_record(asked, {})))
+    assert (ended.tuning is None) is (tune == "0")

@@ -11,7 +11,7 @@ from dlfd_dist.errors import DlfdError
 from dlfd_dist.run_dir import append_event
 from launch.execute.journal import Ledger, attempts_file
 from launch.plan.runs import Plan, Run, choice_file
-from launch.results.tuning import chosen, tuned
+from launch.results.tuning import choices_of, tuned
 from tests.unit.test_campaign import plan
 
 NOMUS = ("compare.objective=nomus",)
@@ -65,10 +65,9 @@ def test_the_best_trial_chooses_for_every_seed_once(campaign: Plan, best: int):
     # Repeated, the other would win now; the second seed runs with what the first has.
     end(campaign, f"scrub trial {1 - best} seed 0", 0.9)
     assert lr_of(campaign, second) == lr_of_trial(campaign, best)
-    found = chosen(campaign.path, campaign.for_finisher["tuning"], campaign.runs)
-    assert found is not None
-    assert found["methods"]["scrub"]["value"] == 0.8
-    assert [one["value"] for one in found["methods"]["scrub"]["trials"]].count(0.7) == 1
+    record = choices_of(campaign.path, campaign.runs)["scrub"]
+    assert record["value"] == 0.8
+    assert [trial["value"] for trial in record["trials"]].count(0.7) == 1
 
 
 def test_where_no_trial_beats_the_untouched_model_every_seed_keeps_its_own_settings(
@@ -79,9 +78,7 @@ def test_where_no_trial_beats_the_untouched_model_every_seed_keeps_its_own_setti
         end(campaign, f"scrub trial {number} seed 0", nomus)
     for run in runs_of(campaign):
         assert lr_of(campaign, run) == run.config.method.lr
-    found = chosen(campaign.path, campaign.for_finisher["tuning"], campaign.runs)
-    assert found is not None
-    record = found["methods"]["scrub"]
+    record = choices_of(campaign.path, campaign.runs)["scrub"]
     assert (record["settings"], record["no_gain"], record["value"]) == (None, True, 0.9)
 
 

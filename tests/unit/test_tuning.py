@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dlfd_dist.config import JobConfig
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.objectives import OBJECTIVES
 from launch.plan.compare import comparison_of
@@ -19,10 +21,12 @@ from launch.plan.comparison import (
     unlearning_runs,
     with_models,
 )
+from launch.plan.linked import comparison_plan
 from launch.plan.race import Race, Trial, best_trial, chosen_trial
 from launch.plan.runs import Run
 from launch.plan.trial_people import original_of, trial_draws, tuning_measurements, tuning_models
-from launch.plan.tuning import races_of, searched, stages_of, tuned_configs, tuning_record
+from launch.plan.tuning import races_of, searched, tuning_record
+from launch.results.tuning import Choices
 from launch.search.plan import make_plan as search_plan
 
 NOMUS = OBJECTIVES["nomus"]
@@ -57,6 +61,20 @@ def record_of(plan: Comparison, trials: list[Trial]) -> dict[str, Any]:
     record = tuning_record(plan, raced(plan, trials))
     assert record is not None
     return record
+
+
+def begun(comparison: Comparison, trials: list[Trial]) -> list[JobConfig]:
+    """The runs of the methods as they begin when the trials have these values."""
+    races = raced(comparison, trials)
+    plan = comparison_plan(comparison, races)
+    choices = Choices(plan, {name: race.record() for name, race in races.items()})
+    models = {run.label: Path(run.label) for run in plan.runs if run.trains}
+    methods = [run for run in plan.runs if run.role == "method"]
+    return [run.config for one in methods if (run := choices.ready(one, models))]
+
+
+def settings_of(configs: Sequence[JobConfig]) -> list[Any]:
+    return [(c.method, c.synthesis, c.ot) for c in configs]
 
 
 def of_method(trials: list[Trial], name: str) -> list[Trial]:
@@ -128,7 +146,8 @@ def test_a_trial_is_worth_the_mean_over_its_seeds_and_nothing_where_one_failed(t
 def test_without_tuning_there_are_no_trials_and_the_settings_stay():
     plan = plan_of("compare.tune=0")
     assert plan_trials(plan) == []
-    assert tuned_configs(plan, raced(plan, [])) == plan.configs
+    own = [config for config in plan.configs for _ in plan.pairs]
+    assert settings_of(begun(plan, [])) == settings_of(own)
 
 
 def test_the_first_trial_has_the_methods_own_settings_and_the_others_drawn_ones():
@@ -185,25 +204,23 @@ def test_the_best_trial_is_chosen_and_the_first_of_equals(values, chosen):
 def test_the_chosen_settings_reach_their_method_alone_and_all_its_seeds():
     plan = plan_of()
     trials = valued(plan_trials(plan), 0.2, 0.3, 0.1, 0.2, 0.1, 0.3)
-    configs = tuned_configs(plan, raced(plan, trials))
-    finetune, official, dlfd = configs
+    configs = begun(plan, trials)
+    finetune, official, dlfd = configs[::2]
     assert finetune.method.lr == trials[1].settings["method.lr"]
     assert finetune.synthesis == plan.configs[0].synthesis
-    assert official == plan.configs[1]
+    assert settings_of([official]) == settings_of([plan.configs[1]])
     assert dlfd.method.lr == trials[5].settings["method.lr"]
     assert dlfd.synthesis.step_size == trials[5].settings["synthesis.step_size"]
-    runs = [one for one in unlearning_runs(plan, configs) if one.method == "dlfd"]
-    assert [one.config.seed for one in runs] == [4, 5]
-    assert {one.config.method.lr for one in runs} == {dlfd.method.lr}
+    of_dlfd = [config for config in configs if config.method.name == "dlfd"]
+    assert [config.seed for config in of_dlfd] == [4, 5]
+    assert {config.method.lr for config in of_dlfd} == {dlfd.method.lr}
 
 
 def test_a_method_whose_trials_all_failed_is_left_out():
     plan = plan_of()
     trials = valued(plan_trials(plan), None, None, None, 0.2, None, 0.1)
-    assert [c.method.name for c in tuned_configs(plan, raced(plan, trials))] == [
-        "dlfd_official",
-        "dlfd",
-    ]
+    names = [config.method.name for config in begun(plan, trials)]
+    assert names == ["dlfd_official", "dlfd_official", "dlfd", "dlfd"]
     record = record_of(plan, trials)["methods"]
     assert (record["finetune"]["settings"], record["finetune"]["failed"]) == (None, 3)
     assert (record["dlfd"]["value"], record["dlfd"]["failed"]) == (0.2, 1)
@@ -244,7 +261,7 @@ def test_a_trial_may_be_judged_by_its_gap_to_retrained_of_its_own_train_seed(tmp
     assert found[0].untouched == pytest.approx(0.15)
     assert best_trial(found, OBJECTIVES["gap"]) is found[1]
     assert record_of(plan, found)["objective"] == "gap to Retrained on validation"
-    assert tuned_configs(plan, raced(plan, found))[0].method.lr == trials[1].settings["method.lr"]
+    assert begun(plan, found)[0].method.lr == trials[1].settings["method.lr"]
 
 
 def test_trials_forget_people_of_their_own_against_a_retrained_and_original_of_their_own(
@@ -261,10 +278,10 @@ def test_trials_forget_people_of_their_own_against_a_retrained_and_original_of_t
     assert original.label == original_of(plan, first) == "original seed 7 on draw 1000000"
     assert (original.config.verb, original.config.drawn_forget.seed) == ("evaluate", draws[0])
     # The table is made of the other runs, and none of those forgets people of a trial.
-    stages = stages_of(plan, races_of(plan))
+    planned = comparison_plan(plan, races_of(plan)).runs
     rows = [*training_runs(plan), *measurement_runs(plan), *unlearning_runs(plan, plan.configs)]
-    assert stages.of_table == rows
-    assert {retrained.label, original.label} <= {run.label for run in stages.for_trials}
+    assert [run.label for run in planned if run.in_table] == [run.label for run in rows]
+    assert {retrained.label, original.label} <= {run.label for run in planned if run.tuning}
     assert not any(run.tuning for run in rows)
     assert {one.config.drawn_forget.seed for one in rows} == {4, 5}
     labels = ["original seed 7", retrained.label]
@@ -345,7 +362,8 @@ def test_a_choice_no_better_than_doing_nothing_is_refused_and_own_settings_run(o
         for number, trial in enumerate(plan_trials(plan))
     ]
     assert chosen_trial(of_method(trials, "finetune"), OBJECTIVES[objective]) is None
-    assert tuned_configs(plan, raced(plan, trials)) == plan.configs
+    own = [config for config in plan.configs for _ in plan.pairs]
+    assert settings_of(begun(plan, trials)) == settings_of(own)
     record = record_of(plan, trials)["methods"]["finetune"]
     assert (record["settings"], record["no_gain"], record["value"]) == (None, True, untouched)
 
