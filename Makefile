@@ -10,8 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
-# Each lab wants two cores of its own: with two on two cores Ray may start too late.
-LABS ?= 1
+# Labs side by side: their jobs wait for nodes and timers, and one alone leaves cores idle.
+LABS ?= 2
 # Hundreds of processes load torch: without bytecode each compiles it again, for 8 s.
 unexport PYTHONDONTWRITEBYTECODE
 
