@@ -15,7 +15,7 @@ import yaml
 from launch.cli import main
 from launch.execute.places import job_log
 from tests.fakes.tiny import LEARNED
-from tests.slurm.cluster import Job, Lab, slurm
+from tests.slurm.cluster import Job, Lab, slurm, wait_for
 from tests.slurm.conftest import SETTINGS
 
 pytest.importorskip("ray")
@@ -110,12 +110,13 @@ def test_a_search_with_ray_that_is_killed_and_preempted_finds_what_one_left_alon
     alone, out = tmp_path / "alone", tmp_path / "on two nodes"
     nodes = ("cluster.nodes=2", "cluster.tasks_per_node=1")
     job = submit(out, *nodes, "cluster.partition=low")[0]
-    job.wait_for(lambda: len(results_of(out)) >= 1, 240)
+    # A trial takes seconds: SLURM is not asked meanwhile.
+    wait_for(lambda: len(results_of(out)) >= 1, seen=lambda: job.said)
     before = results_of(out)
     driver_of(out).kill()
     job.wait_for(lambda: job.restarts == 1)
     assert not rays(job)
-    job.wait_for(lambda: len(results_of(out)) > len(before), 240)
+    wait_for(lambda: job.said.count("Ray has 2 nodes") == 2, seen=lambda: job.said)
     before |= results_of(out)
     assert len(before) < NUM_TRIALS
     more = ("--partition=high", "--nodes=4", "--exclusive", "--wrap=true")
