@@ -60,16 +60,16 @@ def named(setting: str, path: str) -> Callable[..., Any]:
             f"{setting}={path} is of Python's own library, which makes no model and no data set: "
             "name a function of yours, as in mypkg.nets:build."
         )
-    found: Any = _imported(setting, path, module)
+    target: Any = _imported(setting, path, module)
     for part in name.split("."):
-        if not hasattr(found, part):
+        if not hasattr(target, part):
             raise ConfigError(f"{setting}={path}: the module {module} has no '{name}'.")
-        found = getattr(found, part)
-    if not callable(found):
+        target = getattr(target, part)
+    if not callable(target):
         raise ConfigError(
-            f"{setting}={path} is no function, but an object of the type {type(found).__name__}."
+            f"{setting}={path} is no function, but an object of the type {type(target).__name__}."
         )
-    return found
+    return target
 
 
 def _imported(setting: str, path: str, module: str) -> Any:

@@ -251,12 +251,12 @@ def with_as_many_parameters(
     classes, width = matrices[-1]
     wanted = number + (1000 - classes) * (width + 1)
     module = _library("torchvision")
-    found = []
+    networks = []
     for name in names("torchvision"):
         counts = {weights.meta["num_params"] for weights in module.get_model_weights(name)}
         if wanted in counts:
-            found.append(("torchvision", name))
-    return found
+            networks.append(("torchvision", name))
+    return networks
 
 
 def image_size(library: str, name: str) -> int:

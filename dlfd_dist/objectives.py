@@ -25,8 +25,8 @@ def on_val(result: Mapping[str, Any]) -> dict[str, Any]:
     figures = {name: result[name] for name in names if name in result} | result["validation"]
     if result.get("resurfacing"):
         figures["resurfaced"] = {
-            name: found and {"forget_accuracy": found["forget_accuracy"], **found["validation"]}
-            for name, found in result["resurfacing"]["rates"].items()
+            name: after and {"forget_accuracy": after["forget_accuracy"], **after["validation"]}
+            for name, after in result["resurfacing"]["rates"].items()
         }
     return figures
 

@@ -154,5 +154,5 @@ def bands(counts: Any) -> Any:
     {'pairs': '3 to 4', 'exact': {'retain-forget': '1 to 2'}, 'similarity': 0.98}
     """
     if isinstance(counts, dict):
-        return {name: bands(held) for name, held in counts.items()}
+        return {name: bands(count) for name, count in counts.items()}
     return band(counts) if type(counts) is int else counts

@@ -39,10 +39,10 @@ def replacing(path: Path, *, secret: bool = False) -> Iterator[Path]:
         os.replace(partial, path)
     except Exception as err:
         # safetensors writes in Rust, and tells of a full disk only in words.
-        told = re.search(r"\(os error (\d+)\)", str(err))
-        if told is None or isinstance(err, OSError):
+        number = re.search(r"\(os error (\d+)\)", str(err))
+        if number is None or isinstance(err, OSError):
             raise
-        raise OSError(int(told[1]), os.strerror(int(told[1])), str(path)) from err
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from err
     finally:
         if partial.is_dir():
             shutil.rmtree(partial)
@@ -219,8 +219,8 @@ class RunDir:
     def _held_identity(self) -> tuple[str, dict[str, str]]:
         """Return signature and inputs of the run that is there."""
         try:
-            held = json.loads(self.identity.read_text(encoding="utf-8"))
-            return held["signature"], held.get("inputs", {})
+            stored = json.loads(self.identity.read_text(encoding="utf-8"))
+            return stored["signature"], stored.get("inputs", {})
         except (ValueError, KeyError, TypeError) as err:
             raise RunDirError(
                 f"{self.identity} is damaged, so nobody can tell which run this is: choose another "
@@ -273,13 +273,13 @@ class RunDir:
                 f"run.dir={self.path} cannot be read ({err.strerror}): choose another directory."
             ) from err
         if is_run:
-            held, held_inputs = self._held_identity()
-            if held != signature:
+            stored, held_inputs = self._held_identity()
+            if stored != signature:
                 changed = [n for n, d in (inputs or {}).items() if held_inputs.get(n, d) != d]
                 what = f"; its {' and '.join(changed)} differ" if changed else ""
                 what += "".join(f"; {line}" for line in self._other_settings(settings or {}))
                 raise RunDirError(
-                    f"run.dir={self.path} holds another run (signature {held}, this one is "
+                    f"run.dir={self.path} holds another run (signature {stored}, this one is "
                     f"{signature}{what}): choose another directory."
                 )
         elif in_use:

@@ -29,9 +29,9 @@ class Given:
     objects: dict[str, Callable[..., Any]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, setting: str, make: Callable[..., Any], *told: Any) -> None:
-        """Let a setting name an object that `told` tells from others."""
-        digest = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    def add(self, setting: str, make: Callable[..., Any], *described: Any) -> None:
+        """Let a setting name an object that `described` tells from others."""
+        digest = hashlib.sha256(repr(described).encode()).hexdigest()[:16]
         self.objects[f"{GIVEN}{digest}"] = make
         self.settings[setting] = f"{GIVEN}{digest}"
 
@@ -106,9 +106,9 @@ class Weights:
     def of(cls, module: nn.Module, folder: Path) -> Weights:
         digest = hashlib.sha256()
         for name, tensor in module.state_dict().items():
-            held = tensor.detach().cpu().contiguous()
-            digest.update(f"{name} {tuple(held.shape)} {held.dtype} ".encode())
-            digest.update(held.flatten().view(-1).numpy(force=True).tobytes())
+            values = tensor.detach().cpu().contiguous()
+            digest.update(f"{name} {tuple(values.shape)} {values.dtype} ".encode())
+            digest.update(values.flatten().view(-1).numpy(force=True).tobytes())
         return cls(module, folder / FOLDER / f"{digest.hexdigest()[:16]}.safetensors")
 
     def write(self, collectives: Collectives) -> None:

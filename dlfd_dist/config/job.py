@@ -162,11 +162,11 @@ class JobConfig:
             "method.steps": (self.method.steps, None),
             "method.probe_images": (getattr(self.method, "probe_images", None), None),
         }
-        for name, (found, theirs) in needed.items():
-            if found != theirs:
-                found, theirs = ("null" if value is None else value for value in (found, theirs))
+        for name, (given, theirs) in needed.items():
+            if given != theirs:
+                given, theirs = ("null" if value is None else value for value in (given, theirs))
                 raise ConfigError(
-                    f"{name}={found} is not allowed with method=dlfd_official, which repeats the "
+                    f"{name}={given} is not allowed with method=dlfd_official, which repeats the "
                     f"authors' loop: set {name}={theirs} or take method=dlfd."
                 )
 
@@ -177,10 +177,10 @@ class JobConfig:
             "ot.scope": (self.ot.scope, "rank", "global"),
             "ot.lag": (self.ot.lag, 1, 0),
         }
-        for name, (found, wrong, allowed) in refused.items():
-            if found == wrong:
+        for name, (given, wrong, allowed) in refused.items():
+            if given == wrong:
                 raise ConfigError(
-                    f"{name}={found} is not allowed with method=dlfm, which compares whole "
+                    f"{name}={given} is not allowed with method=dlfm, which compares whole "
                     f"distributions under one model: set {name}={allowed}."
                 )
 
@@ -238,7 +238,7 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     return to_dict(value) if dataclasses.is_dataclass(value) else copy.deepcopy(value)
 
 

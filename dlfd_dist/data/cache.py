@@ -51,9 +51,9 @@ def open_cache(manifest: Manifest, cfg: DataConfig) -> np.ndarray:
     DataError that names its row, and leaves nothing behind.
     """
     folder, size = make_cache_dir(cfg), cfg.image_size
-    found = contents(manifest, folder, verify=cfg.verify)
+    index = contents(manifest, folder, verify=cfg.verify)
     draft = "-draft" if manifest.draft else ""
-    path = folder / f"images-{size}-{found.key}{draft}.npy"
+    path = folder / f"images-{size}-{index.key}{draft}.npy"
     shape = (len(manifest), 3, size, size)
     while (images := _opened(path, manifest, cfg)) is None:
         try:

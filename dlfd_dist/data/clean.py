@@ -74,26 +74,26 @@ def image_digests(manifest: Manifest, folder: Path | None, *, verify: bool = Fal
     verify : decode every image, whatever is kept
     """
     path = None if folder is None else folder / f"pixels-{contents(manifest, folder).key}.npy"
-    if path is not None and not verify and (held := _held(path, manifest)) is not None:
-        return held
-    found = _digests(manifest)
+    if path is not None and not verify and (kept := _held(path, manifest)) is not None:
+        return kept
+    digests = _digests(manifest)
     if path is not None:
-        _keep(path, found)
-    return found
+        _keep(path, digests)
+    return digests
 
 
 def _held(path: Path, manifest: Manifest) -> np.ndarray | None:
     """Return the digests in a file; None where it holds none, or not those of these images."""
     try:
-        held = np.load(path)
+        digests = np.load(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, EOFError):
-        held = np.empty(0)
-    if held.shape == (len(manifest),) and held.dtype == np.dtype("U64"):
-        rows = np.linspace(0, len(held) - 1, min(SPOT_CHECKS, len(held))).astype(int).tolist()
-        if all(held[row] == _pixel_digest(manifest, row) for row in rows):
-            return held
+        digests = np.empty(0)
+    if digests.shape == (len(manifest),) and digests.dtype == np.dtype("U64"):
+        rows = np.linspace(0, len(digests) - 1, min(SPOT_CHECKS, len(digests))).astype(int).tolist()
+        if all(digests[row] == _pixel_digest(manifest, row) for row in rows):
+            return digests
     logger.warning("the digests in %s are not those of the images: they are made anew", path)
     return None
 
@@ -186,7 +186,8 @@ def remove_equal(
 def _neighbours(near: Pairs, digests: np.ndarray) -> dict[str, list[str]]:
     """Return the digests that are near to each digest."""
     beside: dict[str, list[str]] = {}
-    for one, other in zip(digests[near.first].tolist(), digests[near.second].tolist(), strict=True):
-        beside.setdefault(one, []).append(other)
-        beside.setdefault(other, []).append(one)
+    pairs = zip(digests[near.first].tolist(), digests[near.second].tolist(), strict=True)
+    for first, other in pairs:
+        beside.setdefault(first, []).append(other)
+        beside.setdefault(other, []).append(first)
     return beside

@@ -180,13 +180,13 @@ def _load(file: Path, num: int) -> Index:
     if file in _read:
         return _read[file]
     try:
-        with np.load(file, allow_pickle=False) as held:
-            found = Index(held["states"], held["digests"])
+        with np.load(file, allow_pickle=False) as arrays:
+            index = Index(arrays["states"], arrays["digests"])
     except (OSError, ValueError, KeyError, EOFError):
         return nothing
-    fits = found.states.shape == (num, 4) and found.digests.shape == (num,)
-    kinds = found.states.dtype == np.int64 and found.digests.dtype == np.dtype("U64")
-    return found if fits and kinds else nothing
+    fits = index.states.shape == (num, 4) and index.digests.shape == (num,)
+    kinds = index.states.dtype == np.int64 and index.digests.dtype == np.dtype("U64")
+    return index if fits and kinds else nothing
 
 
 def _keep(file: Path, index: Index, *, keep: bool) -> None:

@@ -60,12 +60,13 @@ def draw_people(
             return np.sort(chosen)
         drawn.append((difference, len(drawn), chosen))
     improved = []
-    for _, number, chosen in sorted(drawn, key=lambda one: one[:2])[: min(STARTS, affordable)]:
+    best_first = sorted(drawn, key=lambda candidate: candidate[:2])
+    for _, number, chosen in best_first[: min(STARTS, affordable)]:
         better = search.improve(chosen, tolerance)
         improved.append((search.difference(better), number, better))
         if improved[-1][0] <= tolerance + 1e-9:
             break
-    return np.sort(min(improved, key=lambda one: one[:2])[2])
+    return np.sort(min(improved, key=lambda candidate: candidate[:2])[2])
 
 
 def _counts(labels: np.ndarray, person_of_row: np.ndarray, num_labels: int) -> csr_matrix:

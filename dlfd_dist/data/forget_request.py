@@ -139,13 +139,13 @@ def resolve_entries(
     lines, unknown, rows = [], [], [np.empty(0, np.int64)]
     for number, entry in entries:
         if entry in by_identity:
-            kind, found = "identity", by_identity[entry]
+            kind, matching = "identity", by_identity[entry]
         elif entry in by_path:
-            kind, found = "image", by_path[entry]
+            kind, matching = "image", by_path[entry]
         else:
             unknown.append((number, entry))
             continue
-        in_train = found[is_train[found]]
+        in_train = matching[is_train[matching]]
         status = "matched" if len(in_train) else "outside_train"
         lines.append(RequestLine(number, entry, kind, status, len(in_train)))
         rows.append(in_train)

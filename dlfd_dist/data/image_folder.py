@@ -37,8 +37,8 @@ class FolderImage:
 
 def list_folders(folder: Path) -> list[Path]:
     """Return the visible folders in a folder, sorted by name."""
-    found = [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
-    return sorted(found, key=lambda path: path.name)
+    folders = [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
+    return sorted(folders, key=lambda path: path.name)
 
 
 def walk_class_folders(
@@ -53,7 +53,7 @@ def walk_class_folders(
     images = []
     for class_folder in list_folders(folder):
         name = class_folder.name
-        found = [_describe(root, name, None, path) for path in _list_images(class_folder)]
+        described = [_describe(root, name, None, path) for path in _list_images(class_folder)]
         for person_folder in list_folders(class_folder):
             if deeper := list_folders(person_folder):
                 raise DataError(
@@ -61,25 +61,25 @@ def walk_class_folders(
                     "<class>/<person>/. Move them up."
                 )
             for path in _list_images(person_folder):
-                found.append(_describe(root, name, person_folder.name, path))
-        if not found:
+                described.append(_describe(root, name, person_folder.name, path))
+        if not described:
             raise DataError(
                 f"The class folder {class_folder} holds no image, in itself or in person folders, "
                 f"ending in {', '.join(sorted(IMAGE_SUFFIXES))}; fill it or remove it."
             )
-        images += found
+        images += described
     if not images:
         raise DataError(f"{folder} has no class folders: images belong into {folder}/<class>/.")
     return images
 
 
 def _list_images(folder: Path) -> list[Path]:
-    found = [
+    paths = [
         path
         for path in folder.iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "." and path.is_file()
     ]
-    return sorted(found, key=lambda path: path.name)
+    return sorted(paths, key=lambda path: path.name)
 
 
 def _tell_unsupported(folder: Path, *, skip: bool) -> None:
@@ -119,7 +119,7 @@ def walk_split_folders(
         name: walk_class_folders(root, root / name, skip_unsupported=skip_unsupported)
         for name in names
     }
-    classes = {name: {image.class_name for image in found} for name, found in by_split.items()}
+    classes = {name: {image.class_name for image in listed} for name, listed in by_split.items()}
     for name in names[1:]:
         if odd := sorted(classes[name] ^ classes[names[0]]):
             raise DataError(

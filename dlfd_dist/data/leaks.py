@@ -60,12 +60,12 @@ class Leak:
 class LeakAudit:
     """Every pair of a data set, and what it means for a request.
 
-    told : one sentence per line of the request whose images, or near-duplicates of them, stay in
+    stay : one sentence per line of the request whose images, or near-duplicates of them, stay in
         the retain set
     """
 
     pairs: tuple[Leak, ...]
-    told: tuple[str, ...]
+    stay: tuple[str, ...]
 
     def to_csv(self) -> str:
         return csv_text(
@@ -83,12 +83,12 @@ class LeakAudit:
         Exact: how many images of the second part the first has too; `forget-forget`: how many
         images of the request are there again.
         """
-        found: dict[str, dict[str, int]] = {EXACT: {}, NEAR: {}}
+        counts: dict[str, dict[str, int]] = {EXACT: {}, NEAR: {}}
         for (kind, *parts), number in sorted(
             Counter((pair.kind, pair.part, pair.other_part) for pair in self.pairs).items()
         ):
-            found[kind]["-".join(parts)] = number
-        return found
+            counts[kind]["-".join(parts)] = number
+        return counts
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a result tells: numbers and a digest, and nobody's name."""
@@ -97,7 +97,7 @@ class LeakAudit:
             "pairs": len(self.pairs),
             "across_parts": sum(pair.part != pair.other_part for pair in self.pairs),
             "forget_retain": sum((p.part, p.other_part) == TWINS for p in self.pairs),
-            "lines_told": len(self.told),
+            "lines_told": len(self.stay),
             "similarity": SIMILARITY,
             "digest": self.digest,
         }
@@ -135,21 +135,21 @@ def audit_leaks(
     groups: dict[int, list[int]] = {}
     for row in there[several[group[there]]].tolist():
         groups.setdefault(int(group[row]), []).append(row)
-    found = [
+    matches = [
         (EXACT, *pair, 1.0) for rows in groups.values() for pair in _with_firsts(rows, rows, place)
     ]
     pairs_of_groups = group[np.stack([near.first, near.second], axis=1)].tolist()
-    for (one, other), similarity in zip(pairs_of_groups, near.similarity.tolist(), strict=True):
-        ones, others = groups.get(one, []), groups.get(other, [])
+    for (first, other), similarity in zip(pairs_of_groups, near.similarity.tolist(), strict=True):
+        ones, others = groups.get(first, []), groups.get(other, [])
         pairs = _with_firsts(ones, others, place) + _with_firsts(others, ones, place)
-        found += [(NEAR, *pair, similarity) for pair in dict.fromkeys(pairs)]
+        matches += [(NEAR, *pair, similarity) for pair in dict.fromkeys(pairs)]
     part_of = {row: part for row, (_, _, part) in place.items()}
     leaks = [
         Leak(kind, part_of[a], manifest.image_paths[a], part_of[b], manifest.image_paths[b],
              round(similarity, 4))
-        for kind, a, b, similarity in found
+        for kind, a, b, similarity in matches
     ]  # fmt: skip
-    return LeakAudit(tuple(leaks), tuple(_told(manifest, request, part_of, found)))
+    return LeakAudit(tuple(leaks), tuple(_told(manifest, request, part_of, matches)))
 
 
 def _with_firsts(
@@ -172,10 +172,10 @@ def _told(
     manifest: Manifest,
     request: ResolvedRequest,
     part_of: dict[int, str],
-    found: Sequence[tuple[str, int, int, float]],
+    matches: Sequence[tuple[str, int, int, float]],
 ) -> list[str]:
     """Say of every line of the request how many of its images have a twin in the retain set."""
-    twins = {b for _, a, b, _ in found if (part_of[a], part_of[b]) == TWINS}
+    twins = {b for _, a, b, _ in matches if (part_of[a], part_of[b]) == TWINS}
     counts: Counter[str] = Counter()
     for row in twins:
         counts[str(manifest.identities[row])] += 1
@@ -201,14 +201,14 @@ def near_duplicates(manifest: Manifest, folder: Path | None, *, verify: bool = F
         return _near_duplicates(manifest, image_digests(manifest, None))
     digests = image_digests(manifest, folder, verify=verify)
     path = folder / f"near-{VERSION}-{SIMILARITY}-{contents(manifest, folder).key}.npz"
-    found = None if verify else _held(path, manifest, digests)
-    if found is None:
+    pairs = None if verify else _held(path, manifest, digests)
+    if pairs is None:
         with locked(path.with_suffix(".lock"), wait_s=math.inf):
-            found = None if verify else _held(path, manifest, digests)
-            if found is None:
-                found = _near_duplicates(manifest, digests)
-                _keep(path, found, digests)
-    return found
+            pairs = None if verify else _held(path, manifest, digests)
+            if pairs is None:
+                pairs = _near_duplicates(manifest, digests)
+                _keep(path, pairs, digests)
+    return pairs
 
 
 def _held(path: Path, manifest: Manifest, digests: np.ndarray) -> Pairs | None:
@@ -239,11 +239,11 @@ def _mark(pairs: Pairs, digests: np.ndarray) -> str:
 def _are_near(manifest: Manifest, pairs: Pairs) -> bool:
     """Whether pairs are as alike as they say, looked at in SPOT_CHECKS of them."""
     for at in np.linspace(0, len(pairs) - 1, min(SPOT_CHECKS, len(pairs))).astype(int).tolist():
-        one, other = (
+        first, other = (
             thumbnail(read_image(manifest, int(rows[at]))).astype(np.float32)[None]
             for rows in (pairs.first, pairs.second)
         )
-        alike = max(aligned_cosine(turned, other)[0] for turned in (one, one[:, :, ::-1]))
+        alike = max(aligned_cosine(turned, other)[0] for turned in (first, first[:, :, ::-1]))
         if not SIMILARITY <= pairs.similarity[at] <= alike + 1e-3:
             return False
     return True
@@ -265,10 +265,10 @@ def thumbnail(image: Image.Image) -> np.ndarray:
 
 
 def _keep(path: Path, pairs: Pairs, digests: np.ndarray) -> None:
-    held = np.stack([pairs.first, pairs.second, pairs.similarity]).astype(float)
+    stacked = np.stack([pairs.first, pairs.second, pairs.similarity]).astype(float)
     try:
         with replacing(path) as partial, partial.open("wb") as file:
-            np.savez(file, pairs=held, mark=_mark(pairs, digests))
+            np.savez(file, pairs=stacked, mark=_mark(pairs, digests))
     except OSError as err:
         raise DataError(
             f"The near-duplicates cannot be written to {path.parent} ({err.strerror}): "

@@ -303,7 +303,7 @@ def encode_multi_label(columns: Mapping[str, Sequence[str]], where: str) -> np.n
         if not meaning.keys() >= set(values)
     ]
     if unknown:
-        index, name = min(unknown, key=lambda one: one[0])
+        index, name = min(unknown, key=lambda entry: entry[0])
         raise DataError(
             f"{where}, row {index + 2}: the label {name}='{columns[name][index]}' is unknown; "
             "a multi-label column holds 0, 1 or -1."

@@ -48,7 +48,7 @@ MARGIN = 4
 _BLOCK = 1 << 21
 _ONES = np.array([bin(i).count("1") for i in range(1 << 16)], dtype=np.uint8)
 _ORDER = sorted((u + v, max(u, v), u, v) for u in range(12) for v in range(12) if u + v)[:BITS]
-_ROW, _COLUMN = (np.array([one[k] for one in _ORDER]) for k in (2, 3))
+_ROW, _COLUMN = (np.array([place[k] for place in _ORDER]) for k in (2, 3))
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ def near_pairs(thumbnails: np.ndarray, *, threshold: float = SIMILARITY) -> Pair
     similarity = np.empty(len(first), dtype=np.float32)
     for start in range(0, len(first), 256):
         part = slice(start, start + 256)
-        one, other = (thumbnails[side[part]].astype(np.float32) for side in (first, second))
-        one = np.where(mirrored[part, None, None], one[:, :, ::-1], one)
-        similarity[part] = aligned_cosine(one, other)
+        thumbnail, other = (thumbnails[side[part]].astype(np.float32) for side in (first, second))
+        thumbnail = np.where(mirrored[part, None, None], thumbnail[:, :, ::-1], thumbnail)
+        similarity[part] = aligned_cosine(thumbnail, other)
     kept = similarity >= threshold
     return _unique(first[kept], second[kept], similarity[kept])
 
@@ -107,22 +107,22 @@ def candidates(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
     # In a small set twins are neighbours in rank, and the median would often fall between them.
     cut = np.median(plain, axis=0) if len(rows) >= MIN_FOR_MEDIAN else np.zeros(BITS)
     index = _Index(_pack(plain > cut))
-    found = []
+    blocks = []
     for corner in (None, *CORNERS):
         asked = plain if corner is None else _coefficients(shown, corner)
         for mirrored in (False, True):
             # The DCT of a mirrored row is the DCT with its odd frequencies negated.
             turned = asked * np.where(_COLUMN % 2, -1, 1) if mirrored else asked
             code = [_pair_code(*pair, mirrored) for pair in index.near(_pack(turned > cut))]
-            found.append(np.unique(np.concatenate(code)))
-    codes = np.unique(np.concatenate(found))
+            blocks.append(np.unique(np.concatenate(code)))
+    codes = np.unique(np.concatenate(blocks))
     first, second = rows[codes >> 33], rows[(codes >> 1) & 0xFFFFFFFF]
     return first, second, (codes & 1).astype(bool)
 
 
-def _pair_code(asked: np.ndarray, held: np.ndarray, mirrored: bool) -> np.ndarray:
+def _pair_code(asked: np.ndarray, others: np.ndarray, mirrored: bool) -> np.ndarray:
     """Return each pair as one integer; of a pair of mirror images either may be turned."""
-    low, high = np.minimum(asked, held), np.maximum(asked, held)
+    low, high = np.minimum(asked, others), np.maximum(asked, others)
     return (low << 33 | high << 1 | int(mirrored))[low < high]
 
 
@@ -146,9 +146,9 @@ def _coefficients(thumbnails: np.ndarray, corner: tuple[float, float] | None = N
             x, y = (_window(place) for place in corner)
             block = y @ block @ x.T
         spectrum = np.asarray(dctn(block, axes=(1, 2), norm="ortho"))
-        found = spectrum[:, _ROW, _COLUMN]
-        norm = np.linalg.norm(found, axis=1, keepdims=True)
-        out[start : start + len(block)] = found / np.maximum(norm, 1e-6)
+        selected = spectrum[:, _ROW, _COLUMN]
+        norm = np.linalg.norm(selected, axis=1, keepdims=True)
+        out[start : start + len(block)] = selected / np.maximum(norm, 1e-6)
     return out
 
 
@@ -196,7 +196,7 @@ class _Index:
         return keys
 
     def near(self, asked: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield (row asked, row held) of hashes that share a chunk and are near."""
+        """Yield (row asked, row of the index) of hashes that share a chunk and are near."""
         for bits, (order, starts) in zip(self.bits, self.tables, strict=True):
             keys = self._keys(asked, bits)
             first, count = starts[keys], starts[keys + 1] - starts[keys]
@@ -209,18 +209,18 @@ class _Index:
                 who = np.repeat(np.arange(low, high), count[low:high])
                 offset = np.arange(len(who)) - np.repeat(ends[low:high] - count[low:high] - done,
                                                          count[low:high])  # fmt: skip
-                held = order[first[who] + offset]
-                near = _distance(asked[who], self.hashes[held]) <= MAX_DISTANCE
-                yield who[near], held[near]
+                rows = order[first[who] + offset]
+                near = _distance(asked[who], self.hashes[rows]) <= MAX_DISTANCE
+                yield who[near], rows[near]
                 low = high
 
 
-def _distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    parts = (one ^ other).view(np.uint16).reshape(-1, 4)
+def _distance(first: np.ndarray, other: np.ndarray) -> np.ndarray:
+    parts = (first ^ other).view(np.uint16).reshape(-1, 4)
     return _ONES[parts].sum(1)
 
 
-def aligned_cosine(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def aligned_cosine(first: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return the cosine of the edges of two images once one is moved and scaled onto the other.
 
     Edges: the grey levels between two blurs (0.7 and 2.5 pixels), which is where two shots of one
@@ -230,9 +230,9 @@ def aligned_cosine(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    one, other : (P, 64, 64)
+    first, other : (P, 64, 64)
     """
-    return np.maximum(_align(one, other), _align(other, one)).clip(0, 1)
+    return np.maximum(_align(first, other), _align(other, first)).clip(0, 1)
 
 
 def _align(moving: np.ndarray, fixed: np.ndarray) -> np.ndarray:

@@ -68,8 +68,8 @@ class Pixels:
                 f"{setting}={values} is not allowed: the images have {channels} channels; give one "
                 "number, or one a channel."
             )
-        found = torch.tensor(listed, dtype=dtype, device=self.device).expand(channels)
-        return found.reshape(1, channels, 1, 1)
+        by_channel = torch.tensor(listed, dtype=dtype, device=self.device).expand(channels)
+        return by_channel.reshape(1, channels, 1, 1)
 
     def read(self, raw: Tensor) -> Tensor:
         """Return images on the device: whole numbers in 0..1, others as they are."""

@@ -160,8 +160,8 @@ def _strangers(data: ResolvedData, method: DLFMConfig, cfg: DataConfig) -> Refer
             f"the column {', '.join(cfg.label)}, or leave method.rests_by out."
         )
     empty = Splits(NOBODY, NOBODY, NOBODY, NOBODY, NOBODY)
-    found = ResolvedData(manifest, empty, ResolvedRequest([], NOBODY), open_cache(manifest, cfg))
-    return ReferencePeople("manifest", found, np.arange(len(rows)), labels is not None)
+    resolved = ResolvedData(manifest, empty, ResolvedRequest([], NOBODY), open_cache(manifest, cfg))
+    return ReferencePeople("manifest", resolved, np.arange(len(rows)), labels is not None)
 
 
 def _check_strangers(path: Path, identities: list[str], data: ResolvedData) -> None:

@@ -248,7 +248,7 @@ def _look_through(images: Sets, cfg: DataConfig) -> _Known:
     are_named = None not in identities or images.item(0).identity is None
     large = count > WHOLE_UP_TO and None not in labels and are_named and not cfg.verify
     rows = sample(images.paths).tolist() if large else range(count)
-    held = list(labels)
+    known = list(labels)
     people = [
         path if who is None else who for path, who in zip(images.paths, identities, strict=True)
     ]
@@ -259,10 +259,10 @@ def _look_through(images: Sets, cfg: DataConfig) -> _Known:
                 f"{images.paths[row]}: the label is {item.label}, and the set's list of labels "
                 f"says {labels[row]}: give a set in which both agree."
             )
-        held[row] = item.label
+        known[row] = item.label
         if item.identity is not None:
             people[row] = item.identity
-    return _Known(held, np.array([str(person) for person in people]))
+    return _Known(known, np.array([str(person) for person in people]))
 
 
 def _same(declared: Any, label: Any) -> bool:
@@ -275,8 +275,8 @@ PLACES = {"labels": 1, "identities": 2}
 
 def _declared(images: Sets, what: str) -> list[Any]:
     """Return what the sets say of their items by a list; None of items of a set that has none."""
-    found = [(_list_of(part, what), len(part)) for part in images.parts.values()]
-    return [value for one, length in found for value in (one or [None] * length)]
+    lists = [(_list_of(part, what), len(part)) for part in images.parts.values()]
+    return [value for values, length in lists for value in (values or [None] * length)]
 
 
 def _list_of(part: Any, what: str) -> list[Any] | None:
@@ -284,17 +284,17 @@ def _list_of(part: Any, what: str) -> list[Any] | None:
         inner = _list_of(part.dataset, what)
         return None if inner is None else [inner[i] for i in part.indices]
     if isinstance(part, ConcatDataset):
-        parts = [_list_of(one, what) for one in part.datasets]
+        parts = [_list_of(dataset, what) for dataset in part.datasets]
         return None if any(p is None for p in parts) else [v for p in parts if p for v in p]
     if isinstance(part, TensorDataset):
         place = PLACES[what]
         return part.tensors[place].tolist() if len(part.tensors) > place else None
     for name in ATTRIBUTES[what]:
-        held = getattr(part, name, None)
-        if isinstance(held, Tensor | np.ndarray):
-            held = held.tolist()
-        if isinstance(held, list | tuple) and len(held) == len(part):
-            return list(held)
+        values = getattr(part, name, None)
+        if isinstance(values, Tensor | np.ndarray):
+            values = values.tolist()
+        if isinstance(values, list | tuple) and len(values) == len(part):
+            return list(values)
     return None
 
 

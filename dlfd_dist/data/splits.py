@@ -74,9 +74,9 @@ def _check_disjoint(manifest: Manifest, splits: np.ndarray) -> None:
     torn = np.flatnonzero(lowest != highest)
     if len(torn):
         person = people[torn[0]]
-        found = sorted(set(splits[person_of_row == torn[0]]))
+        names = sorted(set(splits[person_of_row == torn[0]]))
         raise DataError(
-            f"The identity '{person}' stands in two splits ({' and '.join(found)})"
+            f"The identity '{person}' stands in two splits ({' and '.join(names)})"
             + (f", and so do {len(torn) - 1} more" if len(torn) > 1 else "")
             + ": give every person one split."
         )

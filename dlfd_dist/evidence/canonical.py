@@ -19,9 +19,9 @@ def canonical(value: Any) -> bytes:
     return text.encode()
 
 
-def same(one: Any, other: Any) -> bool:
+def same(first: Any, other: Any) -> bool:
     """Whether two JSON values are written alike; 1, 1.0 and true are three values."""
-    return canonical(one) == canonical(other)
+    return canonical(first) == canonical(other)
 
 
 def sha256(value: Any) -> str:
@@ -65,12 +65,12 @@ def _reason(err: Exception) -> str:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    unique: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in unique:
             raise ValueError(f"the key '{key}' stands twice in one object")
-        found[key] = value
-    return found
+        unique[key] = value
+    return unique
 
 
 def _refuse_constant(name: str) -> Any:

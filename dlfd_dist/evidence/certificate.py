@@ -43,7 +43,7 @@ def read_run(path: Path) -> RunFiles:
             "that 'dlfd unlearn' finished."
         )
     needed = (run.config, run.identity, run.request, run.samples)
-    missing = [held.name for held in needed if not held.is_file()]
+    missing = [file.name for file in needed if not file.is_file()]
     if missing:
         raise RunDirError(f"{path} lacks {' and '.join(missing)}: it cannot be certified.")
     try:
@@ -85,10 +85,10 @@ def _check_weights(files: RunFiles) -> None:
 
 
 def refuse_second(path: Path) -> None:
-    held = path / CERTIFICATE
-    if held.exists():
+    file = path / CERTIFICATE
+    if file.exists():
         raise RunDirError(
-            f"{held} is there already, and is never written over: 'dlfd verify {path}' checks it; "
+            f"{file} is there already, and is never written over: 'dlfd verify {path}' checks it; "
             f"move it away to certify anew ({SALT} is used again)."
         )
 

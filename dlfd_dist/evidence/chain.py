@@ -35,8 +35,8 @@ def first_break(sections: Mapping[str, Any], chain: Sequence[Any]) -> str | None
     """Return the first section whose entry is not what its content gives; None: all hold."""
     if len(chain) != len(ORDER):
         return "the end"
-    for made, held in zip(make_chain(sections), chain, strict=True):
-        if not same(made, held):
+    for made, stored in zip(make_chain(sections), chain, strict=True):
+        if not same(made, stored):
             return made["section"]
     return None
 

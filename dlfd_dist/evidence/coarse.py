@@ -52,9 +52,9 @@ def coarse(figures: Any, images: Mapping[str, int]) -> Any:
 
 def _coarse(value: Any, step: float) -> Any:
     if isinstance(value, Mapping):
-        return {name: _named(name, held, step) for name, held in value.items()}
+        return {name: _named(name, inner, step) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_coarse(held, step) for held in value]
+        return [_coarse(inner, step) for inner in value]
     if isinstance(value, float):
         return round(round(value / step) * step, 9)
     return value

@@ -40,10 +40,10 @@ def generate(path: Path) -> PublicKey:
             f"{path} ends in {path.suffix}, and a key is a PEM file: give a path that ends in .pem."
         )
     key, public = PrivateKey.generate(), public_path(path)
-    for held in (path, public):
-        if held.exists() or held.is_symlink():
+    for file in (path, public):
+        if file.exists() or file.is_symlink():
             raise ConfigError(
-                f"{held} is there already, and a key is never written over: give another path."
+                f"{file} is there already, and a key is never written over: give another path."
             )
     private_pem = key.private_bytes(
         serialization.Encoding.PEM,

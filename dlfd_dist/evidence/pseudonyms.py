@@ -119,9 +119,9 @@ class Hider:
     def within(self, value: Any) -> Any:
         """Return a JSON value in which every text that names somebody is hidden."""
         if isinstance(value, dict):
-            return {key: self.within(held) for key, held in value.items()}
+            return {key: self.within(inner) for key, inner in value.items()}
         if isinstance(value, list):
-            return [self.within(held) for held in value]
+            return [self.within(inner) for inner in value]
         if isinstance(value, str) and self.names_somebody(value):
             return self.always(value)
         return value

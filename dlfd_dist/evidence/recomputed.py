@@ -28,8 +28,8 @@ def compare_figures(certified: Mapping[str, Any], again: Mapping[str, Any]) -> t
     differently, and RELATIVE is allowed.
     """
     certified, again = (
-        {name: value for name, value in held.items() if name not in NOT_MEASURED_AGAIN}
-        for held in (certified, again)
+        {name: value for name, value in figures.items() if name not in NOT_MEASURED_AGAIN}
+        for figures in (certified, again)
     )
     if same(certified, again):
         return True, "all figures are equal bit for bit"
@@ -51,14 +51,14 @@ def _apart(certified: Any, again: Any, where: str) -> Iterator[str]:
             else:
                 yield from _apart(certified[name], again[name], inside)
     elif isinstance(certified, list) and isinstance(again, list) and len(certified) == len(again):
-        for i, (one, other) in enumerate(zip(certified, again, strict=True)):
-            yield from _apart(one, other, f"{where}[{i}]")
+        for i, (first, other) in enumerate(zip(certified, again, strict=True)):
+            yield from _apart(first, other, f"{where}[{i}]")
     elif not _near(certified, again):
         yield f"{where} is {again}, certified {certified}"
 
 
-def _near(one: Any, other: Any) -> bool:
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (one, other))
+def _near(first: Any, other: Any) -> bool:
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (first, other))
     if numbers:
-        return math.isclose(one, other, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
-    return same(one, other)
+        return math.isclose(first, other, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
+    return same(first, other)

@@ -179,15 +179,15 @@ def _as_of(files: RunFiles, name: str, at_certification: Mapping[str, Any]) -> d
 
     Else those of certification. `changed`: an earlier start had another.
     """
-    held = [start[name] for start in files.starts]
-    if not held:
+    states = [start[name] for start in files.starts]
+    if not states:
         return {"as_of": "certification", "changed": None, **at_certification}
-    return {"as_of": "run", "changed": any(one != held[-1] for one in held), **held[-1]}
+    return {"as_of": "run", "changed": any(state != states[-1] for state in states), **states[-1]}
 
 
 def _run(files: RunFiles, salt: Salt, hider: Hider) -> dict[str, Any]:
     result, config = files.result, files.config
-    told = (
+    names = (
         "world_size", "device", "job_id", "restarts", "selected_step", "selection", "test_read",
         "num_steps", "peak_memory_mb",
     )  # fmt: skip
@@ -198,7 +198,7 @@ def _run(files: RunFiles, salt: Salt, hider: Hider) -> dict[str, Any]:
         "synthetic": result["synthetic"],
         # 8 hex digits over settings and request: in clear, names could be tried against them.
         "signature": salt.of("signature", files.identity["signature"]),
-        **{name: result.get(name) for name in told},
+        **{name: result.get(name) for name in names},
     }
 
 
@@ -235,10 +235,10 @@ def _split(files: RunFiles, salt: Salt, *, names: bool) -> dict[str, Any]:
     """Return the parts; how many images they have may say who it is, as who is gone is the rest."""
     counts, inputs = files.result["num_images"], files.identity["inputs"]
     with safe_open(files.run.samples, framework="numpy") as samples:
-        held = set(samples.keys())
+        stored = set(samples.keys())
         rows = {
             part: samples.get_tensor(f"{part}.ids").astype("<i8").tobytes()
-            if f"{part}.ids" in held
+            if f"{part}.ids" in stored
             else b""
             for part in PARTS
         }
@@ -267,12 +267,12 @@ def _leak_audit(files: RunFiles, salt: Salt, *, names: bool) -> dict[str, Any]:
         "leaks": sum(reason.endswith("leak") for reason in reasons),
         "forget_kept_in_retain": stay,
     }
-    told = counts if names else bands(counts)
-    return {**told, "removed": files.removed is not None, "warning": _leak_warning(files, told)}
+    shown = counts if names else bands(counts)
+    return {**shown, "removed": files.removed is not None, "warning": _leak_warning(files, shown)}
 
 
-def _leak_warning(files: RunFiles, told: Mapping[str, Any]) -> str:
-    audit, stay = told["found"], told["forget_kept_in_retain"]
+def _leak_warning(files: RunFiles, shown: Mapping[str, Any]) -> str:
+    audit, stay = shown["found"], shown["forget_kept_in_retain"]
     if stay not in NONE:
         return (
             f"{stay} images of the request are equal or near to retain images, which stay and "
@@ -307,8 +307,8 @@ def _named_code(inputs: Mapping[str, str]) -> dict[str, Any]:
     Nothing where all code is ours.
     """
     named = {
-        name: f"sha256:{found}"
-        for name, found in inputs.items()
+        name: f"sha256:{digest}"
+        for name, digest in inputs.items()
         if name.endswith("_code") or name == "model_config"
     }
     return {"named_code": named} if named else {}

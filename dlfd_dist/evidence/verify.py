@@ -141,9 +141,9 @@ def _salt(run: RunDir, sections: dict[str, Any]) -> tuple[Salt | None, Check]:
     return salt, Check("salt", True, f"{SALT} tells who the pseudonyms are")
 
 
-def _files(run: RunDir, salt: Salt | None, held: list[dict[str, str]]) -> Iterator[Check]:
+def _files(run: RunDir, salt: Salt | None, entries: list[dict[str, str]]) -> Iterator[Check]:
     known = {p.relative_to(run.path).as_posix(): p for p in certified_files(run, all_names=True)}
-    for entry in held:
+    for entry in entries:
         name = f"file {entry['path']}"
         path = known.get(entry["path"])
         if path is None:
@@ -154,14 +154,14 @@ def _files(run: RunDir, salt: Salt | None, held: list[dict[str, str]]) -> Iterat
             yield _file(name, digest_of(run, path, salt), entry["digest"])
     for path in certified_files(run):
         relative = path.relative_to(run.path).as_posix()
-        if relative not in {entry["path"] for entry in held}:
+        if relative not in {entry["path"] for entry in entries}:
             yield Check(f"file {relative}", False, "it is not of the certificate: it came later")
 
 
-def _file(name: str, found: str | None, certified: str) -> Check:
-    if found is None:
+def _file(name: str, digest: str | None, certified: str) -> Check:
+    if digest is None:
         return Check(name, False, f"not checked, for that needs {SALT}")
-    if found != certified:
+    if digest != certified:
         return Check(name, False, "it was changed")
     return Check(name, True, "as it was certified")
 
@@ -221,11 +221,11 @@ def _recompute(run: RunDir, sections: dict[str, Any], given: Given, measure: Mea
         return Check("recompute", False, f"not possible: {str(err).rstrip('.')}")
     # Those of the certificate may be coarse: it was compared with the files, which are exact.
     ok, meaning = compare_figures(figures_of(RunFiles.read(run).result), again)
-    held = {name: sections["code"].get(name) for name in given.code or {}}
-    if not ok and held != given.code:
+    stored = {name: sections["code"].get(name) for name in given.code or {}}
+    if not ok and stored != given.code:
         meaning += (
             "; the code that measures here is not that of the run, and figures may be defined "
-            f"otherwise: check out {_named(held)} and verify again"
+            f"otherwise: check out {_named(stored)} and verify again"
         )
     return Check("recompute", ok, meaning)
 

@@ -38,7 +38,7 @@ def acted(job: Job, delivered: Classifier, parts: Mapping[str, Outputs]) -> dict
     change = weight_change(original, delivered)
     before = {name: _of_original(job, original, name, part) for name, part in parts.items()}
     after = {name: _rows(part, before[name].ids) for name, part in parts.items()}
-    found = {
+    figures = {
         name: moved(after[name].predictions, before[name].predictions)
         for name in ("retain", "forget", "val")
     }
@@ -46,7 +46,7 @@ def acted(job: Job, delivered: Classifier, parts: Mapping[str, Outputs]) -> dict
         "weight_change": change,
         "loss_barrier": loss_barrier(job, original, delivered, before["retain"], after["retain"]),
         "retain_images": len(before["retain"].ids),
-        **against_original(change["overall"], found),
+        **against_original(change["overall"], figures),
         "synthesised_share": synthesised_share(job),
         **_retrain_free(parts["forget"], before),
     }
@@ -93,8 +93,8 @@ def weight_change(before: Classifier, after: Classifier) -> dict[str, Any]:
 
 
 def _flat(module: Any) -> np.ndarray:
-    held = [p.detach().double().cpu().numpy().ravel() for p in module.parameters()]
-    return np.concatenate(held) if held else np.empty(0)
+    arrays = [p.detach().double().cpu().numpy().ravel() for p in module.parameters()]
+    return np.concatenate(arrays) if arrays else np.empty(0)
 
 
 def synthesised_share(job: Job) -> float | None:
@@ -102,5 +102,5 @@ def synthesised_share(job: Job) -> float | None:
     # Rank 0 writes the events; no rank may read them before it has.
     job.collectives.barrier()
     steps = [e for e in read_events(job.run_dir.metrics) if e.get("event") == "step"]
-    told = [bool(step["synthesised"]) for step in steps if "synthesised" in step]
-    return sum(told) / len(told) if told else None
+    flags = [bool(step["synthesised"]) for step in steps if "synthesised" in step]
+    return sum(flags) / len(flags) if flags else None

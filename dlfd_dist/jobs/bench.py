@@ -124,11 +124,11 @@ def bench(config: JobConfig, steps: int, collectives: Collectives) -> Bench:
             job, StopFlag(), observe=lambda *_: laps.append(watch.lap()), end=lambda *_, **__: {}
         )
     before = methods.get(config.method.name).initial_probe
-    found = len(laps) - before
-    if found < steps + 2:
+    num_done = len(laps) - before
+    if num_done < steps + 2:
         raise DataError(
-            f"steps={steps} is more than there are: method={config.method.name} has {found} steps "
-            "on this data, and two more than are timed are needed."
+            f"steps={steps} is more than there are: method={config.method.name} has {num_done} "
+            "steps on this data, and two more than are timed are needed."
         )
     counted = laps[before + 1 : before + 1 + steps]
     total = num_steps(config, job.data)

@@ -267,7 +267,7 @@ def _of_plugins(config: JobConfig) -> dict[str, str]:
     for name in config.metrics.custom:
         chosen[f"metric_{name}_code"] = custom_metrics.get(name)
     ours = __name__.partition(".")[0] + "."
-    modules = {name: found.__module__ for name, found in chosen.items()}
+    modules = {name: plugin.__module__ for name, plugin in chosen.items()}
     return {name: module for name, module in modules.items() if not module.startswith(ours)}
 
 
@@ -342,11 +342,11 @@ def _tell_leaks(prepared: Prepared) -> None:
     leaks = prepared.data.leaks
     if leaks is None or prepared.run_dir.finished():
         return
-    if leaks.told:
+    if leaks.stay:
         logger.warning(
             "leak audit: of %s lines of the request equal or nearly equal images stay in the "
             "retain set and are trained on; leaks.csv in the run directory lists them",
-            band(len(leaks.told)),
+            band(len(leaks.stay)),
         )  # fmt: skip
     logger.info("leak audit: %s pairs of equal or nearly equal images", band(len(leaks.pairs)))
 

@@ -72,13 +72,13 @@ class Course:
 
         A step that is passed over (equal_batches) counts.
         """
-        found: dict[str, float] = {}
+        passes: dict[str, float] = {}
         left = self.num_steps
         for (phase, (main, _)), length in zip(self.parts, self.lengths, strict=True):
             steps = min(length, left)
             left -= steps
-            found[phase.name] = found.get(phase.name, 0) + steps / main.steps_per_epoch
-        return found
+            passes[phase.name] = passes.get(phase.name, 0) + steps / main.steps_per_epoch
+        return passes
 
     def turns(self, first: int) -> Iterator[Turn]:
         """Yield the steps from `first` on."""
@@ -166,8 +166,8 @@ def fitted(cfg: MethodConfig, build: type[UnlearningMethod], splits: Splits) -> 
         return cfg
 
     def num_updates(epochs: int) -> int:
-        found = build.phases(replace(cfg, epochs=epochs))
-        return sum(p.epochs * _epoch_steps(p, splits, cfg) for p in found if p.updates)
+        phases = build.phases(replace(cfg, epochs=epochs))
+        return sum(p.epochs * _epoch_steps(p, splits, cfg) for p in phases if p.updates)
 
     # An epoch has at least one step.
     epochs = bisect.bisect_left(range(1, cfg.steps + 1), cfg.steps, key=num_updates) + 1

@@ -149,10 +149,10 @@ def thinned_probe(model: Classifier, batches: Batches, config: JobConfig, step: 
     assert isinstance(cfg, DLFDConfig)
     labels, seed = batches.data.manifest.labels, config.metrics.seed
     forget, val = (stratified(ids, labels, size, seed) for ids in (splits.forget, splits.val))
-    found = _probe(model, batches, config, step, forget, val)
-    error = sampling_error(found.forgetting_score, size, min(len(splits.forget), len(splits.val)))
-    if found.forgetting_score - 2 * error > cfg.forget_threshold:
-        return replace(found, standard_error=error)
+    sampled = _probe(model, batches, config, step, forget, val)
+    error = sampling_error(sampled.forgetting_score, size, min(len(splits.forget), len(splits.val)))
+    if sampled.forgetting_score - 2 * error > cfg.forget_threshold:
+        return replace(sampled, standard_error=error)
     return probe(model, batches, config, step)
 
 
@@ -190,23 +190,23 @@ def _probe(
 ) -> Probe:
     size = config.metrics.eval_batch_size
     forget, val = run_together(model, batches, (forget_ids, val_ids), size)
-    found = against_val(forget, val, config, config.method.probe_attack)
-    error = found["auc_error"]
-    around = (found["mia_auc"] - error, found["mia_auc"] + error)
+    figures = against_val(forget, val, config, config.method.probe_attack)
+    error = figures["auc_error"]
+    around = (figures["mia_auc"] - error, figures["mia_auc"] + error)
     hard = over_forgetting(
         forget.samples, val.samples,
         auc_interval=around, seed=config.metrics.seed, num_permutations=PROBE_PERMUTATIONS,
     )  # fmt: skip
     return Probe(
         step=step,
-        val_accuracy=found["accuracy"],
+        val_accuracy=figures["accuracy"],
         forget_accuracy=forget.accuracy or 0.0,
-        forgetting_score=found["forgetting_score"],
-        mia_auc=found["mia_auc"],
-        nomus=found["nomus"],
+        forgetting_score=figures["forgetting_score"],
+        mia_auc=figures["mia_auc"],
+        nomus=figures["nomus"],
         auc_error=error,
-        forgetting_score_se=found["forgetting_score_se"],
-        nomus_se=found["nomus_se"],
+        forgetting_score_se=figures["forgetting_score_se"],
+        nomus_se=figures["nomus_se"],
         over_forgotten=bool(hard.flag),
         separation=_separation(val) if config.metrics.separation else None,
         equivalence=None if strangers is None else _equivalence(forget, val, strangers, config),
@@ -245,8 +245,8 @@ def against_val(forget: Outputs, val: Outputs, config: JobConfig, attack: str) -
 
 
 def _separation(val: Outputs) -> dict[str, float]:
-    found = class_separation(val.features, val.labels, val.people).to_dict()
-    return {name: value for name, value in found.items() if value is not None}
+    figures = class_separation(val.features, val.labels, val.people).to_dict()
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -292,10 +292,10 @@ def further_figures(evaluation: Evaluation, config: JobConfig) -> dict[str, Any]
     }
     if len(forget.ids):
         interval = evaluation.figures["mia"]["auc_interval"]
-        found = over_forgetting(
+        judged = over_forgetting(
             forget.samples, test.samples, auc_interval=interval, seed=config.metrics.seed
         )
-        figures["over_forgetting"] = found.to_dict()
+        figures["over_forgetting"] = judged.to_dict()
         figures["validation"] = against_val(forget, val, config, "mia")
         figures["membership_probes"] = membership_probes_of(evaluation)
         figures["without_retrained"] = without_retrained(evaluation.figures["mia"]).to_dict()

@@ -71,7 +71,7 @@ def measure(
     parts = outputs_of_parts(model, job.batches, job.config)
     fresh, reference = outputs_of_fresh(job), outputs_of_reference(job)
     resurfaced, logits = resurface(job, model, parts["forget"])
-    told = {
+    beside = {
         **facts(job),
         **extra,
         "against_original": acted(job, model, parts),
@@ -84,7 +84,7 @@ def measure(
     }
     text = None
     if job.collectives.is_main:
-        result = figures_of(job.config, parts, fresh, reference) | told
+        result = figures_of(job.config, parts, fresh, reference) | beside
         result["guards"] = guards_of(result)
         save_samples(job.run_dir, parts, job.data.manifest.identities, logits)
         if job.run_dir.model.is_file():
@@ -174,9 +174,11 @@ def matched_to(job: Job) -> dict[str, Any]:
     """Return whom the forget set was matched to, or probed against alone, if anybody."""
     if job.config.verb != "unlearn":
         return {}
-    found = describe_reference(job.prepared.people, job.config.method)
-    name = "probed_people" if found and found["kind"] == "probed" else "reference_people"
-    return {name: found} if found else {}
+    description = describe_reference(job.prepared.people, job.config.method)
+    if not description:
+        return {}
+    name = "probed_people" if description["kind"] == "probed" else "reference_people"
+    return {name: description}
 
 
 def _last_line(result: Mapping[str, Any]) -> str:

@@ -30,9 +30,9 @@ def group_figures(job: Job, parts: Mapping[str, Outputs]) -> dict[str, Any]:
         figures[column] = {}
         for name in PARTS:
             after = parts[name]
-            found = accuracy_by_group(
+            by_value = accuracy_by_group(
                 values[after.ids], after.people, correct(after.logits, after.labels),
                 correct(before[name].logits, after.labels) if before else None,
             )  # fmt: skip
-            figures[column][name] = {"groups": found, "worst": worst_group(found)}
+            figures[column][name] = {"groups": by_value, "worst": worst_group(by_value)}
     return {"groups": figures}

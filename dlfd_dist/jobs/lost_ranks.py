@@ -40,10 +40,10 @@ def explained(
         raise
     except Exception as err:
         if not isinstance(err, CollectiveError) and not tells_of_loss(err, collectives):
-            told = {"msg": f"{type(err).__name__}: {err}", "levelno": 40, "levelname": "ERROR"}
+            record = {"msg": f"{type(err).__name__}: {err}", "levelno": 40, "levelname": "ERROR"}
             # On a full disk the error itself must be told, and not that it could not be noted.
             with contextlib.suppress(OSError):
-                rank_log.emit(logging.makeLogRecord(told))
+                rank_log.emit(logging.makeLogRecord(record))
             raise
         if job_info().num_nodes > 1 and not _somebody_said_why(run_dir, collectives, since):
             raise RanksLostError(

@@ -31,12 +31,12 @@ def step_memory(config: JobConfig) -> dict[str, float]:
 
     config : of an unlearning run; plain training takes its method.global_batch_size
     """
-    found = {}
+    grown = {}
     for kind in KINDS:
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as pool:
-            found[kind] = pool.submit(grown_mb, config, kind).result()
-    return found
+            grown[kind] = pool.submit(grown_mb, config, kind).result()
+    return grown
 
 
 def grown_mb(config: JobConfig, kind: str) -> float:

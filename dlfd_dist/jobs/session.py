@@ -73,20 +73,20 @@ class Session:
         return added(self._joules_before, self._meter.of_all_ranks(self.job.collectives))
 
     def _resume(self) -> None:
-        held = load_checkpoint(self.job.run_dir.checkpoints)
-        if held is not None:
-            self.model.load_state_dict(held.model)
-            restore_optimizer(self.updater.optimizer, held.optimizer)
-            self.first, self.best = held.step, held.best
-            self.values, self.tensors = held.values["loop"], held.loop
-            self.best_values = held.values["best"]
-            self.facts = held.values.get("facts", {})
-            self._seconds_before = held.values["seconds"]
-            self._joules_before = held.values.get("energy_joules")
+        saved = load_checkpoint(self.job.run_dir.checkpoints)
+        if saved is not None:
+            self.model.load_state_dict(saved.model)
+            restore_optimizer(self.updater.optimizer, saved.optimizer)
+            self.first, self.best = saved.step, saved.best
+            self.values, self.tensors = saved.values["loop"], saved.loop
+            self.best_values = saved.values["best"]
+            self.facts = saved.values.get("facts", {})
+            self._seconds_before = saved.values["seconds"]
+            self._joules_before = saved.values.get("energy_joules")
             logger.info("going on from step %d of %d", self.first, self.num_steps)
         if self.job.collectives.is_main:
             # Without a checkpoint even the probe before the first step is made again.
-            last_kept = -1 if held is None else self.first
+            last_kept = -1 if saved is None else self.first
             truncate_events(self.job.run_dir.metrics, last_kept)
         if self.job.tracking is not None:
             self.job.tracking.begin(read_events(self.job.run_dir.metrics))

@@ -32,7 +32,7 @@ def reset_start(job: Job, model: Classifier) -> dict[str, Any]:
     passed = measure_statistics(model, _batches(job.batches, ids, cfg.global_batch_size))
     left = probe(model, job.batches, job.config, 0)
     looked_at = run_model(model, job.batches, np.sort(ids), job.config.metrics.eval_batch_size)
-    found = {
+    facts = {
         "reset": cfg.reset,
         "strength": cfg.reset_strength,
         "profile": cfg.reset_profile,
@@ -46,8 +46,8 @@ def reset_start(job: Job, model: Classifier) -> dict[str, Any]:
         "mia_auc": left.mia_auc,
     }
     if job.collectives.is_main:
-        logger.info("%s", _sentence(found))
-    return found
+        logger.info("%s", _sentence(facts))
+    return facts
 
 
 def _batches(batches: Batches, ids: np.ndarray, size: int) -> Iterator[tuple[Tensor, int]]:
@@ -58,11 +58,11 @@ def _batches(batches: Batches, ids: np.ndarray, size: int) -> Iterator[tuple[Ten
         yield batches.shard(part)[0], len(part)
 
 
-def _sentence(found: dict[str, Any]) -> str:
-    passes = found["retain_forward_passes"]
+def _sentence(facts: dict[str, Any]) -> str:
+    passes = facts["retain_forward_passes"]
     return (
-        f"method.reset={found['reset']} leaves accuracy {found['retain_accuracy']:.3f} on retain, "
-        f"{found['val_accuracy']:.3f} on val and {found['forget_accuracy']:.3f} on forget, "
-        f"forgetting score {found['forgetting_score']:.3f}; BatchNorm statistics took "
+        f"method.reset={facts['reset']} leaves accuracy {facts['retain_accuracy']:.3f} on retain, "
+        f"{facts['val_accuracy']:.3f} on val and {facts['forget_accuracy']:.3f} on forget, "
+        f"forgetting score {facts['forgetting_score']:.3f}; BatchNorm statistics took "
         f"{passes:.2f} forward passes over the retain set"
     )

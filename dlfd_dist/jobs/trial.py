@@ -147,7 +147,7 @@ def figures_of(config: JobConfig, data: ResolvedData, checkpoint: str) -> dict[s
 def sample_accuracy(session: Session) -> float:
     """Return the accuracy on the retain sample; every rank calls it."""
     job = session.job
-    found = run_model(
+    outputs = run_model(
         session.model, job.batches, retain_sample(job.data), job.config.metrics.eval_batch_size
     )
-    return found.accuracy or 0.0
+    return outputs.accuracy or 0.0

@@ -75,16 +75,16 @@ def unlearn(
         numbers = method.step(batch, updater, stop=stop.requested)
         done = turn.index + 1
         _log(session, turn, numbers, lr)
-        found = None
+        probe = None
         if done == course.num_steps or turn.ends_phase or _probe_due(cfg, done):
             selectable = turn.phase.selectable or done == course.num_steps
-            found = _probe(session, method, done, selectable=selectable)
+            probe = _probe(session, method, done, selectable=selectable)
         session.end_step(
             done, stop=numbers["stop"] > 0, loop={"method": method.state_dict()},
             tensors=method.tensors,
         )  # fmt: skip
-        if found is not None:
-            observe(session, found)
+        if probe is not None:
+            observe(session, probe)
     session.progress.close()
     session.deliver_best()
     return end(
@@ -109,8 +109,8 @@ def _check_reference(session: Session, method: UnlearningMethod, course: Course)
     if isinstance(cfg, DLFMConfig) and cfg.reference == "synthesised" and cfg.meets_strangers:
         matching = (turn for turn in course.turns(0) if turn.phase.name == "match")
         batches = (step_batch(job, turn) for turn in matching)
-        found = check_synthesised(job, method.context, batches)
-        session.facts["reference_people"] = found
+        checked = check_synthesised(job, method.context, batches)
+        session.facts["reference_people"] = checked
 
 
 def _tell_few(job: Job) -> None:
@@ -203,16 +203,16 @@ def _probe(session: Session, method: UnlearningMethod, done: int, *, selectable:
         phase("probe", whole=True),
         probed_model(method.context, session.job.batches) as model,
     ):
-        found = _found(session, model, done)
-        heard = _heard(session, model, done) if session.job.probed_apart else found
-    session.record("probe", done, **_figures(found, heard), **method.observe(heard))
-    sampled = found.standard_error is not None
-    value = _selection_value(session.job.config.method, found)
-    selectable = selectable and not (method.refuses_over_forgetting and found.over_forgotten)
+        probe = _found(session, model, done)
+        heard = _heard(session, model, done) if session.job.probed_apart else probe
+    session.record("probe", done, **_figures(probe, heard), **method.observe(heard))
+    sampled = probe.standard_error is not None
+    value = _selection_value(session.job.config.method, probe)
+    selectable = selectable and not (method.refuses_over_forgetting and probe.over_forgotten)
     best = session.best_values.get("value")
     if selectable and not sampled and value is not None and (best is None or value > best):
         session.keep_best(step=done, value=value)
-    return found
+    return probe
 
 
 def _found(session: Session, model: Classifier, done: int) -> Probe:
@@ -224,20 +224,20 @@ def _found(session: Session, model: Classifier, done: int) -> Probe:
     return look(*looked_at)
 
 
-def _figures(found: Probe, heard: Probe) -> dict[str, Any]:
+def _figures(probe: Probe, heard: Probe) -> dict[str, Any]:
     """Return what metrics.jsonl has of a probe, and of the probe that the method heard of."""
     names = (
         "val_accuracy", "forget_accuracy", "forgetting_score", "mia_auc", "nomus",
         "forgetting_score_se", "nomus_se",
     )  # fmt: skip
-    figures = {name: getattr(found, name) for name in names}
-    if found.standard_error is not None:
-        figures["standard_error"] = found.standard_error
-    if heard is not found:
+    figures = {name: getattr(probe, name) for name in names}
+    if probe.standard_error is not None:
+        figures["standard_error"] = probe.standard_error
+    if heard is not probe:
         figures["heard_forgetting_score"] = heard.forgetting_score
-    if found.equivalence is not None:
-        figures["equivalence"] = found.equivalence.to_dict()
-    return figures | (found.separation or {})
+    if probe.equivalence is not None:
+        figures["equivalence"] = probe.equivalence.to_dict()
+    return figures | (probe.separation or {})
 
 
 def _strangers(session: Session, model: Classifier) -> Outputs | None:
@@ -257,14 +257,14 @@ def _heard(session: Session, model: Classifier, done: int) -> Probe:
     return probe_apart(model, job.reference, job.config, done, job.reference_ids)
 
 
-def _selection_value(cfg: MethodConfig, found: Probe) -> float | None:
+def _selection_value(cfg: MethodConfig, probe: Probe) -> float | None:
     """Return what select maximises, None for a model that may not be taken."""
     if cfg.select == "nomus":
-        return found.nomus
+        return probe.nomus
     if cfg.select == "rewind":
-        return -abs(found.forget_accuracy - found.val_accuracy)
-    if cfg.select == "accuracy" and found.forgetting_score <= cfg.max_forgetting_score:
-        return found.val_accuracy
+        return -abs(probe.forget_accuracy - probe.val_accuracy)
+    if cfg.select == "accuracy" and probe.forgetting_score <= cfg.max_forgetting_score:
+        return probe.val_accuracy
     return None
 
 

@@ -53,21 +53,21 @@ class SalUn(UnlearningMethod):
         return numbers
 
     def tensors(self) -> dict[str, Tensor]:
-        held = {"mask": self.masks} if self.masks else {"gradient": self.gradients}
-        return {f"{kind}.{k}": v for kind, group in held.items() for k, v in group.items()}
+        groups = {"mask": self.masks} if self.masks else {"gradient": self.gradients}
+        return {f"{kind}.{k}": v for kind, group in groups.items() for k, v in group.items()}
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         for name, value in tensors.items():
             kind, key = name.split(".", 1)
-            held = {"mask": self.masks, "gradient": self.gradients}[kind]
-            held[key] = value.to(self.original[key].device)
+            group = {"mask": self.masks, "gradient": self.gradients}[kind]
+            group[key] = value.to(self.original[key].device)
 
     def _add_gradients(self, batch: StepBatch, updater: Updater, stop: bool) -> dict[str, float]:
         self.context.model.eval()
         objective = classification(batch.forget_labels, batch.forget_total)
         numbers, gradients = updater.gradients(batch.forget_images, objective, stop=stop)
-        for held, found in zip(self.gradients.values(), gradients, strict=True):
-            held += batch.forget_total * found
+        for total, gradient in zip(self.gradients.values(), gradients, strict=True):
+            total += batch.forget_total * gradient
         return numbers
 
     def _random_labels(self, batch: StepBatch) -> Tensor:

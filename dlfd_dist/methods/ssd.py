@@ -44,8 +44,8 @@ class SSD(UnlearningMethod):
         forget_loss, forget = self._squared_gradients(batch.forget_images, batch.forget_labels)
         loss = (retain_loss + forget_loss) / (batch.total + batch.forget_total)
         numbers, squares = updater.add_up({"loss": loss}, [*retain, *forget], stop=stop)
-        for held, more in zip([*self.retain, *self.forget], squares, strict=True):
-            held += more
+        for total, more in zip([*self.retain, *self.forget], squares, strict=True):
+            total += more
         self.num_retain += batch.total
         self.num_forget += batch.forget_total
         if batch.index + 1 == self.context.num_steps and self.num_forget:
@@ -60,11 +60,11 @@ class SSD(UnlearningMethod):
 
     def tensors(self) -> dict[str, Tensor]:
         sums = {"retain": self.retain, "forget": self.forget}
-        return {f"{part}.{n}": t for part, held in sums.items() for n, t in enumerate(held)}
+        return {f"{part}.{n}": t for part, tensors in sums.items() for n, t in enumerate(tensors)}
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        for name, held in self.tensors().items():
-            held.copy_(tensors[name])
+        for name, own in self.tensors().items():
+            own.copy_(tensors[name])
 
     def _squared_gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the sums over samples of the loss and of the squared gradients."""
@@ -72,8 +72,8 @@ class SSD(UnlearningMethod):
         for image, label in zip(images, labels, strict=True):
             loss = task_loss(self.context.model(image[None]).logits, label[None], "sum")
             gradients = torch.autograd.grad(loss, self.parameters)
-            for held, gradient in zip(squares, gradients, strict=True):
-                held.addcmul_(gradient, gradient)
+            for square, gradient in zip(squares, gradients, strict=True):
+                square.addcmul_(gradient, gradient)
             total += loss.detach()
         return total, squares
 

@@ -56,11 +56,11 @@ class StandIn:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return its weights, and the buffers of its optimiser while it is trained."""
-        found = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         if self.updater is not None:
             buffers = optimizer_tensors(self.updater.optimizer)
-            found |= {f"optimizer.{name}": value for name, value in buffers.items()}
-        return found
+            tensors |= {f"optimizer.{name}": value for name, value in buffers.items()}
+        return tensors
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}

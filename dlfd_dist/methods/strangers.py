@@ -62,12 +62,12 @@ class Memory:
 
 def levels(values: Tensor, groups: Tensor) -> Tensor:
     """Return the place of each value among those of its group, the middle of its rank, in 0..1."""
-    found = torch.empty(len(values), dtype=torch.float64, device=values.device)
+    shares = torch.empty(len(values), dtype=torch.float64, device=values.device)
     for group in groups.unique():
         rows = torch.nonzero(groups == group).flatten()
         order = values[rows].argsort(stable=True)
-        found[rows[order]] = (torch.arange(len(rows)).to(found) + 0.5) / len(rows)
-    return found
+        shares[rows[order]] = (torch.arange(len(rows)).to(shares) + 0.5) / len(rows)
+    return shares
 
 
 def levels_among(values: Tensor, own: Tensor, scale: Tensor, groups: Tensor) -> Tensor:

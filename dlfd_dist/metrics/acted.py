@@ -119,7 +119,7 @@ def against_original(weights: float | None, parts: Mapping[str, Moved | None]) -
         )
     return {
         **{
-            name: {part: found and getattr(found, name) for part, found in parts.items()}
+            name: {part: change and getattr(change, name) for part, change in parts.items()}
             for name in ("divergence", "same_answers", "confidence_change", "logit_change")
         },
         "left_as_is": still,

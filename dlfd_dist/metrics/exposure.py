@@ -20,8 +20,8 @@ def exposure_by_person(
     persons : (n,) whose image each is
     unseen : (m,) the same of images that were never trained on, m >= 1
     """
-    held = np.sort(unseen)
-    below = np.searchsorted(held, confidence, side="left")
-    through = np.searchsorted(held, confidence, side="right")
-    share = (below + through) / (2 * len(held))
-    return {int(one): float(share[persons == one].mean()) for one in np.unique(persons)}
+    ordered = np.sort(unseen)
+    below = np.searchsorted(ordered, confidence, side="left")
+    through = np.searchsorted(ordered, confidence, side="right")
+    share = (below + through) / (2 * len(ordered))
+    return {int(person): float(share[persons == person].mean()) for person in np.unique(persons)}

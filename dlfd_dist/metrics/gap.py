@@ -68,11 +68,11 @@ def gap_parts(
 
 
 def _part(apart: np.ndarray, people: np.ndarray, *, least: float = -1.0) -> GapPart:
-    found = people_mean(apart, people)
-    if found is None:
+    mean = people_mean(apart, people)
+    if mean is None:
         return GapPart(float(apart.mean()), None)
-    low, high = found.interval()
-    return GapPart(found.mean, [max(least, low), min(1.0, high)])
+    low, high = mean.interval()
+    return GapPart(mean.mean, [max(least, low), min(1.0, high)])
 
 
 def attack_gap(own: Mapping[str, Any], other: Mapping[str, Any]) -> GapPart:

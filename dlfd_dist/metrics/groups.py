@@ -30,7 +30,7 @@ def accuracy_by_group(
     images, people, too_small, accuracy, and before, change, change_interval (None without a model
     to compare with, the interval also of fewer than two people)
     """
-    found = {}
+    by_group = {}
     for value in np.unique(values):
         rows = values == value
         persons = people[rows]
@@ -48,8 +48,8 @@ def accuracy_by_group(
             own["before"] = float(before[rows].mean())
             own["change"] = float(change.mean())
             own["change_interval"] = interval_over_people(change, persons)
-        found[str(value)] = own
-    return found
+        by_group[str(value)] = own
+    return by_group
 
 
 def interval_over_people(values: np.ndarray, people: np.ndarray) -> list[float] | None:

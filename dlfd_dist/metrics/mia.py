@@ -323,11 +323,11 @@ def _permuted(
     """Return the accuracies (B, S + 1) of attacks on sides drawn anew among the people."""
     rng = np.random.default_rng([seed, 1])
     is_member, kinds = sides.member_of_person, sides.kind_of_person
-    found = []
+    accuracies = []
     for k in range(num_permutations):
         drawn = permuted_people(is_member, kinds, rng)[sides.people]
-        found.append(signals.judge(drawn, seed + k + 1, num_repeats).accuracies)
-    return np.array(found)
+        accuracies.append(signals.judge(drawn, seed + k + 1, num_repeats).accuracies)
+    return np.array(accuracies)
 
 
 def _accuracy_intervals(judged: Judged, chance: np.ndarray, sides: Sides) -> list[list[float]]:
@@ -373,7 +373,7 @@ def auc_over_people(scores: np.ndarray, sides: Sides) -> tuple[float, list[float
         mean_variance(place, own, persons)
         for place, own, persons in zip(places, weight, who, strict=True)
     ]
-    people = [num_equal_people(w, one) for w, one in zip(weight, who, strict=True)]
+    people = [num_equal_people(w, own) for w, own in zip(weight, who, strict=True)]
     return value, t_interval(value, variances, people)
 
 

@@ -98,8 +98,8 @@ def _tail_p_value(in_tail: np.ndarray, sides: Sides, seed: int, num_permutations
 
     sizes = np.bincount(sides.people)
     if sizes.max() == 1 and not sides.within_labels:
-        n, found = int(sides.is_member.sum()), int(in_tail[sides.is_member].sum())
-        return float(hypergeom.sf(found - 1, len(in_tail), n, int(in_tail.sum())))
+        n, hits = int(sides.is_member.sum()), int(in_tail[sides.is_member].sum())
+        return float(hypergeom.sf(hits - 1, len(in_tail), n, int(in_tail.sum())))
     counts = np.bincount(sides.people, in_tail)
     is_member, kinds = sides.member_of_person, sides.kind_of_person
     rng = np.random.default_rng([seed, 2])

@@ -82,7 +82,7 @@ def placements(
     """
     if weights is None:
         weights = [np.full(len(side), 1 / len(side)) for side in (members, nonmembers)]
-    found = []
+    placed = []
     for scores, others, weight in (
         (members, nonmembers, weights[1]), (-nonmembers, -members, weights[0]),
     ):  # fmt: skip
@@ -90,8 +90,8 @@ def placements(
         below = np.r_[0, np.cumsum(weight[order])] / weight.sum()
         ordered = others[order]
         places = (np.searchsorted(ordered, scores, side) for side in ("left", "right"))
-        found.append(sum(below[place] for place in places) / 2)
-    return found[0], found[1]
+        placed.append(sum(below[place] for place in places) / 2)
+    return placed[0], placed[1]
 
 
 def intraclass_correlation(scores: np.ndarray, sides: np.ndarray, people: np.ndarray) -> float:

@@ -41,8 +41,8 @@ def class_separation(features: np.ndarray, labels: np.ndarray, people: np.ndarra
     columns = (labels if labels.ndim == 2 else labels[:, None]).T
 
     def mean(figure: Callable[[np.ndarray], float | None]) -> float | None:
-        found = [v for column in columns if (v := figure(column)) is not None]
-        return float(np.mean(found)) if found else None
+        values = [v for column in columns if (v := figure(column)) is not None]
+        return float(np.mean(values)) if values else None
 
     return Separation(
         mean(lambda column: silhouette(features, column)),
@@ -106,7 +106,7 @@ def scatter_ratio(features: np.ndarray, labels: np.ndarray) -> float | None:
     if len(classes) < 2:
         return None
     centre = features.mean(0)
-    groups = [features[labels == one] for one in classes]
+    groups = [features[labels == label] for label in classes]
     between = sum(len(group) * ((group.mean(0) - centre) ** 2).sum() for group in groups)
     within = sum(((group - group.mean(0)) ** 2).sum() for group in groups)
     rounding = np.finfo(np.float64).eps * (features**2).sum()

@@ -99,9 +99,9 @@ class Sides:
     @property
     def member_of_person(self) -> np.ndarray:
         """(P,) which people are members"""
-        found = np.zeros(int(self.people.max()) + 1, bool)
-        found[self.people] = self.is_member
-        return found
+        is_member = np.zeros(int(self.people.max()) + 1, bool)
+        is_member[self.people] = self.is_member
+        return is_member
 
     @property
     def kind_of_person(self) -> np.ndarray:

@@ -94,11 +94,11 @@ def class_mean_divergence(
     logits, others : (n, C), (m, C); with labels (n,), (m,), or (n, L) with (n, L) of zeros and ones
     """
     if labels.ndim == 2:
-        found = [
+        divergences = [
             class_mean_divergence(label_pairs(a), b, label_pairs(c), d)
             for a, b, c, d in zip(logits.T, labels.T, others.T, other_labels.T, strict=True)
         ]
-        known = [value for value in found if value is not None]
+        known = [value for value in divergences if value is not None]
         return float(np.mean(known)) if known else None
     common = np.intersect1d(labels, other_labels)
     if not len(common):

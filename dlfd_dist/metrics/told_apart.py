@@ -114,7 +114,8 @@ def told_apart(
     ]
     can = map(ranking.resolves, LIMITS)
     return ToldApart(
-        all_of_it[0], *(one if ok else None for one, ok in zip(all_of_it[1:], can, strict=True)),
+        all_of_it[0],
+        *(figure if ok else None for figure, ok in zip(all_of_it[1:], can, strict=True)),
         num_scores=int(ranking.here.sum()), num_models=len(models), num_people=len(people),
     )  # fmt: skip
 
@@ -126,8 +127,8 @@ def pair_aucs(own: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarra
     models, and equal worlds give 0.5. Over all models a score is compared with one by other fits,
     and they give less.
     """
-    found = [(auc(a[here], b[here]), here.sum()) for a, b, here in _rows(own, other) if here.any()]
-    return np.array([value for value, _ in found]), np.array([num for _, num in found])
+    pairs = [(auc(a[here], b[here]), here.sum()) for a, b, here in _rows(own, other) if here.any()]
+    return np.array([value for value, _ in pairs]), np.array([num for _, num in pairs])
 
 
 def paired_auc(own: np.ndarray, other: np.ndarray) -> float:
@@ -208,15 +209,15 @@ def _bootstrap(
 ) -> list[list[float]]:  # fmt: skip
     """Return the 95 % intervals of the TPR at each limit; models and people are drawn."""
     sizes = (len(ranking.here), int(person_of_score.max()) + 1)
-    found = []
+    resampled = []
     for _ in range(num_bootstrap):
         of_model, of_person = _drawn(models, sizes[0], rng), _drawn(people, sizes[1], rng)
         weights = of_model[:, None] * of_person[person_of_score]
         if weights[ranking.here].any():
             rates = ranking.roc(weights)
-            found.append([tpr_at(*rates, limit) for limit in LIMITS])
-    found = found or [[tpr_at(*ranking.roc(), limit) for limit in LIMITS]]
-    return np.quantile(np.array(found), [0.025, 0.975], axis=0).T.tolist()
+            resampled.append([tpr_at(*rates, limit) for limit in LIMITS])
+    resampled = resampled or [[tpr_at(*ranking.roc(), limit) for limit in LIMITS]]
+    return np.quantile(np.array(resampled), [0.025, 0.975], axis=0).T.tolist()
 
 
 def _drawn(members: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:

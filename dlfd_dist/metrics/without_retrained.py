@@ -75,9 +75,10 @@ def without_retrained(attack: Mapping[str, Any]) -> WithoutRetrained:
     if all(figure["within"] for figure in figures.values()):
         reason = f"Accuracy and AUC of the attack lie within {MARGIN:g} of guessing."
         return WithoutRetrained(GONE, reason, figures, people)
-    told = [name for name, figure in figures.items() if figure["apart"]]
-    if told:
-        reason = f"The attack tells the forgotten people from unseen ones: {_words(figures, told)}."
+    apart = [name for name, figure in figures.items() if figure["apart"]]
+    if apart:
+        words = _words(figures, apart)
+        reason = f"The attack tells the forgotten people from unseen ones: {words}."
         return WithoutRetrained(STILL_THERE, reason, figures, people)
     wide = [name for name, figure in figures.items() if not figure["within"]]
     reason = (

@@ -120,8 +120,8 @@ def _check_ranks(model: Classifier, images: Tensor) -> None:
     set_dropout_rows(trained, [len(images)], Collectives(), 0)
     trained.seeded = False
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        one, other = (trained(images).logits for _ in range(2))
-    if not torch.equal(one, other):
+        first, other = (trained(images).logits for _ in range(2))
+    if not torch.equal(first, other):
         raise ModelError(
             "The model draws at random by other means than torch.nn.Dropout, so that results would "
             "depend on the number of ranks: set the rate of its drop path or functional dropout to "

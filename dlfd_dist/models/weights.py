@@ -239,7 +239,7 @@ def _fitting_state(file: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _under_names(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors under the names that fit a model best: ours, plain ones, or its own."""
-    return {name: tensors[held] for name, held in names_in_file(tensors, own).items()}
+    return {name: tensors[key] for name, key in names_in_file(tensors, own).items()}
 
 
 def names_in_file(tensors: Mapping[str, Tensor], own: Collection[str]) -> dict[str, str]:
@@ -253,8 +253,8 @@ def names_in_file(tensors: Mapping[str, Tensor], own: Collection[str]) -> dict[s
     plain = _plain_names(tensors)
     lone = _lone_linear(plain.values())
     candidates = [
-        {_our_name(name, lone): held for held, name in plain.items()},
-        {name: held for held, name in plain.items()},
+        {_our_name(name, lone): key for key, name in plain.items()},
+        {name: key for key, name in plain.items()},
         {name: name for name in tensors},
     ]
     return min(candidates, key=lambda names: len(set(own) ^ names.keys()))
@@ -309,8 +309,8 @@ def library_networks(file: Path, tensors: Mapping[str, Tensor]) -> Iterator[tupl
 
 
 def _named_networks(file: Path, state: Mapping[str, Tensor]) -> list[tuple[str, str]]:
-    held = _load(file)
-    words = [held.get(key) for key in ("arch", "architecture")]
+    content = _load(file)
+    words = [content.get(key) for key in ("arch", "architecture")]
     description = file.with_name("config.json")
     if description.is_file():
         with contextlib.suppress(OSError, ValueError):
@@ -368,9 +368,9 @@ def save_weights(model: nn.Module, path: Path) -> None:
     state: dict[str, Tensor] = {}
     places: set[int] = set()
     for name, tensor in model.state_dict().items():
-        held = tensor.detach().cpu().contiguous()
+        values = tensor.detach().cpu().contiguous()
         # safetensors refuses weights that layers share; each layer gets its own in the file.
-        state[name] = held.clone() if held.data_ptr() in places else held
-        places.add(held.data_ptr())
+        state[name] = values.clone() if values.data_ptr() in places else values
+        places.add(values.data_ptr())
     with replacing(path) as partial:
         save_file(state, partial)

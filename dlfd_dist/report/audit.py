@@ -56,23 +56,23 @@ def _in_order(worlds: Mapping[str, Any]) -> dict[str, Any]:
     return dict(sorted(worlds.items(), key=lambda pair: place.get(pair[0], 0)))
 
 
-def _context(found: Result) -> dict[str, Any]:
-    result = {**found, "worlds": _in_order(found["worlds"]), "cost": _in_order(found["cost"])}
-    worlds = {label(title): one for title, one in result["worlds"].items()}
-    told = {name: one for name, one in worlds.items() if one["ulira"]}
+def _context(stored: Result) -> dict[str, Any]:
+    result = {**stored, "worlds": _in_order(stored["worlds"]), "cost": _in_order(stored["cost"])}
+    worlds = {label(title): world for title, world in result["worlds"].items()}
+    resolved = {name: world for name, world in worlds.items() if world["ulira"]}
     drawn = []
-    if told:
+    if resolved:
         drawn = [
             _drawn(
                 "Told apart", "U-LiRA over all images and models, logarithmic axes. A curve above "
                 "that of Retrained again tells models that forgot from models that never saw. "
                 "Dotted is guessing; equal worlds can lie below it.",
-                lambda narrow: figures.roc_curves(told, narrow=narrow),
+                lambda narrow: figures.roc_curves(resolved, narrow=narrow),
             ),
             _drawn(
                 "How exposed each person is", "Chance that a model which forgot a person scores "
                 "above that of its pair which never saw them, by their images; 0.5 is chance.",
-                lambda narrow: figures.exposure_histograms(told, narrow=narrow),
+                lambda narrow: figures.exposure_histograms(resolved, narrow=narrow),
             ),
         ]  # fmt: skip
     attacks = [("U-LiRA", *ulira_table(result))]
@@ -85,10 +85,10 @@ def _context(found: Result) -> dict[str, Any]:
         "judgement": judgement(result),
         "tables": attacks + by_klom if result["kind"] == "ulira" else by_klom + attacks,
         "notes": notes(result),
-        "exposed": [(name, one["most_exposed"]) for name, one in worlds.items()
-                    if one["role"] == "method" and one["most_exposed"]],
+        "exposed": [(name, world["most_exposed"]) for name, world in worlds.items()
+                    if world["role"] == "method" and world["most_exposed"]],
         "figures": drawn,
-        "cost": [(label(title), one) for title, one in result["cost"].items()],
+        "cost": [(label(title), seconds) for title, seconds in result["cost"].items()],
         "missing": result["missing"],
         "version": __version__,
     }  # fmt: skip
@@ -102,10 +102,10 @@ def _drawn(title: str, caption: str, draw: Any) -> dict[str, str]:
 def judgement(result: Result) -> list[str]:
     """Return in words whether the audit can be believed, and what it found of each method."""
     lines = [_own_test(result["worlds"].get("control", {}))]
-    for title, one in result["worlds"].items():
-        for attack, found in (("U-LiRA", one["ulira"]), ("RMIA", one["rmia"])):
-            if one["role"] == "method" and found:
-                lines.append(f"{label(title)}: {_finding(attack, found)}")
+    for title, world in result["worlds"].items():
+        for attack, judged in (("U-LiRA", world["ulira"]), ("RMIA", world["rmia"])):
+            if world["role"] == "method" and judged:
+                lines.append(f"{label(title)}: {_finding(attack, judged)}")
     return lines
 
 
@@ -113,18 +113,18 @@ def _own_test(control: Mapping[str, Any]) -> str:
     """Say whether Retrained against itself is at chance, after Holm over the figures."""
     if not control.get("ulira"):
         return "The audit was not tested: Retrained was not audited against itself."
-    told = {
+    tested = {
         title: control[attack][name] for title, attack, name in OWN_TEST
         if control.get(attack) and control[attack][name] is not None
     }  # fmt: skip
-    figures = ", ".join(f"{title} {_in_words(figure)}" for title, figure in told.items())
-    if len(told) * least_p(control["num_models"]) >= LEVEL:
+    figures = ", ".join(f"{title} {_in_words(figure)}" for title, figure in tested.items())
+    if len(tested) * least_p(control["num_models"]) >= LEVEL:
         return (
             f"The audit was not tested: {control['num_models']} models are too few for Retrained "
-            f"against Retrained to fail in one of {len(told)} figures: {figures}."
+            f"against Retrained to fail in one of {len(tested)} figures: {figures}."
         )
-    adjusted = holm([figure["p"] for figure in told.values()])
-    off = [title for title, p in zip(told, adjusted, strict=True) if p < LEVEL]
+    adjusted = holm([figure["p"] for figure in tested.values()])
+    off = [title for title, p in zip(tested, adjusted, strict=True) if p < LEVEL]
     if not off:
         return (
             f"The audit passes its own test: Retrained against Retrained is at chance, {figures}."
@@ -160,15 +160,15 @@ _FINDINGS = {
 """What is said of a method that an attack does not tell, tells, or puts below chance."""
 
 
-def _finding(attack: str, found: Mapping[str, Any]) -> str:
-    auc, num_models = found["auc"], found["num_models"]
+def _finding(attack: str, judged: Mapping[str, Any]) -> str:
+    auc, num_models = judged["auc"], judged["num_models"]
     if least_p(num_models) >= LEVEL:
         return (
             f"{num_models} models are too few to tell it from Retrained, whatever it leaks: "
             f"{attack} gives AUC {_in_words(auc)}."
         )
-    same, told, below = _FINDINGS[attack]
-    sentence = same if auc["p"] >= LEVEL else told if auc["value"] > 0.5 else below
+    same, apart, below = _FINDINGS[attack]
+    sentence = same if auc["p"] >= LEVEL else apart if auc["value"] > 0.5 else below
     return sentence.format(num_models=num_models, auc=_in_words(auc))
 
 
@@ -181,7 +181,7 @@ def _in_words(figure: Mapping[str, Any]) -> str:
 def ulira_table(result: Result) -> tuple[Row, list[Row]]:
     """Return head and rows of the U-LiRA figures, with 95 % intervals."""
     head, rows = _attack_table(result, "ulira")
-    people = [one["ulira_person"] for one in result["worlds"].values()]
+    people = [world["ulira_person"] for world in result["worlds"].values()]
     whole = [_cell(person and person["auc"]) for person in people]
     return [*head, "AUC per person"], [[*row, of] for row, of in zip(rows, whole, strict=True)]
 
@@ -194,16 +194,16 @@ def rmia_table(result: Result) -> tuple[Row, list[Row]]:
 def _attack_table(result: Result, attack: str) -> tuple[Row, list[Row]]:
     head = ["", "Models", "AUC", "AUC of equal worlds", "TPR at 1 % FPR", "TPR at 0.1 % FPR"]
     rows = []
-    for title, one in result["worlds"].items():
+    for title, world in result["worlds"].items():
         cells = ["–"] * 4
-        if found := one[attack]:
-            low, high = found["auc"]["chance"]
+        if judged := world[attack]:
+            low, high = judged["auc"]["chance"]
             rates = [
-                _cell(found[name]) if found[name] else "not resolved"
+                _cell(judged[name]) if judged[name] else "not resolved"
                 for name in ("tpr_at_1pct", "tpr_at_01pct")
             ]
-            cells = [_cell(found["auc"]), f"{low:.3f} to {high:.3f}", *rates]
-        rows.append([label(title), str(one["num_models"]), *cells])
+            cells = [_cell(judged["auc"]), f"{low:.3f} to {high:.3f}", *rates]
+        rows.append([label(title), str(world["num_models"]), *cells])
     return head, rows
 
 
@@ -219,20 +219,21 @@ def klom_table(result: Result) -> tuple[Row, list[Row]]:
     parts = ("forget", "retain", "val")
     head = ["", "Models", *(f"{part} {what}" for part in parts for what in ("mean", "95 %"))]
     rows = []
-    for title, one in result["worlds"].items():
+    for title, world in result["worlds"].items():
         cells = []
         for part in parts:
-            found = one["klom"][part]
+            distances = world["klom"][part]
             for name in ("mean", "p95"):
-                told = found and {"value": found[name], "interval": found[f"{name}_interval"]}
-                cells.append(_cell(told))
-        rows.append([label(title), str(one["num_models"]), *cells])
+                interval = distances and distances[f"{name}_interval"]
+                value = distances and {"value": distances[name], "interval": interval}
+                cells.append(_cell(value))
+        rows.append([label(title), str(world["num_models"]), *cells])
     return head, rows
 
 
 def notes(result: Result) -> list[str]:
     """Return what a reader must know of the figures."""
-    scores = [one["ulira"]["num_scores"] for one in result["worlds"].values() if one["ulira"]]
+    scores = [world["ulira"]["num_scores"] for world in result["worlds"].values() if world["ulira"]]
     lines = [
         f"Gaussian fits with one variance per {_variance(result)}, the model under test and its "
         "pair left out. AUC: within each pair of models, the mean over pairs.",
@@ -244,16 +245,16 @@ def notes(result: Result) -> list[str]:
         f"KLoM is KL(Retrained || world) of 20-bin histograms; with few models it is large for "
         f"equal worlds too: compare with {CONTROL}.",
     ]
-    if any(one["rmia"] for one in result["worlds"].values()):
+    if any(world["rmia"] for world in result["worlds"].values()):
         lines.append(
             "RMIA: an image against validation images, by which checkpoints are selected too; its "
             "references are Original and Retrained of the other shadows that forget it. An attack "
             "of its own, at no further training."
         )
     if any(
-        found and None in found.values()
-        for one in result["worlds"].values()
-        for found in (one["ulira"], one["rmia"])
+        judged and None in judged.values()
+        for world in result["worlds"].values()
+        for judged in (world["ulira"], world["rmia"])
     ):
         lines.append(
             "Not resolved: so many scores are the highest that no threshold has so low a "
@@ -278,10 +279,10 @@ def _variance(result: Result) -> str:
 
 def summary_lines(result: Result) -> list[str]:
     """Return the table of the kind that was asked for, and the judgement, for the terminal."""
-    found = [("", klom_table(result))]
+    named = [("", klom_table(result))]
     if result["kind"] == "ulira":
-        found = [("U-LiRA", ulira_table(result)), ("RMIA", rmia_table(result))]
-    tables = [_aligned([[name, *head[1:]], *rows]) for name, (head, rows) in found if rows]
+        named = [("U-LiRA", ulira_table(result)), ("RMIA", rmia_table(result))]
+    tables = [_aligned([[name, *head[1:]], *rows]) for name, (head, rows) in named if rows]
     return [*itertools.chain(*tables), *judgement(result), *notes(result)]
 
 

@@ -21,8 +21,9 @@ def roc_curves(worlds: Worlds, *, narrow: bool = False) -> Figure:
     """Draw every world's ROC against Retrained, from the smallest rate that can be resolved."""
     fig, (ax,) = panels(1, narrow=narrow, height=3.4)
     styles = role_styles(list(worlds))
-    curves = {label: one["roc"] for label, one in worlds.items() if len(one["roc"]["fpr"]) > 1}
-    lowest = min((1 / one["ulira"]["num_scores"] for one in worlds.values() if one["ulira"]),
+    rocs = {label: world["roc"] for label, world in worlds.items()}
+    curves = {label: roc for label, roc in rocs.items() if len(roc["fpr"]) > 1}
+    lowest = min((1 / world["ulira"]["num_scores"] for world in worlds.values() if world["ulira"]),
                  default=1e-3)  # fmt: skip
     ax.plot([lowest, 1], [lowest, 1], color=MUTED, linewidth=1, linestyle=":")
     for label, curve in curves.items():
@@ -36,9 +37,9 @@ def roc_curves(worlds: Worlds, *, narrow: bool = False) -> Figure:
     ax.set_xlabel("retrained models accused falsely (FPR)")
     ax.set_ylabel("unlearned models told (TPR)")
     handles = [
-        Line2D([], [], color=styles[label][0], linestyle="--" if one["role"] in _DASHED else "-",
+        Line2D([], [], color=styles[label][0], linestyle="--" if world["role"] in _DASHED else "-",
                label=label)
-        for label, one in worlds.items() if one["ulira"]
+        for label, world in worlds.items() if world["ulira"]
     ]  # fmt: skip
     handles.append(Line2D([], [], color=MUTED, linestyle=":", label="chance"))
     legend_above(fig, handles, columns=1 if narrow else 3)
@@ -48,11 +49,11 @@ def roc_curves(worlds: Worlds, *, narrow: bool = False) -> Figure:
 @styled
 def exposure_histograms(worlds: Worlds, *, narrow: bool = False) -> Figure:
     """Draw how many people are told how well, a panel per world, on one scale."""
-    shown = {label: one for label, one in worlds.items() if one["person_aucs"]}
+    shown = {label: world for label, world in worlds.items() if world["person_aucs"]}
     styles = role_styles(list(worlds))
     fig, axes = panels(len(shown), narrow=narrow, height=2.2, share_x=True, share_y=True)
-    for ax, (label, one) in zip(axes, shown.items(), strict=True):
-        ax.hist(one["person_aucs"], bins=np.linspace(0, 1, 21).tolist(), color=styles[label][0])
+    for ax, (label, world) in zip(axes, shown.items(), strict=True):
+        ax.hist(world["person_aucs"], bins=np.linspace(0, 1, 21).tolist(), color=styles[label][0])
         ax.axvline(0.5, color=MUTED, linewidth=1, linestyle=":")
         ax.set_title(label)
         if ax is axes[-1] or not narrow:

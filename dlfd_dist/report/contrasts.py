@@ -80,11 +80,11 @@ class Contrast:
 
 def sentences(contrasts: Sequence[Contrast]) -> list[str]:
     """Return contrasts in words: each that was tested, and those of one reason why not together."""
-    tested = [one.sentence for one in contrasts if one.difference is not None]
+    tested = [contrast.sentence for contrast in contrasts if contrast.difference is not None]
     untested: dict[tuple[str, str], list[Contrast]] = {}
-    for one in contrasts:
-        if one.difference is None:
-            untested.setdefault((one.subject, one.reason), []).append(one)
+    for contrast in contrasts:
+        if contrast.difference is None:
+            untested.setdefault((contrast.subject, contrast.reason), []).append(contrast)
     return [*tested, *map(_together, untested.values())]
 
 
@@ -92,7 +92,7 @@ def _together(untested: Sequence[Contrast]) -> str:
     first, *more = untested
     if not more:
         return first.sentence
-    others = ", ".join(dict.fromkeys(one.other for one in untested))
+    others = ", ".join(dict.fromkeys(contrast.other for contrast in untested))
     return (
         f"{first.subject} against {others}: {UNTESTED} in any of {len(untested)} contrasts, "
         f"{first.reason}"
@@ -134,12 +134,12 @@ def contrasts_of(
     named = [(subject, _resolved(records, pairs, subject, other)) for subject, other in pairs]
     made = []
     for metric in FIGURES:
-        found = [
+        estimated = [
             _contrast(records, subject, other, metric, margin)
             for subject, other in dict.fromkeys(named)
             if other is not None and not (metric == "gap_to_retrained" and other == RETRAINED)
         ]
-        made += _adjusted(found)
+        made += _adjusted(estimated)
     return made
 
 
@@ -167,7 +167,7 @@ def best_other(records: Sequence[RunRecord], named: set[str]) -> str | None:
 
     def cost(label: str) -> float:
         gaps = [gap for gap, _ in scores[label] if gap is not None]
-        by_gap = all(gap is not None for found in scores.values() for gap, _ in found)
+        by_gap = all(gap is not None for own in scores.values() for gap, _ in own)
         return fmean(gaps) if by_gap else -fmean(nomus for _, nomus in scores[label])
 
     return min(scores, key=cost, default=None)
@@ -184,10 +184,11 @@ def _contrast(
 ) -> tuple[Contrast, Estimate | None]:
     differences = _differences(records, subject, other, metric)
     bare = Contrast(subject, other, metric, margin, num_values=len(differences))
-    found = over_seeds(differences)
-    if found is None:
+    estimate = over_seeds(differences)
+    if estimate is None:
         return replace(bare, reason=_why_untested(differences)), None
-    return replace(bare, difference=found.mean, interval=found.interval(), p=found.p), found
+    tested = replace(bare, difference=estimate.mean, interval=estimate.interval(), p=estimate.p)
+    return tested, estimate
 
 
 def paired(records: Sequence[RunRecord], subject: str, other: str, metric: str) -> Estimate | None:
@@ -209,21 +210,21 @@ def _differences(
 
 
 def _partner(
-    found: Mapping[tuple[int, int], T], seeds: tuple[int, int], *, trained: bool
+    values: Mapping[tuple[int, int], T], seeds: tuple[int, int], *, trained: bool
 ) -> T | None:
     """Return what belongs to a run's train seed and seed.
 
     trained : of a trained model, which has one run per train seed where all forget the same people
     """
-    of_training = {train_seed: value for (train_seed, _), value in found.items()}
-    if seeds in found or not trained or len(of_training) < len(found):
-        return found.get(seeds)
+    of_training = {train_seed: value for (train_seed, _), value in values.items()}
+    if seeds in values or not trained or len(of_training) < len(values):
+        return values.get(seeds)
     return of_training.get(seeds[0])
 
 
 def _by_seeds(records: Sequence[RunRecord], metric: str) -> dict[tuple[int, int], float]:
-    found = ((r.train_seed, r.seed, r.value(metric)) for r in records)
-    return over_evaluations((t, s, value) for t, s, value in found if value is not None)
+    values = ((r.train_seed, r.seed, r.value(metric)) for r in records)
+    return over_evaluations((t, s, value) for t, s, value in values if value is not None)
 
 
 def _why_untested(differences: Sequence[tuple[int, int, float]]) -> str:
@@ -232,19 +233,19 @@ def _why_untested(differences: Sequence[tuple[int, int, float]]) -> str:
     return f"{counted(len(differences), 'seed')} in common, and a test needs 2."
 
 
-def _adjusted(found: Sequence[tuple[Contrast, Estimate | None]]) -> list[Contrast]:
+def _adjusted(estimated: Sequence[tuple[Contrast, Estimate | None]]) -> list[Contrast]:
     """Return the contrasts of one figure with their adjusted p values and verdicts."""
-    tested = [(one, estimate) for one, estimate in found if estimate is not None]
+    tested = [(contrast, estimate) for contrast, estimate in estimated if estimate is not None]
     p_holm = holm([estimate.p for _, estimate in tested])
-    p_tied = holm([estimate.p_equivalent(one.margin) for one, estimate in tested])
-    judged = [one for one, estimate in found if estimate is None]
-    for (one, estimate), p, tied in zip(tested, p_holm, p_tied, strict=True):
+    p_tied = holm([estimate.p_equivalent(contrast.margin) for contrast, estimate in tested])
+    judged = [contrast for contrast, estimate in estimated if estimate is None]
+    for (contrast, estimate), p, tied in zip(tested, p_holm, p_tied, strict=True):
         verdict = DIFFERENT if p < LEVEL else TIED if tied < LEVEL else OPEN
         # At the first and strictest step of the adjustment.
         least = estimate.detectable(LEVEL / len(tested))
-        judged.append(replace(one, p_holm=p, p_tied=tied, verdict=verdict, detectable=least))
-    order = [(one.subject, one.other) for one, _ in found]
-    return sorted(judged, key=lambda one: order.index((one.subject, one.other)))
+        judged.append(replace(contrast, p_holm=p, p_tied=tied, verdict=verdict, detectable=least))
+    order = [(contrast.subject, contrast.other) for contrast, _ in estimated]
+    return sorted(judged, key=lambda contrast: order.index((contrast.subject, contrast.other)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

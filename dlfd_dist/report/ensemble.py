@@ -56,13 +56,13 @@ def read_worlds(shadows: Iterable[Shadow], num_models: int, num_images: int) -> 
     """Return the worlds by name, Original first, Retrained and its control last."""
     order, shape = {"original": 0, "retrained": 2, "control": 3}, (num_models, num_images)
     worlds: dict[str, World] = {}
-    for one in sorted(shadows, key=lambda one: order.get(one.role, 1)):
-        if one.world not in worlds:
+    for shadow in sorted(shadows, key=lambda shadow: order.get(shadow.role, 1)):
+        if shadow.world not in worlds:
             seconds = {"wall_seconds": 0.0, "device_seconds": 0.0}
             empty = np.full(shape, np.nan), np.zeros(shape, bool)
-            worlds[one.world] = World(one.role, *empty, seconds)
-        if one.path is not None:
-            _read(RunDir(one.path), worlds[one.world], one.place)
+            worlds[shadow.world] = World(shadow.role, *empty, seconds)
+        if shadow.path is not None:
+            _read(RunDir(shadow.path), worlds[shadow.world], shadow.place)
     return worlds
 
 
@@ -158,8 +158,8 @@ class Judge:
         return rmia.shadow_scores(own, other, original, forgotten, np.flatnonzero(self.is_val))
 
     def _told(self, attack: Attack, own: np.ndarray, other: np.ndarray, people: np.ndarray) -> Any:
-        found = told_apart(attack, own, other, people, num_bootstrap=self.audit.num_bootstrap)
-        return found.to_dict() if found else None
+        figures = told_apart(attack, own, other, people, num_bootstrap=self.audit.num_bootstrap)
+        return figures.to_dict() if figures else None
 
     def _klom(self, values: np.ndarray) -> Any:
         return klom.summary(values, self.person_of_image, num_bootstrap=self.audit.num_bootstrap)
@@ -214,13 +214,13 @@ def exposures(judged: Judged, *, by_image: bool = False) -> Iterator[Exposure]:
 
 def most_exposed(judged: Judged, top: int) -> list[Exposure]:
     """Return the people told best, with 95 % t-intervals over models, the fits kept."""
-    found = sorted(exposures(judged), key=lambda one: -one.auc)[:top]
+    exposed = sorted(exposures(judged), key=lambda person: -person.auc)[:top]
     own, other = judged.scores
     out = []
-    for one in found:
-        mine = np.flatnonzero(judged.person_of_image == one.number)
+    for person in exposed:
+        mine = np.flatnonzero(judged.person_of_image == person.number)
         aucs, _ = pair_aucs(own[:, mine], other[:, mine])
         around = t_interval(aucs) if np.ptp(aucs) else None  # agreement is no measure of error
         limits = None if around is None else [max(0.0, around[0]), min(1.0, around[1])]
-        out.append(replace(one, auc_interval=limits))
+        out.append(replace(person, auc_interval=limits))
     return out

@@ -60,8 +60,8 @@ def exposure_of(records: Sequence[RunRecord], unlearned: RunRecord) -> Exposure 
         if record.tensor("forget.person") is None or record.tensor("test.confidence") is None:
             return None
         ids, persons, confidence = (record.require(f"forget.{n}") for n in NEEDED)
-        found = exposure_by_person(confidence, persons, record.require("test.confidence"))
-        sides.append((ids, found, persons))
+        shares = exposure_by_person(confidence, persons, record.require("test.confidence"))
+        sides.append((ids, shares, persons))
     if not np.array_equal(sides[0][0], sides[1][0]):
         return None
     before, after, persons = sides[0][1], sides[1][1], sides[1][2]

@@ -167,13 +167,13 @@ def _mark_delivered(ax: Axes, runs: Sequence[RunRecord], color: str) -> None:
 
 
 def _threshold(records: Sequence[RunRecord]) -> float | None:
-    found = {
+    thresholds = {
         r.config["method"]["forget_threshold"]
         for r in records
         if any("synthesis" in probe for probe in r.probes)
         and "forget_threshold" in r.config.get("method", {})
     }
-    return found.pop() if len(found) == 1 else None
+    return thresholds.pop() if len(thresholds) == 1 else None
 
 
 def _trajectory_legend(

@@ -48,11 +48,11 @@ def _filled(record: RunRecord, references: Sequence[RunRecord]) -> RunRecord:
         and other.metrics_seed == record.metrics_seed
         and other.request_digest == record.request_digest
     ]
-    found = [near for other in others if (near := nearness(record, other)) is not None]
-    if not found:
+    distances = [near for other in others if (near := nearness(record, other)) is not None]
+    if not distances:
         return record
-    gap = fmean(near["gap_to_retrained"] for near in found)
-    near = found[0]["against_retrained"] if len(found) == 1 and not of_itself else None
+    gap = fmean(near["gap_to_retrained"] for near in distances)
+    near = distances[0]["against_retrained"] if len(distances) == 1 and not of_itself else None
     changes = {"gap_to_retrained": gap} | ({"against_retrained": near} if near else {})
     return replace(record, result={**record.result, **changes})
 
@@ -76,11 +76,11 @@ def nearness(record: RunRecord, retrained: RunRecord) -> dict[str, Any] | None:
 
 
 def _stored(record: RunRecord) -> dict[str, Stored] | None:
-    found = {}
+    stored = {}
     for part in PARTS:
-        held = [record.tensor(f"{part}.{name}") for name in ("ids", "logits", "labels", "person")]
-        tensors = [tensor for tensor in held if tensor is not None]
-        if len(tensors) < len(held):
+        known = [record.tensor(f"{part}.{name}") for name in ("ids", "logits", "labels", "person")]
+        tensors = [tensor for tensor in known if tensor is not None]
+        if len(tensors) < len(known):
             return None
-        found[part] = Stored(*tensors)
-    return found
+        stored[part] = Stored(*tensors)
+    return stored

@@ -65,23 +65,24 @@ def gate_of(records: Sequence[RunRecord]) -> Gate | None:
 
 
 def _judged(pairs: Sequence[tuple[RunRecord, RunRecord]]) -> Gate:
-    found, over = _difference(pairs)
-    interval, people = found.interval(), fewest_people([one for pair in pairs for one in pair])
-    told = f"{found.mean:+.3f} (95 % interval over {over} {interval[0]:+.3f} to {interval[1]:+.3f})"
+    difference, over = _difference(pairs)
+    low, high = interval = difference.interval()
+    people = fewest_people([record for pair in pairs for record in pair])
+    text = f"{difference.mean:+.3f} (95 % interval over {over} {low:+.3f} to {high:+.3f})"
     why = ""
     if people is not None and people < MIN_PEOPLE:
         why = (
             f"{counted(people, 'person', 'people')} on a side cannot tell, it takes {MIN_PEOPLE}; "
-            f"the attack scores {told} more on {ORIGINAL} than on {RETRAINED}."
+            f"the attack scores {text} more on {ORIGINAL} than on {RETRAINED}."
         )
     elif interval[0] <= 0:
         why = (
-            f"the attack scores {told} more on {ORIGINAL}, which saw the forgotten people, than on "
+            f"the attack scores {text} more on {ORIGINAL}, which saw the forgotten people, than on "
             f"{RETRAINED}, which did not: no more than its error. What it cannot tell of these two "
             "it cannot tell of any method."
         )
     sentence = f"{CLOSED}: {why}" if why else ""
-    return Gate(not why, found.mean, interval, over, people, sentence)
+    return Gate(not why, difference.mean, interval, over, people, sentence)
 
 
 def _difference(pairs: Sequence[tuple[RunRecord, RunRecord]]) -> tuple[Estimate, str]:
@@ -91,9 +92,9 @@ def _difference(pairs: Sequence[tuple[RunRecord, RunRecord]]) -> tuple[Estimate,
         for own, other in pairs
     ]
     seeds = {train_seed for train_seed, _, _ in values}
-    found = over_seeds(values)
-    if len(seeds) >= MIN_SEEDS and found is not None:
-        return found, "seeds"
+    estimate = over_seeds(values)
+    if len(seeds) >= MIN_SEEDS and estimate is not None:
+        return estimate, "seeds"
     error = fmean(attack_error(own.mia, other.mia) for own, other in pairs)
     return Estimate(fmean(value for _, _, value in values), error, math.inf), "people"
 

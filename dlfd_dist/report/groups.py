@@ -46,11 +46,11 @@ def _of_column(label: str, column: str, runs: Sequence[Mapping[str, Any]]) -> li
     rows = []
     for group in runs[0]:
         own = [run[group] for run in runs if group in run]
-        changes = [one["change"] for one in own if one["change"] is not None]
-        before = [one["before"] for one in own if one["before"] is not None]
+        changes = [figures["change"] for figures in own if figures["change"] is not None]
+        before = [figures["before"] for figures in own if figures["before"] is not None]
         rows.append(GroupRow(
             label, column, group, own[0]["people"], own[0]["images"], own[0]["too_small"],
-            fmean(before) if before else None, fmean(one["accuracy"] for one in own),
+            fmean(before) if before else None, fmean(figures["accuracy"] for figures in own),
             fmean(changes) if changes else None, worst=False,
         ))  # fmt: skip
     known = [row for row in rows if row.change is not None and not row.too_small]

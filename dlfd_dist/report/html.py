@@ -131,15 +131,15 @@ def _inputs(records: Sequence[RunRecord]) -> list[dict[str, str]]:
     different: dict[str, list[str]] = {}
     shown = []
     for record in records:
-        found = {}
+        marks = {}
         for name, digest in sorted(record.inputs.items()):
             if name in _WEIGHTS:
-                found[name] = str(digest)[:16]
+                marks[name] = str(digest)[:16]
                 continue
             known = different.setdefault(name, [])
             known += [] if digest in known else [digest]
-            found[name] = _letters(known.index(digest))
-        shown.append(found)
+            marks[name] = _letters(known.index(digest))
+        shown.append(marks)
     return shown
 
 

@@ -54,17 +54,17 @@ def over_seeds(values: Values) -> Estimate | None:
     if is_crossed(of_run):
         table = _table(of_run)
         return None if table is None else crossed_estimate(table)
-    found = np.array(list(of_run.values()))
-    if len(found) < 2:
+    per_run = np.array(list(of_run.values()))
+    if len(per_run) < 2:
         return None
-    return Estimate(float(found.mean()), float(found.std(ddof=1) / np.sqrt(len(found))),
-                    len(found) - 1)  # fmt: skip
+    return Estimate(float(per_run.mean()), float(per_run.std(ddof=1) / np.sqrt(len(per_run))),
+                    len(per_run) - 1)  # fmt: skip
 
 
 def t_interval(values: np.ndarray) -> list[float] | None:
     """Return the 95 % Student-t interval of the mean; None of fewer than two values."""
-    found = over_seeds((i, i, float(value)) for i, value in enumerate(values))
-    return None if found is None else found.interval()
+    estimate = over_seeds((i, i, float(value)) for i, value in enumerate(values))
+    return None if estimate is None else estimate.interval()
 
 
 def _table(of_run: dict[tuple[int, int], float]) -> np.ndarray | None:

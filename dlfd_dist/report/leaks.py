@@ -74,7 +74,7 @@ class Pair(Protocol):
 
 
 def leaks_page(
-    found: dict[str, Any],
+    counted: dict[str, Any],
     pairs: Sequence[Pair],
     pictures: Sequence[Sequence[Path]],
     credit: str,
@@ -83,7 +83,7 @@ def leaks_page(
 
     Parameters
     ----------
-    found : what `LeakAudit.to_dict` tells, with `title` and `images`; of a request, pairs are
+    counted : what `LeakAudit.to_dict` tells, with `title` and `images`; of a request, pairs are
         counted in bands
     pairs, pictures : the pairs to show and the two files of each; empty where none may be shown
     """
@@ -98,12 +98,12 @@ def leaks_page(
         for pair, paths in zip(pairs, pictures, strict=True)
     ]
     page = Environment(autoescape=True).from_string(PAGE)
-    counts = {name: found[name] for name in COUNTS}
-    parts = [name for of_kind in found["counts"].values() for name in of_kind]
+    counts = {name: counted[name] for name in COUNTS}
+    parts = [name for of_kind in counted["counts"].values() for name in of_kind]
     # A person of the request could be known by how many of their images are there twice.
-    told = bands(counts) if any("forget" in name for name in parts) else counts
-    more = len(shown) < found["pairs"]
-    return page.render(found=found | told, pairs=shown, more=more, credit=credit)
+    banded = bands(counts) if any("forget" in name for name in parts) else counts
+    more = len(shown) < counted["pairs"]
+    return page.render(found=counted | banded, pairs=shown, more=more, credit=credit)
 
 
 def _picture(path: Path) -> str:

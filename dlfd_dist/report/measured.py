@@ -86,7 +86,7 @@ def measured(result: Mapping[str, Any], metric: str) -> Any:
 
 def at(result: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     """Return what lies at a path; None where a step of it leads nowhere."""
-    held: Any = result
+    value: Any = result
     for name in path:
-        held = held.get(name) if isinstance(held, Mapping) else None
-    return held
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value

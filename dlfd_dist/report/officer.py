@@ -63,14 +63,14 @@ def what_was_done(row: Row, records: Sequence[RunRecord]) -> list[tuple[str, str
 
 def _request(runs: Sequence[RunRecord]) -> str:
     text = f"Forget {forgotten(runs)}."
-    told = runs[0].request
-    if told is None:
+    request = runs[0].request
+    if request is None:
         return text
     # Lines that are no people are images, whose number could tell whose they are.
-    count = str if told.lines == told.people else band
-    text += f" The request has {count(told.lines)} {'line' if told.lines == 1 else 'lines'}"
-    if told.outside:
-        text += f", {count(told.outside)} of them of images that were never trained on"
+    count = str if request.lines == request.people else band
+    text += f" The request has {count(request.lines)} {'line' if request.lines == 1 else 'lines'}"
+    if request.outside:
+        text += f", {count(request.outside)} of them of images that were never trained on"
     return text + "."
 
 

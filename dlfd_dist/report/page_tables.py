@@ -144,5 +144,5 @@ def details(rows: Sequence[Row]) -> list[tuple[str, list[dict[str, Any]]]]:
     """Return the tables below the main one; one that no row has a figure for is left out."""
     custom = tuple((m.partition(".")[2], m, 4) for m in (rows[0][CUSTOM] if rows else ()))
     tables = (*DETAILS, ("Metrics of other packages", custom))
-    found = [(title, measurements(rows, columns)) for title, columns in tables]
-    return [(title, columns) for title, columns in found if columns]
+    measured = [(title, measurements(rows, columns)) for title, columns in tables]
+    return [(title, columns) for title, columns in measured if columns]

@@ -34,8 +34,8 @@ class Embedding:
 
 
 def _features(record: RunRecord) -> dict[str, np.ndarray]:
-    found = {part: record.tensor(f"{part}.features") for part, _, _ in _PARTS}
-    return {part: features for part, features in found.items() if features is not None}
+    known = {part: record.tensor(f"{part}.features") for part, _, _ in _PARTS}
+    return {part: features for part, features in known.items() if features is not None}
 
 
 def can_embed(before: RunRecord, after: RunRecord, method: str = "pca") -> bool:

@@ -117,10 +117,10 @@ class RunRecord:
 
         A model that was not back in metrics.relearn_steps counts as back in that many.
         """
-        found = measured(self.result, metric)
-        if found is None and metric == "relearn_steps" and self.relearns_late:
+        value = measured(self.result, metric)
+        if value is None and metric == "relearn_steps" and self.relearns_late:
             return self.result["relearn"]["max_steps"]
-        return found
+        return value
 
     @property
     def relearns_late(self) -> bool:
@@ -333,8 +333,8 @@ def load_comparison(path: Path | str) -> list[RunRecord]:
 def load_with_references(path: Path | str) -> list[RunRecord]:
     """Return a run, preceded by the runs that its checkpoint and reference came from, if kept."""
     run = load_run(path)
-    found = (_run_of(run.config.get(setting)) for setting in ("checkpoint", "reference"))
-    return [*(record for record in found if record is not None), run]
+    records = (_run_of(run.config.get(setting)) for setting in ("checkpoint", "reference"))
+    return [*(record for record in records if record is not None), run]
 
 
 def _run_of(checkpoint: str | None) -> RunRecord | None:

@@ -30,12 +30,12 @@ def write_search_report(out: Path) -> Path:
 
 def _curves(results: Mapping[str, Any], out: Path) -> dict[int, list[dict[str, Any]]]:
     """Return the probes of every trial that has a run directory."""
-    found = {}
+    curves = {}
     for row in results["rows"]:
         if row["run_dir"]:
             events = read_events(RunDir(out / row["run_dir"]).metrics)
-            found[row["trial"]] = [e for e in events if e["event"] == "probe"]
-    return found
+            curves[row["trial"]] = [e for e in events if e["event"] == "probe"]
+    return curves
 
 
 def _plans(results: Mapping[str, Any], out: Path) -> list[tuple[str, str, Draw]]:

@@ -133,15 +133,15 @@ def _row(label: str, records: Sequence[RunRecord], custom: Sequence[str]) -> dic
     row["axes"] = _axes(row)
     row[CUSTOM] = custom
     for metric in (*METRICS, *custom):
-        found = [(r.train_seed, r.seed, v) for r in records if (v := r.value(metric)) is not None]
-        estimate = over_seeds(found)
-        row[metric] = seeds_mean(found)
+        values = [(r.train_seed, r.seed, v) for r in records if (v := r.value(metric)) is not None]
+        estimate = over_seeds(values)
+        row[metric] = seeds_mean(values)
         row[f"{metric}_interval"] = estimate and estimate.interval()
-        crossed = is_crossed((train_seed, seed) for train_seed, seed, _ in found)
+        crossed = is_crossed((train_seed, seed) for train_seed, seed, _ in values)
         row["few_crossed"] |= crossed and estimate is None
     if len(records) == 1:
         people = {m: at(records[0].result, path) for m, path in GAP_INTERVALS.items()}
-        row.update({f"{metric}_interval": found for metric, found in people.items()})
+        row.update({f"{metric}_interval": values for metric, values in people.items()})
     return row
 
 
@@ -183,14 +183,14 @@ def _instead(records: Sequence[RunRecord]) -> dict[str, Any]:
 
 def _without_retrained(records: Sequence[RunRecord]) -> dict[str, Any] | None:
     """Return the verdict of all runs: gone where all say so, still there where most do."""
-    found = [w for record in records if (w := record.result.get("without_retrained"))]
-    if not found:
+    judged = [w for record in records if (w := record.result.get("without_retrained"))]
+    if not judged:
         return None
-    told = [one["verdict"] for one in found]
-    most = 2 * told.count(STILL_THERE) > len(told)
-    verdict = STILL_THERE if most else GONE if set(told) == {GONE} else NOT_SHOWN
+    verdicts = [judgement["verdict"] for judgement in judged]
+    most = 2 * verdicts.count(STILL_THERE) > len(verdicts)
+    verdict = STILL_THERE if most else GONE if set(verdicts) == {GONE} else NOT_SHOWN
     return {
-        **next((one for one in found if one["verdict"] == verdict), found[0]),
+        **next((judgement for judgement in judged if judgement["verdict"] == verdict), judged[0]),
         "verdict": verdict,
     }
 
@@ -202,10 +202,10 @@ def _axes(row: dict[str, Any]) -> list[str]:
     return [name for name in varying if not (alone and name == "seeds")]
 
 
-def _flag(name: str, found: Sequence[tuple[bool | None, str | None]]) -> dict[str, Any]:
+def _flag(name: str, flags: Sequence[tuple[bool | None, str | None]]) -> dict[str, Any]:
     """Return whether a flag fired in most of the runs, and the first reason given."""
-    reasons = [reason or "" for fired, reason in found if fired]
-    return {name: 2 * len(reasons) > len(found), f"{name}_reason": next(iter(reasons), "")}
+    reasons = [reason or "" for fired, reason in flags if fired]
+    return {name: 2 * len(reasons) > len(flags), f"{name}_reason": next(iter(reasons), "")}
 
 
 def _of_first_verb(records: Sequence[RunRecord]) -> list[RunRecord]:

@@ -133,18 +133,18 @@ def notes(
     ----------
     missing : the runs that did not finish
     """
-    found = [f"Not finished, and in no row: {', '.join(missing)}."] if missing else []
+    lines = [f"Not finished, and in no row: {', '.join(missing)}."] if missing else []
     if any(row["unlearned"] for row in rows):
-        found += [*tuning_lines(tuning), *steps_lines(rows)]
+        lines += [*tuning_lines(tuning), *steps_lines(rows)]
     if any(row["crossed"] for row in rows):
-        found.append(
+        lines.append(
             "Seeds a × b: a trained models, b seeds of unlearning each; intervals are for other "
             "trainings and other seeds, by a mixed model of both."
         )
     if any(len(row["metrics_seeds"]) > 1 for row in rows):
-        found.append("× c ev.: c evaluation seeds of each, no independent values.")
-    found += dict.fromkeys(line for row in rows for line in row.get("group_lines", ()))
-    return found + [matched_line(row) for row in rows if row.get("reference_people")]
+        lines.append("× c ev.: c evaluation seeds of each, no independent values.")
+    lines += dict.fromkeys(line for row in rows for line in row.get("group_lines", ()))
+    return lines + [matched_line(row) for row in rows if row.get("reference_people")]
 
 
 def head_line(findings: Findings | None) -> str:
@@ -154,8 +154,8 @@ def head_line(findings: Findings | None) -> str:
 
 def contrast_lines(findings: Findings | None) -> list[str]:
     """Return the contrasts in words, a title first; nothing where none was named."""
-    found = findings.contrasts if findings else []
-    return [CONTRASTS, *sentences(found)] if found else []
+    contrasts = findings.contrasts if findings else []
+    return [CONTRASTS, *sentences(contrasts)] if contrasts else []
 
 
 def matched_line(row: Row) -> str:

@@ -28,12 +28,12 @@ def tuning_lines(tuning: Tuning | None) -> list[str]:
         "other people than the comparison forgets" if tuning.get("draws")
         else "the people whom the comparison forgets"
     )  # fmt: skip
-    told = (
+    head = (
         f"Tuned: {counted(tuning['trials'], 'trial')} per method on {tuning['objective']}, "
         f"each judged on {len(tuning['pairs'])} of the seeds, on {whom}."
     )
-    names = [label_of(name) for name, found in tuning["methods"].items() if found.get("no_gain")]
-    return [told, *([no_gain_line(names)] if names else [])]
+    names = [label_of(name) for name, record in tuning["methods"].items() if record.get("no_gain")]
+    return [head, *([no_gain_line(names)] if names else [])]
 
 
 def no_gain_line(names: Sequence[str]) -> str:
@@ -73,47 +73,47 @@ def tuned_rows(tuning: Tuning | None) -> list[dict[str, Any]]:
         {
             "label": label_of(name),
             "settings": [
-                (setting, number_text(value, ".3g"), found["searched"].get(setting, ""))
-                for setting, value in (found["settings"] or {}).items()
+                (setting, number_text(value, ".3g"), record["searched"].get(setting, ""))
+                for setting, value in (record["settings"] or {}).items()
             ],
-            "reason": _reason(found),
-            "value": number_text(found["value"], ".3f"),
-            "default_value": number_text(found["default_value"], ".3f"),
-            "untouched_value": number_text(found.get("untouched_value"), ".3f"),
-            "left_as_is": number_text(found.get("left_as_is"), ".0f"),
-            "failed": found["failed"],
+            "reason": _reason(record),
+            "value": number_text(record["value"], ".3f"),
+            "default_value": number_text(record["default_value"], ".3f"),
+            "untouched_value": number_text(record.get("untouched_value"), ".3f"),
+            "left_as_is": number_text(record.get("left_as_is"), ".0f"),
+            "failed": record["failed"],
         }
-        for name, found in (tuning["methods"] if tuning else {}).items()
+        for name, record in (tuning["methods"] if tuning else {}).items()
     ]
 
 
-def _reason(found: Mapping[str, Any]) -> str:
-    if found["settings"] is not None:
+def _reason(record: Mapping[str, Any]) -> str:
+    if record["settings"] is not None:
         return ""
-    if found.get("no_gain"):
+    if record.get("no_gain"):
         return "its own: no trial did better than leaving the model as it is"
     return "no trial finished"
 
 
 def chosen_lines(tuning: Tuning | None) -> Iterator[str]:
     """Yield a line per tuned method: what was chosen, and what that gained on val."""
-    for method, found in (tuning["methods"] if tuning else {}).items():
-        number = len(found["trials"])
-        if found["settings"] is None and not found["no_gain"]:
+    for method, record in (tuning["methods"] if tuning else {}).items():
+        number = len(record["trials"])
+        if record["settings"] is None and not record["no_gain"]:
             yield f"tuned {method}: none of {number} trials finished"
             continue
         values = (
-            f"({tuning['objective'] if tuning else ''} {_value(found['value'])}, its own settings "
-            f"{_value(found['default_value'])}, the model as it was "
-            f"{_value(found['untouched_value'])}, best of {number})"
+            f"({tuning['objective'] if tuning else ''} {_value(record['value'])}, its own settings "
+            f"{_value(record['default_value'])}, the model as it was "
+            f"{_value(record['untouched_value'])}, best of {number})"
         )
-        if found["settings"] is None:
+        if record["settings"] is None:
             yield (
                 f"tuned {method}: no trial did better than leaving the model as it is, its own "
                 f"settings were taken {values}"
             )
             continue
-        settings = " ".join(f"{key}={_short(value)}" for key, value in found["settings"].items())
+        settings = " ".join(f"{key}={_short(value)}" for key, value in record["settings"].items())
         yield f"tuned {method}: {settings} {values}"
 
 

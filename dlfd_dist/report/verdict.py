@@ -164,9 +164,9 @@ WITHIN_LABELS = (
 def _alone_caveats(row: Row, retrained: Row | None) -> list[str]:
     if retrained is not None or not row["without_retrained"]:
         return []
-    found = row["without_retrained"]
+    judged = row["without_retrained"]
     return [
-        f"Without Retrained, the verdict is one of three: {found['verdict']}. {found['reason']}"
+        f"Without Retrained, the verdict is one of three: {judged['verdict']}. {judged['reason']}"
     ]
 
 
@@ -222,13 +222,13 @@ def _missed(records: Sequence[RunRecord], subject: str, other: str) -> str:
     Over the seeds that both rows have; of a single run each over people, by the attack's accuracy,
     whose errors are added as if independent.
     """
-    found = paired(records, subject, other, "forgetting_score")
-    if found is None:
+    estimate = paired(records, subject, other, "forgetting_score")
+    if estimate is None:
         own, reference = (of_label(records, name)[0].mia for name in (subject, other))
         if not (own.get("interval") and reference.get("interval")):
             return ""
-        found = Estimate(0.0, attack_error(own, reference), math.inf)
-    least = f"{found.detectable():.3f}"
+        estimate = Estimate(0.0, attack_error(own, reference), math.inf)
+    least = f"{estimate.detectable():.3f}"
     return (
         ""
         if least == "0.000"
@@ -344,11 +344,11 @@ def alone(rows: Sequence[Row], records: Sequence[RunRecord]) -> Alone | None:
     row = unlearned_row(rows, records)
     if row is None or row_of(rows, RETRAINED) is not None or not row["without_retrained"]:
         return None
-    found = row["without_retrained"]
+    judged = row["without_retrained"]
     titles = {"accuracy": "Accuracy of the attack", "auc": "AUC of the attack"}
     figures = []
-    few = bool(found["num_people"]) and min(found["num_people"]) < MIN_PEOPLE
-    for name, figure in found["figures"].items():
+    few = bool(judged["num_people"]) and min(judged["num_people"]) < MIN_PEOPLE
+    for name, figure in judged["figures"].items():
         if few:
             figures.append((titles[name], f"{figure['value']:.3f}; so few people give no interval"))
             continue
@@ -356,11 +356,11 @@ def alone(rows: Sequence[Row], records: Sequence[RunRecord]) -> Alone | None:
         within = "lies" if figure["within"] else "does not lie"
         text = (
             f"{figure['value']:.3f}; its 90 % interval over people, {low:.3f} to {high:.3f}, "
-            f"{within} within {found['margin']:g} of guessing (two one-sided tests)"
+            f"{within} within {judged['margin']:g} of guessing (two one-sided tests)"
         )
         figures.append((titles[name], text))
-    if found["num_people"]:
-        own, unseen = found["num_people"]
+    if judged["num_people"]:
+        own, unseen = judged["num_people"]
         figures.append(("People", f"{own} forgotten, {unseen} unseen"))
     if row["rf_js"] is not None:
         text = (
@@ -371,7 +371,7 @@ def alone(rows: Sequence[Row], records: Sequence[RunRecord]) -> Alone | None:
             text += f"; before unlearning it was {row['rf_js_original']:.4f} bits"
         figures.append(("Retrain-free divergence", text))
     has_gap = row["gap_to_retrained"] is not None
-    return Alone(found["verdict"], found["reason"], figures, has_gap)
+    return Alone(judged["verdict"], judged["reason"], figures, has_gap)
 
 
 def judge(rows: Sequence[Row], records: Sequence[RunRecord], gate: Gate | None = None) -> Verdict:

@@ -35,8 +35,8 @@ class Album:
         room = self.limit - len(self.ids)
         parts = (("ids", ids), ("original", original), ("synthesised", synthesised))
         for name, new in parts:
-            held = getattr(self, name)
-            setattr(self, name, torch.cat([held, new[:room]]) if len(held) else new[:room])
+            kept = getattr(self, name)
+            setattr(self, name, torch.cat([kept, new[:room]]) if len(kept) else new[:room])
 
     def write(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -49,9 +49,9 @@ class Album:
     def restore(self, count: int) -> None:
         """Go back to the first `count` pairs, as they were when a checkpoint was written."""
         if count:
-            held = load_file(self.folder / "images.safetensors")
+            stored = load_file(self.folder / "images.safetensors")
             self.ids, self.original, self.synthesised = (
-                held[name][:count] for name in ("ids", "original", "synthesised")
+                stored[name][:count] for name in ("ids", "original", "synthesised")
             )
 
 

@@ -80,7 +80,7 @@ class MLflowTracker(Tracker):
     def _last_steps(self, names: Mapping[str, float]) -> dict[str, int]:
         """Return the last step that the store holds of each scalar."""
         histories = {name: self._client.get_metric_history(self._id, name) for name in names}
-        return {name: max(one.step for one in values) for name, values in histories.items()}
+        return {name: max(point.step for point in values) for name, values in histories.items()}
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

@@ -82,14 +82,14 @@ def scalars_of(event: Mapping[str, Any]) -> dict[str, float]:
 
 def figures_of(result: Mapping[str, Any]) -> dict[str, float]:
     """Return what trackers are told of a result, as `result/name`."""
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for name in FIGURES:
         value = result.get(name)
         inner = {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {}
         for key, number in (inner or {name: value}).items():
             if _is_number(number):
-                found[f"result/{key}"] = _rounded(number)
-    return found
+                figures[f"result/{key}"] = _rounded(number)
+    return figures
 
 
 def _is_number(value: Any) -> bool:
@@ -253,15 +253,15 @@ def _is_told(run_dir: RunDir) -> bool:
 
 def _end(
     tracker: Tracker, step: int, figures: Mapping[str, float], files: Sequence[Path],
-    held: Mapping[str, int],
+    last: Mapping[str, int],
 ) -> None:  # fmt: skip
-    new = {name: value for name, value in figures.items() if step > held.get(name, -1)}
+    new = {name: value for name, value in figures.items() if step > last.get(name, -1)}
     tracker.end(step, new, files)
 
 
 def _log(
-    tracker: Tracker, step: int, scalars: Mapping[str, float], held: Mapping[str, int]
+    tracker: Tracker, step: int, scalars: Mapping[str, float], last: Mapping[str, int]
 ) -> None:
-    new = {name: value for name, value in scalars.items() if step > held.get(name, -1)}
+    new = {name: value for name, value in scalars.items() if step > last.get(name, -1)}
     if new:
         tracker.log(step, new)

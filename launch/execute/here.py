@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -135,22 +135,12 @@ class Runs:
         Raises NothingFinished where no run of the first stage succeeds.
         """
         done: dict[str, Path] = {}
-        ended: set[str] = set()
-        while stage := self._next_stage(ended):
+        for stage in self.plan.stages:
             begun = [ready(run, done) for run in stage]
             done |= self._run([run for run in begun if run is not None])
             if not done:
                 raise NothingFinished(self.failures)
-            ended |= {run.key for run in stage}
         return done
-
-    def _next_stage(self, ended: Set[str]) -> list[Run]:
-        """Return the runs that wait for nothing any more, and have not ended themselves."""
-        return [
-            run
-            for run in self.plan.runs
-            if run.key not in ended and ended >= {*run.parents, *run.after}
-        ]
 
     def _run(self, stage: Sequence[Run]) -> dict[str, Path]:
         """Run what is not finished; return the directories of what is, by label."""
@@ -192,11 +182,19 @@ class Runs:
                 # The worker itself was told to stop, as batch systems do.
                 self.stop.requested = True
             elif status:
-                why = f"{_reason(status, task.log)} Its log: {task.log}"
+                why = f"{self._reason(status, task.log)} Its log: {task.log}"
                 self.failures[task.label] = why
                 self.progress.failed(task.label, why)
             else:
                 self.progress.done(task.label, by_label[task.label].figures())
+
+    def _reason(self, status: int, log: Path) -> str:
+        """Return why a run failed, in one sentence."""
+        if status == -signal.SIGKILL:
+            smaller = f"give a smaller {self.plan.verb}.workers"
+            return f"its process was killed: if memory ran out, {smaller}."
+        by_signal = f"0:{-status}" if status < 0 else ""
+        return cause("", by_signal, status if status > 0 else None, [log])[0]
 
     def _tasks(self, pending: Sequence[_Placed]) -> Iterator[Task]:
         for place in pending:
@@ -244,11 +242,3 @@ def running(
         processes = stack.enter_context(Workers(num_workers(request, workers)))
         progress = stack.enter_context(contextlib.closing(Progress(len(plan.runs))))
         yield Runs(plan, read, processes, progress, stop)
-
-
-def _reason(status: int, log: Path) -> str:
-    """Return why a run failed, in one sentence."""
-    if status == -signal.SIGKILL:
-        return "its process was killed: if memory ran out, give a smaller compare.workers."
-    by_signal = f"0:{-status}" if status < 0 else ""
-    return cause("", by_signal, status if status > 0 else None, [log])[0]

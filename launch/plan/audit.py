@@ -133,5 +133,5 @@ def _control(retrained: Run) -> Run:
 
 def unlearnings(audit: Audit) -> list[Run]:
     """Return every method on every shadow, shadow by shadow."""
-    runs = unlearning_runs(audit.comparison, audit.comparison.configs)
+    runs = unlearning_runs(audit.comparison)
     return sorted(map(_shadowed, runs), key=lambda run: run.train_seed)

@@ -34,13 +34,25 @@ class Check:
 
     def plan(self, plan: Plan) -> Plan:
         """Return the plan of a comparison or an audit with its runs checked, stage by stage."""
-        runs: dict[str, Run] = {}
+        by_label: dict[str, Run] = {}
         for _, stage in itertools.groupby(map(_absolute, plan.runs), _stage):
-            runs |= {run.label: run for run in self(_ready(list(stage), runs))}
-        return replace(plan, path=plan.path.absolute(), runs=list(runs.values()))
+            runs = _ready(list(stage), by_label)
+            by_label |= {run.label: own for run, own in zip(runs, self._stage(runs), strict=True)}
+        runs = list({run.key: run for run in by_label.values()}.values())
+        for_finisher = dict(plan.for_finisher)
+        if races := for_finisher.get("races"):
+            for_finisher["races"] = _of_checked(races, by_label)
+        return replace(plan, path=plan.path.absolute(), runs=runs, for_finisher=for_finisher)
 
     def __call__(self, planned: Sequence[Run]) -> list[Run]:
-        """Return the runs of one stage in their order, each with its key, directory and shape."""
+        """Return the runs of one stage, each with its key, directory and shape.
+
+        Of runs that are equal the first is returned.
+        """
+        return list({run.key: run for run in self._stage(planned)}.values())
+
+    def _stage(self, planned: Sequence[Run]) -> list[Run]:
+        """Return each run of a stage checked; for a run equal to an earlier run, that one."""
         from dlfd_dist.data.loaders import rows_key
 
         draws = [rows_key(run.config.data, run.config.drawn_forget) for run in planned]
@@ -49,14 +61,14 @@ class Check:
             (draw, run.train_seed if run.trains else None, run.parents)
             for draw, run in zip(draws, planned, strict=True)
         ]
-        sizes, draw_of, runs = Counter(packs), {}, {}
+        sizes, draw_of, first, runs = Counter(packs), {}, {}, []
         for run, draw, pack in zip(planned, draws, packs, strict=True):
             run = self._run(run, sizes[pack])
             if draw_of.setdefault(run.key, draw) != draw:
                 # Two seeds may draw the same people.
                 run = replace(run, key=digest(json.dumps(sorted([run.key, run.label]))))
-            runs[run.key] = run
-        return list(runs.values())
+            runs.append(first.setdefault(run.key, run))
+        return runs
 
     def _once(self, make: Callable[[], Any], *key: Hashable) -> Any:
         """Return what a function makes, which is called once for a key."""
@@ -137,11 +149,9 @@ class Check:
             method.check_settings(config.method, model())
 
 
-def _stage(run: Run) -> str:
-    """Return the stage of a run; what shares a stage may share a job."""
-    if not run.parents:
-        return "trainings"
-    return run.role if run.role in ("trial", "method") else "measurements"
+def _stage(run: Run) -> tuple[int, bool]:
+    """Return what runs that may share a job have in common."""
+    return run.stage, run.role == "trial"
 
 
 def _absolute(run: Run) -> Run:
@@ -157,12 +167,25 @@ def _ready(stage: list[Run], checked: Mapping[str, Run]) -> list[Run]:
     models = {label: Path(run.directory or "") for label, run in checked.items()}
 
     def keys(labels: Sequence[str]) -> tuple[str, ...]:
-        return tuple(checked[label].key for label in labels if label in checked)
+        return tuple(dict.fromkeys(checked[label].key for label in labels))
 
     return [
         replace(run, parents=keys(run.parents), after=keys(run.after))
         for run in with_models(stage, models)
     ]
+
+
+def _of_checked(races: Mapping[str, Any], checked: Mapping[str, Run]) -> dict[str, Any]:
+    """Return races whose trials name, in place of a run equal to another, that one."""
+    return {
+        name: {**race, "trials": [_of_checked_runs(trial, checked) for trial in race["trials"]]}
+        for name, race in races.items()
+    }
+
+
+def _of_checked_runs(trial: Mapping[str, Any], checked: Mapping[str, Run]) -> dict[str, Any]:
+    against = [tuple(checked[label].label for label in labels) for labels in trial["against"]]
+    return {**trial, "against": tuple(against)}
 
 
 def _models(config: JobConfig) -> dict[str, str]:

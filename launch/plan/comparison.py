@@ -160,11 +160,11 @@ def measurement_run(training: Run, draw: int | None, metrics_seed: int) -> Run:
     return Run(label, training.role, training.train_seed, config, draw=draw)
 
 
-def unlearning_runs(comparison: Comparison, configs: Sequence[JobConfig]) -> list[Run]:
-    """Return every method on all of its seeds; `configs` are like those of the comparison."""
+def unlearning_runs(comparison: Comparison) -> list[Run]:
+    """Return every method on all of its seeds."""
     return [
         _unlearning_run(comparison, config, train_seed, seed, metrics_seed)
-        for config in configs
+        for config in comparison.configs
         for train_seed, seed in comparison.pairs
         for metrics_seed in comparison.metrics_seeds
     ]

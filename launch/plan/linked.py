@@ -46,7 +46,7 @@ def comparison_plan(
     trials = [run for race in races.values() for run in race.runs]
     models = [*training_runs(comparison), *tuning_models(comparison)]
     runs = _linked([*models, *trials, *measurements])
-    for run in unlearning_runs(comparison, comparison.configs):
+    for run in unlearning_runs(comparison):
         race = races.get(run.title)
         runs += _linked([run], [*(trial.label for trial in race.runs), *measured] if race else ())
     for_finisher = {

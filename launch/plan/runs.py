@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -43,14 +44,17 @@ class Run:
     tuning: bool = False
     """Whether trials alone are held against this model, so that it is in no row of the table."""
 
-    # What `plan.check` fills in for runs that are submitted.
+    # What `plan.linked` fills in.
     key: str = ""
-    """8 hex digits: the signature or, before its models exist, that of settings and parents."""
-    spec: LaunchSpec = field(default_factory=LaunchSpec)
+    """What other runs name this run by: the label or, once it is checked, 8 hex digits of the
+    signature or, before its models exist, of settings and parents."""
     parents: tuple[str, ...] = ()
     """Keys of the runs whose models this run starts from."""
     after: tuple[str, ...] = ()
     """Keys of the runs that must have ended before this run, well or not."""
+
+    # What `plan.check` fills in for runs that are submitted.
+    spec: LaunchSpec = field(default_factory=LaunchSpec)
     directory: str | None = None
     """The run directory, where it is known before the run."""
     rank_seconds: float = 0.0
@@ -83,6 +87,12 @@ class Run:
     def trains(self) -> bool:
         """Whether the run trains a model that others start from."""
         return self.role in TRAINED and self.verb == "train"
+
+    @property
+    def stage(self) -> int:
+        """0: it starts from no other run. 1: it measures a trained model, or tries a method on it.
+        2: a method, with its own settings or those that trials chose."""
+        return 2 if self.role == "method" else 1 if self.parents else 0
 
     @property
     def in_table(self) -> bool:
@@ -128,13 +138,13 @@ class Plan:
     """The runs that a command line asks for."""
 
     path: Path
-    """The directory of the campaign."""
+    """The directory of the comparison, the audit or the campaign."""
     verb: str
     words: list[str]
     cluster: ClusterConfig
     runs: list[Run]
     finisher: str
-    """The name of what makes the report of the finished runs (`verbs.task.FINISHERS`)."""
+    """The name of what makes the report of the finished runs (`results.campaign.WRITERS`)."""
     for_finisher: dict[str, Any] = field(default_factory=dict)
     """What jobs and the report need of the request, in plain values: no job reads the words."""
     left_out: list[str] = field(default_factory=list)
@@ -152,6 +162,15 @@ class Plan:
     def mode(self) -> str:
         """Mode of the directories that the runs make (run.mode)."""
         return self.runs[0].setting("run.mode") if self.runs else PRIVATE
+
+    @property
+    def stages(self) -> list[list[Run]]:
+        """The runs by stage: what shares a stage waits for nothing in it.
+
+        A trial may fail and end what comes after it on the same ranks: trials are last.
+        """
+        in_order = sorted(self.runs, key=lambda run: (run.stage, run.role == "trial"))
+        return [list(stage) for _, stage in itertools.groupby(in_order, lambda run: run.stage)]
 
     @functools.cached_property
     def by_key(self) -> dict[str, Run]:

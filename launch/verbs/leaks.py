@@ -72,4 +72,4 @@ def _audit(config: JobConfig, folder: Path) -> tuple[dict[str, Any], tuple[str, 
         raise RunDirError(
             f"run.dir={folder} cannot be written ({err.strerror}): choose another directory."
         ) from err
-    return counted, audit.told
+    return counted, audit.stay

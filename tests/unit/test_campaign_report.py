@@ -86,7 +86,7 @@ def test_a_comparison_is_reported_as_if_its_words_were_read_again(
     campaign = plan("compare", tmp_path, *words)
     ended = report(campaign).ended
     asked = comparison_of(campaign.words)
-    runs = [*training_runs(asked), *measurement_runs(asked), *unlearnings_of(asked, asked.configs)]
+    runs = [*training_runs(asked), *measurement_runs(asked), *unlearnings_of(asked)]
     assert list(map(shown, ended.wanted)) == list(map(shown, runs))
     assert ended.contrasts == named_contrasts(asked)
     assert ended.tuning == json.loads(json.dumps(tuning_record(asked, {})))

@@ -212,7 +212,7 @@ def dry_run(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
 
 def compared(*words: str) -> list[str]:
     plan = comparison_of(with_sweep([*words, "data=synthetic"]))
-    return [one.label for one in unlearning_runs(plan, plan.configs)]
+    return [one.label for one in unlearning_runs(plan)]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

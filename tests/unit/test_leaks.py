@@ -86,7 +86,7 @@ def test_a_request_is_told_of_twins_that_stay(planted: Manifest, tmp_path: Path)
     folder.mkdir()
     audit = audit_leaks(planted, splits, request, folder)
     assert audit.counts() == {"exact": {"retain-test": 1}, "near": {"retain-forget": 1}}
-    assert audit.told == (
+    assert audit.stay == (
         "Ada: 1 of the images to forget has a twin in the retain set, which stays and is trained "
         "on",
     )
@@ -155,7 +155,7 @@ def test_a_twin_in_retain_is_told_whatever_lies_between(tmp_path: Path, faces):
     }  # fmt: skip
     joined = {(p.image_path, p.other_path) for p in audit.pairs if p.kind == "near"}
     assert {("2.png", "6.png"), ("5.png", "0.png"), ("2.png", "5.png")} <= joined
-    assert audit.told[0].startswith("Ada: 2 of the images to forget have a twin")
+    assert audit.stay[0].startswith("Ada: 2 of the images to forget have a twin")
 
 
 def test_the_command_writes_list_numbers_and_page(tmp_path: Path, planted: Manifest, capsys):

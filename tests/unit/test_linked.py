@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,29 @@ def test_no_run_comes_before_a_run_that_it_waits_for(tmp_path: Path):
         assert {*run.parents, *run.after} <= before
         before.add(run.key)
     assert len(before) == len(plan.runs)
+
+
+def test_a_trial_equal_to_another_is_run_once_and_counts_for_both(tmp_path: Path):
+    words = [*GIVEN, f"run.dir={tmp_path}/out", "method=finetune", "method.lr=0.01"]
+    # Few settings are left to draw, so that trials are drawn twice.
+    plan = plan_campaign("compare", [*words, "compare.tune=12"])
+    trials = plan.for_finisher["races"]["finetune"]["trials"]
+    assert len(trials) == 12
+    equal = {json.dumps(trial["settings"]): trial["against"][0][0] for trial in trials}
+    runs = [run.label for run in plan.runs if run.role == "trial"]
+    assert sorted(equal.values()) == sorted(runs)
+    assert len(runs) < 12
+    (method,) = (run for run in plan.runs if run.role == "method")
+    assert {plan.by_key[key].label for key in method.after} >= set(runs)
+
+
+def test_what_is_tuned_and_what_is_not_run_in_one_stage_after_the_trials():
+    comparison = comparison_of([*GIVEN, *TUNED])
+    trainings, measured, methods = comparison_plan(comparison, races_of(comparison)).stages
+    assert {run.verb for run in trainings} == {"train"}
+    assert {run.role for run in methods} == {"method"}
+    assert {run.method for run in methods} == {"finetune", "dlfd_official"}
+    # A trial that fails on several ranks ends the stage: what is measured comes first.
+    is_trial = [run.role == "trial" for run in measured]
+    assert is_trial == sorted(is_trial)
+    assert any(is_trial)

@@ -152,7 +152,7 @@ def test_the_audit_of_a_clean_run_tells_what_was_found_before_cleaning(root):
     assert clean.leaks is not None
     assert clean.leaks.to_dict() == raw.leaks.to_dict()
     assert clean.leaks.counts()["exact"]["retain-forget"] == 1
-    assert clean.leaks.told == raw.leaks.told != ()
+    assert clean.leaks.stay == raw.leaks.stay != ()
 
 
 def test_a_run_keeps_the_list_beside_its_request(root, tmp_path):

@@ -24,7 +24,7 @@ GIVEN = ["data=synthetic", "forget.fraction=0.25", "run.dir=out"]
 
 def labels(*overrides: str) -> list[str]:
     plan = comparison_of([*GIVEN, *overrides])
-    return [one.label for one in unlearning_runs(plan, plan.configs)]
+    return [one.label for one in unlearning_runs(plan)]
 
 
 # --- the settings of the comparison itself
@@ -97,7 +97,7 @@ def test_each_seed_unlearns_the_model_trained_with_it():
     assert [one.label for one in training_runs(plan)] == [
         "retrained seed 3", "original seed 3", "retrained seed 1", "original seed 1",
     ]  # fmt: skip
-    runs = unlearning_runs(plan, plan.configs)
+    runs = unlearning_runs(plan)
     assert [(one.method, one.config.seed, one.train_seed) for one in runs] == [
         ("dlfd", 3, 3), ("dlfd", 1, 1), ("finetune", 3, 3), ("finetune", 1, 1),
     ]  # fmt: skip
@@ -124,8 +124,7 @@ def test_a_run_has_one_directory_name_however_its_seeds_were_asked_for():
         for more in (["seed=0,1"], ["seed=0,1", "compare.train_seeds=0,1"])
     )
     few, many = (
-        {one.label: one.config.run.name for one in unlearning_runs(plan, plan.configs)}
-        for plan in plans
+        {one.label: one.config.run.name for one in unlearning_runs(plan)} for plan in plans
     )
     assert few.items() <= many.items()
     assert len(set(many.values())) == len(many) == 4
@@ -156,7 +155,7 @@ def test_lists_that_would_change_the_trained_models_are_refused(override):
 
 def test_several_values_of_a_setting_are_variants_and_the_methods_own_value_bears_its_name():
     plan = comparison_of([*GIVEN, "method=finetune,dlfd", "method.dynamic=true,false", "seed=0,1"])
-    runs = unlearning_runs(plan, plan.configs)
+    runs = unlearning_runs(plan)
     assert [(one.label, one.variant) for one in runs] == [
         ("finetune seed 0", ""), ("finetune seed 1", ""),
         ("dlfd seed 0", ""), ("dlfd seed 1", ""),
@@ -194,7 +193,7 @@ def test_variants_none_of_which_can_be_are_refused_like_a_single_one():
 
 def test_data_are_the_same_in_all_runs():
     plan = comparison_of([*GIVEN, "seed=0,1", "compare.train_seeds=0,5"])
-    runs = [*training_runs(plan), *unlearning_runs(plan, plan.configs)]
+    runs = [*training_runs(plan), *unlearning_runs(plan)]
     assert len({repr(one.config.data) for one in runs}) == 1
 
 
@@ -224,7 +223,7 @@ def test_a_setting_of_no_compared_method_is_refused():
 def test_settings_of_compare_reach_no_run():
     words = ([], ["compare.tune=3", "compare.workers=1"])
     asked = [comparison_of([*GIVEN, *more]) for more in words]
-    without, given = ([*training_runs(c), *unlearning_runs(c, c.configs)] for c in asked)
+    without, given = ([*training_runs(c), *unlearning_runs(c)] for c in asked)
     assert without == given
 
 
@@ -238,7 +237,7 @@ def test_a_run_waits_for_both_models_of_its_train_seed():
     plan = comparison_of([*GIVEN, "method=finetune", "compare.train_seeds=0,1", "forget.seed=0"])
     names = {"original seed 0": "o0", "original seed 1": "o1", "retrained seed 1": "r1"}
     models = {label: Path(name) for label, name in names.items()}
-    ready = with_models(unlearning_runs(plan, plan.configs), models)
+    ready = with_models(unlearning_runs(plan), models)
     assert [(one.train_seed, one.config.checkpoint, one.config.reference) for one in ready] == [
         (1, "o1", "r1")
     ]
@@ -284,7 +283,7 @@ def test_people_who_are_not_drawn_by_seed_share_a_retrained(same):
 def test_a_run_starts_from_the_retrained_that_never_saw_its_people():
     plan = comparison_of([*GIVEN, "method=finetune", "seed=0,1", "compare.train_seeds=0"])
     models = {one.label: Path(one.label) for one in training_runs(plan)}
-    runs = [*unlearning_runs(plan, plan.configs), *measurement_runs(plan)]
+    runs = [*unlearning_runs(plan), *measurement_runs(plan)]
     starts = {
         one.label: (one.config.checkpoint, one.config.reference)
         for one in with_models(runs, models)
@@ -319,7 +318,7 @@ def test_evaluation_seeds_are_an_axis_of_the_methods_and_measure_the_trainings_a
         "forget.seed=0",
     ]  # fmt: skip
     plan = comparison_of([*GIVEN, *words])
-    runs = unlearning_runs(plan, plan.configs)
+    runs = unlearning_runs(plan)
     axes = [(one.train_seed, one.config.seed, one.config.metrics.seed) for one in runs]
     assert axes == [(t, s, m) for t in (0, 1) for s in (4, 5) for m in (0, 7)]
     assert len({one.label for one in runs}) == len({one.config.run.name for one in runs}) == 8
@@ -338,8 +337,8 @@ def test_evaluation_seeds_are_an_axis_of_the_methods_and_measure_the_trainings_a
     ]  # fmt: skip
     assert again[0].label == "retrained seed 0 measured with seed 7"
     alone = comparison_of([*GIVEN, "method=finetune", "metrics.seed=7"])
-    assert [one.config.metrics.seed for one in unlearning_runs(alone, alone.configs)] == [7]
-    assert unlearning_runs(alone, alone.configs)[0].label == "finetune seed 0"
+    assert [one.config.metrics.seed for one in unlearning_runs(alone)] == [7]
+    assert unlearning_runs(alone)[0].label == "finetune seed 0"
     assert measurement_runs(alone) == []
     with pytest.raises(ConfigError, match=r"metrics.seed=-1 is not allowed: it must be >= 0"):
         comparison_of([*GIVEN, "metrics.seed=0,-1"])

@@ -279,7 +279,7 @@ def test_trials_forget_people_of_their_own_against_a_retrained_and_original_of_t
     assert (original.config.verb, original.config.drawn_forget.seed) == ("evaluate", draws[0])
     # The table is made of the other runs, and none of those forgets people of a trial.
     planned = comparison_plan(plan, races_of(plan)).runs
-    rows = [*training_runs(plan), *measurement_runs(plan), *unlearning_runs(plan, plan.configs)]
+    rows = [*training_runs(plan), *measurement_runs(plan), *unlearning_runs(plan)]
     assert [run.label for run in planned if run.in_table] == [run.label for run in rows]
     assert {retrained.label, original.label} <= {run.label for run in planned if run.tuning}
     assert not any(run.tuning for run in rows)
