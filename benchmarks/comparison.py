@@ -3,6 +3,7 @@
     python -m benchmarks.comparison --name ck48 --data-root PATH [--out DIR] [key=value ...]
     python -m benchmarks.comparison --name ck48_gap|ck48_gate --data-root PATH [--out DIR]
     python -m benchmarks.comparison --name ck48_ablation|ck48_dlfm_ablation --data-root PATH
+    python -m benchmarks.comparison --name ck48_reset --data-root PATH [--out DIR] [key=value ...]
     python -m benchmarks.comparison --name orl|orl_own|orl_some|orl_dlfm
     python -m benchmarks.comparison --name orl_ablation|orl_dlfm_ablation
     python -m benchmarks.comparison --name london|utk_age|utk_age_gate|lfw_smile --data-root PATH
@@ -134,6 +135,12 @@ SETTINGS = {
     ],
     "table_lfw_smile": [*LFW_SMILE, *TABLE, *AT_32, "compare.steps=242"],
     "table_ck48": [*CK48, *TABLE, "compare.steps=34"],
+    # Whether a start that forgets brings Fine-tune and DLFM nearer to Retrained.
+    "ck48_reset": [
+        *CK48, *TABLE[1:], "method=finetune,dlfm", "method.reset=none,shrink", "compare.steps=34",
+        'compare.contrasts=["dlfm reset=shrink/dlfm","finetune reset=shrink/finetune",'
+        '"dlfm reset=shrink/finetune reset=shrink","dlfm reset=shrink/original"]',
+    ],
 }  # fmt: skip
 SETS = ("utk_age", "lfw_smile", "ck48")
 """Of the whole table, by the names of their folders."""
