@@ -14,13 +14,17 @@ if [ "${1:-}" = --labs ]; then
   shift 2
 fi
 
+folder=${SLURM_LAB_DIR:-} # env.sh, below, names that of the first lab
+
 ask() { # NUMBER COMMAND: runs it with the settings of that lab
   SLURM_LAB_NUMBER=$1 bash -c ". '$here/lib.sh'; $2"
 }
 started=()
 take_down() {
   local number
-  for number in "${started[@]}"; do SLURM_LAB_NUMBER=$number bash "$here/down.sh" & done
+  for number in "${started[@]}"; do
+    SLURM_LAB_DIR=$folder SLURM_LAB_NUMBER=$number bash "$here/down.sh" &
+  done
   wait
 }
 trap take_down EXIT
