@@ -74,8 +74,8 @@ def image_digests(manifest: Manifest, folder: Path | None, *, verify: bool = Fal
     verify : decode every image, whatever is kept
     """
     path = None if folder is None else folder / f"pixels-{contents(manifest, folder).key}.npy"
-    if path is not None and not verify and (kept := _held(path, manifest)) is not None:
-        return kept
+    if path is not None and not verify and (stored := _held(path, manifest)) is not None:
+        return stored
     digests = _digests(manifest)
     if path is not None:
         _keep(path, digests)

@@ -35,8 +35,8 @@ class Album:
         room = self.limit - len(self.ids)
         parts = (("ids", ids), ("original", original), ("synthesised", synthesised))
         for name, new in parts:
-            kept = getattr(self, name)
-            setattr(self, name, torch.cat([kept, new[:room]]) if len(kept) else new[:room])
+            stored = getattr(self, name)
+            setattr(self, name, torch.cat([stored, new[:room]]) if len(stored) else new[:room])
 
     def write(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

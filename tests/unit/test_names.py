@@ -33,12 +33,12 @@ def empty_names(source: str) -> list[str]:
 
 @pytest.mark.parametrize("package", ["dlfd_dist", "launch"])
 def test_every_name_says_what_the_thing_is(package: str):
-    found = {
+    wrong = {
         str(path.relative_to(ROOT)): empty
         for path in sorted((ROOT / package).rglob("*.py"))
         if (empty := empty_names(path.read_text(encoding="utf-8")))
     }
-    assert found == {}
+    assert wrong == {}
 
 
 @pytest.mark.parametrize(
