@@ -31,7 +31,7 @@ FACTS = {
     "verb", "seed", "world_size", "device", "job_id", "restarts", "signature", "title",
     "synthetic", "may_show", "credit", "label_names", "image_size", "num_images", "selected_step",
     "selection", "test_read", "num_steps", "wall_seconds", "device_seconds", "energy_joules",
-    "peak_memory_mb", "model_sha256", "leaks", "guards", "forget_labels", "groups",
+    "peak_memory_mb", "model_sha256", "leaks", "guards", "forget_labels", "groups", "slurm_usage",
 }  # fmt: skip
 """What result.json holds beside figures. Class names and credits are left out of a certificate: the
 classes may be people."""

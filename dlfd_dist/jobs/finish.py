@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ..config import JobConfig
@@ -14,6 +15,7 @@ from ..digests import file_digest
 from ..metrics import ModelOutputs, Outputs, custom_figures, guards_of
 from ..models import Classifier, save_weights
 from ..run_dir import write_json
+from ..runtime.accounting import step_so_far
 from ..runtime.checkpoint import drop_checkpoints
 from ..runtime.env import job_info
 from .acted import acted
@@ -86,6 +88,8 @@ def measure(
     if job.collectives.is_main:
         result = figures_of(job.config, parts, fresh, reference) | beside
         result["guards"] = guards_of(result)
+        usage = step_so_far()
+        result["slurm_usage"] = None if usage is None else asdict(usage)
         save_samples(job.run_dir, parts, job.data.manifest.identities, logits)
         if job.run_dir.model.is_file():
             result["model_sha256"] = file_digest(job.run_dir.model)

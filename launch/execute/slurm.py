@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from dlfd_dist.config import ClusterConfig
 from dlfd_dist.errors import ConfigError, DlfdError
 from dlfd_dist.registry import near_match
+from dlfd_dist.runtime.accounting import seconds
 
 TIMEOUT_S = 60
 COMPLETING_S = 30.0
@@ -236,25 +237,6 @@ def partitions() -> list[Partition]:
         time_min = math.inf if time_s is None else time_s / 60
         partitions.append(Partition(name.strip(), time_min, int(nodes)))
     return partitions
-
-
-def seconds(clock: str) -> float | None:
-    """Return SLURM's [days-]hours:minutes:seconds in seconds; None for another word.
-
-    Without days there may be minutes alone, or minutes:seconds.
-
-    >>> seconds("1-02"), seconds("90"), seconds("1:30"), seconds("UNLIMITED")
-    (93600.0, 5400.0, 90.0, None)
-    """
-    match = re.fullmatch(r"(?:(\d+)-)?(\d+(?::\d+){0,2}(?:\.\d+)?)", clock.strip())
-    if match is None:
-        return None
-    parts = [float(part) for part in match[2].split(":")]
-    if match[1]:
-        hours, mins, secs = [*parts, 0.0, 0.0][:3]
-    else:
-        hours, mins, secs = {1: [0.0, *parts, 0.0], 2: [0.0, *parts], 3: parts}[len(parts)]
-    return int(match[1] or 0) * 86400 + hours * 3600 + mins * 60 + secs
 
 
 def check_cluster(cluster: ClusterConfig, nodes: int) -> None:

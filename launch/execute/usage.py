@@ -1,44 +1,18 @@
-"""What jobs have used, as SLURM's accounting counts it: energy, memory, time of the cores.
-
-A site that measures no energy has 0 in its records, and steps of less than a second have no memory:
-both are None here.
-"""
+"""What the jobs of a campaign have used, as sacct tells it after their end."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from dlfd_dist.run_dir import write_json
+from dlfd_dist.runtime.accounting import Usage, total, usage_of_step
 
-from .slurm import STARTED, SchedulerError, call, seconds
+from .slurm import STARTED, SchedulerError, call
 
 FIELDS = "JobID,State,ConsumedEnergyRaw,MaxRSS,TRESUsageInTot"
-UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4, "P": 1024**5}
-MB = 1e6
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a job or a task of an array has used in all its starts; None: nobody measured it."""
-
-    energy_joules: float | None = None
-    """Of its nodes while it had them, other jobs on the same nodes included."""
-    max_rss_mb: float | None = None
-    """The largest resident memory of a process."""
-    cpu_seconds: float | None = None
-    disk_read_mb: float | None = None
-
-
-def total(usages: Iterable[Usage]) -> Usage:
-    """Return what jobs, or the starts of a job, have used together, as far as it was measured."""
-    rows = [asdict(usage) for usage in usages]
-    known = {name: [row[name] for row in rows if row[name] is not None] for name in asdict(Usage())}
-    used = {name: sum(values) if values else None for name, values in known.items()}
-    return Usage(**used | {"max_rss_mb": max(known["max_rss_mb"], default=None)})
 
 
 def sacct_usage(job_ids: Sequence[str]) -> dict[str, Usage]:
@@ -58,12 +32,10 @@ def read_usage(answer: str) -> dict[str, Usage]:
     used: dict[str, list[Usage]] = {}
     under_way: set[str] = set()
     for job_id, lines in _starts(answer):
-        energies = [
-            float(line[2]) if line[2].isdecimal() and int(line[2]) else None for line in lines
-        ]
-        energy = energies[0] or max(filter(None, energies[1:]), default=None)
-        steps = [_step(rss, tres) for *_, rss, tres in lines]
-        used.setdefault(job_id, []).append(total([Usage(energy), *steps]))
+        steps = [usage_of_step(*fields[2:]) for fields in lines]
+        of_job, *of_steps = [step.energy_joules for step in steps]
+        energy = of_job or max(filter(None, of_steps), default=None)
+        used.setdefault(job_id, []).append(replace(total(steps), energy_joules=energy))
         (under_way.add if lines[0][1] in STARTED else under_way.discard)(job_id)
     return {job_id: total(starts) for job_id, starts in used.items() if job_id not in under_way}
 
@@ -79,28 +51,6 @@ def _starts(answer: str) -> list[tuple[str, list[list[str]]]]:
         if starts:
             starts[-1][1].append(fields)
     return starts
-
-
-def _step(rss: str, tres: str) -> Usage:
-    pairs = (pair.split("=", 1) for pair in tres.split(",") if "=" in pair)
-    counts = {name: value for name, value in pairs}
-    memory, disk = size(rss), size(counts.get("fs/disk", ""))
-    return Usage(
-        None,
-        None if memory is None else memory / MB,
-        seconds(counts["cpu"]) if "cpu" in counts else None,
-        None if disk is None else disk / MB,
-    )
-
-
-def size(text: str) -> float | None:
-    """Return bytes of what SLURM writes with a letter for powers of 1024; None for no size.
-
-    >>> size("72060K"), size("1.50G"), size("")
-    (73789440.0, 1610612736.0, None)
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGTP]?)", text)
-    return None if match is None else float(match[1]) * UNITS[match[2]]
 
 
 def usage_of(campaign: Path, job_ids: Sequence[str]) -> dict[str, Usage]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from dlfd_dist.errors import INTERRUPTED, ConfigError
 from dlfd_dist.plain import counted, steer
+from dlfd_dist.runtime.accounting import Usage, total
 from dlfd_dist.terminal import is_live, print_table
 
 from ..execute import slurm
@@ -30,7 +31,7 @@ from ..execute.states import (
     planned_runs,
     run_states,
 )
-from ..execute.usage import Usage, total, usage_of
+from ..execute.usage import usage_of
 from ..plan.runs import Plan, read_plan
 from .shown import show_submission
 from .submit import submit

@@ -186,6 +186,8 @@ def test_runs_told_to_stop_go_on_until_restarts_run_out_or_by_their_script_alone
     results = [RunDir(Path(run)).read_result() for run in runs]
     assert [result["restarts"] for result in results] == [2, 1]
     assert {result["world_size"] for result in results} == {2}
+    # A rank that has loaded torch holds more than 100 MB, as SLURM counts it.
+    assert all(result["slurm_usage"]["max_rss_mb"] > 100 for result in results)
 
 
 @pytest.mark.parametrize("fault", ["down", "processes vanish"])

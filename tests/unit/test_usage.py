@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import types
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
 
+from dlfd_dist.runtime import accounting
+from dlfd_dist.runtime.accounting import Usage, step_so_far
 from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.runtime.energy import EnergyMeter, added
 from launch.execute import usage
 from launch.execute.slurm import SchedulerError
-from launch.execute.usage import Usage, read_usage, usage_of
+from launch.execute.usage import read_usage, usage_of
 from tests.fakes.campaigns import Campaigns, make_campaigns
+from tests.fakes.slurm_on_path import FakeSlurm
 
 LAB = """\
 300001|COMPLETED|0||
@@ -144,6 +149,40 @@ def test_nobody_measures_a_cpu_nor_a_device_whose_library_is_missing(
 @pytest.mark.parametrize(("before", "now", "both"), [(1.0, 2.0, 3.0), (None, 2.0, None)])
 def test_a_start_that_was_not_measured_leaves_no_sum(before, now, both):
     assert added(before, now) == both
+
+
+STEP = {"SLURM_JOB_ID": "17", "SLURM_STEP_ID": "0"}
+
+
+@pytest.fixture
+def sstat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    """A SLURM whose sstat knows step 17.0 alone."""
+    slurm = FakeSlurm(tmp_path / "slurm", monkeypatch)
+    answer = "48211|1.50G|cpu=1-00:00:01,energy=48211,fs/disk=2000000"
+    slurm.command("sstat", f"""[ "$4" = 17.0 ] && echo '{answer}'""")
+    return slurm
+
+
+def step(**changes: str) -> Usage | None:
+    return step_so_far({"PATH": os.environ["PATH"], **STEP, **changes})
+
+
+def test_a_run_asks_what_its_step_used_until_now(sstat: FakeSlurm):
+    assert step() == Usage(48211.0, 1.5 * 1024**3 / 1e6, 86401.0, 2.0)
+    sstat.answers("sstat", "0||")
+    assert step() == Usage()
+
+
+def test_where_sstat_says_nothing_a_run_ends_all_the_same(sstat: FakeSlurm, monkeypatch):
+    assert step_so_far({"PATH": os.environ["PATH"]}) is None
+    assert step(SLURM_STEP_ID="1") is None
+    sstat.answers("sstat")
+    assert step() is None
+    monkeypatch.setattr(accounting, "TIMEOUT_S", 0.1)
+    sstat.command("sstat", "exec sleep 60")
+    assert step() is None
+    (sstat.bin / "sstat").unlink()
+    assert step() is None
 
 
 @pytest.fixture
