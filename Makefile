@@ -1,6 +1,6 @@
 # make setup   .venv with every extra, at the versions of constraints.txt
 # make demo    forget people on real faces; ends with a table and the path of a page
-# make test    lint, types and all tests that need no cluster; the types beside the tests
+# make test    lint, types and all tests that need no cluster
 # make unit    the quick part of the tests
 # make site   the documentation as a site, in build/site
 # make release   wheel and source distribution in dist/, checked, and used on each Python that is here
@@ -15,7 +15,7 @@ LABS ?= 2
 # Hundreds of processes load torch: without bytecode each compiles it again, for 8 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo site release test test-slurm lint style types tests unit clean
+.PHONY: setup demo site release test test-slurm lint unit clean
 
 setup: $(STAMP)
 
@@ -40,27 +40,18 @@ release: setup
 	$(BIN)/python .ci/release.py dist
 	$(BIN)/python .ci/pythons.py dist
 
-lint: style types
-
-style: setup
+lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pyrefly check --min-severity error
 	$(BIN)/python .ci/advisories.py constraints.txt
 	$(BIN)/python .ci/prose.py
-
-# Shown at once when it ends, so that tests may write meanwhile.
-types: setup
-	@output=$$(nice -n 19 $(BIN)/pyright 2>&1); status=$$?; printf '\npyright: %s\n' "$$output"; exit $$status
 
 unit: setup
 	$(PYTEST) -n 2 tests/unit
 
-tests: setup
+test: lint
 	$(PYTEST) -n 2 --dist loadgroup
-
-# -k: the tests run to their end also when a type is wrong, and make fails all the same.
-test: style
-	+$(MAKE) --no-print-directory -k -j2 types tests
 
 test-slurm: setup
 	OMP_NUM_THREADS=1 slurm/lab/with.sh --labs $(LABS) \

@@ -5,7 +5,7 @@
 The version stands once in the changelog with its day; wheel and source distribution carry it, name
 the Pythons that they are for, and every file of theirs is written in the syntax of the oldest. On
 each Python the wheel, with all that it needs, can be installed at the versions of constraints.txt;
-uv resolves that over the network, without having the Python. pyright, in `make lint`, looks for
+uv resolves that over the network, without having the Python. pyrefly, in `make lint`, looks for
 names of Python's own library that the oldest lacks.
 """
 

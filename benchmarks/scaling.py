@@ -55,7 +55,7 @@ def rank(number: int, folder: str) -> None:
         done = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
         return done.then(lambda one: one.value()[0] / RANKS)
 
-    updater.replica.register_comm_hook(None, count)  # pyright: ignore[reportCallIssue]
+    updater.replica.register_comm_hook(None, count)
     rows = collectives.shard(BATCH)
     images, forget = torch.rand(2, BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(BATCH)[rows] % 8

@@ -101,7 +101,7 @@ def make_data(images: Repeated) -> ResolvedData:
         [str(c) for c in range(NUM_CLASSES)], "random images",
     )  # fmt: skip
     splits = Splits(np.union1d(retain, forget), retain, forget, val, val[:0])
-    return ResolvedData(manifest, splits, ResolvedRequest([], forget), images)  # pyright: ignore[reportArgumentType]
+    return ResolvedData(manifest, splits, ResolvedRequest([], forget), images)
 
 
 def make_config(name: str, bfloat16: bool, channels_last: bool) -> JobConfig:

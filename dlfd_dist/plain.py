@@ -73,7 +73,7 @@ def visible_output() -> Iterator[None]:
     if isinstance(sys.stdout, _Visible):
         yield
         return
-    sys.stdout, sys.stderr = (_Visible(stream) for stream in before)  # pyright: ignore[reportAttributeAccessIssue]
+    sys.stdout, sys.stderr = (_Visible(stream) for stream in before)
     try:
         yield
     finally:

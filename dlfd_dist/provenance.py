@@ -62,7 +62,7 @@ def _git(*words: str) -> str:
 
 def environment() -> dict[str, Any]:
     """Return what figures may depend on; no host name, for machines are named after people."""
-    packages = {}
+    packages: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
             packages[name] = version(name)

@@ -79,7 +79,7 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, verb: Verb):
         super().__init__(add_help=False, allow_abbrev=False)
         for option in (*COMMON, *verb.options):
-            flag = {} if option in NEEDS else {"action": "store_true"}
+            flag: dict[str, Any] = {} if option in NEEDS else {"action": "store_true"}
             self.add_argument(option, **flag, **KINDS.get(option, {}))
         self.add_argument("words", nargs="*")
 

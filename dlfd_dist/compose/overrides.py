@@ -76,7 +76,9 @@ def listed_values(parsed: Override) -> list[Any]:
     """Return the values of a setting in LISTS, whether brackets are around them or not."""
     text = (parsed.input_line or "").split("=", 1)[1].strip()
     (listed,) = parse([f"{parsed.key_or_group}=[{text.removeprefix('[').removesuffix(']')}]"])
-    return listed.value()  # pyright: ignore[reportReturnType]
+    values = listed.value()
+    assert isinstance(values, list)
+    return values
 
 
 def as_text(value: Any, name: str) -> str:

@@ -123,9 +123,9 @@ def _range(path: Path, name: str, value: Any) -> Range:
             raise ConfigError(
                 f"It has '{min(map(str, unknown))}': low, high, log, in_flight and by_share go."
             )
-        bounds = {key: _number(value[key]) for key in ("low", "high")}
-        flags = {key: bool(value.get(key, False)) for key in ("log", "in_flight", "by_share")}
-        return Uniform(**bounds, **flags)
+        low, high = (_number(value[key]) for key in ("low", "high"))
+        flags = (bool(value.get(key, False)) for key in ("log", "in_flight", "by_share"))
+        return Uniform(low, high, *flags)
     except ConfigError as err:
         raise ConfigError(f"The search space {path} cannot be used at {name}. {err}") from None
 

@@ -6,6 +6,8 @@ so whom to forget is drawn until no label's share differs by more than a toleran
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.sparse import csr_matrix
 
@@ -91,7 +93,8 @@ class _Search:
         wanted: np.ndarray,
         rng: np.random.Generator,
     ):
-        self.counts, self.num_images, self.wanted, self.rng = counts, num_images, wanted, rng
+        self.counts: Any = counts  # an index gives the rows of a matrix: scipy has no types for it
+        self.num_images, self.wanted, self.rng = num_images, wanted, rng
 
     def difference(self, chosen: np.ndarray) -> float:
         """Return the largest difference of a share."""

@@ -133,13 +133,13 @@ def audit_leaks(
     several = np.bincount(group[there], minlength=group.max() + 1) > 1
     several[group[near.first]] = several[group[near.second]] = True
     groups: dict[int, list[int]] = {}
-    for row in there[several[group[there]]].tolist():
+    for row in map(int, there[several[group[there]]]):
         groups.setdefault(int(group[row]), []).append(row)
     matches = [
         (EXACT, *pair, 1.0) for rows in groups.values() for pair in _with_firsts(rows, rows, place)
     ]
-    pairs_of_groups = group[np.stack([near.first, near.second], axis=1)].tolist()
-    for (first, other), similarity in zip(pairs_of_groups, near.similarity.tolist(), strict=True):
+    similar = zip(group[near.first], group[near.second], map(float, near.similarity), strict=True)
+    for first, other, similarity in similar:
         ones, others = groups.get(first, []), groups.get(other, [])
         pairs = _with_firsts(ones, others, place) + _with_firsts(others, ones, place)
         matches += [(NEAR, *pair, similarity) for pair in dict.fromkeys(pairs)]

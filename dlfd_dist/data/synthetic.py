@@ -227,7 +227,7 @@ class Pen:
 
     def _pixels(self, points: np.ndarray) -> list[tuple[float, float]]:
         placed = (np.asarray(points) @ self._turn + self._middle) * self.size
-        return [(x, y) for x, y in placed.tolist()]
+        return [(float(x), float(y)) for x, y in placed]
 
     def polygon(self, points: np.ndarray, color: Color) -> None:
         self._draw.polygon(self._pixels(points), fill=_rgb(color))

@@ -393,7 +393,7 @@ def make_job(prepared: Prepared, collectives: Collectives) -> Job:
     """Return the job of this rank; nothing is written."""
     config, people = prepared.config, prepared.people
     batches = _batches(config, prepared.data, collectives)
-    reference = people and _batches(config, people.data, collectives)
+    reference = None if people is None else _batches(config, people.data, collectives)
     return Job(prepared, collectives, batches, reference)
 
 

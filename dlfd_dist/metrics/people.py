@@ -89,8 +89,8 @@ def placements(
         order = np.argsort(others, kind="stable")
         below = np.r_[0, np.cumsum(weight[order])] / weight.sum()
         ordered = others[order]
-        places = (np.searchsorted(ordered, scores, side) for side in ("left", "right"))
-        placed.append(sum(below[place] for place in places) / 2)
+        left, right = (np.searchsorted(ordered, scores, side) for side in ("left", "right"))
+        placed.append((below[left] + below[right]) / 2)
     return placed[0], placed[1]
 
 

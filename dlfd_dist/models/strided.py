@@ -50,7 +50,7 @@ class _StridedConv(torch.autograd.Function):
         return F.conv2d(images, weight, bias, stride, padding)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:  # pyrefly: ignore[bad-override]
         (weight,) = ctx.saved_tensors
         return (
             _input_gradient(gradient, weight, ctx.stride, ctx.padding, ctx.size),

@@ -40,7 +40,7 @@ def loss_edges(losses: np.ndarray, num_bins: int) -> tuple[np.ndarray, bool]:
 def _histogram(ax: Axes, losses: np.ndarray, edges: np.ndarray, color: str, dashed: bool) -> None:
     values = np.clip(losses, edges[0], edges[-1])
     weights = np.full(len(values), 100.0 / len(values))
-    style = {"bins": edges, "weights": weights, "color": color}
+    style: dict[str, Any] = {"bins": edges, "weights": weights, "color": color}
     ax.hist(values, histtype="stepfilled", alpha=0.22, **style)
     line = "--" if dashed else "-"
     ax.hist(values, histtype="step", linewidth=1.5, linestyle=line, **style)
@@ -181,7 +181,7 @@ def _trajectory_legend(
 ) -> list:
     handles: list[Any] = [_line_handle(name, style) for name, style in styles.items()]
     if color is not None:
-        ring = {"marker": "o", "linestyle": "", "color": color, "markersize": 6}
+        ring: dict[str, Any] = {"marker": "o", "linestyle": "", "color": color, "markersize": 6}
         handles += [
             Patch(facecolor=color, alpha=0.2, label="synthesis acts"),
             Line2D([], [], markerfacecolor="white", label="switched off", **ring),

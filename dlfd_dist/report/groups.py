@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -55,7 +55,7 @@ def _of_column(label: str, column: str, runs: Sequence[Mapping[str, Any]]) -> li
         ))  # fmt: skip
     known = [row for row in rows if row.change is not None and not row.too_small]
     worst = min(known, key=lambda row: row.change or 0.0, default=None)
-    return [GroupRow(**{**vars(row), "worst": row is worst}) for row in rows]
+    return [replace(row, worst=row is worst) for row in rows]
 
 
 def group_lines(records: Sequence[RunRecord]) -> list[str]:

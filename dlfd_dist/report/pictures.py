@@ -184,7 +184,10 @@ def synthesised_faces(record: RunRecord, *, narrow: bool = False) -> Figure:
     for column in range(num):
         _show(axes[0, column], original[column])
         _show(axes[1, column], changed[column])
-        signed = _show(axes[2, column], difference[column], cmap="RdBu_r", vmin=-limit, vmax=limit)
+    signed, *_ = (
+        _show(ax, change, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        for ax, change in zip(axes[2], difference, strict=True)
+    )
     for ax, name in zip(axes[:, 0], ("original", "synthesised", "difference"), strict=True):
         ax.set_ylabel(name, fontsize=8 if narrow else 9)
     bar = fig.colorbar(signed, ax=axes, location="bottom", shrink=0.45, aspect=30, pad=0.02)

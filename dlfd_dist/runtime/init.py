@@ -86,7 +86,7 @@ def _start(cfg: RuntimeConfig, info: RankInfo, device: torch.device) -> None:
     waits.daemon = True
     waits.start()
     try:
-        store = dist.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
+        store = dist.TCPStore(
             address,
             port,
             info.world_size,
@@ -97,7 +97,7 @@ def _start(cfg: RuntimeConfig, info: RankInfo, device: torch.device) -> None:
         )
         dist.init_process_group(
             _backend(device, info, store),
-            store=dist.PrefixStore("dlfd", store),  # pyright: ignore[reportPrivateImportUsage]
+            store=dist.PrefixStore("dlfd", store),
             rank=info.rank,
             world_size=info.world_size,
             timeout=timedelta(seconds=cfg.collective_timeout_s),
@@ -120,7 +120,7 @@ def _tell_waiting(info: RankInfo, place: str) -> None:
     )  # fmt: skip
 
 
-def _backend(device: torch.device, info: RankInfo, store: dist.TCPStore) -> str:  # pyright: ignore[reportPrivateImportUsage]
+def _backend(device: torch.device, info: RankInfo, store: dist.TCPStore) -> str:
     """Return NCCL for CUDA, or gloo where ranks share a GPU, as fractions do: NCCL refuses that.
 
     Raises

@@ -21,12 +21,12 @@ class TensorBoardTracker(Tracker):
     _file: IO[bytes]
 
     def start(self, run: Tracked) -> Mapping[str, int]:
-        # Messages of protobuf are made when their module is imported; pyright cannot know them.
+        # Messages of protobuf are made when their module is imported; pyrefly cannot know them.
         from tensorboard.compat.proto.event_pb2 import (
-            Event,  # pyright: ignore[reportAttributeAccessIssue]
+            Event,  # pyrefly: ignore[missing-module-attribute]
         )
         from tensorboard.compat.proto.summary_pb2 import (
-            Summary,  # pyright: ignore[reportAttributeAccessIssue]
+            Summary,  # pyrefly: ignore[missing-module-attribute]
         )
         from tensorboard.plugins.hparams import summary_v2
         from tensorboard.summary.writer.record_writer import RecordWriter

@@ -13,7 +13,7 @@ from typing import Any
 
 from .base import Tracked, Tracker, trackers
 
-GATHERS_NOTHING = {
+GATHERS_NOTHING: dict[str, Any] = {
     "x_disable_meta": True, "x_disable_stats": True, "x_disable_machine_info": True,
     "x_save_requirements": False, "disable_git": True, "disable_code": True,
     "disable_job_creation": True, "save_code": False, "console": "off", "silent": True,

@@ -65,7 +65,8 @@ def _executor(question: Question, folder: Path) -> Executor:
 
 def _parameters(question: Question) -> dict[str, Any]:
     """Return the parameters of submitit's SlurmExecutor, but for the lines of shell."""
-    given = {name: getattr(question, name) or None for name in ("partition", "account", "qos")}
+    named = ("partition", "account", "qos")
+    given: dict[str, Any] = {name: getattr(question, name) or None for name in named}
     site, number = replace(question.site, **given), question.gpus_per_node
     # The script writes its output itself: of a folder that the node lacks SLURM would only say that
     # the job failed.

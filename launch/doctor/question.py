@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from dlfd_dist.compose import split_cluster
 from dlfd_dist.config import ClusterConfig
@@ -39,7 +40,7 @@ def read_question(words: Sequence[str]) -> Question:
         for setting in fields(Question)
         if setting.name != "site"
     }
-    given: dict[str, str | int] = {}
+    given: dict[str, Any] = {}
     for word in (word for word in words if word not in of_site):
         name, separator, value = word.partition("=")
         if name not in kinds or not separator:
@@ -49,7 +50,7 @@ def read_question(words: Sequence[str]) -> Question:
                 + f".{near_match(name, kinds)}"
             )
         given[name] = _number(name, value) if kinds[name] is int else value
-    return replace(question, **given)  # pyright: ignore[reportArgumentType]
+    return replace(question, **given)
 
 
 def _question_of(site: ClusterConfig) -> Question:

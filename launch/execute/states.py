@@ -233,8 +233,10 @@ def _status(
     )  # fmt: skip
     if directory is not None and finished:
         result = RunDir(Path(directory)).read_result()
-        used = {name: result.get(name) for name in ("device_seconds", "energy_joules")}
-        return replace(status, state="finished", **used)
+        return replace(
+            status, state="finished", device_seconds=result.get("device_seconds"),
+            energy_joules=result.get("energy_joules"),
+        )  # fmt: skip
     if place is None:
         return status
     job = jobs.get(place.job_id)

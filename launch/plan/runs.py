@@ -213,8 +213,9 @@ def read_plan(campaign: Path, name: str) -> Plan:
 
 
 def _read_run(values: Mapping[str, Any]) -> Run:
-    spec, parents, after = LaunchSpec(**values["spec"]), values["parents"], values["after"]
-    return Run(**{**values, "spec": spec, "parents": tuple(parents), "after": tuple(after)})
+    read: dict[str, Any] = {name: tuple(values[name]) for name in ("parents", "after")}
+    read["spec"] = LaunchSpec(**values["spec"])
+    return Run(**{**values, **read})
 
 
 def choice_file(campaign: Path, run: Run) -> Path:

@@ -200,7 +200,9 @@ def _own_path() -> JobConfig:
 def _start(search: SearchConfig) -> None:
     import ray
 
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "job_config": _own_path()}
+    quiet: dict[str, Any] = {
+        "log_to_driver": False, "logging_level": "ERROR", "job_config": _own_path(),
+    }  # fmt: skip
     if ADDRESS in os.environ:
         ray.init(address=os.environ[ADDRESS], **quiet)
         return

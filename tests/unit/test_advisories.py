@@ -27,10 +27,11 @@ def pins(tmp_path: Path) -> Path:
     return tmp_path / "constraints.txt"
 
 
-def test_make_style_checks_the_pins():
+def test_make_lint_checks_the_pins_and_make_test_begins_with_it():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    style = makefile[makefile.index("\nstyle:") : makefile.index("\ntypes:")]
-    assert ".ci/advisories.py constraints.txt" in style
+    lint = makefile[makefile.index("\nlint:") : makefile.index("\nunit:")]
+    assert ".ci/advisories.py constraints.txt" in lint
+    assert "\ntest: lint\n" in makefile
 
 
 def test_what_is_pinned_and_installed_is_not_known_to_be_vulnerable(script, capsys):
