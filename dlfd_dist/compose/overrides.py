@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -26,14 +27,20 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     for text in overrides:
         if "=" not in text:
             raise ConfigError(f"'{text}' is not understood: settings are written key=value.")
-    literal = [with_literal_path(text) for text in overrides]
     try:
-        return OverridesParser.create().parse_overrides(literal)
+        return [_parsed(with_literal_path(text)) for text in overrides]
     except HydraException as err:
         raise ConfigError(
             f"{first_line(err)}. Settings are written key=value; quote values with special "
             "characters, as in 'data.root=\"/a folder\"'."
         ) from err
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(word: str) -> Override:
+    """Return a parsed word, for reading: the runs of a plan have most of their words in common."""
+    (parsed,) = OverridesParser.create().parse_overrides([word])
+    return parsed
 
 
 def expand_grid(overrides: Sequence[str]) -> list[list[str]]:

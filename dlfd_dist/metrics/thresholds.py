@@ -167,9 +167,10 @@ class Signals:
         rows = np.arange(num_rows * num_signals, dtype=np.int32).reshape(num_rows, num_signals, 1)
         ordered *= np.where(is_member[self.order], np.float32(-1), np.float32(1))
         steps = np.bincount((bins + rows * GRID).ravel(), ordered.ravel(), rows.size * GRID)
-        curve = np.cumsum(steps.reshape(num_rows, num_signals, GRID), axis=2)
+        curve = np.cumsum(steps.reshape(-1, GRID), axis=1)
         num_people = min(len(np.unique(self.people[side])) for side in (is_member, ~is_member))
-        smooth = np.stack([curve @ _kernel(width, num_people) for width in WIDTHS], axis=2)
+        shape = (num_rows, num_signals, len(WIDTHS), GRID)
+        smooth = (curve @ _kernels(num_people, WIDTHS)).reshape(shape)
         place = np.abs(smooth).argmax(3, keepdims=True)
         heights = np.take_along_axis(smooth, place, 3)[..., 0]
         below = (bins[:, :, None] <= place).sum(3) - 1
@@ -213,8 +214,8 @@ def _first_largest(gains: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _kernel(width: float, num_people: int) -> np.ndarray:
-    """Return the (G, G) triangular smoothing; outside of the grid a curve is zero."""
-    base = max(1.0, width * num_people ** (-1 / 3) * GRID)
-    apart = np.abs(np.arange(GRID)[:, None] - np.arange(GRID))
-    return np.maximum(0, 1 - apart / base) / base
+def _kernels(num_people: int, widths: tuple[float, ...]) -> np.ndarray:
+    """Return the (G, W * G) triangular smoothings; outside of the grid a curve is zero."""
+    base = np.maximum(1.0, np.array(widths) * num_people ** (-1 / 3) * GRID)[:, None]
+    apart = np.abs(np.arange(GRID)[:, None, None] - np.arange(GRID))
+    return (np.maximum(0, 1 - apart / base) / base).reshape(GRID, -1)

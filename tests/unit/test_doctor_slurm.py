@@ -29,8 +29,11 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
 
 
 @pytest.fixture
-def doctor(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Doctor:
+def doctor(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Doctor:
     """Return a runner of `dlfd doctor slurm --json`: its status and its checks by name."""
+    monkeypatch.setattr(probe_job, "POLL_S", 0.02)
     shared = tmp_path / "it's shared"
     shared.mkdir()
 

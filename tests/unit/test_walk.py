@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 import sys
@@ -19,6 +20,15 @@ RECORDS = {"plan/runs.py", "plan/shape.py"}
 """Run, Plan and LaunchSpec, which every room reads."""
 
 
+@functools.cache
+def room_of(file: str) -> str | None:
+    """Return the folder of launch/ in which a file lies; None outside of it, and of a record."""
+    path = Path(file)
+    if not path.is_relative_to(ROOT) or path.relative_to(ROOT).as_posix() in RECORDS:
+        return None
+    return path.relative_to(ROOT).parts[0]
+
+
 def rooms(arguments: list[str]) -> list[str]:
     """Return the folders of launch/ in which functions are called, one after the other."""
     called: list[str] = []
@@ -28,9 +38,8 @@ def rooms(arguments: list[str]) -> list[str]:
         # Modules and classes are no functions: what is imported has no order.
         if event != "call" or not code.co_flags & inspect.CO_OPTIMIZED:
             return
-        path = Path(code.co_filename)
-        if path.is_relative_to(ROOT) and path.relative_to(ROOT).as_posix() not in RECORDS:
-            called.append(path.relative_to(ROOT).parts[0])
+        if (room := room_of(code.co_filename)) is not None:
+            called.append(room)
 
     before = sys.getprofile()
     sys.setprofile(note)
