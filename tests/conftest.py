@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from filelock import FileLock
 
+from dlfd_dist.runtime.allocator import keep_freed_memory
 from tests.fakes.tiny import TINY
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
-# Before torch is loaded, which then takes one thread.
+# Before torch is loaded, which then takes one thread; the memory is kept as a rank keeps it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+keep_freed_memory()
 
 
 @pytest.fixture(scope="session")
