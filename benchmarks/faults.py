@@ -44,7 +44,8 @@ POLL_S = 1.0
 LAST_SHARE = 0.9
 """Share of the work by which all faults are meant to have come."""
 MAX_RETRIES = 10
-TIMING = {"seconds", "wall_seconds", "device_seconds", "peak_memory_mb", "restarts", "job_id"}
+TIMING = {"seconds", "wall_seconds", "device_seconds", "peak_memory_mb", "restarts", "job_id",
+          "slurm_usage"}  # fmt: skip
 """What may differ from the campaign that was left alone."""
 
 

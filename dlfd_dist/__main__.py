@@ -27,6 +27,7 @@ with without_collection():
     from .logs import setup_console
     from .plain import visible_output
     from .run_dir import RunDir
+    from .runtime.allocator import keep_freed_memory
     from .runtime.env import RankInfo, rank_info
     from .runtime.init import process_group
     from .runtime.preemption import StoppedEarly, stop_flag
@@ -74,6 +75,7 @@ def run_ranks(configs: list[JobConfig], ready: Prepare | None = None) -> int:
     info, status = rank_info(), 0
     ready = ready or functools.partial(prepare, reader=DataReader())
     setup_console(info.rank)
+    keep_freed_memory()
     try:
         with (
             making(configs[0].run.mode),

@@ -84,7 +84,10 @@ def listed_values(parsed: Override) -> list[Any]:
     text = (parsed.input_line or "").split("=", 1)[1].strip()
     (listed,) = parse([f"{parsed.key_or_group}=[{text.removeprefix('[').removesuffix(']')}]"])
     values = listed.value()
-    assert isinstance(values, list)
+    if not isinstance(values, list):
+        raise ConfigError(
+            f"{parsed.input_line} is not understood: write {parsed.key_or_group}=[a,b]."
+        )
     return values
 
 

@@ -36,7 +36,6 @@ SINKHORN_FLOOR = 1e-6
 
 
 @methods.register("dlfd_official")
-# The registry's decorator types DLFD as a builder; it is the class all the same.
 class DLFDOfficial(DLFD):
     """The authors' published loop; probes and selection are those of its YAML file."""
 

@@ -53,7 +53,7 @@ def exposure_histograms(worlds: Worlds, *, narrow: bool = False) -> Figure:
     styles = role_styles(list(worlds))
     fig, axes = panels(len(shown), narrow=narrow, height=2.2, share_x=True, share_y=True)
     for ax, (label, world) in zip(axes, shown.items(), strict=True):
-        edges = [number / 20 for number in range(21)]
+        edges = [float(edge) for edge in np.linspace(0, 1, 21)]
         ax.hist(world["person_aucs"], bins=edges, color=styles[label][0])
         ax.axvline(0.5, color=MUTED, linewidth=1, linestyle=":")
         ax.set_title(label)

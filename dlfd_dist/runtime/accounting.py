@@ -52,7 +52,8 @@ def step_so_far(env: Mapping[str, str] = os.environ) -> Usage | None:
     try:
         answer = subprocess.run(
             [*command, "-o", "ConsumedEnergyRaw,MaxRSS,TRESUsageInTot"],
-            capture_output=True, text=True, timeout=TIMEOUT_S, check=True, env=dict(env),
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            timeout=TIMEOUT_S, check=True, env=dict(env),
         ).stdout  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None

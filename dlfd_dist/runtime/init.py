@@ -15,7 +15,6 @@ import torch.distributed as dist
 
 from ..config import RuntimeConfig
 from ..errors import CollectiveError, ConfigError
-from .allocator import keep_freed_memory
 from .collectives import Collectives
 from .env import RankInfo, rendezvous
 
@@ -54,8 +53,6 @@ def process_group(cfg: RuntimeConfig, info: RankInfo) -> Iterator[Collectives]:
     set_threads(cfg, info)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    else:
-        keep_freed_memory()
     if info.world_size == 1:
         yield Collectives(device=device)
         return

@@ -65,10 +65,12 @@ def run_rank(
 
     A run that cannot be, or whose loss is no number, reports the worst figures and ends well.
     """
+    from dlfd_dist.runtime.allocator import keep_freed_memory
     from dlfd_dist.runtime.env import rank_info
     from dlfd_dist.runtime.init import process_group
     from dlfd_dist.runtime.preemption import StoppedEarly
 
+    keep_freed_memory()
     logging.getLogger("dlfd_dist").setLevel(logging.INFO)
     logging.getLogger("dlfd_dist").propagate = False
     search = shared.search

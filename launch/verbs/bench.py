@@ -35,10 +35,12 @@ def run_bench(words: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
         print(shown_plan(steps, config, as_json=as_json))
         return 0
     from dlfd_dist.jobs.bench import bench
+    from dlfd_dist.runtime.allocator import keep_freed_memory
     from dlfd_dist.runtime.env import rank_info
     from dlfd_dist.runtime.init import process_group
 
     setup_console()
+    keep_freed_memory()
     with scratch(config) as placed, process_group(config.runtime, rank_info()) as collectives:
         measured = bench(placed, steps, collectives)
     changes = advice(measured, config)

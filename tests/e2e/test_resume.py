@@ -42,7 +42,7 @@ VERBS = {
 STEPS = 12
 """24 retain images in batches of 8, four epochs."""
 
-TIMES = ("seconds", "wall_seconds", "device_seconds", "peak_memory_mb")
+TIMES = ("seconds", "wall_seconds", "device_seconds", "peak_memory_mb", "slurm_usage")
 
 
 def words_of(name: str, faces: Faces, original: Path, run: Path, *more: str) -> list[str]:

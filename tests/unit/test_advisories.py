@@ -1,4 +1,4 @@
-"""A package that is known to be vulnerable is refused by `make style`, pinned or installed."""
+"""A package that is known to be vulnerable is refused by `make lint`, pinned or installed."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from dlfd_dist.compose import (
     known_settings,
     load_config,
 )
+from dlfd_dist.compose.typed import build
 from dlfd_dist.config import DLFDConfig, JobConfig, MethodConfig, RunConfig, to_dict
 from dlfd_dist.errors import ConfigError
 from dlfd_dist.registry import Registry, near_match
@@ -227,12 +228,33 @@ def test_a_label_written_alone_is_a_list_of_one():
     assert job_from_dict({"data": {"label": "young"}}).data.label == ["young"]
 
 
+def test_the_settings_of_a_class_inside_of_a_function_are_read():
+    @dataclasses.dataclass(frozen=True)
+    class Mine:
+        width: float = 1.0
+
+    assert build(Mine, {"width": 3}, "mine.") == Mine(3.0)
+    with pytest.raises(ConfigError, match=r"'mine.widht' is not known. Did you mean 'mine.width'"):
+        build(Mine, {"widht": 3}, "mine.")
+
+
+@pytest.mark.parametrize(
+    "word", ["data.label=[a],[b]", "data.groups=[a],[b]", "plugins=[a],[b]", "trackers=[a],[b]"]
+)
+def test_lists_of_a_list_are_one_sentence(word):
+    with pytest.raises(ConfigError, match=r"\[a\],\[b\] is not understood: write \S+=\[a,b\]"):
+        compose_job("train", [word])
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"trian": {}}, r"'trian' is not known. Did you mean 'train'"),
         ({"train": {"epoch": 3}}, r"'train.epoch' is not known. Did you mean 'train.epochs'"),
         ({"data": {"synthetic": {"sed": 3}}}, r"'data.synthetic.sed' is not known"),
+        # An attribute that is no setting, with the value that it has.
+        ({"names_people": False}, r"'names_people' is not known"),
+        ({"model": {"is_ours": True}}, r"'model.is_ours' is not known"),
         ({"method": "dlfd"}, r"method=dlfd is not allowed: 'method' is a section"),
         ({"train": [1]}, r"train=\[1\] is not allowed: 'train' is a section"),
         ({"data": {"synthetic": 3}}, r"data.synthetic=3 is not allowed"),

@@ -178,6 +178,8 @@ def test_where_sstat_says_nothing_a_run_ends_all_the_same(sstat: FakeSlurm, monk
     assert step(SLURM_STEP_ID="1") is None
     sstat.answers("sstat")
     assert step() is None
+    sstat.command("sstat", r"printf '\351\n' | tee /dev/stderr")
+    assert step() is None
     monkeypatch.setattr(accounting, "TIMEOUT_S", 0.1)
     sstat.command("sstat", "exec sleep 60")
     assert step() is None
