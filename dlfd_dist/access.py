@@ -21,6 +21,8 @@ UNMAPPED = 65534
 """What a container shows of owners that it does not know, root of the machine among them."""
 MAX_LINKS = 40
 """As Linux follows."""
+LOOKS = 20
+"""How often a folder is looked through whose own folders vanish meanwhile."""
 
 
 def set_mode(mode: str) -> int:
@@ -91,7 +93,7 @@ def refuse_foreign(folder: Path, use: str, *, files: Sequence[str] = ("**/*",)) 
     files : patterns of the files; by default everything. The folders that lead to them count too
     """
     _refuse_way(folder, use)
-    for path in dict.fromkeys([folder, *_with_folders(folder, files)]):
+    for path in _with_folders(folder, files):
         try:
             status = path.lstat()
         except FileNotFoundError:
@@ -113,11 +115,26 @@ def refuse_foreign(folder: Path, use: str, *, files: Sequence[str] = ("**/*",)) 
 
 
 def _with_folders(top: Path, files: Sequence[str]) -> Iterator[Path]:
-    """Yield what the patterns name, each path after the folders between it and the top."""
-    for path in (path for pattern in files for path in top.glob(pattern)):
-        between = path.relative_to(top).parents[:-1]
-        yield from (top / folder for folder in reversed(between))
-        yield path
+    """Yield a folder and then what the patterns name, each path once and after the folders on the
+    way to it."""
+    yield top
+    seen = {top}
+    for path in _named(top, files):
+        between = [top / folder for folder in reversed(path.relative_to(top).parents[:-1])]
+        yield from (new for new in [*between, path] if new not in seen)
+        seen.update([*between, path])
+
+
+def _named(top: Path, files: Sequence[str]) -> list[Path]:
+    """Return what the patterns name; RunDirError where folders vanish again and again."""
+    for _ in range(LOOKS):
+        # Of a folder that was there a moment ago, the rest has not been looked at.
+        with contextlib.suppress(FileNotFoundError):
+            return [path for pattern in files for path in top.glob(pattern)]
+    raise RunDirError(
+        f"{top} changes while dlfd looks through it: end what writes there, or choose another "
+        "directory."
+    )
 
 
 def _refuse_way(folder: Path, use: str) -> None:

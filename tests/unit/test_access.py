@@ -373,7 +373,29 @@ def test_a_file_that_is_renamed_meanwhile_is_no_foreign_file(tmp_path: Path, mon
     folder = tmp_path / "campaign"
     folder.mkdir(mode=0o700)
     partial = folder / ".plan.yaml.17.tmp"
-    monkeypatch.setattr("dlfd_dist.access._with_folders", lambda *_: iter([partial]))
+    monkeypatch.setattr("dlfd_dist.access._named", lambda *_: [partial])
     refuse_foreign(folder, "reads it")
     with pytest.raises(FileNotFoundError):
         refuse_foreign(tmp_path / "nowhere", "reads it")
+
+
+@pytest.mark.parametrize(("vanishing", "is_refused"), [(0, False), (3, False), (10**6, True)])
+def test_a_folder_that_changes_is_looked_through_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vanishing: int, is_refused: bool
+):
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o755)
+    file = folder / "tuner.pkl"
+    file.write_bytes(b"theirs")
+    file.chmod(0o666)
+    looks, glob = iter(range(10**7)), Path.glob
+
+    def vanish(self: Path, pattern: str) -> list[Path]:
+        if next(looks) < vanishing:
+            raise FileNotFoundError(str(self))
+        return list(glob(self, pattern))
+
+    monkeypatch.setattr(Path, "glob", vanish)
+    match = "run changes while dlfd looks" if is_refused else "tuner.pkl may be written by others"
+    with pytest.raises(RunDirError, match=match):
+        refuse_foreign(folder, "unpickles it", files=("*.pkl",))
