@@ -4,8 +4,8 @@
                        [--model resnet18,small] [--what unlearn] [--write]
 
 Commands, on 48 images with a manifest and checkpoints that are there already: dlfd train, unlearn
-on one rank and on two, evaluate, a run of dlfd compare (from the moment a worker reads its
-configuration; those after its first) and a task of dlfd submit cluster=local (from the start of its
+on one rank and on two, evaluate, a run of dlfd compare (from the moment a worker opens its
+log; those after its first) and a task of dlfd submit cluster=local (from the start of its
 process). Wall seconds up to the first batch of the last rank, and processor seconds of all
 processes up to then. Beside them how often a manifest was read, a checkpoint hashed, a model made
 with values, torch loaded and a process of ours started up to then; of compare per run, to its end,
@@ -190,8 +190,7 @@ def of_a_run(events: list[dict]) -> Measured:
         begin, own_spans = None, []
         for event in own:
             if event["event"] == "run":
-                # What the run reads after its own configuration is that of its reference.
-                begin = begin or event
+                begin = event
             elif event["event"] == "batch" and begin is not None:
                 passed = [event[clock] - begin[clock] for clock in ("time", "own_cpu")]
                 own_spans, begin = [*own_spans, passed], None

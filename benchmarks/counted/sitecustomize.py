@@ -2,7 +2,7 @@
 
 Python loads this by itself where its folder is in PYTHONPATH, in every process of a command. Events
 go to $DLFD_COUNTED/PID.jsonl: start, torch, manifest (read), hash (of a checkpoint),
-model (made, with values or without), run (its configuration is read), batch (the first of a run).
+model (made, with values or without), run (a worker opens its log), batch (the first of a run).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = os.environ.get("DLFD_COUNTED")
-FILES = {"metadata.csv": "manifest", "config.yaml": "run"}
+MANIFEST, LOG = "metadata.csv", "console.log"
 
 
 def note(event: str, **values: Any) -> None:
@@ -30,15 +30,13 @@ def note(event: str, **values: Any) -> None:
 
 
 def on_audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if (
-        event != "open"
-        or not isinstance(arguments[0], str | Path)
-        or (arguments[1] or "")[:1] != "r"
-    ):
+    if event != "open" or not isinstance(arguments[0], str | Path):
         return
     path = Path(arguments[0])
-    if path.name in FILES and path.is_file():
-        note(FILES[path.name], path=str(path))
+    if path.name == LOG:
+        note("run", path=str(path))
+    elif path.name == MANIFEST and (arguments[1] or "")[:1] == "r" and path.is_file():
+        note("manifest", path=str(path))
 
 
 def processor_seconds() -> float:
