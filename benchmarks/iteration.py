@@ -1,17 +1,19 @@
 """One synthesis iteration against its floor and against the authors' iteration, interleaved.
 
     python benchmarks/iteration.py [--batch 32] [--image-size 128] [--repeats 7]
-                       [--autocast none,bfloat16] [--channels-last] [--compile] [--write]
+                       [--autocast none,bfloat16] [--channels-last] [--compile] [--cuda-graphs]
+                       [--write]
 
 The floor is one forward pass and one backward pass with respect to the input of the same model,
 dtype and batch, parameters frozen (`dlfd_dist/synthesis/floor.py`). "ours" folds BatchNorm into the
 convolutions and counts what folding costs, once for STEPS iterations; "unfolded" is
-runtime.fast=false. --channels-last and --compile (torch.compile of the model) add a variant to each
---autocast; of each variant it is said what it gains over the unfolded float32, and of float32 what
-it costs of the floor of plain float32. The last line is `ratio R`: the largest median of (our
-iteration / floor) of the variants that are not compiled, over repeats of one run. On the CPU,
-seconds are those of the process on one thread, so that other processes of the machine do not count.
---write stores the table under benchmarks/results/.
+runtime.fast=false. --channels-last, --compile (torch.compile of the model) and --cuda-graphs
+(runtime.cuda_graphs=true, on CUDA alone) add variants to each --autocast; of each variant it is
+said what it gains over the unfolded float32, and of float32 what it costs of the floor of plain
+float32. The last line is `ratio R`: the largest median of (our iteration / floor) of the variants
+that are not compiled, over repeats of one run. On the CPU, seconds are those of the process on one
+thread, so that other processes of the machine do not count. --write stores the table under
+benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -49,12 +51,13 @@ class Variant(NamedTuple):
 
     autocast: str = "none"
     channels_last: bool = False
-    compiled: bool = False
+    run_by: str = "eager"
+    """eager, torch.compile or CUDA graphs"""
 
     @property
     def name(self) -> str:
         words = ["float32" if self.autocast == "none" else self.autocast]
-        words += ["channels_last"] * self.channels_last + ["torch.compile"] * self.compiled
+        words += ["channels_last"] * self.channels_last + [self.run_by] * (self.run_by != "eager")
         return ", ".join(words)
 
 
@@ -65,10 +68,10 @@ TO_REACH = {PLAIN: 0.90, Variant(channels_last=True): 0.85}
 
 def variants(args: argparse.Namespace) -> list[Variant]:
     found = [PLAIN]
+    ways = ["eager"] + ["torch.compile"] * args.compile + ["CUDA graphs"] * args.cuda_graphs
     for autocast in args.autocast.split(","):
         for channels_last in (False, True) if args.channels_last else (False,):
-            for compiled in (False, True) if args.compile else (False,):
-                found.append(Variant(autocast, channels_last, compiled))
+            found += [Variant(autocast, channels_last, run_by) for run_by in ways]
     return list(dict.fromkeys(found))
 
 
@@ -86,8 +89,9 @@ def make_calls(args: argparse.Namespace, variant: Variant, device: torch.device)
         for _ in range(2)
     )
     labels = torch.randint(0, 8, (args.batch,), generator=generator).to(device)
-    folding, unfolded = (FoldedClassifier(model, fold=fold) for fold in (True, False))
-    if variant.compiled:
+    folding = FoldedClassifier(model, cuda_graphs=variant.run_by == "CUDA graphs")
+    unfolded = FoldedClassifier(model, fold=False)
+    if variant.run_by == "torch.compile":
         model.compile()
         folding.folded.compile()
     objective = Objective(
@@ -121,6 +125,9 @@ def make_calls(args: argparse.Namespace, variant: Variant, device: torch.device)
     }
     if variant == PLAIN:
         calls |= {"forward pass, float32": forward, AUTHORS: authors}
+    if folding.captured:
+        ours(folding)  # its second iteration is captured
+        assert folding.captured.why_not is None, folding.captured.why_not
     return calls
 
 
@@ -154,7 +161,7 @@ def table(seconds: dict[str, np.ndarray], measured: list[Variant]) -> tuple[str,
             f"\n{variant.name}, ours / floor of {PLAIN.name}: {spread(ours / floor, 3)} "
             f"(to reach: {TO_REACH[variant]:.2f})."
         )
-    return "\n".join(lines), max(r for variant, r in ratios.items() if not variant.compiled)
+    return "\n".join(lines), max(r for v, r in ratios.items() if v.run_by != "torch.compile")
 
 
 def main() -> None:
@@ -165,9 +172,12 @@ def main() -> None:
     parser.add_argument("--autocast", default="none")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--cuda-graphs", action="store_true")
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     device = pick_device()
+    if args.cuda_graphs and device.type != "cuda":
+        parser.error(f"--cuda-graphs needs a CUDA device, and this machine has a {device.type}.")
     torch.set_num_threads(1)
     chosen, calls, rows = variants(args), {}, []
     for variant in chosen:

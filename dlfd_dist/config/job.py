@@ -34,6 +34,7 @@ NOT_IN_SIGNATURE = {
     "runtime": {
         "world_size",
         "device",
+        "cuda_graphs",
         "threads_per_rank",
         "init_timeout_s",
         "collective_timeout_s",

@@ -407,6 +407,9 @@ class RuntimeConfig:
     fast: bool = True
     """Syntheses and probes forward the model with its BatchNorm folded into the convolutions;
     false: as it is."""
+    cuda_graphs: bool = False
+    """Folded passes of syntheses and probes are captured as CUDA graphs, once per shape, and
+    replayed. Each graph holds the memory of its activations until the run ends."""
     threads_per_rank: int | None = None
     """CPU threads of one rank; null: the cores of this machine shared among its ranks."""
     init_timeout_s: int = 120
@@ -430,6 +433,8 @@ class RuntimeConfig:
             raise ConfigError(
                 f"runtime.autocast={self.autocast} needs runtime.dtype=float32, not float64."
             )
+        if self.cuda_graphs and not self.fast:
+            raise ConfigError("runtime.cuda_graphs=true needs runtime.fast=true, not false.")
 
     @property
     def synthesis_in_bfloat16(self) -> bool:

@@ -130,7 +130,8 @@ class MethodContext:
     @cached_property
     def folded(self) -> FoldedClassifier:
         """`model` for the passes of a synthesis or a probe, while its weights stand still"""
-        return FoldedClassifier(self.model, fold=self.config.runtime.fast)
+        runtime = self.config.runtime
+        return FoldedClassifier(self.model, fold=runtime.fast, cuda_graphs=runtime.cuda_graphs)
 
 
 class UnlearningMethod:

@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..runtime.sync_bn import GlobalBatchNorm2d
+from .captured import CapturedReader
 from .classifier import Classifier, computed_in
 from .features import InputOf
 from .strided import has_few_channels, strided_conv
@@ -44,10 +45,20 @@ class FoldedConv(nn.Module):
         for name in ("weight", "bias"):
             self.register_buffer(name, torch.empty(0), persistent=False)
         self.few_channels = has_few_channels(conv)
+        self._places: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
 
     @torch.no_grad()
-    def fold(self, dtype: torch.dtype | None, memory_format: torch.memory_format) -> None:
-        """Take the weights of this moment, in `dtype` or their own."""
+    def fold(
+        self,
+        dtype: torch.dtype | None,
+        memory_format: torch.memory_format,
+        *,
+        in_place: bool = False,
+    ) -> None:
+        """Take the weights of this moment, in `dtype` or their own.
+
+        in_place : write them where those of this dtype and format were written before
+        """
         conv, norm = self.conv, self.norm
         assert norm.running_mean is not None
         assert norm.running_var is not None
@@ -56,8 +67,13 @@ class FoldedConv(nn.Module):
             norm.bias,
         )  # fmt: skip
         dtype = dtype or conv.weight.dtype
-        self.weight = weight.detach().to(dtype, memory_format=memory_format)
-        self.bias = bias.detach().to(dtype)
+        folded = weight.detach().to(dtype, memory_format=memory_format), bias.detach().to(dtype)
+        if in_place:
+            place = self._places.setdefault((dtype, memory_format, weight.device), folded)
+            for there, now in zip(place, folded, strict=True):
+                there.copy_(now)
+            folded = place
+        self.weight, self.bias = folded
 
     def forward(self, input: Tensor) -> Tensor:
         if self.few_channels:
@@ -79,10 +95,12 @@ class FoldedClassifier:
     Attributes
     ----------
     why_not : why it is the classifier itself; None of one that is folded
+    captured : what replays its passes from CUDA graphs, where `cuda_graphs` asks for it
     """
 
-    def __init__(self, model: Classifier, *, fold: bool = True):
+    def __init__(self, model: Classifier, *, fold: bool = True, cuda_graphs: bool = False):
         self.folded, self.layers = model, list[FoldedConv]()
+        self.captured = CapturedReader(model.read) if cuda_graphs else None
         self.why_not: str | None = None if fold else "runtime.fast=false"
         if fold:
             self._fold(model)
@@ -100,7 +118,7 @@ class FoldedClassifier:
             self.why_not = f"torch.fx cannot trace it ({type(err).__name__}: {err})"
             return
         if self.layers:
-            self.folded = Classifier(module, model.read)
+            self.folded = Classifier(module, self.captured or model.read)
         else:
             self.why_not = NOTHING_TO_FOLD
 
@@ -114,7 +132,12 @@ class FoldedClassifier:
         """
         for layer in self.layers:
             memory_format = _memory_format(shape, layer.conv.weight.device)
-            layer.fold(torch.bfloat16 if bfloat16 else None, memory_format)
+            layer.fold(
+                torch.bfloat16 if bfloat16 else None, memory_format,
+                in_place=self.captured is not None,
+            )  # fmt: skip
+        if self.captured:
+            self.captured.renew(self.folded.module)
         with computed_in(self.folded, bfloat16=bfloat16):
             yield self.folded
 

@@ -19,6 +19,7 @@ from tests.distributed.methods import (
     run_on_rank,
     training_words,
 )
+from tests.fakes.cuda_graphs import record_graphs
 
 # On one worker: two groups of four ranks would stand in each other's way.
 pytestmark = pytest.mark.xdist_group("world sizes")
@@ -91,15 +92,27 @@ def test_the_album_holds_the_same_pictures_for_1_and_2_ranks(finished):
     assert not torch.equal(alone["original"], alone["synthesised"])
 
 
+def assert_equal_runs(run: RunDir, other: RunDir) -> None:
+    """Assert that two runs differ by rounding alone, in weights and probes."""
+    assert relative_difference(load_file(run.model), load_file(other.model)) < 1e-9
+    probes = [[e for e in read_events(r.metrics) if e["event"] == "probe"] for r in (run, other)]
+    assert len(probes[0]) > 1
+    for one, another in zip(*probes, strict=True):
+        for figure in ("val_accuracy", "forget_accuracy", "mia_auc"):
+            assert one[figure] == pytest.approx(another[figure], abs=1e-9)
+
+
 def test_folding_changes_a_run_by_rounding_alone(unlearning, finished, tmp_path):
     config = unlearning("dlfd", tmp_path / "unfolded", "runtime.fast=false")
     run_job(config, Collectives(), StopFlag())
-    unfolded, folded = RunDir(tmp_path / "unfolded"), finished("dlfd", 1)
-    assert relative_difference(load_file(unfolded.model), load_file(folded.model)) < 1e-9
-    probes = [
-        [e for e in read_events(run.metrics) if e["event"] == "probe"] for run in (unfolded, folded)
-    ]
-    assert len(probes[0]) > 1
-    for one, other in zip(*probes, strict=True):
-        for figure in ("val_accuracy", "forget_accuracy", "mia_auc"):
-            assert one[figure] == pytest.approx(other[figure], abs=1e-9)
+    assert_equal_runs(RunDir(tmp_path / "unfolded"), finished("dlfd", 1))
+
+
+def test_replayed_passes_change_a_run_by_rounding_alone(
+    unlearning, finished, tmp_path, monkeypatch
+):
+    graphs = record_graphs(monkeypatch)
+    config = unlearning("dlfd", tmp_path / "captured", "runtime.cuda_graphs=true")
+    run_job(config, Collectives(), StopFlag())
+    assert sum(graph.num_replays for graph in graphs) > 10
+    assert_equal_runs(RunDir(tmp_path / "captured"), finished("dlfd", 1))

@@ -285,6 +285,7 @@ def test_signature_is_8_hex_digits_and_the_same_for_equal_configurations():
     [
         ("runtime.world_size", 4),
         ("runtime.device", "cpu"),
+        ("runtime.cuda_graphs", True),
         ("runtime.threads_per_rank", 3),
         ("runtime.init_timeout_s", 7),
         ("runtime.collective_timeout_s", 7),

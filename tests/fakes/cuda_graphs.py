@@ -1,0 +1,72 @@
+"""CUDA graphs of a CPU: what is captured is recorded op by op, and replayed into the same memory.
+
+torch's own `make_graphed_callables` runs on it, so that a test sees what a graph would do wrong:
+read weights where they lay, write over what was returned, or keep a shape that is not its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self, calls: list):
+        super().__init__()
+        self.calls = calls
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        self.calls.append((func, args, kwargs or {}, found))
+        return found
+
+
+class RecordedGraph:
+    """Stands in for torch.cuda.CUDAGraph; `all` are those that were captured, in order."""
+
+    all: list[RecordedGraph] = []  # noqa: RUF012 - emptied for each test
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, Any, Any, Any]] = []
+        self.num_replays = 0
+
+    @torch.no_grad()
+    def replay(self) -> None:
+        self.num_replays += 1
+        for func, args, kwargs, found in self.calls:
+            now = func(*args, **kwargs)
+            for there, new in zip(tree_leaves(found), tree_leaves(now), strict=True):
+                # A view, or what is written in place, is there already.
+                if isinstance(there, Tensor) and there.data_ptr() != new.data_ptr():
+                    there.detach().copy_(new)
+
+
+@contextlib.contextmanager
+def _capture(graph: RecordedGraph, **_: Any) -> Iterator[None]:
+    RecordedGraph.all.append(graph)
+    with _Recorder(graph.calls):
+        yield
+
+
+def record_graphs(monkeypatch: pytest.MonkeyPatch) -> list[RecordedGraph]:
+    """Let this process capture graphs on its CPU; return the list of those it captures."""
+    monkeypatch.setattr("dlfd_dist.models.captured.DEVICES", ("cpu",))
+    monkeypatch.setattr(RecordedGraph, "all", [])
+    for name, stand_in in {
+        "CUDAGraph": RecordedGraph,
+        "graph": _capture,
+        "synchronize": lambda: None,
+        "Stream": lambda: None,
+        "current_stream": lambda: None,
+        "stream": lambda _: contextlib.nullcontext(),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    monkeypatch.setattr("torch.cuda.graphs.graph_pool_handle", lambda: (0, 0))
+    return RecordedGraph.all
