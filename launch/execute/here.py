@@ -202,16 +202,29 @@ class Runs:
             yield place.task()
 
     def _run_on_ranks(self, pending: Sequence[_Placed]) -> None:
-        """Run one after another, each on its ranks, which write to our console."""
+        """Run one after another, each on its ranks, which write to our console.
+
+        Ranks that a run ends are started again for the runs after it.
+        """
         for place in pending:
             place.claim()
-        status = run_local(
-            [place.run.config for place in pending], [place.run_dir.config for place in pending]
-        )
-        self.stop.requested |= status == STOPPED
-        for place in pending:
-            if place.run_dir.finished():
-                self.progress.done(place.run.label, place.figures())
+        while pending and not self.stop.requested:
+            status = run_local(
+                [place.run.config for place in pending], [place.run_dir.config for place in pending]
+            )
+            self.stop.requested |= status == STOPPED
+            finished = [number for number, p in enumerate(pending) if p.run_dir.finished()]
+            # The run after the last that finished was begun; whether those after it, none can tell.
+            begun = max(finished, default=-1) + 2
+            for number, place in enumerate(pending[:begun]):
+                label = place.run.label
+                if number in finished:
+                    self.progress.done(label, place.figures())
+                elif not self.stop.requested:
+                    why = f"its ranks ended with exit status {status}: the messages above say why."
+                    self.failures[label] = why
+                    self.progress.failed(label, why)
+            pending = pending[begun:]
 
 
 @contextlib.contextmanager
