@@ -2,21 +2,25 @@
 
     python benchmarks/scaling.py [--write]
 
-Two ranks (gloo, one thread each) take one outer step of DLFD on ResNet18; what the collectives and
-DDP's buckets were handed is compared with launch/plan/scaling.py. Then that model, with stated
-links and speeds, is drawn for 8 to 1,024 GPUs: a simulation, no measurement. The last line is
-`ratio R`: bytes measured / bytes of the model.
+One, two, four and eight ranks (gloo, one thread each) take one outer step of DLFD on ResNet18; what
+the collectives and DDP's buckets were handed is compared with launch/plan/scaling.py. Then that
+model is drawn for 8 to 1,024 GPUs: a simulation, no measurement. It is fed with the seconds of a
+pass and of a plan that the result files of a GPU hold; the links are stated. The last line is
+`ratio R`: the bytes measured on rank 0 / those of the model, summed over the numbers of ranks.
 """
 
 import argparse
 import os
+import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from figures import newest
 from matplotlib.figure import Figure
 from results import write_result
 
@@ -27,25 +31,70 @@ from dlfd_dist.runtime.collectives import Collectives
 from dlfd_dist.synthesis import Objective, layer_output, perturb
 from launch.plan.scaling import Link, Step, step_bytes, step_seconds
 
-BATCH, ITERATIONS, RANKS = 16, 3, 2
+BATCH, ITERATIONS, RANKS = 16, 3, (1, 2, 4, 8)
+CARD = "nvidia-h100-80gb-hbm3"
+"""The GPU whose result files feed the model."""
 LINKS = [
     Link("NVLink in a node, 300 GB/s, 5 us", 300e9, 5e-6),
     Link("InfiniBand NDR, 50 GB/s, 10 us", 50e9, 10e-6),
     Link("Ethernet 25 Gbit/s, 3 GB/s, 50 us", 3e9, 50e-6),
 ]
-GPU = Step(
-    batch=1024, iterations=15, width=512, parameters=11_200_000, images_per_s=10_000.0,
-    transport_s=0.137,
-)  # fmt: skip
+NDR = LINKS[1]
+FREE = "entropic, alike, launches free"
 WORLDS = [8, 16, 32, 64, 128, 256, 512, 1024]
 
 
-def rank(number: int, folder: str) -> None:
+def figures_of(theme: str, pattern: str) -> list[float]:
+    """Return the last figures of this pattern in the newest result file of a theme on CARD."""
+    path = newest(f"{theme}_{CARD}")
+    found = list(re.finditer(pattern, path.read_text(encoding="utf-8")))
+    if not found:
+        raise ValueError(f"{path.name} has no figure {pattern}")
+    return [float(figure) for figure in found[-1].groups()]
+
+
+class Way(NamedTuple):
+    """A step by how its plans are had, and that of one GPU which it is held against."""
+
+    step: Step
+    base: Step
+    link: Link = NDR
+
+    def gained(self, ranks: int) -> float:
+        return step_seconds(self.base, 1) / step_seconds(self.step, ranks, self.link)
+
+
+def ways() -> dict[str, Way]:
+    """Return an outer step of 1,024 images, 15 iterations, ResNet18, by how its plan is had."""
+    forward = r"\| forward pass, float32 \| \S+ \|(?: \|)? (\S+) \|"
+    small = re.search(forward, newest(f"iteration_{CARD}").read_text(encoding="utf-8"))
+    assert small is not None  # of 32 images; the last one is of 256 images of 224 px
+    found = {}
+    for kind in ("alike", "classes"):
+        row = rf"\| 1,024 \| {kind} \| (\S+) \| (\S+) \|"
+        exact_ms, entropic_ms = figures_of("transport", row)
+        exact = Step(
+            batch=1024, iterations=15, width=512, parameters=11_200_000,
+            images_per_s=256 / figures_of("iteration", forward)[0], pass_s=float(small[1]),
+            transport_s=exact_ms / 1000,
+        )  # fmt: skip
+        entropic = replace(exact, transport_s=entropic_ms / 1000)
+        found |= {
+            f"exact, {kind}": Way(exact, exact),
+            f"exact, ot.lag=1, {kind}": Way(replace(exact, lag=True), exact),
+            f"entropic, {kind}": Way(entropic, exact),
+        }
+    alike = found["entropic, alike"]
+    found[FREE] = alike._replace(step=replace(alike.step, pass_s=0.0))
+    return found
+
+
+def rank(number: int, ranks: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=number, world_size=RANKS
+        "gloo", init_method=f"file://{folder}/meet", rank=number, world_size=ranks
     )
-    collectives = Collectives(number, RANKS)
+    collectives = Collectives(number, ranks)
     model = build_model(ModelConfig(), image_size=32, num_outputs=8, seed=0)
     updater = Updater(model, DLFDConfig(), collectives=collectives)
     buckets: list[int] = []
@@ -53,9 +102,10 @@ def rank(number: int, folder: str) -> None:
     def count(_state: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
         buckets.append(bucket.buffer().nbytes)
         done = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
-        return done.then(lambda one: one.value()[0] / RANKS)
+        return done.then(lambda one: one.value()[0] / ranks)
 
-    updater.replica.register_comm_hook(None, count)
+    if ranks > 1:  # one rank has no replicas
+        updater.replica.register_comm_hook(None, count)
     rows = collectives.shard(BATCH)
     images, forget = torch.rand(2, BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(BATCH)[rows] % 8
@@ -69,7 +119,7 @@ def rank(number: int, folder: str) -> None:
     made = perturb(model, images[rows], objective, cfg=cfg, pixel_range=limits)
     updater.classify(made.images, labels, total=BATCH, report=made.report())
     if number == 0:
-        ring = 2 * (RANKS - 1) / RANKS
+        ring = 2 * (ranks - 1) / ranks
         found = {
             "features": collectives.gathered_bytes, "gradients": ring * sum(buckets),
             "scalars": ring * collectives.reduced_bytes,
@@ -80,61 +130,81 @@ def rank(number: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-def measured() -> dict[str, float]:
+def measured(ranks: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(rank, (folder,), RANKS)
+        mp.spawn(rank, (ranks, folder), ranks)
         return torch.load(Path(folder) / "found.pt", weights_only=True)
 
 
-def drawing() -> Figure:
+def drawing(steps: dict[str, Way]) -> Figure:
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
-    exact, hidden = GPU, replace(GPU, transport_s=0.0)
-    for axis, step, title in (
-        (axes[0], exact, "exact plan of 1,024 rows on every host (137 ms an iteration)"),
-        (axes[1], hidden, "plan of each rank's own rows (ot.scope=rank), its time left out"),
+    links = {link.name: steps["entropic, alike"]._replace(link=link) for link in LINKS}
+    for axis, lines, title in (
+        (axes[0], steps, f"ways to the plan, {NDR.name}"),
+        (axes[1], links, "links, entropic plan, features alike"),
     ):
-        for link in LINKS:
-            alone = step_seconds(step, 1)
-            axis.plot(WORLDS, [alone / step_seconds(step, w, link) for w in WORLDS],
-                      marker="o", label=link.name)  # fmt: skip
+        for name, way in lines.items():
+            axis.plot(WORLDS, [way.gained(w) for w in WORLDS], marker="o", label=name)
         axis.plot(WORLDS, WORLDS, color="0.7", linestyle=":", label="linear")
         axis.set(xscale="log", yscale="log", xlabel="GPUs", title=title)
         axis.set_xticks(WORLDS, [str(w) for w in WORLDS])
         axis.title.set_fontsize(9)
         axis.minorticks_off()
-    axes[0].set_ylabel("speed-up over one GPU (simulated)")
-    axes[1].legend(fontsize=8)
+        axis.legend(fontsize=8)
+    axes[0].set_ylabel("speed-up over one GPU with exact plans (simulated)")
     figure.suptitle(
-        "Simulation, not a measurement: one outer step, batch 1,024, 15 iterations, ResNet18, "
-        "10,000 images/s forward on a GPU", fontsize=9,
+        "Simulation, not a measurement: one outer step, batch 1,024, 15 iterations, ResNet18 at "
+        "224 px", fontsize=9,
     )  # fmt: skip
     return figure
 
 
-def tables(found: dict[str, float]) -> tuple[str, float]:
-    step = Step(BATCH, ITERATIONS, 512, int(found.pop("parameters")), 1.0)
-    model = step_bytes(step, RANKS)
-    lines = ["| bytes of a rank and step | measured | model |", "| --- | ---: | ---: |"]
-    lines += [f"| {name} | {found[name]:,.0f} | {model[name]:,.0f} |" for name in model]
-    lines += ["", "| GPUs | " + " | ".join(link.name for link in LINKS) + " |"]
-    lines += ["| ---: " * (1 + len(LINKS)) + "|"]
-    alone = step_seconds(GPU, 1)
-    lines += [
-        f"| {w} | "
-        + " | ".join(f"{alone / step_seconds(GPU, w, link):.1f}" for link in LINKS) + " |"
-        for w in WORLDS
-    ]  # fmt: skip
-    lines.append(
-        "\nThe second table is the simulated speed-up of an outer step over one GPU: batch 1,024 "
-        "in all, 15 iterations, 512 features, 11.2 million parameters, 10,000 images/s forward on "
-        "a GPU, the exact plan (137 ms) solved by every rank. The gather of an iteration is "
-        "waited for; the forget gather hides behind a forward pass and the gradients' ring behind "
-        "half of the update's backward pass; no contention, no stragglers. Assumed, not measured: "
-        "links, GPU speed. The plan that is not shared bounds the speed-up: more ranks than a few "
-        "need a larger batch, or ot.scope=rank."
+def compared() -> tuple[str, float]:
+    """Return the table of bytes by ranks, and all that were measured over all of the model."""
+    lines = [
+        "| ranks | bytes of a rank and step | measured | model |",
+        "| ---: | --- | ---: | ---: |",
+    ]
+    sums = [0.0, 0.0]
+    for ranks in RANKS:
+        found = measured(ranks)
+        step = Step(BATCH, ITERATIONS, 512, int(found.pop("parameters")), 1.0)
+        for name, planned in step_bytes(step, ranks).items():
+            lines.append(f"| {ranks} | {name} | {found[name]:,.0f} | {planned:,.0f} |")
+            sums = [sums[0] + found[name], sums[1] + planned]
+    return "\n".join(lines), sums[0] / sums[1]
+
+
+def simulated(steps: dict[str, Way]) -> str:
+    """Return the table of speed-ups by way and link, and what it is made of."""
+    columns = dict(steps)
+    for link in (LINKS[0], LINKS[2]):
+        columns[f"entropic, alike, {link.name}"] = steps["entropic, alike"]._replace(link=link)
+    lines = [
+        "| GPUs | " + " | ".join(columns) + " |",
+        "| ---: " * (1 + len(columns)) + "|",
+    ]
+    for world in [1, *WORLDS]:
+        cells = (f"{way.gained(world):.1f}" for way in columns.values())
+        lines.append(f"| {world} | " + " | ".join(cells) + " |")
+    alike, classes = (steps[f"exact, {kind}"].step for kind in ("alike", "classes"))
+    late, soon = (steps[f"entropic, {kind}"].step for kind in ("classes", "alike"))
+    return "\n".join(lines) + (
+        "\n\nThe second table is the simulated speed-up of an outer step over one GPU that waits "
+        f"for exact plans of the same features, over {NDR.name} where nothing else is said: batch "
+        "1,024 in all, 15 iterations, 512 features, 11.2 million parameters. Measured on "
+        f"{CARD}: {alike.images_per_s:,.0f} images/s forward (224 px), at least "
+        f"{1000 * alike.pass_s:.0f} ms a forward pass, however few its images; plans of 1,024 "
+        f"rows, features alike: exact {1000 * alike.transport_s:.0f} ms, entropic "
+        f"{1000 * soon.transport_s:.0f} ms; features in classes: exact "
+        f"{1000 * classes.transport_s:.0f} ms, entropic {1000 * late.transport_s:.0f} ms. Assumed: "
+        "the links, no contention, no stragglers. The gather of an iteration is waited for; the "
+        "forget gather hides behind a forward pass and the gradients' ring behind half of the "
+        "update's backward pass. A plan that every rank solves by itself bounds the speed-up; "
+        "where it is a short one, the launches do. The way without launches is one that no "
+        "measurement shows yet."
     )
-    return "\n".join(lines), sum(found.values()) / sum(model.values())
 
 
 def main() -> None:
@@ -142,11 +212,12 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    text, ratio = tables(measured())
+    (bytes_of_ranks, ratio), steps = compared(), ways()
+    text = f"{bytes_of_ranks}\n\n{simulated(steps)}"
     print(text)
     if args.write:
         path = write_result("scaling", "Bytes between ranks, and more ranks", text, ratio)
-        drawing().savefig(path.with_suffix(".png"), dpi=130)
+        drawing(steps).savefig(path.with_suffix(".png"), dpi=130)
     print(f"ratio {ratio:.3f}")
 
 

@@ -43,6 +43,10 @@ class Step:
     """images forwarded per second on one rank"""
     transport_s: float = 0.0
     """one exact plan, which every rank solves by itself"""
+    pass_s: float = 0.0
+    """the least that a forward pass takes, however few its images: a GPU launches its kernels"""
+    lag: bool = False
+    """whether the plan of an iteration is solved while the next one runs (ot.lag=1)"""
 
 
 def gather_bytes(step: Step) -> int:
@@ -72,11 +76,18 @@ def step_seconds(step: Step, ranks: int, link: Link = IN_NODE) -> float:
     that of the forget batch, which the first forward pass hides; the ring of the gradients is
     hidden by the second half of the update's backward pass.
     """
-    forward = math.ceil(step.batch / ranks) / step.images_per_s
+    forward = max(step.pass_s, math.ceil(step.batch / ranks) / step.images_per_s)
     sent = step_bytes(step, ranks)
     hops = math.ceil(math.log2(ranks)) if ranks > 1 else 0
     gather = hops * link.latency_s + sent["features"] / link.bytes_per_s / (step.iterations + 1)
-    synthesis = step.iterations * (forward * (1 + BACKWARD / 2) + step.transport_s + gather)
+    iteration = forward * (1 + BACKWARD / 2) + gather
+    waited = step.iterations * step.transport_s
+    if step.lag and step.iterations:
+        # The first iteration waits for its own plan and the second finds it there; each later one
+        # waits for what is left of the plan before it.
+        left = max(0.0, step.transport_s - iteration)
+        waited = step.transport_s + max(0, step.iterations - 2) * left
+    synthesis = step.iterations * iteration + waited
     forget = forward + max(0.0, gather - forward) if step.iterations else 0.0
     ring = 2 * (ranks - 1) * link.latency_s + sent["gradients"] / link.bytes_per_s
     update = forward * (1 + BACKWARD) + max(0.0, ring - forward * BACKWARD / 2)

@@ -47,3 +47,32 @@ def test_a_slower_link_never_takes_more_ranks():
 def test_more_ranks_are_not_taken_where_they_do_not_pay():
     assert useful_ranks(replace(STEP, batch=8), 64) <= 16
     assert useful_ranks(STEP, 1, SLOW) == 1
+
+
+def test_a_pass_takes_its_launches_however_few_its_images():
+    launched = replace(STEP, pass_s=0.032)  # of 32 images
+    assert step_seconds(launched, 8) == step_seconds(STEP, 8)
+    assert step_seconds(launched, 64) > 15 * 2 * 0.032
+    assert useful_ranks(launched, 64) < useful_ranks(STEP, 64)
+
+
+def test_a_plan_that_comes_late_hides_behind_an_iteration_as_long_as_that_lasts():
+    free = Link("free", float("inf"), 0.0)
+    waits = replace(STEP, transport_s=0.1)
+    late = replace(waits, lag=True)
+    without = replace(STEP, iterations=0)
+    # Of one rank an iteration takes .512 s, of 64 ranks .008 s.
+    assert step_seconds(waits, 1, free) - step_seconds(late, 1, free) == pytest.approx(14 * 0.1)
+    assert step_seconds(late, 64, free) == pytest.approx(
+        step_seconds(without, 64, free) + 0.004 + 15 * 0.008 + 0.1 + 13 * 0.092
+    )
+    assert step_seconds(replace(late, iterations=0), 8) == step_seconds(without, 8)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3, 15])
+@pytest.mark.parametrize("transport_s", [0.001, 0.03, 0.3])
+def test_a_late_plan_is_never_waited_for_longer(iterations, transport_s):
+    waits = replace(STEP, iterations=iterations, transport_s=transport_s)
+    late = replace(waits, lag=True)
+    for ranks in (1, 8, 64):
+        assert step_seconds(late, ranks) <= step_seconds(waits, ranks)
