@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
-    counts = [1, *(2**k for k in range(1, 10) if 2**k <= len(cores))]
+    counts = sorted({1, len(cores), *(2**k for k in range(10) if 2**k <= len(cores))})
     seconds: dict[int, list[float]] = {count: [] for count in counts}
     digests = set()
     with tempfile.TemporaryDirectory() as name:

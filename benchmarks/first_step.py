@@ -6,10 +6,10 @@
 Commands, on 48 images with a manifest and checkpoints that are there already: dlfd train, unlearn
 on one rank and on two, evaluate, a run of dlfd compare (from the moment a worker opens its log;
 those after its first) and a task of dlfd submit cluster=local. Wall seconds up to the first batch
-of the last rank, and processor seconds of all processes up to then. Beside them how often a
-manifest was read, a checkpoint hashed, a model made with values, torch loaded and a process of ours
-started up to then; of compare per run, to its end, with the coordinator, the hash of the delivered
-model and the models of the evaluation.
+of the last rank, and processor seconds up to then of the processes that have not ended (dlfd submit
+itself has). Beside them how often a manifest was read, a checkpoint hashed, a model made with
+values, torch loaded and a process of ours started up to then; of compare per run, to its end, with
+the coordinator, the hash of the delivered model and the models of the evaluation.
 
 Several trees (git worktree add PATH REVISION) are measured in turn, command by command. Counting is
 done from outside (counted/sitecustomize.py), so that old trees need not know of it. The last line

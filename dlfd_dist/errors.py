@@ -55,6 +55,10 @@ class ExportError(DlfdError):
     exit_status = FAILED
 
 
+class CaptureError(DlfdError):
+    """The capture of a CUDA graph broke off; no run of this process can capture after it."""
+
+
 class NonFiniteLossError(DlfdError):
     """The loss became NaN or infinite; the optimizer has not moved."""
 

@@ -12,11 +12,12 @@ from ..config import DLFDConfig, DLFMConfig, JobConfig
 from ..errors import DataError
 from ..methods import methods
 from ..methods.dlfd import synthesis_objective
-from ..models import computed_in
+from ..models import Classifier, FoldedClassifier, computed_in
 from ..runtime.collectives import Collectives
 from ..runtime.phases import OTHER, Lap, measured
 from ..runtime.preemption import StopFlag
 from ..synthesis import (
+    Synthesised,
     floor_flops,
     floor_iterations,
     interleaved,
@@ -113,10 +114,12 @@ def bench(config: JobConfig, steps: int, collectives: Collectives) -> Bench:
 
     The run is the configured one, except that every step is probed, so that there are probes to
     time, and that synthesis does not rest; a probe then counts as often as it is configured. A
-    first step warms up and a last one, which is always probed whole, ends the run.
+    first step warms up (two where CUDA graphs are captured) and a last one, which is always probed
+    whole, ends the run.
 
     config : run.dir is where the run leaves its files, which are of no use afterwards
     """
+    warming = steps_done(config, steps) - steps - 1
     prepared = prepare(_shortened(config, steps), 1)
     laps: list[Lap] = []
     with measured(collectives.device) as watch, open_job(prepared, collectives) as job:
@@ -125,12 +128,12 @@ def bench(config: JobConfig, steps: int, collectives: Collectives) -> Bench:
         )
     before = methods.get(config.method.name).initial_probe
     num_done = len(laps) - before
-    if num_done < steps + 2:
+    if num_done < warming + steps + 1:
         raise DataError(
             f"steps={steps} is more than there are: method={config.method.name} has {num_done} "
-            "steps on this data, and two more than are timed are needed."
+            f"steps on this data, and {warming + 1} more than are timed are needed."
         )
-    counted = laps[before + 1 : before + 1 + steps]
+    counted = laps[before + warming : before + warming + steps]
     total = num_steps(config, job.data)
     probes = _num_probes(config, total)
     return Bench(
@@ -140,13 +143,18 @@ def bench(config: JobConfig, steps: int, collectives: Collectives) -> Bench:
     )  # fmt: skip
 
 
+def steps_done(config: JobConfig, steps: int) -> int:
+    """Return the steps that are done to time `steps` of them."""
+    return steps + 2 + config.runtime.cuda_graphs
+
+
 def _shortened(config: JobConfig, steps: int) -> JobConfig:
-    cfg, needed = config.method, steps + 2
+    cfg, needed = config.method, steps_done(config, steps)
     method = replace(cfg, max_steps=needed, epochs=max(cfg.epochs, needed), probe_every=1)
     if isinstance(method, DLFDConfig | DLFMConfig):
         method = replace(method, dynamic=False)
     # One checkpoint, after the last step that counts.
-    return replace(config, method=method, run=replace(config.run, checkpoint_every=steps + 1))
+    return replace(config, method=method, run=replace(config.run, checkpoint_every=needed - 1))
 
 
 def _num_probes(config: JobConfig, total: int) -> int:
@@ -174,24 +182,32 @@ def _iteration(job: Job, config: JobConfig) -> Iteration | None:
     context = method_context(job, model, course.num_steps)
     synthesis = replace(config.synthesis, steps=FLOOR_STEPS)
     bfloat16 = config.runtime.synthesis_in_bfloat16
+    # What a graph replays is not seen by what counts the traffic.
+    eager = FoldedClassifier(model, fold=config.runtime.fast)
+    shape = batch.images.shape
     with (
         computed_in(model, bfloat16=bfloat16),
-        context.folded.computed_in(batch.images.shape, bfloat16=bfloat16) as folded,
+        context.folded.computed_in(shape, bfloat16=bfloat16) as folded,
+        eager.computed_in(shape, bfloat16=bfloat16) as counted,
     ):
         objective = synthesis_objective(
             context, folded, batch, forget_weight=cfg.forget_weight if cfg.distancing else 0.0,
             retain_weight=cfg.final_retain_weight,
         )  # fmt: skip
+
+        def ours(network: Classifier) -> Synthesised:
+            return perturb(
+                network, batch.images, objective, cfg=synthesis, pixel_range=context.pixel_range
+            )
+
         calls = {
             "floor": lambda: floor_iterations(model, batch.images, FLOOR_STEPS),
-            "ours": lambda: perturb(
-                folded, batch.images, objective, cfg=synthesis, pixel_range=context.pixel_range
-            ),
+            "ours": lambda: ours(folded),
         }
         device = job.collectives.device
         rows = list(interleaved(calls, FLOOR_REPEATS, device))
         flops = floor_flops(model, batch.images)
-        traffic = traffic_bytes(calls["ours"])
+        traffic = traffic_bytes(lambda: ours(counted))
     dtype = torch.bfloat16 if bfloat16 else batch.images.dtype
     return Iteration(
         over_floor=float(np.median([row["ours"] / row["floor"] for row in rows])),

@@ -62,8 +62,19 @@ def _used_and_free(device: torch.device, before: int) -> tuple[int, int]:
     """Return what the first pass took at most, and what is free for the next one."""
     # The peak is not reset, as a run reports it: an earlier one makes passes smaller, not larger.
     used = torch.cuda.max_memory_allocated(device) - before
-    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return used, torch.cuda.mem_get_info(device)[0] + cached
+    return used, torch.cuda.mem_get_info(device)[0] + _cached(device)
+
+
+def _cached(device: torch.device) -> int:
+    """Return the bytes that the allocator holds and anything may use: not those of CUDA graphs."""
+    if torch.cuda.get_allocator_backend() != "native":
+        return torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return sum(
+        segment["total_size"] - segment["allocated_size"]
+        for segment in torch.cuda.memory_snapshot()
+        if segment["device"] == index and tuple(segment["segment_pool_id"]) == (0, 0)
+    )
 
 
 def _least(size: int, collectives: Collectives) -> int:

@@ -105,7 +105,11 @@ class FoldedClassifier:
         if fold:
             self._fold(model)
         if self.why_not:
-            logger.info("syntheses and probes forward the model as it is: %s", self.why_not)
+            without = ", without CUDA graphs" if self.captured else ""
+            self.captured = None
+            logger.info(
+                "syntheses and probes forward the model as it is%s: %s", without, self.why_not
+            )
 
     def _fold(self, model: Classifier) -> None:
         if not isinstance(model.read, InputOf):

@@ -208,23 +208,35 @@ class Runs:
         """
         for place in pending:
             place.claim()
+        in_vain = False
         while pending and not self.stop.requested:
+            before = [_logged(place.run_dir) for place in pending]
             status = run_local(
                 [place.run.config for place in pending], [place.run_dir.config for place in pending]
             )
             self.stop.requested |= status == STOPPED
-            finished = [number for number, p in enumerate(pending) if p.run_dir.finished()]
-            # The run after the last that finished was begun; whether those after it, none can tell.
-            begun = max(finished, default=-1) + 2
-            for number, place in enumerate(pending[:begun]):
-                label = place.run.label
-                if number in finished:
-                    self.progress.done(label, place.figures())
-                elif not self.stop.requested:
-                    why = f"its ranks ended with exit status {status}: the messages above say why."
-                    self.failures[label] = why
-                    self.progress.failed(label, why)
-            pending = pending[begun:]
+            begun = [_logged(p.run_dir) > size for p, size in zip(pending, before, strict=True)]
+            num_begun = 1 + max((number for number, has in enumerate(begun) if has), default=0)
+            in_vain, was_in_vain = not any(begun), in_vain
+            if in_vain and was_in_vain:
+                num_begun = len(pending)  # whatever it is, it is not the first of them
+            for place in pending[:num_begun]:
+                self._tell(place)
+            pending = pending[num_begun:]
+
+    def _tell(self, place: _Placed) -> None:
+        if place.run_dir.finished():
+            self.progress.done(place.run.label, place.figures())
+        elif not self.stop.requested:
+            why = "it did not finish: the messages above say why."
+            self.failures[place.run.label] = why
+            self.progress.failed(place.run.label, why)
+
+
+def _logged(run_dir: RunDir) -> int:
+    """Return the bytes that the first rank has logged of a run, which it does from the start."""
+    log = run_dir.rank_log(0)
+    return log.stat().st_size if log.is_file() else 0
 
 
 @contextlib.contextmanager

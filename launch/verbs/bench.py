@@ -81,11 +81,12 @@ def read(words: Sequence[str]) -> tuple[int, JobConfig]:
 
 def shown_plan(steps: int, config: JobConfig, *, as_json: bool) -> str:
     """Return what would be timed, and the files that would be written."""
+    from dlfd_dist.jobs.bench import steps_done
     from dlfd_dist.jobs.plan import plan
 
     # The last line is on the run directory, and there is none.
     lines = plan(replace(config, run=replace(config.run, dir=None)))["plan"][:-1]
-    lines.append(f"bench: {steps} steps are timed, {steps + 2} are done")
+    lines.append(f"bench: {steps} steps are timed, {steps_done(config, steps)} are done")
     files = [] if config.run.dir is None else [str(Path(config.run.dir) / "bench.json")]
     values = {"config": to_dict(config), "plan": lines}
     return dry_run_text(values, plan_lines(config, lines, "bench"), files, as_json=as_json)

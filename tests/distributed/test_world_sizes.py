@@ -108,11 +108,10 @@ def test_folding_changes_a_run_by_rounding_alone(unlearning, finished, tmp_path)
     assert_equal_runs(RunDir(tmp_path / "unfolded"), finished("dlfd", 1))
 
 
-def test_replayed_passes_change_a_run_by_rounding_alone(
-    unlearning, finished, tmp_path, monkeypatch
-):
+def test_replayed_passes_leave_a_run_as_it_is(unlearning, finished, tmp_path, monkeypatch):
     graphs = record_graphs(monkeypatch)
     config = unlearning("dlfd", tmp_path / "captured", "runtime.cuda_graphs=true")
     run_job(config, Collectives(), StopFlag())
-    assert sum(graph.num_replays for graph in graphs) > 10
+    # Forward and backward of the synthesis, the last of them.
+    assert min(graph.num_replays for graph in graphs[-2:]) > 10
     assert_equal_runs(RunDir(tmp_path / "captured"), finished("dlfd", 1))

@@ -50,23 +50,45 @@ class RecordedGraph:
 
 @contextlib.contextmanager
 def _capture(graph: RecordedGraph, **_: Any) -> Iterator[None]:
+    """As torch.cuda.graph: what breaks a capture off breaks its end as well."""
     RecordedGraph.all.append(graph)
-    with _Recorder(graph.calls):
-        yield
+    try:
+        with _Recorder(graph.calls):
+            yield
+    except RuntimeError:
+        raise RuntimeError("operation failed due to a previous error")  # noqa: B904 - as its exit
+
+
+class SyncDebugMode:
+    """As torch.cuda's: in the mode "error" what waits for the device raises."""
+
+    mode = 0
+
+    def get(self) -> int:
+        return self.mode
+
+    def set(self, mode: int | str) -> None:
+        self.mode = {"default": 0, "warn": 1, "error": 2}.get(str(mode), 0)
 
 
 def record_graphs(monkeypatch: pytest.MonkeyPatch) -> list[RecordedGraph]:
     """Let this process capture graphs on its CPU; return the list of those it captures."""
+    sync_debug = SyncDebugMode()
     monkeypatch.setattr("dlfd_dist.models.captured.DEVICES", ("cpu",))
+    monkeypatch.setattr("dlfd_dist.models.captured._broken_off", [])
     monkeypatch.setattr(RecordedGraph, "all", [])
     for name, stand_in in {
         "CUDAGraph": RecordedGraph,
         "graph": _capture,
         "synchronize": lambda: None,
         "Stream": lambda: None,
-        "current_stream": lambda: None,
         "stream": lambda _: contextlib.nullcontext(),
+        "get_sync_debug_mode": sync_debug.get,
+        "set_sync_debug_mode": sync_debug.set,
     }.items():
         monkeypatch.setattr(torch.cuda, name, stand_in)
+    # Without a word it asks for CUDA.
+    asked = torch.is_autocast_enabled
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device="cpu": asked(device))
     monkeypatch.setattr("torch.cuda.graphs.graph_pool_handle", lambda: (0, 0))
     return RecordedGraph.all

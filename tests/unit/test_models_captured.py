@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from dlfd_dist.config import ModelConfig, RuntimeConfig
-from dlfd_dist.errors import ConfigError
+from dlfd_dist.errors import CaptureError, ConfigError
 from dlfd_dist.models import FoldedClassifier, build_model
+from dlfd_dist.models import captured as captured_passes
 from dlfd_dist.models.captured import MAX_SHAPES
+from dlfd_dist.models.folded import NOTHING_TO_FOLD
 from dlfd_dist.synthesis import frozen
-from tests.fakes.cuda_graphs import RecordedGraph, record_graphs
+from tests.fakes.cuda_graphs import record_graphs
 
 SHAPE = (4, 3, 32, 32)
 STEPS = 4
@@ -74,9 +77,31 @@ def test_a_shape_that_comes_once_is_not_captured_and_each_other_has_its_own_grap
     for num in (4, 4, 3, 4, 2, 2):
         torch.testing.assert_close(probed(captured, num, num), probed(eager, num, num))
     assert sum(bool(graph.calls) for graph in graphs) == 2
-    for num in (*range(5, 5 + MAX_SHAPES), *range(5, 5 + MAX_SHAPES)):
+
+
+def test_shapes_of_probes_take_no_place_from_those_of_a_synthesis(monkeypatch):
+    graphs, model = record_graphs(monkeypatch), classifier()
+    eager, captured = FoldedClassifier(model), FoldedClassifier(model, cuda_graphs=True)
+    many = range(2, 4 + MAX_SHAPES[False])
+    for num in (*many, *many, *many):
         torch.testing.assert_close(probed(captured, num, num), probed(eager, num, num))
-    assert sum(bool(graph.calls) for graph in graphs) == MAX_SHAPES - 1
+    assert sum(bool(graph.calls) for graph in graphs) == MAX_SHAPES[False]
+    for seed in range(STEPS):
+        for ours, plain in zip(passes(captured, seed), passes(eager, seed), strict=True):
+            torch.testing.assert_close(ours, plain)
+    assert [graph.num_replays for graph in graphs[-2:]] == [STEPS - 1] * 2
+
+
+def test_a_batch_that_does_not_wait_for_its_launches_is_not_captured(monkeypatch):
+    graphs = record_graphs(monkeypatch)
+    monkeypatch.setattr(captured_passes, "MANY_PIXELS", 4 * 32 * 32)
+    folding = FoldedClassifier(classifier(), cuda_graphs=True)
+    for seed in range(STEPS):
+        probed(folding, seed, 4)
+    assert not graphs
+    for seed in range(STEPS):
+        probed(folding, seed, 3)
+    assert graphs
 
 
 def test_weights_of_two_dtypes_keep_their_graphs(monkeypatch):
@@ -110,19 +135,58 @@ def test_a_cpu_captures_nothing_and_the_log_says_so(caplog):
         assert torch.equal(ours, plain)
 
 
-def test_a_pass_that_cannot_be_captured_runs_as_it_is(monkeypatch, caplog):
-    graphs = record_graphs(monkeypatch)
+class Waits(nn.Module):
+    """A layer that asks the device for a value, as a capture and sync_debug_mode=error forbid."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if torch.cuda.get_sync_debug_mode() == 0 else self.refuse()
+
+    def refuse(self) -> torch.Tensor:
+        raise RuntimeError("called a synchronizing CUDA operation\nmore")
+
+
+def test_a_pass_that_waits_for_the_device_runs_as_it_is(monkeypatch, caplog):
+    graphs, model = record_graphs(monkeypatch), classifier()
     caplog.set_level("INFO", "dlfd_dist")
-
-    def refuse(self: RecordedGraph) -> None:
-        raise RuntimeError("operation not permitted when stream is capturing\nmore")
-
-    monkeypatch.setattr(RecordedGraph, "__init__", refuse)
-    folding = FoldedClassifier(classifier(), cuda_graphs=True)
+    folding = FoldedClassifier(model, cuda_graphs=True)
+    folding.folded.module.add_module("waits", Waits())
+    read = folding.captured.read
+    folding.captured.read = lambda module, pixels: read(module, module.waits(pixels))
     answers = [passes(folding, 0) for _ in range(3)]
     assert not graphs
-    assert "CUDA graphs: operation not permitted when stream is capturing" in caplog.text
+    assert "CUDA graphs: a pass cannot be captured (called a synchronizing" in caplog.text
     assert torch.equal(answers[0][2], answers[2][2])
+    assert torch.cuda.get_sync_debug_mode() == 0
+
+
+def test_a_capture_that_breaks_off_ends_the_run_with_its_first_cause(monkeypatch):
+    graphs = record_graphs(monkeypatch)
+    folding = FoldedClassifier(classifier(), cuda_graphs=True)
+    read = folding.captured.read
+
+    def breaks_off(module: nn.Module, pixels: torch.Tensor):
+        if graphs:  # a capture is under way
+            raise RuntimeError("CUDA error: operation not permitted\nmore")
+        return read(module, pixels)
+
+    folding.captured.read = breaks_off
+    passes(folding, 0)
+    with pytest.raises(
+        CaptureError, match=r"\(CUDA error: operation not permitted\): give runtime"
+    ):
+        passes(folding, 0)
+    # Nor can another run of this process.
+    with pytest.raises(CaptureError, match="operation not permitted"):
+        passes(FoldedClassifier(classifier(), cuda_graphs=True), 0)
+
+
+def test_a_model_that_is_not_folded_is_not_captured_and_the_log_says_so(caplog):
+    caplog.set_level("INFO", "dlfd_dist")
+    model = classifier()
+    model.module.backbone = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten())
+    folding = FoldedClassifier(model, cuda_graphs=True)
+    assert folding.captured is None
+    assert f"as it is, without CUDA graphs: {NOTHING_TO_FOLD}" in caplog.text
 
 
 def test_graphs_need_folded_weights():

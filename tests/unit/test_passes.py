@@ -79,3 +79,16 @@ def test_a_gpu_forwards_what_fits_on_every_rank(other, expected, monkeypatch):
     monkeypatch.setattr(torch, "tensor", lambda values, device=None: real(values))
     assert lengths(3000, None, Ranks(other)) == expected
     assert lengths(3000, 1000, Ranks(other)) == [2000, 1000]
+
+
+def test_memory_that_a_graph_holds_is_not_free(monkeypatch):
+    def segment(device: int, total: int, allocated: int, pool: tuple[int, int]) -> dict:
+        return {
+            "device": device, "total_size": total * GB, "allocated_size": allocated * GB,
+            "segment_pool_id": pool,
+        }  # fmt: skip
+
+    segments = [segment(0, 8, 5, (0, 0)), segment(0, 13, 1, (1, 0)), segment(1, 9, 0, (0, 0))]
+    monkeypatch.setattr(torch.cuda, "get_allocator_backend", lambda: "native")
+    monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda: segments)
+    assert module._cached(torch.device("cuda", 0)) == 3 * GB
