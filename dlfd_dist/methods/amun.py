@@ -62,14 +62,17 @@ class AMUN(UnlearningMethod):
         self.found = dict(tensors)
 
     def _attack(self, batch: StepBatch, updater: Updater, stop: bool) -> dict[str, float]:
-        model, gather = self.context.model, self.context.collectives.gather_rows
-        images, labels = adversarial(
-            model, batch.forget_images, batch.forget_labels,
-            steps=self.cfg.attack_steps, radius=self.cfg.attack_radius,
-            pixel_range=self.context.pixel_range,
-        )  # fmt: skip
-        with torch.no_grad(), frozen(model):
-            loss = task_loss(model(images).logits, batch.forget_labels, "sum") / batch.forget_total
+        context, gather = self.context, self.context.collectives.gather_rows
+        bfloat16 = context.config.runtime.synthesis_in_bfloat16
+        with context.folded.computed_in(batch.forget_images.shape, bfloat16=bfloat16) as model:
+            images, labels = adversarial(
+                model, batch.forget_images, batch.forget_labels,
+                steps=self.cfg.attack_steps, radius=self.cfg.attack_radius,
+                pixel_range=context.pixel_range,
+            )  # fmt: skip
+            with torch.no_grad(), frozen(model):
+                logits = model(images).logits
+        loss = task_loss(logits, batch.forget_labels, "sum") / batch.forget_total
         more = {
             "ids": batch.forget_ids,
             "images": gather(images, batch.forget_total).cpu(),
