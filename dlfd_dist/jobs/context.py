@@ -64,6 +64,8 @@ class Prepared:
     """of the weights of its model"""
     files: Mapping[str, FileState] = field(default_factory=dict)
     """the checkpoints, as they were when their digests were taken"""
+    rewound: str | None = None
+    """the weights that the method goes back to, once method.steps has given it other epochs"""
 
     def finished(self) -> bool:
         """Whether the run directory holds this run's result; RunDirError if it holds another's."""
@@ -85,7 +87,7 @@ class Prepared:
 
     def check_unchanged(self, checkpoint: str) -> None:
         """Raise CheckpointError where a checkpoint is no longer the file that was prepared."""
-        for name, path in _checkpoints(self.config).items():
+        for name, path in _checkpoints(self.config, self.rewound).items():
             if path != checkpoint or name not in self.files:
                 continue
             file = weights_path(path)
@@ -152,7 +154,7 @@ class Job:
 
     def earlier_model(self) -> Classifier:
         """Return a model with the weights of the epoch that the method goes back to."""
-        return self.model(str(earlier_weights(self.config)))
+        return self.model(self.prepared.rewound or str(earlier_weights(self.config)))
 
     def _placed(self, model: Classifier) -> Classifier:
         model = model.to(self.collectives.device)
@@ -190,10 +192,10 @@ def prepare(config: JobConfig, world_size: int, reader: DataReader | None = None
     return Prepared(config, data, inputs, sign, run_dir, people, num_bytes(model), files)
 
 
-def _checkpoints(config: JobConfig) -> dict[str, str]:
+def _checkpoints(config: JobConfig, rewound: str | None = None) -> dict[str, str]:
     paths = {"checkpoint": config.checkpoint, "reference": config.reference}
     if config.verb == "unlearn" and config.method.goes_back:
-        paths["rewound"] = str(earlier_weights(config))
+        paths["rewound"] = rewound or str(earlier_weights(config))
     return {name: path for name, path in paths.items() if path is not None}
 
 

@@ -18,7 +18,7 @@ from ..plain import counted
 from ..runtime.phases import phase
 from ..runtime.preemption import StopFlag
 from ..runtime.seeding import purpose_key
-from .context import Job
+from .context import Job, earlier_weights
 from .course import Course, Turn, fitted
 from .evaluation import Outputs, probe, probe_apart, probed_model, run_model, thinned_probe
 from .finish import finish
@@ -128,10 +128,15 @@ def _tell_few(job: Job) -> None:
 
 
 def _with_epochs(job: Job) -> Job:
-    """Return the job with the epochs that method.steps takes."""
-    cfg = fitted(job.config.method, methods.get(job.config.method.name), job.data.splits)
-    config = replace(job.config, method=cfg)
-    return replace(job, prepared=replace(job.prepared, config=config))
+    """Return the job with the epochs that method.steps takes.
+
+    Rewind goes back as many epochs as it was given, however many the steps are.
+    """
+    given = job.config
+    cfg = fitted(given.method, methods.get(given.method.name), job.data.splits)
+    rewound = str(earlier_weights(given)) if given.method.goes_back else None
+    prepared = replace(job.prepared, config=replace(given, method=cfg), rewound=rewound)
+    return replace(job, prepared=prepared)
 
 
 def course_of(job: Job) -> Course:

@@ -59,20 +59,23 @@ def test_a_training_that_was_stopped_keeps_the_same_weights(trained, tiny, tmp_p
         assert equal(load_file(whole.epoch_model(epoch)), load_file(cut.epoch_model(epoch)))
 
 
-@pytest.mark.parametrize(("epochs", "epoch"), [(1, 4), (3, 2)])
-def test_a_run_of_rewind_goes_back_as_many_epochs_as_it_takes(
-    epochs, epoch, trained, tiny, tmp_path
+@pytest.mark.parametrize(
+    ("epochs", "epoch", "words", "num_steps"),
+    [(1, 4, [], 3), (3, 2, [], 9), (3, 2, ["method.steps=4"], 4), (1, 4, ["method.steps=7"], 7)],
+)
+def test_a_run_of_rewind_goes_back_as_many_epochs_as_it_is_given(
+    epochs, epoch, words, num_steps, trained, tiny, tmp_path
 ):
     original = trained(*KEPT)
     config = tiny(
         "unlearn", TWO_CONVS, "method=rewind", f"method.epochs={epochs}", "method.lr=1e-30",
         "method.weight_decay=0", "train_mode=frozen", f"checkpoint={original}",
-        f"run.dir={tmp_path / 'run'}",
+        f"run.dir={tmp_path / 'run'}", *words,
     )  # fmt: skip
     result = run_job(config, Collectives(), StopFlag())
     run = RunDir(tmp_path / "run")
     steps = [e for e in read_events(run.metrics) if e["event"] == "step"]
-    assert len(steps) == 3 * epochs
+    assert len(steps) == num_steps
     delivered, kept = load_file(run.model), load_file(RunDir(original).epoch_model(epoch))
     assert all(torch.equal(delivered[k], kept[k]) for k in kept if "num_batches" not in k)
     assert result["against_original"]["weight_change"]["overall"] > 0
