@@ -37,6 +37,10 @@ class RecordedGraph:
         self.calls: list[tuple[Any, Any, Any, Any]] = []
         self.num_replays = 0
 
+    @property
+    def operations(self) -> list[str]:
+        return [str(func) for func, *_ in self.calls]
+
     @torch.no_grad()
     def replay(self) -> None:
         self.num_replays += 1
