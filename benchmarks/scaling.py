@@ -47,10 +47,10 @@ WORLDS = [8, 16, 32, 64, 128, 256, 512, 1024]
 def figures_of(theme: str, pattern: str) -> list[float]:
     """Return the last figures of this pattern in the newest result file of a theme on CARD."""
     path = newest(f"{theme}_{CARD}")
-    found = list(re.finditer(pattern, path.read_text(encoding="utf-8")))
-    if not found:
+    matches = list(re.finditer(pattern, path.read_text(encoding="utf-8")))
+    if not matches:
         raise ValueError(f"{path.name} has no figure {pattern}")
-    return [float(figure) for figure in found[-1].groups()]
+    return [float(figure) for figure in matches[-1].groups()]
 
 
 class Way(NamedTuple):
@@ -69,7 +69,7 @@ def ways() -> dict[str, Way]:
     forward = r"\| forward pass, float32 \| \S+ \|(?: \|)? (\S+) \|"
     small = re.search(forward, newest(f"iteration_{CARD}").read_text(encoding="utf-8"))
     assert small is not None  # of 32 images; the last one is of 256 images of 224 px
-    found = {}
+    steps = {}
     for kind in ("alike", "classes"):
         row = rf"\| 1,024 \| {kind} \| (\S+) \| (\S+) \|"
         exact_ms, entropic_ms = figures_of("transport", row)
@@ -79,14 +79,14 @@ def ways() -> dict[str, Way]:
             transport_s=exact_ms / 1000,
         )  # fmt: skip
         entropic = replace(exact, transport_s=entropic_ms / 1000)
-        found |= {
+        steps |= {
             f"exact, {kind}": Way(exact, exact),
             f"exact, ot.lag=1, {kind}": Way(replace(exact, lag=True), exact),
             f"entropic, {kind}": Way(entropic, exact),
         }
-    alike = found["entropic, alike"]
-    found[FREE] = alike._replace(step=replace(alike.step, pass_s=0.0))
-    return found
+    alike = steps["entropic, alike"]
+    steps[FREE] = alike._replace(step=replace(alike.step, pass_s=0.0))
+    return steps
 
 
 def rank(number: int, ranks: int, folder: str) -> None:
@@ -168,11 +168,11 @@ def compared() -> tuple[str, float]:
     ]
     sums = [0.0, 0.0]
     for ranks in RANKS:
-        found = measured(ranks)
-        step = Step(BATCH, ITERATIONS, 512, int(found.pop("parameters")), 1.0)
+        counted = measured(ranks)
+        step = Step(BATCH, ITERATIONS, 512, int(counted.pop("parameters")), 1.0)
         for name, planned in step_bytes(step, ranks).items():
-            lines.append(f"| {ranks} | {name} | {found[name]:,.0f} | {planned:,.0f} |")
-            sums = [sums[0] + found[name], sums[1] + planned]
+            lines.append(f"| {ranks} | {name} | {counted[name]:,.0f} | {planned:,.0f} |")
+            sums = [sums[0] + counted[name], sums[1] + planned]
     return "\n".join(lines), sums[0] / sums[1]
 
 

@@ -44,11 +44,11 @@ def covered(tree: Path, folder: Path) -> dict[str, float]:
         shared_out = "loadgroup" if "loadgroup" in makefile else "loadfile"
         coverage = [sys.executable, "-m", "coverage"]
         suite = ["-m", "pytest", "-q", "-n", "2", "--dist", shared_out, "-p", "no:cacheprovider"]
-        told = [f"--rcfile={rules}"]
+        by_rules = [f"--rcfile={rules}"]
         for words in (
-            ["run", *told, *suite, "--timeout=1200"],
-            ["combine", *told, "-q"],
-            ["json", *told, "-q", "-o", str(report), f"--include={tree}/*"],
+            ["run", *by_rules, *suite, "--timeout=1200"],
+            ["combine", *by_rules, "-q"],
+            ["json", *by_rules, "-q", "-o", str(report), f"--include={tree}/*"],
         ):
             subprocess.run([*coverage, *words], cwd=tree, env=environment, check=True)
     return json.loads(report.read_text(encoding="utf-8"))["totals"]

@@ -23,9 +23,9 @@ class _Recorder(TorchDispatchMode):
         self.calls = calls
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        found = func(*args, **(kwargs or {}))
-        self.calls.append((func, args, kwargs or {}, found))
-        return found
+        output = func(*args, **(kwargs or {}))
+        self.calls.append((func, args, kwargs or {}, output))
+        return output
 
 
 class RecordedGraph:
@@ -44,9 +44,9 @@ class RecordedGraph:
     @torch.no_grad()
     def replay(self) -> None:
         self.num_replays += 1
-        for func, args, kwargs, found in self.calls:
+        for func, args, kwargs, output in self.calls:
             now = func(*args, **kwargs)
-            for there, new in zip(tree_leaves(found), tree_leaves(now), strict=True):
+            for there, new in zip(tree_leaves(output), tree_leaves(now), strict=True):
                 # A view, or what is written in place, is there already.
                 if isinstance(there, Tensor) and there.data_ptr() != new.data_ptr():
                     there.detach().copy_(new)

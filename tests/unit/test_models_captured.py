@@ -65,9 +65,9 @@ def test_replays_answer_as_eager_passes_do_while_images_and_weights_change(monke
 def test_what_was_returned_is_not_written_over(monkeypatch):
     record_graphs(monkeypatch)
     folding = FoldedClassifier(classifier(), cuda_graphs=True)
-    found = [probed(folding, seed) for seed in range(STEPS)]
+    answers = [probed(folding, seed) for seed in range(STEPS)]
     eager = FoldedClassifier(classifier())
-    for seed, ours in enumerate(found):
+    for seed, ours in enumerate(answers):
         torch.testing.assert_close(ours, probed(eager, seed))
 
 
