@@ -168,7 +168,7 @@ def job_states(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
             for job_id, job in accounted.items()
         }
     left = [job_id for job_id in ids if job_id not in jobs]
-    return _corrected(_accounting(campaign, left)) | jobs if left else jobs
+    return _settled(_accounting(campaign, left), left) | jobs if left else jobs
 
 
 def _local_states(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
@@ -180,24 +180,31 @@ def _local_states(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]
     }
 
 
-def _corrected(jobs: dict[str, JobState]) -> dict[str, JobState]:
+def _settled(jobs: dict[str, JobState], job_ids: Sequence[str]) -> dict[str, JobState]:
     """Return what accounting says of jobs that squeue does not list, without what cannot be.
 
-    A record that a crash of slurmctld left open has its job under way forever. The controller
-    knows better for some minutes after the end (MinJobAge); later nobody knows.
+    Accounting is some seconds behind: of a job that has just ended it may hold nothing yet, or how
+    its start before this one ended. A record that a crash of slurmctld left open has its job under
+    way forever. The controller knows better for some minutes after the end (MinJobAge); later
+    nobody knows.
     """
-    under_way = {job_id: job for job_id, job in jobs.items() if job.state in STARTED}
-    if not under_way:
+    unsettled = {job_id for job_id in job_ids if not _is_final(jobs.get(job_id))}
+    if not unsettled:
         return jobs
     try:
         known = slurm.controller_states()
     except slurm.SchedulerError:
-        known = under_way
-    return {job_id: job for job_id, job in jobs.items() if job_id not in under_way} | {
+        known = {job_id: job for job_id, job in jobs.items() if job.state in STARTED}
+    settled = {
         job_id: replace(known[job_id], queued=known[job_id].state in STARTED)
-        for job_id in under_way
+        for job_id in unsettled
         if job_id in known
     }
+    return {job_id: job for job_id, job in jobs.items() if job.state not in STARTED} | settled
+
+
+def _is_final(job: JobState | None) -> bool:
+    return job is not None and job.state not in (*STARTED, *COMES_BACK)
 
 
 def _accounting(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
@@ -209,8 +216,8 @@ def _accounting(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
     except (OSError, ValueError):
         kept = {"time": 0.0, "jobs": {}}
     jobs = {job_id: JobState(**state) for job_id, state in kept["jobs"].items()}
-    # What squeue no longer lists has ended since the copy has it under way.
-    known = {job_id for job_id, job in jobs.items() if job.state not in STARTED}
+    # What squeue no longer lists has ended since the copy has it under way or coming back.
+    known = {job_id for job_id, job in jobs.items() if _is_final(job)}
     if time.time() - kept["time"] < SACCT_EVERY_S and set(job_ids) <= known:
         return jobs
     try:

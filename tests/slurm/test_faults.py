@@ -56,7 +56,8 @@ def test_a_fault_of_each_kind_hit_a_job_that_ran(outcome: Outcome):
 
 
 def test_no_run_had_to_be_tried_again_by_hand(outcome: Outcome):
-    assert [what for what in outcome.by_hand if what.startswith("dlfd retry")] == []
+    again = [what for what in outcome.by_hand if what.startswith("dlfd retry")]
+    assert again == [], "\n".join(str(record) for record in outcome.records)
 
 
 # --- what is compared can be told apart

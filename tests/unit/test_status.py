@@ -73,6 +73,9 @@ def state(campaigns: Campaigns, label: str = "seed=0") -> str:
         ("PREEMPTED", False, {"end": NOW}, "restarting"),
         ("REQUEUED", False, {}, "restarting"),
         ("NODE_FAIL", False, {"end": LONG_AGO}, "failed"),
+        ("NODE_FAIL", False, {"end": NOW, "controller": "NODE_FAIL"}, "restarting"),
+        ("NODE_FAIL", False, {"end": NOW, "controller": "CANCELLED"}, "cancelled"),
+        ("PREEMPTED", False, {"end": NOW, "controller": "PENDING"}, "queued"),
         ("RUNNING", False, {"controller": "RUNNING"}, "running"),
         ("RUNNING", False, {"controller": "FAILED"}, "failed"),
         ("RUNNING", False, {}, "lost"),
@@ -166,6 +169,15 @@ def test_without_accounting_squeue_and_run_directories_tell(campaigns: Campaigns
     assert found["seed=0"]["cause"] == "There is no image."
     # Nobody knows what became of the other: that is said, and it is not called finished.
     assert found["seed=1"]["state"] == "lost"
+
+
+def test_a_job_that_accounting_has_not_heard_of_is_as_the_controller_says(campaigns: Campaigns):
+    campaigns.slurm.refuse("sacct", "Slurm accounting storage is disabled")
+    campaigns.start("seed=0")
+    campaigns.slurm.set("101", "?", queued=False, controller="CANCELLED")
+    assert state(campaigns) == "cancelled"
+    assert campaigns.run("retry", campaigns.path, "--failed").status == 0
+    assert state(campaigns) == "restarting"
 
 
 def test_a_run_whose_job_slurm_forgot_is_lost_whatever_has_its_id_now(campaigns: Campaigns):
