@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 
@@ -65,6 +66,23 @@ class Course:
             pairs = zip(phases, self.lengths, strict=True)
             others = sum(length for phase, length in pairs if not phase.updates)
             self.num_steps = min(sum(self.lengths), others + cfg.steps)
+            self._end_on_weights_to_keep()
+
+    def _end_on_weights_to_keep(self) -> None:
+        """Where the steps end in a phase whose weights nobody keeps, go on with the one before it.
+
+        A method that forgets and repairs in turn would be delivered unrepaired.
+        """
+        ends = list(accumulate(self.lengths))
+        last = bisect.bisect_left(ends, self.num_steps)
+        kept = [n for n, (p, _) in enumerate(self.parts[:last]) if p.selectable and p.updates]
+        if self.parts[last][0].selectable or not kept:
+            return
+        number = kept[-1]
+        phase, samplers = self.parts[number]
+        steps = self.num_steps - ends[number] + self.lengths[number]
+        self.parts = [*self.parts[:number], (replace(phase, steps=steps), samplers)]
+        self.lengths = [*self.lengths[:number], steps]
 
     @property
     def passes(self) -> dict[str, float]:

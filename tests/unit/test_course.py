@@ -244,6 +244,19 @@ def test_unsir_shares_its_steps_out_as_its_epochs_are(repair_epochs: int, shares
     assert [names.count("impair"), names.count("repair")] == shares
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "ends_in"),
+    [("fcs", {}, "repair"), ("scrub", {"max_epochs": 9, "forget_batch_size": 2}, "min")],
+)
+def test_a_method_of_rounds_ends_its_steps_on_weights_to_keep(name, values, ends_in):
+    for steps in range(6, 30):
+        _, found = with_steps(name, steps, **values)
+        taken = list(found.turns(0))
+        assert (len(taken), taken[-1].phase.name) == (steps, ends_in)
+        for first in range(steps):
+            assert [turn.index for turn in found.turns(first)] == list(range(first, steps))
+
+
 def test_steps_may_be_resumed_from_and_end_a_phase_where_they_end():
     _, found = with_steps("unsir", 10)
     whole = list(found.turns(0))
