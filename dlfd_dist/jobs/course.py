@@ -98,6 +98,12 @@ class Course:
             passes[phase.name] = passes.get(phase.name, 0) + steps / main.steps_per_epoch
         return passes
 
+    @property
+    def optimizers(self) -> dict[str, float | None]:
+        """Return the weight decay of each optimizer that phases have for themselves, by name."""
+        own = (phase for phase, _ in self.parts if phase.optimizer)
+        return {phase.optimizer: phase.weight_decay for phase in own}
+
     def turns(self, first: int) -> Iterator[Turn]:
         """Yield the steps from `first` on."""
         start = 0

@@ -64,7 +64,9 @@ def _unlearn(job: Job) -> None:
     course, model = course_of(job), job.model(job.config.checkpoint)
     build = methods.get(job.config.method.name)
     method = build(method_context(job, model, course.num_steps))
-    updater = Updater(model, job.config.method, collectives=job.collectives)
+    updater = Updater(
+        model, job.config.method, collectives=job.collectives, optimizers=course.optimizers
+    )
     for turn, _ in zip(course.turns(0), range(STEPS), strict=False):
         method.step(step_batch(job, turn), updater, stop=False)
 

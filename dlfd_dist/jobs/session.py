@@ -17,7 +17,7 @@ from ..runtime.checkpoint import (
     copy_state,
     load_checkpoint,
     optimizer_tensors,
-    restore_optimizer,
+    restore_optimizers,
     save_checkpoint,
 )
 from ..runtime.energy import EnergyMeter, added
@@ -76,7 +76,7 @@ class Session:
         saved = load_checkpoint(self.job.run_dir.checkpoints)
         if saved is not None:
             self.model.load_state_dict(saved.model)
-            restore_optimizer(self.updater.optimizer, saved.optimizer)
+            restore_optimizers(self.updater.optimizers, saved.optimizer)
             self.first, self.best = saved.step, saved.best
             self.values, self.tensors = saved.values["loop"], saved.loop
             self.best_values = saved.values["best"]
@@ -146,7 +146,7 @@ class Session:
         checkpoint = Checkpoint(
             step,
             copy_state(self.model.state_dict()),
-            optimizer_tensors(self.updater.optimizer),
+            optimizer_tensors(self.updater.optimizers),
             self.best,
             copy_state(tensors),
             values,

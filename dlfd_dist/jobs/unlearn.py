@@ -56,7 +56,7 @@ def unlearn(
     build, course = methods.get(cfg.name), course_of(job)
     model = job.model(job.config.checkpoint)
     method = build(method_context(job, model, course.num_steps))
-    updater = Updater(model, cfg, collectives=job.collectives)
+    updater = Updater(model, cfg, collectives=job.collectives, optimizers=course.optimizers)
     session = Session(job, model, updater, course.num_steps, cfg.name)
     if session.first:
         method.load_state_dict(session.values["method"])
@@ -69,7 +69,8 @@ def unlearn(
     if not session.first and method.initial_probe:
         observe(session, _probe(session, method, 0, selectable=False))
     for turn in course.turns(session.first):
-        lr = updater.set_epoch(_scheduled_at(cfg, turn, course), turn.phase.lr)
+        epoch = _scheduled_at(cfg, turn, course)
+        lr = updater.set_epoch(epoch, turn.phase.lr, turn.phase.optimizer)
         with phase("data"):
             batch = step_batch(job, turn)
         numbers = method.step(batch, updater, stop=stop.requested)

@@ -37,6 +37,10 @@ class Phase:
     """number of its first epoch in the schedule of the learning rate"""
     lr: float | None = None
     """learning rate in place of method.lr"""
+    optimizer: str = ""
+    """phases of one name share momentum, beside that of the others"""
+    weight_decay: float | None = None
+    """in place of method.weight_decay, for an optimizer of its own"""
     retain_fraction: float | None = 1.0
     """share of the retain set, drawn once, that is passed over; null: as many images as forget"""
     forget_batch: int | None = None

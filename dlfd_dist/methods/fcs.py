@@ -4,14 +4,15 @@ The contrast takes the products of the logits of forget images with those of ret
 makes each forget image resemble all of them alike.
 
 Source: the winning entry of the NeurIPS 2023 unlearning challenge (age from faces), as in Cadet et
-al., Deep Unlearn: Benchmarking Machine Unlearning, 2024. Theirs has an optimizer with momentum for
-each of the three kinds of rounds; here they share one, and the rate of the forget rounds falls with
-the epoch instead of the step.
+al., Deep Unlearn: Benchmarking Machine Unlearning, 2024. As there each of the three kinds of rounds
+has an optimizer of its own: with one momentum for all, a repair at a higher rate would go on along
+the contrast before it. The rate of the forget rounds falls with the epoch; theirs with the step.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,16 +35,19 @@ class FCS(UnlearningMethod):
     @classmethod
     def phases(cls, cfg: MethodConfig) -> list[Phase]:
         assert isinstance(cfg, FCSConfig)
-        phases = [Phase("uniform", over="forget", lr=cfg.uniform_lr, selectable=False)]
+
+        def forgets(name: str, **values: Any) -> Phase:
+            return Phase(
+                name, over="forget", optimizer=name, weight_decay=0.0, selectable=False, **values
+            )
+
+        phases = [forgets("uniform", lr=cfg.uniform_lr)]
         for epoch in range(cfg.epochs):
             lr = cfg.forget_lr * 0.5 * (1 + math.cos(math.pi * epoch / cfg.epochs))
             phases += [
-                Phase(
-                    "contrast", over="forget", retain_rides=True, first_epoch=epoch, lr=lr,
-                    selectable=False,
-                ),
+                forgets("contrast", retain_rides=True, first_epoch=epoch, lr=lr),
                 Phase("repair", over="retain", first_epoch=epoch),
-            ]  # fmt: skip
+            ]
         return phases
 
     def step(self, batch: StepBatch, updater: Updater, *, stop: bool) -> dict[str, float]:

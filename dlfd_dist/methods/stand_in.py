@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..config import DLFMConfig
 from ..models import Classifier, set_dropout_rows
-from ..runtime.checkpoint import optimizer_tensors, restore_optimizer
+from ..runtime.checkpoint import optimizer_tensors, restore_optimizers
 from ..runtime.seeding import purpose_key
 from ..runtime.sync_bn import freeze_batch_norm
 from .bad_teacher import as_teacher
@@ -58,7 +58,7 @@ class StandIn:
         """Return its weights, and the buffers of its optimiser while it is trained."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         if self.updater is not None:
-            buffers = optimizer_tensors(self.updater.optimizer)
+            buffers = optimizer_tensors(self.updater.optimizers)
             tensors |= {f"optimizer.{name}": value for name, value in buffers.items()}
         return tensors
 
@@ -69,7 +69,7 @@ class StandIn:
             parts[part][key] = value
         self.model.load_state_dict(parts["model"])
         assert self.updater is not None
-        restore_optimizer(self.updater.optimizer, parts["optimizer"])
+        restore_optimizers(self.updater.optimizers, parts["optimizer"])
 
 
 def _start(context: MethodContext, cfg: DLFMConfig) -> Classifier:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +42,11 @@ def scheduled_lr(cfg: TrainConfig | MethodConfig, epoch: float) -> float:
     return cfg.lr * 0.5 * (1 + math.cos(math.pi * epoch / cfg.epochs))
 
 
-def _optimizer(model: nn.Module, cfg: TrainConfig | MethodConfig) -> torch.optim.Optimizer:
-    parameters, decay = model.parameters(), cfg.weight_decay
+def _optimizer(
+    model: nn.Module, cfg: TrainConfig | MethodConfig, weight_decay: float | None
+) -> torch.optim.Optimizer:
+    parameters = model.parameters()
+    decay = cfg.weight_decay if weight_decay is None else weight_decay
     if cfg.optimizer == "adam":
         return torch.optim.Adam(parameters, cfg.lr, (cfg.momentum, 0.999), weight_decay=decay)
     # One pass over the weights, in under half the time of the plain loop and bit for bit the same.
@@ -68,10 +71,15 @@ def _replica(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 class Updater:
-    """The model with its optimizer, under DDP when there are several ranks.
+    """The model with its optimizers, under DDP when there are several ranks.
 
     A rank's loss is the sum over its samples * world_size / batch, so that DDP's mean over ranks
     is the mean over the global batch, whatever the shards.
+
+    Parameters
+    ----------
+    optimizers : names of further optimizers, each with a momentum of its own, and their weight
+        decay; None: that of the settings
     """
 
     def __init__(
@@ -80,20 +88,28 @@ class Updater:
         cfg: TrainConfig | MethodConfig,
         *,
         collectives: Collectives,
+        optimizers: Mapping[str, float | None] | None = None,
     ):
         self.model = model
         self.cfg = cfg
         self.collectives = collectives
-        self.optimizer = _optimizer(model, cfg)
+        decays = {"": None, **(optimizers or {})}
+        self.optimizers = {name: _optimizer(model, cfg, decay) for name, decay in decays.items()}
+        self.optimizer = self.optimizers[""]
+        """The optimizer that steps now."""
         self.replica: nn.Module = model
         if collectives.world_size > 1:
             self.replica = _replica(model, collectives.device)
 
-    def set_epoch(self, epoch: float, base_lr: float | None = None) -> float:
+    def set_epoch(self, epoch: float, base_lr: float | None = None, optimizer: str = "") -> float:
         """Set the learning rate of an epoch, by the schedule from base_lr or the settings' lr.
 
+        Parameters
+        ----------
         epoch : from 0, as in scheduled_lr
+        optimizer : name of the optimizer that steps from here on
         """
+        self.optimizer = self.optimizers[optimizer]
         lr = scheduled_lr(self.cfg, epoch) / self.cfg.lr * (base_lr or self.cfg.lr)
         for group in self.optimizer.param_groups:
             group["lr"] = lr

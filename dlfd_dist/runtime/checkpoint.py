@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,25 +41,26 @@ def copy_state(state: State) -> State:
     return {k: v.detach().to("cpu", copy=True).contiguous() for k, v in state.items()}
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> State:
-    """Return the optimizer's buffers as "<parameter number>.<buffer>"."""
-    states = optimizer.state_dict()["state"]
+def optimizer_tensors(optimizers: Mapping[str, torch.optim.Optimizer]) -> State:
+    """Return the buffers of optimizers, as "<parameter number>.<buffer>" behind "<name>."."""
     return copy_state(
         {
-            f"{number}.{name}": value
-            for number, buffers in states.items()
-            for name, value in buffers.items()
+            f"{name}.{number}.{buffer}".removeprefix("."): value
+            for name, optimizer in optimizers.items()
+            for number, buffers in optimizer.state_dict()["state"].items()
+            for buffer, value in buffers.items()
             if isinstance(value, Tensor)
         }
     )
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: State) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        number, buffer = name.split(".", 1)
-        state.setdefault(int(number), {})[buffer] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+def restore_optimizers(optimizers: Mapping[str, torch.optim.Optimizer], tensors: State) -> None:
+    states: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in optimizers}
+    for key, tensor in tensors.items():
+        *name, number, buffer = key.rsplit(".", 2)
+        states["".join(name)].setdefault(int(number), {})[buffer] = tensor
+    for name, optimizer in optimizers.items():
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": states[name]})
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> None:

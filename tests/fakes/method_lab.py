@@ -100,7 +100,7 @@ class Lab:
         """Take the steps one by one."""
         for turn in self.course.turns(0):
             batch = self.batch(turn)
-            self.updater.set_epoch(turn.epoch, turn.phase.lr)
+            self.updater.set_epoch(turn.epoch, turn.phase.lr, turn.phase.optimizer)
             yield batch, self.method.step(batch, self.updater, stop=False)
 
     def run(self) -> list[dict[str, float]]:
@@ -110,9 +110,9 @@ class Lab:
         """Take all steps before a phase; return its first batch."""
         for turn in self.course.turns(0):
             batch = self.batch(turn)
+            self.updater.set_epoch(turn.epoch, turn.phase.lr, turn.phase.optimizer)
             if batch.phase == phase:
                 return batch
-            self.updater.set_epoch(turn.epoch, turn.phase.lr)
             self.method.step(batch, self.updater, stop=False)
         raise AssertionError(f"there is no phase {phase}")
 
@@ -149,7 +149,7 @@ def lab(
         lambda: small_classifier(OUTPUTS[task], seed=7, head=head),
     )  # fmt: skip
     method = build(context)
-    updater = Updater(model, cfg, collectives=collectives)
+    updater = Updater(model, cfg, collectives=collectives, optimizers=course.optimizers)
     return Lab(method, updater, course, pictures(), labels_of(task))
 
 

@@ -99,12 +99,20 @@ def test_a_forget_round_lowers_the_contrast_and_moves_the_forget_side_alone(buil
 
 
 def test_a_retain_round_is_fine_tuning():
-    found = lab("fcs", momentum=0.0)
+    # Nothing is left of the momentum of the contrast before it.
+    found = lab("fcs", momentum=0.9)
     batch = found.until("repair")
-    plain = lab("finetune", momentum=0.0)
+    plain = lab("finetune", momentum=0.9)
     plain.model.load_state_dict(found.model.state_dict())
-    found.updater.set_epoch(0)
     assert equal(moves(found, batch), moves(plain, batch))
+
+
+def test_the_weights_decay_in_retain_rounds_alone():
+    found = lab("fcs", weight_decay=0.3)
+    decays = {
+        name: o.param_groups[0]["weight_decay"] for name, o in found.updater.optimizers.items()
+    }
+    assert decays == {"": 0.3, "uniform": 0.0, "contrast": 0.0}
 
 
 def test_a_forget_round_reads_both_sets():

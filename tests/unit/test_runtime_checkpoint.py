@@ -16,7 +16,7 @@ from dlfd_dist.runtime.checkpoint import (
     drop_checkpoints,
     load_checkpoint,
     optimizer_tensors,
-    restore_optimizer,
+    restore_optimizers,
     save_checkpoint,
 )
 from dlfd_dist.runtime.seeding import torch_seed
@@ -65,7 +65,7 @@ def test_a_resumed_optimizer_goes_on_as_if_never_stopped(tmp_path):
 
     whole, optimizer = start()
     advance(whole, optimizer, range(3))
-    state = Checkpoint(3, copy_state(whole.state_dict()), optimizer_tensors(optimizer))
+    state = Checkpoint(3, copy_state(whole.state_dict()), optimizer_tensors({"": optimizer}))
     save_checkpoint(tmp_path, state, keep=1)
     advance(whole, optimizer, range(3, 6))
 
@@ -74,9 +74,27 @@ def test_a_resumed_optimizer_goes_on_as_if_never_stopped(tmp_path):
     assert set(found.optimizer) == {"0.momentum_buffer", "1.momentum_buffer"}
     resumed, optimizer = start()
     resumed.load_state_dict(found.model)
-    restore_optimizer(optimizer, found.optimizer)
+    restore_optimizers({"": optimizer}, found.optimizer)
     advance(resumed, optimizer, range(3, 6))
     torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
+
+
+def test_optimizers_of_several_names_are_restored_each():
+    weight = nn.Parameter(torch.ones(2))
+
+    def pair() -> dict[str, torch.optim.SGD]:
+        return {name: torch.optim.SGD([weight], lr=0.1, momentum=0.9) for name in ("", "contrast")}
+
+    saved, found = pair(), pair()
+    for number, optimizer in enumerate(saved.values()):
+        weight.grad = torch.full((2,), float(number))
+        optimizer.step()
+    tensors = optimizer_tensors(saved)
+    assert set(tensors) == {"0.momentum_buffer", "contrast.0.momentum_buffer"}
+    restore_optimizers(found, tensors)
+    for name, value in (("", 0.0), ("contrast", 1.0)):
+        (state,) = found[name].state.values()
+        assert state["momentum_buffer"].tolist() == [value, value]
 
 
 def test_a_copied_state_is_not_reached_by_later_updates():
