@@ -13,7 +13,7 @@
 All methods get the same number of optimiser steps, about a tenth of the training (SSD has none),
 20 trials each by the gap to Retrained on validation people of a draw of their own (orl_own,
 orl_dlfm and the ablations: none), the same probes and the same rule of which weights are delivered
-(the best validation NoMUS; ck48_gap: the last). PATH holds
+(the best validation NoMUS; ck48_gap and table: the last). PATH holds
 metadata.csv: image_path, identity, label; for london no split, for utk_age (UTKFace, one image a
 person) age_group, gender, race and split, for lfw_smile (LFW, several) smile and split.
 
@@ -21,8 +21,8 @@ table is the whole table: the sets utk_age, lfw_smile and ck48, folders of PATH,
 Five seeds, each of which forgets people of its own; two epochs of steps for every method but
 dlfd_official, which keeps its authors' loop; 20 trials each on people of no seed; contrasts named
 before. It goes on where it was stopped. Written:
-benchmarks/results/comparison_<name>_<hardware>_<date>.md with table, tuned settings, figure and
-versions; numbers, no images of people.
+benchmarks/results/comparison_<name>_<hardware>_<date>.md with table, tuned settings, core-hours,
+figure and versions; numbers, no images of people.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ import platform
 import shutil
 import sys
 import time
+from collections import Counter
 from pathlib import Path
+
+import yaml
 
 from dlfd_dist.errors import DlfdError
 from launch.verbs.compare import run_compare
@@ -208,7 +211,7 @@ def store(name: str, out: Path, settings: list[str], given: list[str], took: str
         f"{took}. Means with 95 % intervals over the seeds.\n\n"
         f"{(out / 'table.md').read_text()}\n{_details(rows)}\n{_seeds(out, comparison)}\n"
         f"{_failed(comparison)}"
-        f"{_tuned(comparison['tuning'])}{figure}"
+        f"{_tuned(comparison['tuning'])}\n{_cost(out)}{figure}"
     )
     print(f"written: {results / stem}.md")
 
@@ -287,6 +290,20 @@ def _tuned(tuning: dict | None) -> str:
             f"as it was {one['untouched_value']:.3f}): "
             f"{f'`{chosen}`' if chosen else 'its defaults'}"
         )
+    return "\n".join(lines) + "\n"
+
+
+def _cost(out: Path) -> str:
+    """Return the core-hours of all runs under a folder, one core each, as their results tell."""
+    hours: dict[str, Counter[str]] = {}
+    for file in sorted(out.glob("*/*/result.json")):
+        result = json.loads(file.read_text())
+        config = yaml.safe_load(file.with_name("config.yaml").read_text())
+        what = "trainings" if result["verb"] == "train" else config["method"]["name"]
+        hours.setdefault(what, Counter())[file.parts[-3]] += result["device_seconds"] / 3600
+    lines = ["| Core-hours | runs | trials |", "| --- | ---: | ---: |"]
+    for what, spent in {**hours, "all": sum(hours.values(), Counter())}.items():
+        lines.append(f"| {what} | {spent['runs']:.2f} | {spent['tuning']:.2f} |")
     return "\n".join(lines) + "\n"
 
 
