@@ -40,7 +40,7 @@ class UNSIR(UnlearningMethod):
             Phase("impair", epochs=cfg.epochs, retain_fraction=share, steps=impair),
             Phase(
                 "repair", epochs=cfg.repair_epochs, lr=cfg.repair_lr, retain_fraction=share,
-                steps=repair,
+                steps=repair, optimizer="repair",
             ),
         ]  # fmt: skip
 
