@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from ..config import DataConfig, ForgetConfig
 from ..errors import DataError
 from ..runtime.collectives import Collectives
+from .ahead import Ahead
 from .cache import cache_dir, make_cache_dir, open_cache
 from .clean import Removals, image_digests, remove_equal
 from .contents import Contents, contents
@@ -26,6 +27,8 @@ from .pixels import Pixels
 from .splits import Splits, assign_splits, make_splits
 from .synthetic import describe_synthetic
 from .transforms import augment_batch, augmentation
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -254,6 +257,7 @@ class Batches:
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.labels = torch.from_numpy(data.manifest.labels)
         self.pixels = Pixels(cfg, data.manifest.images, dtype=dtype, device=self.device)
+        self.ahead = Ahead(data.images, pinned=self.device.type == "cuda")
         self.transform = augmentation(cfg.augment, data.manifest.image_shape(cfg)[-1])
         self.groups = cfg.augment_groups
 
@@ -271,7 +275,7 @@ class Batches:
         """
         rows = self.collectives.shard(len(ids))
         positions = np.arange(len(ids))[rows]
-        images = self.pixels.read(torch.as_tensor(self.data.images[ids[rows]]))
+        images = self.pixels.read(self.ahead.take(ids[rows]))
         if augment_key is not None and self.transform is not None:
             images = augment_batch(
                 images, torch.from_numpy(positions),
@@ -279,6 +283,26 @@ class Batches:
             )  # fmt: skip
         normalised = self.pixels.normalise(images).contiguous(memory_format=self.memory_format)
         return normalised, self.labels[ids[rows]].to(self.device, non_blocking=True)
+
+    def expect(self, *batches: np.ndarray) -> None:
+        """Begin to read this rank's images of global batches to come."""
+        self.ahead.expect(*(ids[self.collectives.shard(len(ids))] for ids in batches))
+
+    def reading_ahead(
+        self, steps: Iterable[T], ids_of: Callable[[T], Sequence[np.ndarray]]
+    ) -> Iterator[T]:
+        """Yield steps; the images of the next one are read while the caller works on this one.
+
+        ids_of : returns the global batches of a step
+        """
+        coming = iter(steps)
+        step = next(coming, None)
+        while step is not None:
+            after = next(coming, None)
+            if after is not None:
+                self.expect(*ids_of(after))
+            yield step
+            step = after
 
     def to_uint8(self, normalised: Tensor) -> Tensor:
         """Return images as the model reads them as uint8 pixels on the CPU."""

@@ -73,8 +73,6 @@ class Pixels:
 
     def read(self, raw: Tensor) -> Tensor:
         """Return images on the device: whole numbers in 0..1, others as they are."""
-        if self.device.type == "cuda":
-            raw = raw.pin_memory()
         images = raw.to(self.device, non_blocking=True)
         if not self.whole:
             return images

@@ -72,10 +72,16 @@ def run_model(
     collectives = batches.collectives
     logits, features = [], []
     with frozen(model):
-        for chunk in passes(ids, batch_size, collectives):
+        chunks = passes(ids, batch_size, collectives)
+        chunk = next(chunks, None)
+        while chunk is not None:
             output = model(batches.shard(chunk)[0])
+            following = next(chunks, None)
+            if following is not None:
+                batches.expect(following)
             logits.append(collectives.gather_rows(output.logits, len(chunk)).cpu())
             features.append(collectives.gather_rows(output.features, len(chunk)).cpu())
+            chunk = following
     manifest = batches.data.manifest
     people, labels = manifest.identities[ids], batches.labels[ids].numpy()
     if not logits:

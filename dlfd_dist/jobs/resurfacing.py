@@ -205,7 +205,7 @@ def _fine_tuned(job: Job, delivered: Classifier, settings: MethodConfig, steps: 
         job.data.splits.retain, batch_size=settings.global_batch_size, seed=seed,
         purpose="resurfacing order",
     )  # fmt: skip
-    for step in sampler.steps(0, steps):
+    for step in job.batches.reading_ahead(sampler.steps(0, steps), lambda step: (step.ids,)):
         images, labels = job.batches.shard(step.ids)
         model.train()
         freeze_batch_norm(model)

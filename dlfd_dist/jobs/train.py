@@ -34,7 +34,8 @@ def train(job: Job, stop: StopFlag) -> dict[str, Any]:
     updater = Updater(model, cfg, collectives=job.collectives)
     session = Session(job, model, updater, num_steps, "train")
     loop = session.values or {"losses": [], "epochs_since_best": 0}
-    for step in sampler.steps(session.first, num_steps):
+    steps = sampler.steps(session.first, num_steps)
+    for step in job.batches.reading_ahead(steps, lambda step: (step.ids,)):
         by_step = cfg.lr_scheduler == "cosine_batch"
         lr = updater.set_epoch(step.index / sampler.steps_per_epoch if by_step else step.epoch)
         numbers = train_step(job, model, updater, step.ids, step.index, stop.requested)

@@ -68,7 +68,8 @@ def unlearn(
         _check_reference(session, method, course)
     if not session.first and method.initial_probe:
         observe(session, _probe(session, method, 0, selectable=False))
-    for turn in course.turns(session.first):
+    turns = course.turns(session.first)
+    for turn in job.batches.reading_ahead(turns, lambda turn: (turn.retain, turn.forget)):
         epoch = _scheduled_at(cfg, turn, course)
         lr = updater.set_epoch(epoch, turn.phase.lr, turn.phase.optimizer)
         with phase("data"):
