@@ -23,6 +23,7 @@ import torch.multiprocessing as mp
 from figures import newest
 from matplotlib.figure import Figure
 from results import write_result
+from torch.nn.parallel import DistributedDataParallel
 
 from dlfd_dist.config import DLFDConfig, ModelConfig, SynthesisConfig, TransportConfig
 from dlfd_dist.methods import Updater
@@ -105,7 +106,8 @@ def rank(number: int, ranks: int, folder: str) -> None:
         return done.then(lambda one: one.value()[0] / ranks)
 
     if ranks > 1:  # one rank has no replicas
-        updater.replica.register_comm_hook(None, count)
+        assert isinstance(updater.forward, DistributedDataParallel)
+        updater.forward.register_comm_hook(None, count)
     rows = collectives.shard(BATCH)
     images, forget = torch.rand(2, BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(BATCH)[rows] % 8

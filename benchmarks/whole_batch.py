@@ -1,6 +1,7 @@
 """A whole batch of DLFD at the authors' MUFAC sizes, against their loop with its evaluations.
 
-    python benchmarks/whole_batch.py [--rounds 2] [--batches 10] [--share 1] [--write]
+    python benchmarks/whole_batch.py [--rounds 2] [--batches 10] [--share 1] [--cuda-graphs]
+                                     [--write]
 
 8,525 retain, 1,500 forget and 1,539 val images of 128 pixels (256 random ones, repeated), ResNet18
 with the paper's head, batch 32, 15 synthesis iterations, synthesis on in every batch: else no
@@ -10,7 +11,7 @@ figure is written.
   val; losses on retain, forget and val for the attack (`train_dlfd` at 4ac0aa6; batches of 32)
 - ours: method=dlfd, a probe every 10 batches, thinned to 300 + 300 images where that decides
 - ours, channels_last: the same with runtime.channels_last; ours, bf16: also with
-  runtime.autocast=bfloat16
+  runtime.autocast=bfloat16; with --cuda-graphs once more, with runtime.cuda_graphs (CUDA alone)
 - retraining: a step of plain training on the same batch, in the same precision and memory format;
   100 epochs over the retain set are 100 of them for every batch of an epoch of ours
 
@@ -28,8 +29,9 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,12 +60,14 @@ from dlfd_dist.runtime.collectives import Collectives
 
 NUM_RETAIN, NUM_FORGET, NUM_VAL, NUM_CLASSES = 8525, 1500, 1539, 8
 BATCH, SIZE, POOL = 32, 128, 256
-OURS = {
-    "ours, fp32": (False, False),
-    "ours, fp32 and channels_last": (False, True),
-    "ours, bf16 and channels_last": (True, True),
+IN_BFLOAT16: dict[str, Any] = {"autocast": "bfloat16", "channels_last": True}
+OURS: dict[str, dict[str, Any]] = {
+    "ours, fp32": {},
+    "ours, fp32 and channels_last": {"channels_last": True},
+    "ours, bf16 and channels_last": IN_BFLOAT16,
 }
-"""name -> bfloat16, channels_last"""
+"""name -> settings of runtime"""
+CAPTURED = {"ours, bf16, channels_last and CUDA graphs": {**IN_BFLOAT16, "cuda_graphs": True}}
 
 
 BRIGHT = 96
@@ -104,7 +108,7 @@ def make_data(images: Repeated) -> ResolvedData:
     return ResolvedData(manifest, splits, ResolvedRequest([], forget), images)
 
 
-def make_config(name: str, bfloat16: bool, channels_last: bool) -> JobConfig:
+def make_config(name: str, runtime: RuntimeConfig) -> JobConfig:
     official = name == "dlfd_official"
     common = {"name": name, "lr": 0.008, "global_batch_size": BATCH}
     return JobConfig(
@@ -119,9 +123,7 @@ def make_config(name: str, bfloat16: bool, channels_last: bool) -> JobConfig:
             steps=15, step_size=0.4, layer="logits" if official else "features"
         ),
         metrics=MetricsConfig(eval_batch_size=BATCH),
-        runtime=RuntimeConfig(
-            autocast="bfloat16" if bfloat16 else "none", channels_last=channels_last
-        ),
+        runtime=runtime,
     )  # fmt: skip
 
 
@@ -129,20 +131,24 @@ class Loop:
     """A method on the data, from the same weights each."""
 
     def __init__(
-        self, name: str, data: ResolvedData, folder: Path, bfloat16: bool, channels_last: bool,
-        device: torch.device,
+        self, name: str, data: ResolvedData, folder: Path, device: torch.device,
+        settings: Mapping[str, Any],
     ):  # fmt: skip
-        self.config = config = make_config(name, bfloat16, channels_last)
+        runtime = RuntimeConfig(**settings)
+        self.config = config = make_config(name, runtime)
         collectives = Collectives(device=device)
         self.model = build_model(
-            config.model, image_size=SIZE, num_outputs=NUM_CLASSES, seed=0, bfloat16=bfloat16
-        ).to(device)
-        if channels_last:
+            config.model, image_size=SIZE, num_outputs=NUM_CLASSES, seed=0,
+            bfloat16=runtime.update_in_bfloat16,
+        ).to(device)  # fmt: skip
+        if runtime.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batches = Batches(
-            data, config.data, collectives=collectives, channels_last=channels_last
+            data, config.data, collectives=collectives, channels_last=runtime.channels_last
         )
-        self.updater = Updater(self.model, config.method, collectives=collectives)
+        self.updater = Updater(
+            self.model, config.method, collectives=collectives, cuda_graphs=runtime.cuda_graphs
+        )
         context = MethodContext(
             config, self.model, lambda: self.model, collectives, -(-NUM_RETAIN // BATCH),
             NUM_CLASSES, self.batches.pixel_range, self.batches.to_uint8, folder,
@@ -190,13 +196,18 @@ def seconds(call: Callable[[], object], now: Callable[[], float], times: int = 1
 
 
 def measure(
-    rounds: int, batches: int, every: int, folder: Path, device: torch.device
+    rounds: int,
+    batches: int,
+    every: int,
+    folder: Path,
+    device: torch.device,
+    ways: Mapping[str, Mapping[str, Any]],
 ) -> tuple[dict[str, np.ndarray], str]:
     data = make_data(Repeated())
-    authors = Loop("dlfd_official", data, folder, False, False, device)
+    authors = Loop("dlfd_official", data, folder, device, {})
     authors.every = every
     loops, training = (
-        {name: Loop(method, data, folder, *given, device) for name, given in OURS.items()}
+        {name: Loop(method, data, folder, device, given) for name, given in ways.items()}
         for method in ("dlfd", "finetune")
     )
     now = clock(device)
@@ -231,13 +242,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--batches", type=int, default=10)
     parser.add_argument("--share", type=float, default=1.0)
+    parser.add_argument("--cuda-graphs", action="store_true")
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
     device = pick_device()
+    if args.cuda_graphs and device.type != "cuda":
+        sys.exit(f"--cuda-graphs needs a CUDA device, and there is a {device.type} device alone.")
+    ways = {**OURS, **(CAPTURED if args.cuda_graphs else {})}
     with tempfile.TemporaryDirectory() as folder:
         found, counts = measure(
-            args.rounds, args.batches, round(1 / args.share), Path(folder), device
+            args.rounds, args.batches, round(1 / args.share), Path(folder), device, ways
         )
     text = ratio_table({k: found["authors"] / v for k, v in found.items()}, found, "authors / it")
     text += "\n\n" + "\n".join(f"- {line}" for line in counts.splitlines())
@@ -247,7 +262,7 @@ def main() -> None:
     )
     text += "\n\nAn epoch of DLFD, probes included, over 100 epochs of training on the retain set: "
     text += ", ".join(
-        f"{name} {spread(found[name] / (100 * found[f'{name}: training']), 3)}" for name in OURS
+        f"{name} {spread(found[name] / (100 * found[f'{name}: training']), 3)}" for name in ways
     )
     text += " (to reach: 0.15)."
     if args.share < 1:

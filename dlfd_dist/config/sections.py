@@ -408,9 +408,9 @@ class RuntimeConfig:
     """Syntheses and probes forward the model with its BatchNorm folded into the convolutions;
     false: as it is."""
     cuda_graphs: bool = False
-    """Folded passes of syntheses and probes are captured as CUDA graphs, once per shape, and
-    replayed. Each graph holds the memory of its activations, which the memory that a run reports
-    leaves out."""
+    """Folded passes of syntheses and probes, and those of updates by one rank, are captured as CUDA
+    graphs, once per shape, and replayed. Each graph holds the memory of its activations, which the
+    memory that a run reports leaves out."""
     threads_per_rank: int | None = None
     """CPU threads of one rank; null: the cores of this machine shared among its ranks."""
     init_timeout_s: int = 120

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..compose import config_text, load_config
-from ..config import JobConfig, MethodConfig, signature, signed_settings
+from ..config import JobConfig, MethodConfig, TrainConfig, signature, signed_settings
 from ..data import datasets
 from ..data.loaders import Batches, DataReader, ResolvedData, ResolvedRows
 from ..data.reference import ReferencePeople, reference_digest, reference_people
@@ -25,7 +25,7 @@ from ..errors import CheckpointError, ConfigError, DataError, RunDirError
 from ..factories import GIVEN, code_digest
 from ..libraries import digests as library_digests
 from ..logs import close_rank_log, open_rank_log
-from ..methods import methods
+from ..methods import Updater, methods
 from ..metrics import custom_metrics
 from ..models import Classifier, backbones, check_weights, weights_path
 from ..plain import band, counted
@@ -155,6 +155,21 @@ class Job:
     def earlier_model(self) -> Classifier:
         """Return a model with the weights of the epoch that the method goes back to."""
         return self.model(self.prepared.rewound or str(earlier_weights(self.config)))
+
+    def updater(
+        self,
+        model: Classifier,
+        cfg: TrainConfig | MethodConfig,
+        optimizers: Mapping[str, float | None] | None = None,
+    ) -> Updater:
+        """Return what moves the weights of a model by these settings, as runtime says.
+
+        optimizers : as in Updater
+        """
+        return Updater(
+            model, cfg, collectives=self.collectives, optimizers=optimizers,
+            cuda_graphs=self.config.runtime.cuda_graphs,
+        )  # fmt: skip
 
     def _placed(self, model: Classifier) -> Classifier:
         model = model.to(self.collectives.device)

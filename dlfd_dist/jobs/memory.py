@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ..config import JobConfig
-from ..methods import Updater, methods
+from ..methods import methods
 from ..runtime.collectives import Collectives
 from ..runtime.env import RankInfo
 from ..runtime.init import pick_device, set_threads
@@ -54,7 +54,7 @@ def grown_mb(config: JobConfig, kind: str) -> float:
 
 def _train(job: Job) -> None:
     cfg, model = job.config.train, job.model(job.config.checkpoint)
-    updater = Updater(model, cfg, collectives=job.collectives)
+    updater = job.updater(model, cfg)
     ids = job.data.splits.retain[: job.config.method.global_batch_size]
     for index in range(STEPS):
         train_step(job, model, updater, ids, index, False)
@@ -64,9 +64,7 @@ def _unlearn(job: Job) -> None:
     course, model = course_of(job), job.model(job.config.checkpoint)
     build = methods.get(job.config.method.name)
     method = build(method_context(job, model, course.num_steps))
-    updater = Updater(
-        model, job.config.method, collectives=job.collectives, optimizers=course.optimizers
-    )
+    updater = job.updater(model, job.config.method, course.optimizers)
     for turn, _ in zip(course.turns(0), range(STEPS), strict=False):
         method.step(step_batch(job, turn), updater, stop=False)
 

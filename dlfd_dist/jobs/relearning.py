@@ -14,7 +14,6 @@ from typing import Any
 
 from ..config.job import READ_TO_RELEARN
 from ..errors import NonFiniteLossError
-from ..methods import Updater
 from ..metrics import anamnesis_index, relearn_limit, relearn_time
 from ..models import Classifier, set_dropout_rows
 from ..runtime.sampler import EpochSampler
@@ -81,7 +80,7 @@ def _losses(job: Job, model: Classifier) -> Iterator[float]:
         job.data.splits.forget, batch_size=config.train.global_batch_size, seed=config.seed,
         purpose="relearn order",
     )  # fmt: skip
-    updater = Updater(model, config.train, collectives=job.collectives)
+    updater = job.updater(model, config.train)
     yield _forget_loss(job, model)
     for step in sampler.steps(0, config.metrics.relearn_steps):
         images, labels = job.batches.shard(step.ids)

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from ..config import METHOD_CONFIGS, JobConfig, MethodConfig
 from ..errors import NonFiniteLossError
-from ..methods import Updater
 from ..metrics import js_divergence, predictions, quick_attack
 from ..models import Classifier, set_dropout_rows
 from ..run_dir import RunDir
@@ -200,7 +199,7 @@ def _fine_tuned(job: Job, delivered: Classifier, settings: MethodConfig, steps: 
     """Return a copy of a model after so many steps on the retain set; every rank calls it."""
     model, seed = job.model(None), job.config.seed
     model.load_state_dict(delivered.state_dict())
-    updater = Updater(model, settings, collectives=job.collectives)
+    updater = job.updater(model, settings)
     sampler = EpochSampler(
         job.data.splits.retain, batch_size=settings.global_batch_size, seed=seed,
         purpose="resurfacing order",

@@ -31,7 +31,7 @@ def train(job: Job, stop: StopFlag) -> dict[str, Any]:
     )  # fmt: skip
     num_steps = min(cfg.epochs * sampler.steps_per_epoch, cfg.max_steps or 10**12)
     model = job.model(job.config.checkpoint)
-    updater = Updater(model, cfg, collectives=job.collectives)
+    updater = job.updater(model, cfg)
     session = Session(job, model, updater, num_steps, "train")
     loop = session.values or {"losses": [], "epochs_since_best": 0}
     steps = sampler.steps(session.first, num_steps)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..config import DLFMConfig, MethodConfig
-from ..methods import MethodContext, Probe, StepBatch, UnlearningMethod, Updater, methods
+from ..methods import MethodContext, Probe, StepBatch, UnlearningMethod, methods
 from ..metrics.people import MIN_PEOPLE
 from ..models import Classifier
 from ..plain import counted
@@ -56,7 +56,7 @@ def unlearn(
     build, course = methods.get(cfg.name), course_of(job)
     model = job.model(job.config.checkpoint)
     method = build(method_context(job, model, course.num_steps))
-    updater = Updater(model, cfg, collectives=job.collectives, optimizers=course.optimizers)
+    updater = job.updater(model, cfg, course.optimizers)
     session = Session(job, model, updater, course.num_steps, cfg.name)
     if session.first:
         method.load_state_dict(session.values["method"])

@@ -32,7 +32,10 @@ class StandIn:
         self.model = _start(context, cfg)
         settings = replace(cfg, lr=cfg.teacher_lr)
         self.updater: Updater | None = Updater(
-            self.model, settings, collectives=context.collectives
+            self.model,
+            settings,
+            collectives=context.collectives,
+            cuda_graphs=context.config.runtime.cuda_graphs,
         )
 
     def learn(self, batch: StepBatch, *, lr: float, stop: bool) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +13,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..config import MethodConfig, TrainConfig
 from ..errors import NonFiniteLossError
-from ..models import Classifier, ModelOutput, task_loss
+from ..models import CapturedModel, Classifier, ModelOutput, task_loss
 from ..runtime.collectives import Collectives
 from ..runtime.phases import phase
+
+logger = logging.getLogger(__name__)
 
 Objective = Callable[[ModelOutput], dict[str, Tensor]]
 
@@ -78,6 +81,8 @@ class Updater:
 
     Parameters
     ----------
+    cuda_graphs : replay the passes of an update; only of one rank, for DDP reduces gradients within
+        the backward pass
     optimizers : names of further optimizers, each with a momentum of its own, and their weight
         decay; None: that of the settings
     """
@@ -88,6 +93,7 @@ class Updater:
         cfg: TrainConfig | MethodConfig,
         *,
         collectives: Collectives,
+        cuda_graphs: bool = False,
         optimizers: Mapping[str, float | None] | None = None,
     ):
         self.model = model
@@ -97,9 +103,13 @@ class Updater:
         self.optimizers = {name: _optimizer(model, cfg, decay) for name, decay in decays.items()}
         self.optimizer = self.optimizers[""]
         """The optimizer that steps now."""
-        self.replica: nn.Module = model
-        if collectives.world_size > 1:
-            self.replica = _replica(model, collectives.device)
+        self.forward: Callable[[Tensor], ModelOutput] = model
+        if (ranks := collectives.world_size) > 1:
+            self.forward = _replica(model, collectives.device)
+            if cuda_graphs:
+                logger.info("updates run without CUDA graphs: there are %d ranks", ranks)
+        elif cuda_graphs:
+            self.forward = CapturedModel(model)
 
     def set_epoch(self, epoch: float, base_lr: float | None = None, optimizer: str = "") -> float:
         """Set the learning rate of an epoch, by the schedule from base_lr or the settings' lr.
@@ -144,7 +154,7 @@ class Updater:
         ------
         NonFiniteLossError on every rank, before the optimizer moves.
         """
-        parts = objective(self.replica(images))
+        parts = objective(self.forward(images))
         self.optimizer.zero_grad(set_to_none=True)
         with phase("backward"):
             (parts["loss"] * self.collectives.world_size).backward()

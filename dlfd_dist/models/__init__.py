@@ -2,6 +2,7 @@
 
 from .backbones import backbones
 from .blocks import knows_blocks, model_blocks
+from .captured import CapturedModel
 from .checks import check_classifier
 from .classifier import (
     Classifier,
@@ -24,6 +25,7 @@ from .heads import (
 from .weights import check_weights, load_weights, save_weights, weights_path
 
 __all__ = [
+    "CapturedModel",
     "Classifier",
     "FoldedClassifier",
     "ModelOutput",

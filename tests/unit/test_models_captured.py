@@ -6,12 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from dlfd_dist.config import ModelConfig, RuntimeConfig
+from dlfd_dist.config import MethodConfig, ModelConfig, RuntimeConfig
 from dlfd_dist.errors import CaptureError, ConfigError
-from dlfd_dist.models import FoldedClassifier, build_model
+from dlfd_dist.methods import Updater
+from dlfd_dist.models import CapturedModel, FoldedClassifier, build_model
 from dlfd_dist.models import captured as captured_passes
 from dlfd_dist.models.captured import MAX_SHAPES
 from dlfd_dist.models.folded import NOTHING_TO_FOLD
+from dlfd_dist.runtime.collectives import Collectives
+from dlfd_dist.runtime.sync_bn import freeze_batch_norm
 from dlfd_dist.synthesis import frozen
 from tests.fakes.cuda_graphs import record_graphs
 
@@ -192,3 +195,89 @@ def test_a_model_that_is_not_folded_is_not_captured_and_the_log_says_so(caplog):
 def test_graphs_need_folded_weights():
     with pytest.raises(ConfigError, match="runtime.cuda_graphs=true needs runtime.fast=true"):
         RuntimeConfig(cuda_graphs=True, fast=False)
+
+
+# --- updates
+
+
+def trained(model, num_steps: int, *, cuda_graphs: bool, frozen_statistics: bool = False):
+    """Take so many updates of a model; return the loss of each."""
+    cfg = MethodConfig(lr=0.05, clip_norm=1.0, weight_decay=0.01)
+    updater = Updater(model, cfg, collectives=Collectives(), cuda_graphs=cuda_graphs)
+    losses = []
+    for step in range(num_steps):
+        model.train()
+        if frozen_statistics:
+            freeze_batch_norm(model)
+        losses.append(updater.classify(images(step), torch.arange(4) % 3, total=4)["loss"])
+    return losses
+
+
+@pytest.mark.parametrize("frozen_statistics", [False, True])
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_updates_from_graphs_leave_the_weights_of_eager_ones(
+    monkeypatch, bfloat16, frozen_statistics
+):
+    graphs = record_graphs(monkeypatch)
+    models = classifier(), classifier()
+    for model in models:
+        model.in_bfloat16 = bfloat16
+        start = {name: value.clone() for name, value in model.state_dict().items()}
+    ours, plain = (
+        trained(model, 4, cuda_graphs=number == 0, frozen_statistics=frozen_statistics)
+        for number, model in enumerate(models)
+    )
+    assert ours == pytest.approx(plain, rel=1e-2 if bfloat16 else 1e-6)
+    assert [graph.num_replays for graph in graphs] == [3, 3]
+    torch.testing.assert_close(models[0].state_dict(), models[1].state_dict())
+    moved = {k for k, v in models[0].state_dict().items() if not torch.equal(v, start[k])}
+    assert any("running_mean" in name for name in moved) is not frozen_statistics
+    assert any("weight" in name for name in moved)
+
+
+def test_what_an_update_returned_is_not_written_over(monkeypatch):
+    record_graphs(monkeypatch)
+    model = classifier().train()
+    captured = CapturedModel(model)
+    answers = [captured(images(seed)).logits for seed in range(STEPS)]
+    kept = [answer.detach().clone() for answer in answers]
+    captured(images(9))
+    for answer, value in zip(answers, kept, strict=True):
+        assert torch.equal(answer, value)
+        assert answer.requires_grad
+
+
+def test_a_layer_that_rests_has_graphs_of_its_own(monkeypatch):
+    graphs = record_graphs(monkeypatch)
+    model = classifier()
+    captured = CapturedModel(model)
+    for trains in (True, True, False, False, True, False):
+        model.train()
+        freeze_batch_norm(model, trained_too=not trains)
+        model.module.head[-1].weight.requires_grad_(trains)
+        captured(images(0)).logits.sum().backward()
+    assert [graph.num_replays for graph in graphs] == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("way", ["dropout", "stranger"])
+def test_a_model_that_draws_at_random_is_updated_as_it_is(monkeypatch, caplog, way):
+    graphs = record_graphs(monkeypatch)
+    caplog.set_level("INFO", "dlfd_dist")
+    config = ModelConfig(name="small", head="mlp" if way == "dropout" else "linear", dropout=0.3)
+    model = build_model(config, image_size=32, num_outputs=3, seed=0)
+    model.seeded = way == "stranger"
+    trained(model, 3, cuda_graphs=True)
+    assert not graphs
+    assert "updates run without CUDA graphs: the model draws at random" in caplog.text
+
+
+def test_neither_gradients_nor_statistics_are_moved_by_an_evaluation(monkeypatch):
+    graphs = record_graphs(monkeypatch)
+    captured = CapturedModel(classifier().eval())
+    for seed in range(3):
+        captured(images(seed))
+    captured.model.train()
+    with torch.no_grad():
+        for seed in range(3):
+            captured(images(seed))
+    assert not graphs
