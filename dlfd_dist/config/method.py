@@ -54,7 +54,8 @@ class MethodConfig:
     """Steps at most; null: all epochs."""
     steps: int | None = None
     """Optimiser steps in all, over every phase; epochs are then as many as these take. null: epochs
-    and max_steps count. A method without optimiser steps does not read it."""
+    and max_steps count. A method without optimiser steps does not read it, and one that forgets and
+    repairs in turn ends with a repair."""
     augment: bool = False
     """Augment the retain images as data.augment says, before anything else is done with them."""
     probe_every: int | None = None

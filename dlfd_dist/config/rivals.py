@@ -73,7 +73,8 @@ class GLIConfig(MethodConfig):
 @dataclass(frozen=True)
 class FCSConfig(MethodConfig):
     """FCS (winner of the NeurIPS 2023 challenge): forget towards uniform, then forget rounds of a
-    contrast between retain rounds; method.lr is that of the retain rounds."""
+    contrast between retain rounds; method.lr and method.weight_decay are those of the retain
+    rounds."""
 
     name: str = "fcs"
     uniform_lr: float = 0.005

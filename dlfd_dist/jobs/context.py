@@ -337,11 +337,11 @@ def _check_forget_set(cfg: MethodConfig, num_forget: int, num_val: int) -> None:
 
 
 def _check_space(prepared: Prepared) -> None:
-    """Refuse to start when the disk cannot hold the run's models: two checkpoints of four parts,
-    and the weights of the epochs that are kept."""
+    """Refuse to start when the disk cannot hold the run's models: checkpoints of weights, the best
+    ones and what optimizers gather, and the weights of the epochs that are kept."""
     config = prepared.config
     kept = config.train.epochs // config.train.keep_every if config.train.keep_every else 0
-    needed = prepared.model_bytes * (1 + 3 * (config.run.keep_checkpoints + 1))
+    needed = prepared.model_bytes * (1 + _parts(config) * (config.run.keep_checkpoints + 1))
     needed += prepared.model_bytes * kept * (config.verb == "train")
     path = prepared.run_dir.path.absolute()
     free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
@@ -352,6 +352,15 @@ def _check_space(prepared: Prepared) -> None:
             f"run.dir={prepared.run_dir.path} has {free / 1e6:.0f} MB free, and the run needs "
             f"about {needed / 1e6:.0f} MB: free some space or choose another disk."
         )
+
+
+def _parts(config: JobConfig) -> int:
+    """Return how many times a checkpoint has as many values as the model."""
+    if config.verb != "unlearn":
+        return 3
+    cfg = config.method
+    optimizers = {phase.optimizer for phase in methods.get(cfg.name).phases(cfg)} | {""}
+    return 2 + len(optimizers) * (2 if cfg.optimizer == "adam" else 1)
 
 
 def _tell_leaks(prepared: Prepared) -> None:

@@ -69,14 +69,15 @@ class Course:
             self._end_on_weights_to_keep()
 
     def _end_on_weights_to_keep(self) -> None:
-        """Where the steps end in a phase whose weights nobody keeps, go on with the one before it.
+        """Where the steps break off in a phase whose weights nobody keeps, prolong the one before.
 
         A method that forgets and repairs in turn would be delivered unrepaired.
         """
         ends = list(accumulate(self.lengths))
         last = bisect.bisect_left(ends, self.num_steps)
         kept = [n for n, (p, _) in enumerate(self.parts[:last]) if p.selectable and p.updates]
-        if self.parts[last][0].selectable or not kept:
+        breaks_off = self.num_steps < sum(self.lengths)
+        if not breaks_off or self.parts[last][0].selectable or not kept:
             return
         number = kept[-1]
         phase, samplers = self.parts[number]

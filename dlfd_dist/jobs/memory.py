@@ -66,6 +66,7 @@ def _unlearn(job: Job) -> None:
     method = build(method_context(job, model, course.num_steps))
     updater = job.updater(model, job.config.method, course.optimizers)
     for turn, _ in zip(course.turns(0), range(STEPS), strict=False):
+        updater.set_epoch(turn.epoch, turn.phase.lr, turn.phase.optimizer)
         method.step(step_batch(job, turn), updater, stop=False)
 
 

@@ -9,17 +9,17 @@ lay when it was captured, so the weights must be written in place.
 from __future__ import annotations
 
 import gc
-import inspect
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from inspect import signature
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import CaptureError
@@ -34,15 +34,15 @@ MANY_PIXELS = 2**22
 """Pixels of a batch from which a pass lasts as long as its launches, which it then does not wait
 for (an H100, ResNet18: 4 ms, and 18,000 images of 224 pixels a second)."""
 MAX_SHAPES = {True: 2, False: 4}
-"""Shapes that are captured for each place of the weights, with a gradient to the images or
-without: each graph holds the memory of its activations."""
+"""Shapes that are captured for each place of the weights, with a backward pass or without: each
+graph holds the memory of its activations."""
 MAX_PLACES = 2
 """Of the weights, for which graphs are kept: those of two dtypes."""
 
 _broken_off: list[CaptureError] = []
 """The capture that broke off in this process: its allocator takes the capture to go on."""
 
-Passes = Callable[[Tensor], tuple[Tensor, Tensor]]
+Passes = Callable[..., tuple[Tensor, Tensor]]
 Shape = tuple[Any, ...]
 
 
@@ -112,12 +112,18 @@ class _Captured:
         if eager.device not in DEVICES:
             self._give_up(f"there are none on a {eager.device} device")
             return None
+        if "capture_error_mode" not in signature(torch.cuda.make_graphed_callables).parameters:
+            # Threads that solve plans and read images would break a capture off.
+            self._give_up(f"torch {torch.__version__} cannot capture while other threads work")
+            return None
         sample = images.detach().clone().requires_grad_(images.requires_grad)
-        moved = [tensor for tensor in (sample, *eager.parameters()) if tensor.requires_grad]
+        # In the place of the weights, whose own gradients belong to no stream of a capture.
+        places = [weight.detach().requires_grad_(True) for weight in eager.weights.values()]
+        moved = [tensor for tensor in (sample, *places) if tensor.requires_grad]
         with torch.autocast(eager.device, enabled=False):
             try:
                 with _no_waiting():
-                    outputs = [output for output in eager(sample) if output.requires_grad]
+                    outputs = [o for o in eager(sample, *places) if o.requires_grad]
                     if with_gradient:
                         torch.autograd.grad(outputs, moved, list(map(torch.empty_like, outputs)))
             except torch.OutOfMemoryError:
@@ -126,7 +132,7 @@ class _Captured:
                 self._give_up(f"a pass cannot be captured ({_one_line(err)})")
                 return None
             del outputs
-            return _graphed(eager, sample)
+            return _graphed(eager, (sample, *places))
 
     def _give_up(self, reason: str) -> None:
         self.why_not = reason
@@ -134,26 +140,38 @@ class _Captured:
         logger.info("%s run without CUDA graphs: %s", self.what, reason)
 
 
-class _Eager(nn.Module):
-    """The pass that is captured.
+class _Reading(nn.Module):
+    def __init__(self, read: Reader, module: nn.Module):
+        super().__init__()
+        self.read, self.module = read, module
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.read(self.module, images)
+
+
+class _Eager:
+    """The pass that is captured: of images, and of what stands in the place of the weights.
 
     Parameters
     ----------
-    trained : the network, where its weights have gradients
+    weights : those that have gradients, by name
     """
 
     def __init__(
-        self, read: Passes, device: str, *, in_bfloat16: bool, trained: nn.Module | None = None
-    ):
-        super().__init__()
-        self.read, self.device, self.in_bfloat16 = read, device, in_bfloat16
-        self.trained = trained
+        self, read: Reader, module: nn.Module, device: str, *,
+        in_bfloat16: bool, weights: Mapping[str, Tensor] | None = None,
+    ):  # fmt: skip
+        self.reading = _Reading(read, module)
+        self.device, self.in_bfloat16 = device, in_bfloat16
+        self.weights = weights or {}
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+        names = (f"module.{name}" for name in self.weights)
         with torch.autocast(
             self.device, torch.bfloat16, enabled=self.in_bfloat16, cache_enabled=False
         ):
-            return self.read(images)
+            given = dict(zip(names, weights, strict=True))
+            return functional_call(self.reading, given, (images,))
 
 
 class CapturedReader(_Captured):
@@ -178,16 +196,16 @@ class CapturedReader(_Captured):
 
     def _of(self, module: nn.Module, images: Tensor) -> Passes | None:
         device = images.device.type
-        eager = _Eager(
-            partial(self.read, module), device, in_bfloat16=torch.is_autocast_enabled(device)
-        )
+        in_bfloat16 = torch.is_autocast_enabled(device)
+        eager = _Eager(self.read, module, device, in_bfloat16=in_bfloat16)
         return self._passes(eager, images, images.requires_grad and torch.is_grad_enabled())
 
 
 class CapturedModel(_Captured):
-    """Forwards a classifier that is trained, from graphs of its pass and of that to its weights.
+    """Forwards a classifier whose weights are moved, from graphs of the pass and of its backward.
 
     A replay moves the statistics of BatchNorm as a pass does. What it returns is the caller's own.
+    A weight that the loss does not reach has a gradient of zeros, and not none.
     """
 
     what = "updates"
@@ -200,33 +218,33 @@ class CapturedModel(_Captured):
             self._give_up("the model draws at random, and a graph would draw the same every time")
 
     def __call__(self, images: Tensor) -> ModelOutput:
-        passes = self._of(images) if self.model.training and torch.is_grad_enabled() else None
-        if passes is None:
+        # Of a single image the gradients of two biases of one sum may be one tensor.
+        if self.why_not or len(images) == 1 or not torch.is_grad_enabled():
             return self.model(images)
+        model, module = self.model, self.model.module
+        weights = {n: weight for n, weight in module.named_parameters() if weight.requires_grad}
+        # Not by Classifier.forward, within which the time of a phase may be taken.
+        eager = _Eager(
+            model.read, module, images.device.type,
+            in_bfloat16=model.in_bfloat16, weights=weights,
+        )  # fmt: skip
+        self.renew(module)
+        modes = (layer.training for layer in module.modules())
+        passes = self._passes(eager, images, True, *modes, *weights)
+        if passes is None:
+            return model(images)
         with phase("forward"):
-            features, logits = passes(images)
+            features, logits = passes(images, *weights.values())
             # In its own dtype, and no view of where the next replay writes.
             return ModelOutput(*(t.to(images.dtype, copy=True) for t in (features, logits)))
 
-    def _of(self, images: Tensor) -> Passes | None:
-        module = self.model.module
-        self.renew(module)
-        # Not by Classifier.forward, within which the time of a phase may be taken.
-        eager = _Eager(
-            partial(self.model.read, module), images.device.type,
-            in_bfloat16=self.model.in_bfloat16, trained=module,
-        )  # fmt: skip
-        modes = (layer.training for layer in module.modules())
-        trained = (weights.requires_grad for weights in module.parameters())
-        return self._passes(eager, images, True, *modes, *trained)
-
     def _captured(self, eager: _Eager, images: Tensor, with_gradient: bool) -> Passes | None:
-        kept = [buffer.clone() for buffer in eager.buffers()]
+        kept = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
         try:
             return super()._captured(eager, images, with_gradient)
         finally:
             # What is tried and what warms up counts in the statistics of BatchNorm.
-            for buffer, value in zip(eager.buffers(), kept, strict=True):
+            for buffer, value in kept:
                 buffer.copy_(value)
 
 
@@ -243,16 +261,13 @@ def _no_waiting() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode(before)
 
 
-def _graphed(passes: Passes, sample: Tensor) -> Passes:
+def _graphed(passes: _Eager, samples: tuple[Tensor, ...]) -> Passes:
     """Return passes that replay; CaptureError where the capture breaks off all the same."""
     # Graphs that were dropped are in cycles, and hold their memory until these are collected.
     gc.collect()
     make = torch.cuda.make_graphed_callables
-    # Other threads may go on: the one that solves a late plan frees memory. Older torch: global.
-    has_mode = "capture_error_mode" in inspect.signature(make).parameters
-    mode: dict[str, Any] = {"capture_error_mode": "thread_local"} if has_mode else {}
     try:
-        return cast("Passes", make(passes, (sample,), **mode))
+        return cast("Passes", make(passes, samples, capture_error_mode="thread_local"))
     except RuntimeError as err:
         while isinstance(err.__context__, RuntimeError):
             err = err.__context__  # noqa: PLW2901 - the first one is the cause

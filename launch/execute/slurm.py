@@ -196,9 +196,11 @@ def sacct(job_ids: Sequence[str]) -> dict[str, JobState]:
 
 
 def controller_states() -> dict[str, JobState]:
-    """Return every job that the controller still knows, ended ones too, in one call."""
-    jobs = {}
+    """Return every job of this user that the controller knows, ended ones too, in one call."""
+    jobs, own = {}, f"({os.getuid()})"  # it writes name(number)
     for fields in shown_jobs():
+        if not fields.get("UserId", own).endswith(own):
+            continue
         job_id = fields.get("JobId", "")
         if fields.get("ArrayTaskId", "").isdecimal():
             job_id = f"{fields['ArrayJobId']}_{fields['ArrayTaskId']}"

@@ -117,7 +117,10 @@ def planned_runs(campaign: Path, ledger: Ledger) -> list[Run]:
 
 
 def run_states(campaign: Path) -> list[RunStatus]:
-    """Return what became of every run; at most one squeue and one sacct are started."""
+    """Return what became of every run.
+
+    At most one squeue and one sacct are started, and one scontrol where both leave a job open.
+    """
     ledger = Ledger(campaign)
     runs = planned_runs(campaign, ledger)
     attempts = {run.key: read_attempts(campaign, run.key) for run in runs}
@@ -168,7 +171,7 @@ def job_states(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
             for job_id, job in accounted.items()
         }
     left = [job_id for job_id in ids if job_id not in jobs]
-    return _settled(_accounting(campaign, left), left) | jobs if left else jobs
+    return _settled(campaign, _accounting(campaign, left), left) | jobs if left else jobs
 
 
 def _local_states(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
@@ -180,27 +183,43 @@ def _local_states(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]
     }
 
 
-def _settled(jobs: dict[str, JobState], job_ids: Sequence[str]) -> dict[str, JobState]:
+def _settled(
+    campaign: Path, accounted: dict[str, JobState], job_ids: Sequence[str]
+) -> dict[str, JobState]:
     """Return what accounting says of jobs that squeue does not list, without what cannot be.
 
     Accounting is some seconds behind: of a job that has just ended it may hold nothing yet, or how
     its start before this one ended. A record that a crash of slurmctld left open has its job under
-    way forever. The controller knows better for some minutes after the end (MinJobAge); later
-    nobody knows.
+    way forever. The controller knows better for some minutes after the end (MinJobAge), and what it
+    said of an end is kept.
     """
-    unsettled = {job_id for job_id in job_ids if not _is_final(jobs.get(job_id))}
+    unsettled = {job_id for job_id in job_ids if not _is_final(accounted.get(job_id))}
     if not unsettled:
-        return jobs
+        return accounted
+    copy = campaign / "jobs" / ".ended.json"
+    ended = {job_id: JobState(**state) for job_id, state in _read_copy(copy).items()}
     try:
         known = slurm.controller_states()
     except slurm.SchedulerError:
-        known = {job_id: job for job_id, job in jobs.items() if job.state in STARTED}
-    settled = {
-        job_id: replace(known[job_id], queued=known[job_id].state in STARTED)
-        for job_id in unsettled
-        if job_id in known
+        known = {job_id: job for job_id, job in accounted.items() if job.state in STARTED}
+    # A controller that forgot a job gives its id again: what it says now comes first.
+    said = {
+        job_id: replace(job, queued=job.state in STARTED)
+        for job_id, job in (ended | known).items()
+        if job_id in unsettled
     }
-    return {job_id: job for job_id, job in jobs.items() if job.state not in STARTED} | settled
+    new = {job_id: job for job_id, job in said.items() if _is_final(job)}
+    if new.items() - ended.items():
+        write_json(copy, {job_id: asdict(job) for job_id, job in (ended | new).items()})
+    return {job_id: job for job_id, job in accounted.items() if job.state not in STARTED} | said
+
+
+def _read_copy(path: Path) -> dict[str, Any]:
+    """Return what a command kept in the campaign for others; {} where nothing can be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def _is_final(job: JobState | None) -> bool:
@@ -210,11 +229,7 @@ def _is_final(job: JobState | None) -> bool:
 def _accounting(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
     """Return the answer of sacct, from the campaign's copy while that is fresh."""
     copy = campaign / "jobs" / ".sacct.json"
-    kept: dict[str, Any]
-    try:
-        kept = json.loads(copy.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        kept = {"time": 0.0, "jobs": {}}
+    kept = _read_copy(copy) or {"time": 0.0, "jobs": {}}
     jobs = {job_id: JobState(**state) for job_id, state in kept["jobs"].items()}
     # What squeue no longer lists has ended since the copy has it under way or coming back.
     known = {job_id for job_id, job in jobs.items() if _is_final(job)}

@@ -67,8 +67,9 @@ elif name == "scancel":
     keep()
 elif name == "scontrol":
     for one, job in state["jobs"].items():
-        if "controller" in job:
-            print(f"JobId={{one}} JobState={{job['controller']}} Reason=None ExitCode=1:0")
+        if job.get("controller", "PURGED") != "PURGED":
+            user = job.get("user", f"me({{os.getuid()}})")
+            print(f"JobId={{one}} UserId={{user}} JobState={{job['controller']}} ExitCode=1:0")
 elif name == "sinfo":
     print("batch|1:00:00|4\\nlong|infinite|2")
 """

@@ -271,13 +271,27 @@ def test_a_model_that_draws_at_random_is_updated_as_it_is(monkeypatch, caplog, w
     assert "updates run without CUDA graphs: the model draws at random" in caplog.text
 
 
-def test_neither_gradients_nor_statistics_are_moved_by_an_evaluation(monkeypatch):
+def test_a_pass_without_gradient_and_one_of_a_single_image_run_as_they_are(monkeypatch):
+    graphs = record_graphs(monkeypatch)
+    captured = CapturedModel(classifier())
+    for seed in range(3):
+        with torch.no_grad():
+            captured(images(seed))
+        captured(images(seed, 1))
+    assert not graphs
+
+
+def test_updates_in_evaluation_mode_are_captured(monkeypatch):
     graphs = record_graphs(monkeypatch)
     captured = CapturedModel(classifier().eval())
     for seed in range(3):
-        captured(images(seed))
-    captured.model.train()
-    with torch.no_grad():
-        for seed in range(3):
-            captured(images(seed))
-    assert not graphs
+        captured(images(seed)).logits.sum().backward()
+    assert [graph.num_replays for graph in graphs] == [2, 2]
+
+
+def test_an_older_torch_captures_nothing_and_the_log_says_so(monkeypatch, caplog):
+    record_graphs(monkeypatch)
+    caplog.set_level("INFO", "dlfd_dist")
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", lambda callables, samples: None)
+    trained(classifier(), 3, cuda_graphs=True)
+    assert "updates run without CUDA graphs: torch " in caplog.text

@@ -176,8 +176,17 @@ def test_a_job_that_accounting_has_not_heard_of_is_as_the_controller_says(campai
     campaigns.start("seed=0")
     campaigns.slurm.set("101", "?", queued=False, controller="CANCELLED")
     assert state(campaigns) == "cancelled"
+    # Nor does it become unknown when the controller has dropped it.
+    campaigns.slurm.set("101", "?", queued=False, controller="PURGED")
+    assert state(campaigns) == "cancelled"
     assert campaigns.run("retry", campaigns.path, "--failed").status == 0
     assert state(campaigns) == "restarting"
+
+
+def test_jobs_of_others_are_not_taken_for_those_of_this_user(campaigns: Campaigns):
+    campaigns.slurm.refuse("sacct", "Slurm accounting storage is disabled")
+    campaigns.slurm.set("101", "?", queued=False, controller="RUNNING", user="other(12345)")
+    assert state(campaigns) == "lost"
 
 
 def test_a_run_whose_job_slurm_forgot_is_lost_whatever_has_its_id_now(campaigns: Campaigns):
