@@ -75,11 +75,11 @@ class Course:
         """
         ends = list(accumulate(self.lengths))
         last = bisect.bisect_left(ends, self.num_steps)
-        kept = [n for n, (p, _) in enumerate(self.parts[:last]) if p.selectable and p.updates]
+        selectable = [n for n, (p, _) in enumerate(self.parts[:last]) if p.selectable and p.updates]
         breaks_off = self.num_steps < sum(self.lengths)
-        if not breaks_off or self.parts[last][0].selectable or not kept:
+        if not breaks_off or self.parts[last][0].selectable or not selectable:
             return
-        number = kept[-1]
+        number = selectable[-1]
         phase, samplers = self.parts[number]
         steps = self.num_steps - ends[number] + self.lengths[number]
         self.parts = [*self.parts[:number], (replace(phase, steps=steps), samplers)]

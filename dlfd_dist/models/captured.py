@@ -239,12 +239,12 @@ class CapturedModel(_Captured):
             return ModelOutput(*(t.to(images.dtype, copy=True) for t in (features, logits)))
 
     def _captured(self, eager: _Eager, images: Tensor, with_gradient: bool) -> Passes | None:
-        kept = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        statistics = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
         try:
             return super()._captured(eager, images, with_gradient)
         finally:
             # What is tried and what warms up counts in the statistics of BatchNorm.
-            for buffer, value in kept:
+            for buffer, value in statistics:
                 buffer.copy_(value)
 
 

@@ -229,11 +229,11 @@ def _is_final(job: JobState | None) -> bool:
 def _accounting(campaign: Path, job_ids: Sequence[str]) -> dict[str, JobState]:
     """Return the answer of sacct, from the campaign's copy while that is fresh."""
     copy = campaign / "jobs" / ".sacct.json"
-    kept = _read_copy(copy) or {"time": 0.0, "jobs": {}}
-    jobs = {job_id: JobState(**state) for job_id, state in kept["jobs"].items()}
+    copied = _read_copy(copy) or {"time": 0.0, "jobs": {}}
+    jobs = {job_id: JobState(**state) for job_id, state in copied["jobs"].items()}
     # What squeue no longer lists has ended since the copy has it under way or coming back.
     known = {job_id for job_id, job in jobs.items() if _is_final(job)}
-    if time.time() - kept["time"] < SACCT_EVERY_S and set(job_ids) <= known:
+    if time.time() - copied["time"] < SACCT_EVERY_S and set(job_ids) <= known:
         return jobs
     try:
         answer = slurm.sacct(job_ids)

@@ -240,9 +240,9 @@ def test_what_an_update_returned_is_not_written_over(monkeypatch):
     model = classifier().train()
     captured = CapturedModel(model)
     answers = [captured(images(seed)).logits for seed in range(STEPS)]
-    kept = [answer.detach().clone() for answer in answers]
+    copies = [answer.detach().clone() for answer in answers]
     captured(images(9))
-    for answer, value in zip(answers, kept, strict=True):
+    for answer, value in zip(answers, copies, strict=True):
         assert torch.equal(answer, value)
         assert answer.requires_grad
 
